@@ -1,0 +1,157 @@
+"""Every exception of the package, and whose fault each one tells of.
+
+Foreign exceptions (`OSError` from a spawn, whatever a function raised) are never replaced: they are the `cause` of a
+`PipelineError`, which adds the stage. What may not live here: any decision about which error a run reports (that is
+`verdict`), and any I/O.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal as signals
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.core.result import Result
+
+__all__ = [
+    "Cancelled",
+    "ClosedPipe",
+    "ExitError",
+    "FinishEarly",
+    "LineTooLong",
+    "MemoryLimitExceeded",
+    "PenstockError",
+    "PipelineCancelled",
+    "PipelineError",
+    "PipelineTimeout",
+    "StartError",
+]
+
+
+class PenstockError(Exception):
+    """The root of all errors that penstock itself defines.
+
+    A mistake in an argument is not one of them: that is a `TypeError` or `ValueError`, raised before anything starts.
+    """
+
+
+class PipelineError(PenstockError):
+    """A run failed, and this stage is why.
+
+    `stage` is its name, `index` its place among the leaf stages (None for the endpoints `stdin` and `stdout`), `cause`
+    the error itself (also `__cause__`; the very object where a function raised it) and `result` everything else
+    that is known of the run. You do not get it for a failure that the verdict forgives, nor for `FinishEarly`.
+    """
+
+    def __init__(
+        self, stage: str, cause: BaseException, *, index: int | None = None, result: Result | None = None
+    ) -> None:
+        super().__init__(stage, cause)
+        self.stage = stage
+        self.cause = cause
+        self.index = index
+        self.result = result
+        self.__cause__ = cause
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.cause}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.stage, self.cause, self.index, self.result), _notes(self)
+
+
+class StartError(PipelineError):
+    """A stage could not be started; the stages before it were cancelled and reaped. Nothing of the run is left."""
+
+    def __str__(self) -> str:
+        return f'starting stage "{self.stage}": {self.cause}'
+
+
+class PipelineTimeout(PipelineError, TimeoutError):
+    """The deadline ended the run; `stage` is the earliest stage that was still running.
+
+    You do not get it where a stage failed by itself before the deadline and stands earlier in the pipeline.
+    """
+
+
+class PipelineCancelled(PipelineError):
+    """`Run.cancel()` ended the run; `cause` is the reason given, if that was an exception."""
+
+
+class MemoryLimitExceeded(PenstockError):
+    """A stage was killed because its processes used more memory than it was allowed; both figures are bytes."""
+
+    def __init__(self, limit: int, used: int) -> None:
+        super().__init__(limit, used)
+        self.limit = limit
+        self.used = used
+
+    def __str__(self) -> str:
+        return f"memory limit of {self.limit} bytes exceeded: {self.used} bytes used"
+
+
+class LineTooLong(PenstockError):
+    """A line was longer than the line function's `max_line` bytes. The lines before it were delivered."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"a line is longer than {self.limit} bytes"
+
+
+class ExitError(PenstockError, subprocess.CalledProcessError):
+    """A command exited with a status outside its `ok_codes`, or by a signal.
+
+    `returncode` is as in subprocess (negative for a signal), `signal` the signal's number or None, `cmd` the arguments
+    as they may be shown (secrets are `***`), `stderr` the captured bytes (empty where stderr was not captured).
+    You do not get it for a program that could not be started (that is the `OSError` in a `StartError`), nor where
+    the run was cancelled while the command ran (that is the reason of the cancellation).
+    """
+
+    def __init__(self, returncode: int, cmd: Sequence[str] = (), stderr: bytes = b"") -> None:
+        subprocess.CalledProcessError.__init__(self, returncode, list(cmd), None, stderr)
+        self.args = (returncode, tuple(cmd), stderr)
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that ended the command, or None where it exited."""
+        return -self.returncode if self.returncode < 0 else None
+
+    def __str__(self) -> str:
+        if self.signal is None:
+            return f"exit status {self.returncode}"
+        # The C library's description, as Go and shells print it: "broken pipe", "killed".
+        return f"signal: {(signals.strsignal(self.signal) or str(self.signal)).lower()}"
+
+
+class FinishEarly(Exception):  # noqa: N818 - control flow that a function raises, no error
+    """Raised by a function to end its stage as a success without reading the rest of its input. Never reported."""
+
+
+class ClosedPipe(BrokenPipeError):
+    """A function wrote to an in-memory pipe whose reader has gone: what EPIPE is for a descriptor."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EPIPE, f"{os.strerror(errno.EPIPE)}: the next stage has closed its input")
+
+
+class Cancelled(PenstockError):
+    """The reason that a cancelled stage reports where nobody gave an exception of their own."""
+
+
+def _restore(
+    kind: type[PipelineError], stage: str, cause: BaseException, index: int | None, result: Result | None
+) -> PipelineError:
+    return kind(stage, cause, index=index, result=result)
+
+
+def _notes(error: BaseException) -> dict[str, Any] | None:
+    notes = getattr(error, "__notes__", None)
+    return {"__notes__": list(notes)} if notes else None
