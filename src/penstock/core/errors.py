@@ -1,9 +1,11 @@
 """Every exception of the package, and whose fault each one tells of.
 
-Foreign exceptions (`OSError` from a spawn, whatever a function raised) are never replaced: they are the `cause` of a
-`PipelineError`, which adds the stage. What may not live here: any decision about which error a run reports (that is
-`verdict`), and any I/O.
+Foreign exceptions (`OSError` from a spawn, whatever a function raised) are never replaced: they are the
+`cause` of a `PipelineError`, which adds the stage. What may not live here: any decision about which error a
+run reports (that is `verdict`), and any I/O.
 """
+
+# ruff: noqa: N818 - these names say what happened, as PipelineTimeout does; they are public
 
 from __future__ import annotations
 
@@ -36,22 +38,25 @@ __all__ = [
 class PenstockError(Exception):
     """The root of all errors that penstock itself defines.
 
-    A mistake in an argument is not one of them: that is a `TypeError` or `ValueError`, raised before anything starts.
+    A mistake in an argument is not one of them: that is a `TypeError` or `ValueError`, raised before anything
+    starts.
     """
 
 
 class PipelineError(PenstockError):
     """A run failed, and this stage is why.
 
-    `stage` is its name, `index` its place among the leaf stages (None for the endpoints `stdin` and `stdout`), `cause`
-    the error itself (also `__cause__`; the very object where a function raised it) and `result` everything else
-    that is known of the run. You do not get it for a failure that the verdict forgives, nor for `FinishEarly`.
+    `stage` is its name, `index` its place among the leaf stages (None for the endpoints `stdin` and
+    `stdout`), `cause` the error itself (also `__cause__`; the very object where a function raised it) and
+    `result` everything else that is known of the run. You do not get it for a failure that the verdict
+    forgives, nor for `FinishEarly`.
     """
 
     def __init__(
         self, stage: str, cause: BaseException, *, index: int | None = None, result: Result | None = None
     ) -> None:
-        super().__init__(stage, cause)
+        # Not super(): a PipelineTimeout is an OSError too, which would take these for its errno and strerror.
+        Exception.__init__(self, stage, cause)
         self.stage = stage
         self.cause = cause
         self.index = index
@@ -62,11 +67,14 @@ class PipelineError(PenstockError):
         return f"{self.stage}: {self.cause}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.stage, self.cause, self.index, self.result), _notes(self)
+        # The result, which holds this error in turn, belongs to the state: arguments that lead back to the
+        # object being pickled would never end.
+        state = {name: value for name, value in vars(self).items() if name not in {"stage", "cause", "index"}}
+        return _restore, (type(self), self.stage, self.cause, self.index), state
 
 
 class StartError(PipelineError):
-    """A stage could not be started; the stages before it were cancelled and reaped. Nothing of the run is left."""
+    """A stage could not be started; those before it were cancelled and reaped. Nothing of the run is left."""
 
     def __str__(self) -> str:
         return f'starting stage "{self.stage}": {self.cause}'
@@ -84,7 +92,7 @@ class PipelineCancelled(PipelineError):
 
 
 class MemoryLimitExceeded(PenstockError):
-    """A stage was killed because its processes used more memory than it was allowed; both figures are bytes."""
+    """A stage was killed because its processes used more memory than allowed; both figures are bytes."""
 
     def __init__(self, limit: int, used: int) -> None:
         super().__init__(limit, used)
@@ -109,15 +117,17 @@ class LineTooLong(PenstockError):
 class ExitError(PenstockError, subprocess.CalledProcessError):
     """A command exited with a status outside its `ok_codes`, or by a signal.
 
-    `returncode` is as in subprocess (negative for a signal), `signal` the signal's number or None, `cmd` the arguments
-    as they may be shown (secrets are `***`), `stderr` the captured bytes (empty where stderr was not captured).
-    You do not get it for a program that could not be started (that is the `OSError` in a `StartError`), nor where
-    the run was cancelled while the command ran (that is the reason of the cancellation).
+    `returncode` is as in subprocess (negative for a signal), `signal` the signal's number or None, `cmd` the
+    arguments as they may be shown (secrets are `***`), `stderr` the captured bytes (empty where stderr was
+    not captured). You do not get it for a program that could not be started (that is the `OSError` in a
+    `StartError`), nor where the run was cancelled while the command ran (that is the reason of the
+    cancellation).
     """
 
     def __init__(self, returncode: int, cmd: Sequence[str] = (), stderr: bytes = b"") -> None:
         subprocess.CalledProcessError.__init__(self, returncode, list(cmd), None, stderr)
-        self.args = (returncode, tuple(cmd), stderr)
+        # Without stderr, which may be 64 KiB, so that the repr stays short; a pickle has it as an attribute.
+        self.args = (returncode, tuple(cmd))
 
     @property
     def signal(self) -> int | None:
@@ -131,8 +141,8 @@ class ExitError(PenstockError, subprocess.CalledProcessError):
         return f"signal: {(signals.strsignal(self.signal) or str(self.signal)).lower()}"
 
 
-class FinishEarly(Exception):  # noqa: N818 - control flow that a function raises, no error
-    """Raised by a function to end its stage as a success without reading the rest of its input. Never reported."""
+class FinishEarly(Exception):
+    """Raised by a function to end its stage as a success, with input left unread. Never reported."""
 
 
 class ClosedPipe(BrokenPipeError):
@@ -141,17 +151,14 @@ class ClosedPipe(BrokenPipeError):
     def __init__(self) -> None:
         super().__init__(errno.EPIPE, f"{os.strerror(errno.EPIPE)}: the next stage has closed its input")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError's own would call the class with errno and text.
+        return type(self), (), vars(self)
+
 
 class Cancelled(PenstockError):
     """The reason that a cancelled stage reports where nobody gave an exception of their own."""
 
 
-def _restore(
-    kind: type[PipelineError], stage: str, cause: BaseException, index: int | None, result: Result | None
-) -> PipelineError:
-    return kind(stage, cause, index=index, result=result)
-
-
-def _notes(error: BaseException) -> dict[str, Any] | None:
-    notes = getattr(error, "__notes__", None)
-    return {"__notes__": list(notes)} if notes else None
+def _restore(kind: type[PipelineError], stage: str, cause: BaseException, index: int | None) -> PipelineError:
+    return kind(stage, cause, index=index)

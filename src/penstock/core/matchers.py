@@ -1,7 +1,7 @@
 """Predicates over errors, for `ignore_error`, `then_ignoring` and the verdict.
 
-A matcher is called with an exception, never with None, and looks through the chain of `__cause__`, so it may be given
-a `PipelineError` as well as what lies under it.
+A matcher is called with an exception, never with None, and looks through the chain of `__cause__`, so it may
+be given a `PipelineError` as well as what lies under it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes; a chain that bites its own tail ends."""
+    """Walk the error and its causes; a chain that bites its own tail ends."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -56,8 +56,12 @@ def is_error(wanted: type[BaseException] | BaseException) -> Matcher:
 
 
 def is_signal(signum: int) -> Matcher:
-    """Match the death of a command by the signal `signum`."""
-    return partial(_died_of, signal.Signals(signum))
+    """Match the death of a command by the signal `signum`, real-time signals included."""
+    if not isinstance(signum, int) or isinstance(signum, bool):
+        raise TypeError(f"is_signal() takes the number of a signal, not {signum!r}")
+    if not 0 < signum < signal.NSIG:
+        raise ValueError(f"is_signal() takes the number of a signal, not {signum}")
+    return partial(_died_of, int(signum))
 
 
 def is_sigpipe(error: BaseException) -> bool:

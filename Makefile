@@ -1,0 +1,56 @@
+# Everything starts here. A machine with Python 3.11 or newer (with its venv module), make and git is enough:
+#
+#     make demo    create the environment, install, and list the largest files in this repository's history
+#     make test    create the environment, install the test extra, and run the whole suite
+#     make lint    style, format and types
+#     make clean   remove the environment and all caches
+#
+# Each install is editable, so a change of the source needs none. The files `.venv/.made` and `.venv/.with-*` say
+# what has been done; it is done again only when pyproject.toml changes.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# The first interpreter that is new enough and can make environments; `make PYTHON=... demo` chooses another.
+# Looked for only when the environment is made.
+CANDIDATES := python3.11 python3 python3.12 python3.13 python3.14
+PYTHON = $(shell for python in $(CANDIDATES); do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $$python && break; done)
+
+help:
+	@sed -n 's/^#     make/make/p' Makefile
+
+demo: $(VENV)/.with-cli
+	@$(BIN)/python -m penstock.examples.git_sizes .
+
+test: $(VENV)/.with-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.with-test $(VENV)/.with-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# `.venv/.with-NAME`: the package itself, editable, with the extra NAME of pyproject.toml.
+$(VENV)/.with-%: $(VENV)/.made pyproject.toml
+	@echo "installing .[$*] into $(VENV)"
+	@$(PIP) install --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.made:
+	@python="$(PYTHON)"; test -n "$$python" || { \
+		echo "no Python 3.11 or newer with the venv module; looked for: $(CANDIDATES)" >&2; exit 1; }; \
+	echo "creating $(VENV) with $$($$python --version)"; $$python -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,169 @@
+"""`penstock run` and `penstock explain`: their options and help, on click.
+
+What may not live here: anything that could be tested without a command line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+import sys
+from typing import Any, Final
+
+import click
+
+from penstock.cli import report
+from penstock.cli.execute import execute, plan
+from penstock.cli.line import Mistake, parse
+
+__all__ = ["invoke"]
+
+_LANGUAGE: Final = """
+\b
+PIPELINE is one argument, written as in a shell:
+  penstock run 'cat access.log | filter:tools:is_error | sort | uniq -c > report'
+
+\b
+  a | b               stages, each reading what the one before it writes
+  < FILE              input of the first stage
+  > FILE  >> FILE     output of the last stage, overwriting or appending
+  2> FILE  2>> FILE   standard error of a command; 2>&1 sends it where its output goes
+  NAME=value a        a variable for this command alone
+  py:MODULE:NAME      a stage, a pipeline, or a function of ctx, stdin and stdout
+  lines:MODULE:NAME   a function from an iterator of lines to lines
+  map:MODULE:NAME     a function from a line to a line, or to None to drop it
+  filter:MODULE:NAME  a function that says whether a line is kept
+
+Lines are bytes without their line feed. Modules are found in the current folder too.
+
+Words and quotes are a shell's, but no shell is started: $NAME, ~, * and ? are ordinary characters, a
+line feed is a blank, and ; & && || ( ) ` are refused unless they are quoted.
+"""
+
+_STATUS: Final = """
+\b
+Exit status:
+  0         every stage succeeded, or ended early because a later one had read enough
+  1         a Python stage raised, or a file could not be opened
+  2         a mistake in the line or the options, or a name that is not there
+  124       the timeout ended the run
+  126, 127  a program cannot be executed, or is not there
+  128 + N   signal N ended the command that failed, or penstock itself;
+            141 where the reader of penstock's output has gone
+  else      the status of the command that failed
+"""
+
+
+class _Seconds(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read `90`, `1.5`, `1m30s` or `2h` as seconds."""
+        number = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+        match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", str(value))
+        if not value or match is None:
+            self.fail(f"{value!r} is no duration; write seconds, or 90s, 1m30s, 2h", param, ctx)
+        seconds = sum(float(part) * unit for part, unit in zip(match.groups("0"), (3600, 60, 1), strict=True))
+        if seconds == 0 or math.isinf(seconds):
+            self.fail(f"{value!r} is no time to wait", param, ctx)
+        return seconds
+
+
+class _Variable(click.ParamType[tuple[str, str]]):
+    name = "name=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Split at the first `=`."""
+        name, equals, content = str(value).partition("=")
+        if not name or not equals:
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+        return name, content
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="penstock", prog_name="penstock")
+def group() -> None:
+    """Run pipelines of commands and Python functions, with one verdict, deadlines and no leaks."""
+
+
+def _one_argument(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> str:
+    if len(value) != 1:
+        raise click.UsageError("PIPELINE must be one argument; put it into quotes", ctx)
+    return value[0]
+
+
+@group.command(epilog=_LANGUAGE + _STATUS, short_help="Run a pipeline.")
+@click.argument("pipeline", nargs=-1, metavar="PIPELINE", callback=_one_argument)
+@click.option("--timeout", type=_Seconds(), help="End the run after so many seconds, or 90s, 1m30s, 2h.")
+@click.option(
+    "--cwd",
+    type=click.Path(exists=True, file_okay=False),
+    help="The folder that the commands run in. The programs, files and modules that PIPELINE names are still "
+    "those of the current one.",
+)
+@click.option("--env", type=_Variable(), multiple=True, help="A variable for all commands; may be repeated.")
+@click.option("--stats", is_flag=True, help="Print a table of the stages at the end, on standard error.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON object, on standard error.")
+@click.option("--verbose", "-v", is_flag=True, help="Tell of each stage as it starts and ends.")
+def run(  # noqa: PLR0913 - each is an option of the command
+    pipeline: str,
+    *,
+    timeout: float | None,
+    cwd: str | None,
+    env: tuple[tuple[str, str], ...],
+    stats: bool,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Run PIPELINE, reading standard input and writing standard output as a filter does."""
+    if stats and importlib.util.find_spec("rich") is None:
+        raise click.ClickException("--stats needs rich: pip install 'penstock[cli]'")
+    try:
+        ending = execute(
+            parse(pipeline),
+            cwd=cwd,
+            env=dict(env),
+            timeout=timeout,
+            on_event=report.Diary() if verbose else None,
+        )
+    except Mistake as mistake:
+        report.say(f"penstock: {mistake.show(pipeline)}")
+        return mistake.status
+    if as_json:
+        report.say(report.as_json(ending))
+    else:
+        report.say_error(ending, verbose=verbose)
+    if stats and ending.result is not None:
+        report.show_table(ending.result)
+    return report.exit_status(ending)
+
+
+@group.command(epilog=_LANGUAGE, short_help="Show how its bytes would travel.")
+@click.argument("pipeline", nargs=-1, metavar="PIPELINE", callback=_one_argument)
+def explain(pipeline: str) -> int:
+    """Show how the bytes of PIPELINE would travel, without starting anything."""
+    try:
+        text = str(plan(parse(pipeline)))
+    except Mistake as mistake:
+        report.say(f"penstock: {mistake.show(pipeline)}")
+        return mistake.status
+    if sys.stdout is not None:
+        # A word of the line may hold what stdout's encoding cannot say, or bytes that are no text at all.
+        encoding = sys.stdout.encoding
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    return 0
+
+
+def invoke(arguments: list[str] | None) -> int:
+    """Run the command line and return its exit status; click's own errors are printed here."""
+    try:
+        status = group.main(arguments, prog_name="penstock", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    return status if isinstance(status, int) else 0

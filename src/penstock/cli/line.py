@@ -1,0 +1,156 @@
+"""The pipeline language: one line of text in, stages with their words and redirections out.
+
+A pure parser: `words` cuts the line up, this module says what may stand where. Every part keeps its place in
+the line, so that whoever finds a mistake later (a name that cannot be imported, say) can put a caret there.
+
+What may not live here: looking up names, opening files, or knowing what a stage is beyond its words.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from penstock.cli.words import Mistake, Operator, Scanner, Word
+
+__all__ = ["Assignment", "Line", "Mistake", "Redirection", "StageText", "Word", "parse"]
+
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """`NAME=value` before a command: a variable for this command alone."""
+
+    name: str
+    value: str
+    word: Word
+
+
+@dataclass(frozen=True, slots=True)
+class Redirection:
+    """`kind` is one of `<`, `>`, `>>`, `2>`, `2>>` and `2>&1`; `target` is the file, None for `2>&1`."""
+
+    kind: str
+    target: Word | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageText:
+    """One stage as it is written: at least one word."""
+
+    words: tuple[Word, ...]
+    assignments: tuple[Assignment, ...] = ()
+    redirections: tuple[Redirection, ...] = ()
+
+    def redirection(self, *kinds: str) -> Redirection | None:
+        """Find the redirection of one of these kinds; `parse` has seen to it that there is no second one."""
+        return next((found for found in self.redirections if found.kind in kinds), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A whole pipeline: at least one stage. `<` stands on the first only, `>` and `>>` on the last."""
+
+    text: str
+    stages: tuple[StageText, ...]
+
+
+def parse(text: str) -> Line:
+    """Read a pipeline; raise `Mistake` for what cannot be understood.
+
+    >>> line = parse("FOO=1 grep 'a b' < in | sort>out")
+    >>> [[word.text for word in stage.words] for stage in line.stages]
+    [['grep', 'a b'], ['sort']]
+    >>> line.stages[0].assignments[0].name, line.stages[1].redirections[0].kind
+    ('FOO', '>')
+    >>> try:
+    ...     parse("cat a; ls")
+    ... except Mistake as mistake:
+    ...     print(mistake.show("cat a; ls"))
+    ';' is not understood here
+      cat a; ls
+           ^
+      run the commands one by one, or quote it to pass it on as it is
+    """
+    scanner = Scanner(text)
+    drafts = [_Draft(0)]
+    while (token := scanner.token()) is not None:
+        if isinstance(token, Word):
+            drafts[-1].words.append(token)
+        elif token.kind == "|":
+            if drafts[-1].empty:
+                raise Mistake("there is no command before this '|'", token.start)
+            drafts.append(_Draft(token.start))
+        else:
+            drafts[-1].redirections.append(_redirection(token, scanner))
+    if drafts[-1].empty:
+        if len(drafts) == 1:
+            raise Mistake("the pipeline is empty", len(text))
+        raise Mistake("there is no command after this '|'", drafts[-1].start)
+    for draft in drafts:
+        draft.check(first=draft is drafts[0], last=draft is drafts[-1])
+    return Line(text, tuple(draft.finish() for draft in drafts))
+
+
+def _redirection(operator: Operator, scanner: Scanner) -> Redirection:
+    if operator.kind == "2>&1":
+        return Redirection(operator.kind, None, operator.start, operator.end)
+    target = scanner.token()
+    if not isinstance(target, Word):
+        raise Mistake(f"there is no file after {operator.kind!r}", operator.start, operator.end)
+    if target.text == "":
+        raise Mistake(f"the file after {operator.kind!r} has no name", target.start, target.end)
+    return Redirection(operator.kind, target, operator.start, operator.end)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A stage while it is read; `start` is where the `|` before it stands."""
+
+    start: int
+    words: list[Word] = field(default_factory=list)
+    redirections: list[Redirection] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not self.words and not self.redirections
+
+    def check(self, *, first: bool, last: bool) -> None:
+        """Refuse redirections of a stream that goes to a neighbour, or of one that is redirected already."""
+        seen: dict[str, Redirection] = {}
+        for found in self.redirections:
+            if found.kind == "<" and not first:
+                message = (
+                    "only the first stage can read a file: this one reads what the stage before it writes"
+                )
+                raise Mistake(message, found.start, found.end)
+            if found.kind in (">", ">>") and not last:
+                message = "only the last stage can write to a file: the next stage reads what this one writes"
+                hint = "put '| tee FILE' in between to have it both ways"
+                raise Mistake(message, found.start, found.end, hint=hint)
+            stream = {"<": "standard input", ">": "standard output"}.get(found.kind[0], "standard error")
+            if stream in seen:
+                raise Mistake(f"{stream} is redirected twice", found.start, found.end)
+            seen[stream] = found
+        output, errors = seen.get("standard output"), seen.get("standard error")
+        if output and errors and errors.target is None and errors.start < output.start:
+            hint = "in a shell this order would leave standard error where it was"
+            raise Mistake("write '2>&1' after '> FILE', not before it", errors.start, errors.end, hint=hint)
+
+    def finish(self) -> StageText:
+        assignments = []
+        for word in self.words:
+            match = _ASSIGNMENT.match(word.text)
+            if match is None or match.end() > word.bare:  # a quoted name or = makes it an ordinary word
+                break
+            assignments.append(Assignment(match[0][:-1], word.text[match.end() :], word))
+        words = self.words[len(assignments) :]
+        if not words:
+            spot = assignments[-1].word if assignments else self.redirections[0]
+            hint = "put one after it, or use --env for the whole pipeline" if assignments else None
+            raise Mistake("there is no command here", spot.start, spot.end, hint=hint)
+        return StageText(tuple(words), tuple(assignments), tuple(self.redirections))

@@ -1,0 +1,67 @@
+"""The way in and out of the `penstock` command: `main()` is its entry point.
+
+It survives what the surroundings may lack (an open stdin, click and rich, a reader of stdout), and leaves the
+rest to `commands`, which cannot even be imported without click.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line (`sys.argv[1:]` unless given) and return its exit status."""
+    _open_what_is_closed()
+    try:
+        from penstock.cli.commands import invoke  # noqa: PLC0415 - click may be missing
+    except ModuleNotFoundError as error:
+        if error.name not in {"click", "rich"}:
+            raise
+        sys.stderr.write(f"penstock: the command line needs {error.name}: pip install 'penstock[cli]'\n")
+        return 1
+    try:
+        status = invoke(arguments)
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        status = 141
+    failed = _flush()
+    if failed == errno.EPIPE:
+        return status or 141
+    if failed is not None:
+        sys.stderr.write(f"penstock: standard output: {os.strerror(failed)}\n")
+        return status or 1
+    return status
+
+
+def _open_what_is_closed() -> None:
+    """Fill the places of standard streams that are closed, so that no pipe of ours can get their numbers.
+
+    Reading and writing them fails with EBADF as before: each is opened for the other direction.
+    """
+    for fd, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest free number, which is this one
+
+
+def _flush() -> int | None:
+    """Write out what Python code left in `sys.stdout`; give the errno where that fails.
+
+    What is left then is dropped: the interpreter would try again at exit, and print 'Exception ignored'.
+    """
+    if sys.stdout is None:
+        return None
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+        return error.errno
+    return None

@@ -1,0 +1,183 @@
+"""What is said about a run: its error, its exit status, and on demand a table, an object or a diary.
+
+All of it goes to stderr: stdout belongs to the pipeline. A stderr that nobody reads any more is no reason to
+fail: what cannot be said is left out.
+
+What may not live here: starting or steering a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from penstock import (
+    ExitError,
+    PenstockError,
+    PipelineError,
+    PipelineTimeout,
+    StartError,
+    is_epipe,
+    is_sigpipe,
+)
+
+if TYPE_CHECKING:
+    from penstock import Event, Result, StageResult
+    from penstock.cli.execute import Ending
+
+__all__ = ["Diary", "as_json", "exit_status", "say", "say_error", "show_table"]
+
+
+def say(text: str) -> None:
+    """Write a text and a line feed to stderr, in one go, so that lines of several threads do not mix."""
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def exit_status(ending: Ending) -> int:
+    """Give the status to exit with, as a shell with `pipefail` would understand it.
+
+    0; 128 + the number of the signal that ended us; 124 for a timeout; the failed command's own status, or
+    128 + its signal; 127 and 126 for a program that is not there or cannot be executed; 141 where the reader
+    of our stdout has gone; else 1.
+    """
+    if ending.signum is not None:
+        return 128 + ending.signum
+    error = ending.error
+    if error is None:
+        return 0
+    if isinstance(error, PipelineTimeout):
+        return 124
+    if isinstance(error, StartError) and isinstance(error.cause, OSError):
+        return 127 if isinstance(error.cause, FileNotFoundError) else 126
+    if isinstance(error.cause, ExitError):
+        code = error.cause.returncode
+        return 128 - code if code < 0 else code or 1
+    return 128 + signal.SIGPIPE if _reader_has_gone(error) else 1
+
+
+def say_error(ending: Ending, *, verbose: bool) -> None:
+    """Say why the run failed: nothing where a signal ended us, or where only our reader has gone."""
+    error = ending.error
+    if error is None or ending.signum is not None or is_sigpipe(error) or _reader_has_gone(error):
+        return
+    say(_sentence(error))
+    for note in getattr(error, "__notes__", ()):
+        say(str(note))
+    if not isinstance(error, StartError) and not isinstance(error.cause, PenstockError):
+        frames = traceback.extract_tb(error.cause.__traceback__)
+        if verbose and frames:
+            say("".join(traceback.format_exception(error.cause)).rstrip())
+        elif frames:
+            say(f"  in {frames[-1].filename}, line {frames[-1].lineno}")
+
+
+def _sentence(error: PipelineError) -> str:
+    """Put the error into one line; of what a function raised with its type: `KeyError: 1` is `1` without."""
+    cause = error.cause
+    if isinstance(error, StartError | PipelineTimeout) or isinstance(cause, PenstockError):
+        return str(error)
+    if isinstance(cause, OSError) and error.index is None and cause.strerror is not None:
+        return f"{error.stage}: {cause.strerror}"
+    return f"{error.stage}: {''.join(traceback.format_exception_only(cause)).strip()}"
+
+
+def _reader_has_gone(error: BaseException) -> bool:
+    """Whether a Python stage failed because nobody reads our stdout any more."""
+    if not is_epipe(error):
+        return False
+    poll = select.poll()
+    poll.register(1, select.POLLOUT)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def as_json(ending: Ending) -> str:
+    """Put the whole result into one JSON object, in one line of ASCII."""
+    import json  # noqa: PLC0415 - only --json needs it
+
+    result, error = ending.result, ending.error
+    return json.dumps(
+        {
+            "ok": ending.error is None and ending.signum is None,
+            "status": exit_status(ending),
+            "elapsed": None if result is None else result.elapsed,
+            "error": None if error is None else _error_fields(error),
+            "stages": [] if result is None else [_stage_fields(stage) for stage in result.stages],
+            "edges": []
+            if result is None
+            else [
+                {"source": edge.source, "target": edge.target, "kind": edge.kind, "bytes": edge.bytes}
+                for edge in result.edges
+            ],
+        }
+    )
+
+
+def _error_fields(error: PipelineError) -> dict[str, Any]:
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "stage": error.stage,
+        "index": error.index,
+        "cause": {"type": type(error.cause).__name__, "message": str(error.cause)},
+    }
+
+
+def _stage_fields(stage: StageResult) -> dict[str, Any]:
+    fields = ("name", "kind", "pid", "returncode", "signal", "user_time", "system_time", "max_rss", "elapsed")
+    error = stage.error
+    return {
+        **{field: getattr(stage, field) for field in fields},
+        "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+        "stderr": stage.stderr.decode("utf-8", "backslashreplace"),
+    }
+
+
+def show_table(result: Result) -> None:
+    """Print one row for each stage: exit, wall, user and system time, peak RSS."""
+    from rich import box  # noqa: PLC0415 - only --stats needs it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage", overflow="fold")
+    for heading in ("exit", "wall", "user", "system", "peak RSS"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stage in result.stages:
+        table.add_row(
+            Text(stage.name),  # a name may hold what rich would take for markup
+            Text(_exit(stage), style="" if stage.error is None else "red"),
+            *(Text(_seconds(time)) for time in (stage.elapsed, stage.user_time, stage.system_time)),
+            Text("-" if stage.max_rss is None else f"{stage.max_rss / 2**20:.1f} MiB"),
+        )
+    with contextlib.suppress(OSError, ValueError):
+        Console(stderr=True, highlight=False).print(table)
+
+
+def _exit(stage: StageResult) -> str:
+    if stage.signal is not None:
+        with contextlib.suppress(ValueError):  # a real-time signal has no name
+            return signal.Signals(stage.signal).name
+    if stage.returncode is not None:
+        return str(stage.returncode)
+    return "-" if stage.error is None else type(stage.error).__name__
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} s"
+
+
+class Diary:
+    """An `on_event` handler that writes a line about each stage as it starts and ends."""
+
+    def __call__(self, event: Event) -> None:
+        """Write one line."""
+        say(f"penstock: {event.stage}: {event.message or event.kind}")

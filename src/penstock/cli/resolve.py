@@ -1,0 +1,226 @@
+"""From words to stages: commands as they are written, and Python stages by name.
+
+`py:`, `lines:`, `map:` and `filter:` name things in modules, which are importable from the current folder
+too. Whatever is wrong with a name is a `Mistake` with its place, found before anything starts.
+
+What may not live here: opening files (the caller hands in how), starting anything, signals, output.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from penstock import (
+    DEVNULL,
+    INHERIT,
+    STDOUT,
+    Pipeline,
+    Stage,
+    Stream,
+    command,
+    filter_lines,
+    function,
+    map_lines,
+    transform_lines,
+)
+from penstock.cli.line import Mistake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.cli.line import Line, Redirection, StageText, Word
+
+__all__ = ["Resolved", "resolve"]
+
+# What makes a stage of the function that is named, and how that function is called.
+_FACTORIES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "py": (function, ("ctx", "stdin", "stdout")),
+    "lines": (transform_lines, ("lines",)),
+    "map": (map_lines, ("line",)),
+    "filter": (filter_lines, ("line",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The stages of a line, and what goes into the first and comes out of the last."""
+
+    stages: tuple[Any, ...]
+    stdin: Any
+    stdout: Any
+
+
+def resolve(line: Line, *, open_file: Callable[[Redirection], Any], process_group: bool) -> Resolved:
+    """Make the stages that a line names; raise `Mistake` where that cannot be done.
+
+    `open_file` is called for each redirection to or from a file, in the order of the line, and gives what
+    stdin, stdout or stderr is to be. `process_group` says whether each command leads a process group of its
+    own.
+    """
+    stdin: Any = INHERIT
+    stdout: Any = INHERIT
+    stages = []
+    for text in line.stages:
+        stderr: Any = None
+        for found in text.redirections:
+            target = STDOUT if found.target is None else open_file(found)
+            if found.kind == "<":
+                stdin = target
+            elif found.kind in (">", ">>"):
+                stdout = target
+            else:
+                stderr = target
+        if _kind(text) is None:
+            stages.append(_command(text, stderr, process_group=process_group))
+        else:
+            stages.append(_python_stage(text))
+    if stdin is INHERIT and stages[0].requirements.stdin is Stream.FORBIDDEN:
+        stdin = DEVNULL  # a stage that reads nothing, such as a source, can only stand on an unconnected end
+    return Resolved(tuple(stages), stdin, stdout)
+
+
+def _kind(text: StageText) -> str | None:
+    prefix, colon, _ = text.words[0].text.partition(":")
+    return prefix if colon and prefix in _FACTORIES else None
+
+
+def _command(text: StageText, stderr: Any, *, process_group: bool) -> Any:
+    program, *arguments = text.words
+    try:
+        return command(
+            program.text,
+            *(word.text for word in arguments),
+            env={found.name: found.value for found in text.assignments},
+            stderr=stderr,
+            process_group=process_group,
+        )
+    except (TypeError, ValueError) as error:  # an empty program
+        raise Mistake(str(error), program.start, program.end) from error
+
+
+def _python_stage(text: StageText) -> Any:
+    word, *others = text.words
+    for other in others:
+        raise Mistake("a Python stage takes no arguments", other.start, other.end)
+    for assignment in text.assignments:
+        spot = assignment.word
+        raise Mistake("a variable before a Python stage would reach nobody", spot.start, spot.end)
+    for redirection in text.redirections:
+        if redirection.kind.startswith("2"):
+            message = "a Python stage has no standard error of its own"
+            raise Mistake(message, redirection.start, redirection.end)
+    kind, module, name = _parts(word)
+    return _stage_of(kind, _find(word, module, name), word)
+
+
+def _parts(word: Word) -> tuple[str, str, str]:
+    kind, *rest = word.text.split(":")
+    if len(rest) != 2 or not all(part for name in rest for part in name.split(".")):
+        message = f"a Python stage is written {kind}:MODULE:NAME"
+        raise Mistake(message, word.start, word.end, hint=f"for a program of that name write ./{word.text}")
+    return kind, rest[0], rest[1]
+
+
+def _find(word: Word, module: str, name: str) -> Any:
+    """Import `module` and get what `name` (dotted, maybe) is in it."""
+    _look_here_too()
+    try:
+        thing: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise _import_failed(word, module, error) from error
+        message = str(error).replace("No module", "no module", 1)
+        hint = "looked in the current folder and where Python finds its modules"
+        raise Mistake(message, *_place_of_module(word, module), hint=hint) from error
+    except (Exception, SystemExit) as error:
+        raise _import_failed(word, module, error) from error
+    file = getattr(thing, "__file__", None)
+    for part in name.split("."):
+        try:
+            thing = getattr(thing, part)
+        except AttributeError as error:
+            message = f"{_describe(thing)} has no {part!r}"
+            near = difflib.get_close_matches(part, [known for known in dir(thing) if known[0] != "_"], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the module is {file}" if file else ""
+            raise Mistake(message, *_place_of_name(word, name), hint=hint or None) from error
+    return thing
+
+
+def _look_here_too() -> None:
+    """Put the current folder before the others, as `python -m` does, but only for a line that names a module.
+
+    A file here that has the name of a module of the standard library cannot break a line without Python
+    stages.
+    """
+    try:
+        here = os.getcwd()  # noqa: PTH109 - a str is what sys.path holds
+    except FileNotFoundError:  # the folder has been removed
+        return
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
+def _stage_of(kind: str, thing: Any, word: Word) -> Any:
+    """Make a stage of what was found: for `py:` it may be a stage or a pipeline already."""
+    make, parameters = _FACTORIES[kind]
+    if kind == "py" and isinstance(thing, type):
+        raise Mistake(f"{word.text!r} is a class; name a stage made of it", word.start, word.end)
+    if kind == "py" and isinstance(thing, Pipeline | Stage):
+        return thing
+    try:
+        _check_call(thing, kind, parameters)
+        return make(thing, name=word.text)
+    except (TypeError, ValueError) as error:
+        raise Mistake(str(error), word.start, word.end) from error
+
+
+def _check_call(thing: Any, kind: str, parameters: tuple[str, ...]) -> None:
+    """Raise TypeError where `thing` cannot be called in the way that its stage will call it."""
+    if not callable(thing):
+        raise TypeError(f"{kind}: needs something to call, not {_describe(thing)}")
+    try:
+        signature = inspect.signature(thing)
+    except (TypeError, ValueError):  # some builtins do not tell
+        return
+    try:
+        signature.bind(*parameters)
+    except TypeError as error:
+        raise TypeError(f"{kind}: calls its function with {', '.join(parameters)}: {error}") from error
+
+
+def _describe(thing: Any) -> str:
+    if inspect.ismodule(thing):
+        return f"module {thing.__name__!r}"
+    if isinstance(thing, type):
+        return f"class {thing.__qualname__!r}"
+    return f"an object of type {type(thing).__qualname__!r}"
+
+
+def _import_failed(word: Word, module: str, error: BaseException) -> Mistake:
+    """Say why a module that is there could not be imported, and which line of it was the last."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__)
+    ]
+    hint = f"in {frames[-1].filename}, line {frames[-1].lineno}" if frames else None
+    message = f"importing {module!r} failed: {type(error).__name__}: {error}"
+    return Mistake(message, *_place_of_module(word, module), hint=hint)
+
+
+def _place_of_module(word: Word, module: str) -> tuple[int, int]:
+    if word.bare < len(word.text):  # something is quoted, so that text and line differ
+        return word.start, word.end
+    start = word.start + word.text.index(":") + 1
+    return start, start + len(module)
+
+
+def _place_of_name(word: Word, name: str) -> tuple[int, int]:
+    return (word.start if word.bare < len(word.text) else word.end - len(name)), word.end

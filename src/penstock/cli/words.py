@@ -1,0 +1,211 @@
+"""The lowest layer of the pipeline language: text in, words and operators with their places out.
+
+Words and quotes are those of `shlex.split` (POSIX mode), with one difference: outside of quotes a backslash
+before a line's end continues the line, as in a shell, where shlex would make a word of the line feed. shlex
+itself cannot be used, since it tells neither the places nor which characters were quoted.
+
+Syntax that only a shell could carry out (`;`, `&&`, `$(...)` and the like) is refused, so that it never
+reaches a program as if a shell had dealt with it. `$NAME`, `*`, `?`, `~` and `#` are ordinary characters.
+
+What may not live here: which operator may stand where; that is `line`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Mistake", "Operator", "Scanner", "Word"]
+
+_BLANKS: Final = " \t\r\n"
+
+_QUOTE_IT: Final = "quote it to pass it on as it is"
+_NO_SHELL: Final = f"no shell is started; {_QUOTE_IT}"
+_AT_HAND: Final = "what there is: '< FILE', '> FILE', '>> FILE', '2> FILE', '2>> FILE' and '2>&1'"
+
+# What a shell would do something with, and what to write instead. The longest operator that fits is taken.
+_REFUSED: Final = {
+    ";": f"run the commands one by one, or {_QUOTE_IT}",
+    ";;": _NO_SHELL,
+    "&": f"penstock waits for what it starts: put penstock itself into the background, or {_QUOTE_IT}",
+    "&&": f"run the commands one by one, or {_QUOTE_IT}",
+    "||": f"look at the exit status instead, or {_QUOTE_IT}",
+    "|&": "write '2>&1 |' to send standard error along",
+    "&>": "write '> FILE 2>&1' for both",
+    "&>>": "write '>> FILE 2>&1' for both",
+    ">&": _AT_HAND,
+    "<&": _AT_HAND,
+    ">|": "write '>': files are always overwritten",
+    "<>": "write '<' to read or '>' to write",
+    "<<": "there are no here-documents: write '< FILE', or feed penstock's own standard input",
+    "<<<": "there are no here-strings: begin with 'echo TEXT |'",
+    "<(": "there is no process substitution",
+    ">(": "there is no process substitution",
+    "(": _NO_SHELL,
+    ")": _NO_SHELL,
+    "$(": _NO_SHELL,
+    "`": _NO_SHELL,
+}
+_OPERATORS: Final = tuple(sorted({"|", "<", ">", ">>", *_REFUSED}, key=len, reverse=True))
+
+# The number before an operator and the operator, and what they are called here.
+_KINDS: Final = {
+    ("", "|"): "|",
+    ("", "<"): "<",
+    ("0", "<"): "<",
+    ("", ">"): ">",
+    ("1", ">"): ">",
+    ("", ">>"): ">>",
+    ("1", ">>"): ">>",
+    ("2", ">"): "2>",
+    ("2", ">>"): "2>>",
+    ("2", ">&"): "2>&1",
+}
+_ONTO_STDOUT: Final = re.compile(r"1(?![^\s|<>;&()])")  # the 1 of 2>&1, as a whole word
+
+
+class Mistake(Exception):  # noqa: N818 - it is the user's own, and never leaves the command line
+    """Something in the line that cannot be run; `start` and `end` say where, `hint` what to write instead.
+
+    `status` is what the program exits with: 2, but 1 for a file that cannot be opened, as in a shell.
+    """
+
+    def __init__(
+        self, message: str, start: int, end: int | None = None, *, hint: str | None = None, status: int = 2
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.start = start
+        self.end = start + 1 if end is None else end
+        self.hint = hint
+        self.status = status
+
+    def show(self, text: str) -> str:
+        """Put together the message, the row of `text` that it is about, and carets under the place."""
+        row_start = text.rfind("\n", 0, self.start) + 1
+        row_end = text.find("\n", self.start)
+        row = text[row_start : len(text) if row_end < 0 else row_end]
+        start, end = self.start - row_start, self.end - row_start
+        pad = "".join("\t" if char == "\t" else " " * _columns(char) for char in row[:start])
+        carets = "^" * max(1, sum(map(_columns, row[start:end])))
+        lines = [self.message, f"  {''.join(map(_visible, row)).rstrip()}", f"  {pad}{carets}"]
+        if self.hint is not None:
+            lines.append(f"  {self.hint}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word without its quotes, and where it stands. Its first `bare` characters were not quoted."""
+
+    text: str
+    start: int
+    end: int
+    bare: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """`kind` is one of `|`, `<`, `>`, `>>`, `2>`, `2>>` and `2>&1`."""
+
+    kind: str
+    start: int
+    end: int
+
+
+class Scanner:
+    """Cuts the text into words and operators, from left to right.
+
+    >>> scanner = Scanner('''grep "a|b"|cat>out''')
+    >>> [scanner.token() for _ in range(3)]  # doctest: +NORMALIZE_WHITESPACE
+    [Word(text='grep', start=0, end=4, bare=4), Word(text='a|b', start=5, end=10, bare=0),
+     Operator(kind='|', start=10, end=11)]
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def token(self) -> Word | Operator | None:
+        """Take the next word or operator; None at the end. Raises `Mistake`."""
+        text = self.text
+        while self.at < len(text) and (text[self.at] in _BLANKS or text.startswith("\\\n", self.at)):
+            self.at += 1 if text[self.at] in _BLANKS else 2
+        if self.at == len(text):
+            return None
+        operator = self._operator_here()
+        return self._word() if operator is None else self._operator("", self.at, operator)
+
+    def _operator_here(self) -> str | None:
+        return next((operator for operator in _OPERATORS if self.text.startswith(operator, self.at)), None)
+
+    def _operator(self, number: str, start: int, operator: str) -> Operator:
+        """Take the operator at the current place; `number` stands right before it, from `start` on."""
+        end = self.at + len(operator)
+        kind = _KINDS.get((number, operator))
+        if kind == "2>&1":
+            match = _ONTO_STDOUT.match(self.text, end)
+            kind, end = (kind, match.end()) if match is not None else (None, end)
+        if kind is None:
+            hint = _AT_HAND if number else _REFUSED[operator]
+            raise Mistake(f"{self.text[start:end]!r} is not understood here", start, end, hint=hint)
+        self.at = end
+        return Operator(kind, start, end)
+
+    def _word(self) -> Word | Operator:
+        """Take a word, or the redirection whose number the word turns out to be."""
+        text, start = self.text, self.at
+        pieces: list[str] = []
+        bare, quoted = 0, False
+        while self.at < len(text) and (char := text[self.at]) not in _BLANKS:
+            if text.startswith("\\\n", self.at):
+                self.at += 2
+            elif char in "\\'\"":
+                pieces.append(self._escaped() if char == "\\" else self._quoted(char))
+                quoted = True
+            elif (operator := self._operator_here()) is not None:
+                number = "".join(pieces)
+                if char in "<>" and not quoted and re.fullmatch("[0-9]+", number):
+                    return self._operator(number, start, operator)
+                break
+            else:
+                pieces.append(char)
+                bare += not quoted
+                self.at += 1
+        return Word("".join(pieces), start, self.at, bare)
+
+    def _escaped(self) -> str:
+        if self.at + 1 == len(self.text):
+            raise Mistake("there is nothing after this backslash", self.at)
+        self.at += 2
+        return self.text[self.at - 1]
+
+    def _quoted(self, quote: str) -> str:
+        """Take a quoted part; in double quotes a backslash counts only before `"` and another backslash."""
+        start = self.at
+        pieces: list[str] = []
+        self.at += 1
+        while self.at < len(self.text):
+            char = self.text[self.at]
+            self.at += 1
+            if char == quote:
+                return "".join(pieces)
+            if char == "\\" and quote == '"' and self.text[self.at : self.at + 1] in ('"', "\\"):
+                char = self.text[self.at]
+                self.at += 1
+            pieces.append(char)
+        raise Mistake("this quote is never closed", start)
+
+
+def _columns(char: str) -> int:
+    """Count the columns of a terminal that a character takes."""
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _visible(char: str) -> str:
+    """Give the character, or `?` where it would steer the terminal or cannot be written."""
+    return char if char == "\t" or char.isprintable() or unicodedata.combining(char) else "?"

@@ -1,0 +1,94 @@
+"""Descriptors for a stage that needs them, where it was given in-memory streams.
+
+A run plans OS pipes around commands, so this is for a custom stage that wraps a command without passing its requirements on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.control import workers
+from penstock.control.copies import Feeder
+from penstock.control.running import Running, Threaded
+from penstock.data.copy import pump
+from penstock.data.descriptor import FdReader, FdWriter
+from penstock.data.ends import Input, Output
+from penstock.system.fds import pipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.context import StageContext
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+
+__all__ = ["start_over_pipes"]
+
+
+def start_over_pipes(
+    start: Callable[[StageContext, Input, Output], Running], ctx: StageContext, stdin: Input, stdout: Output
+) -> Running:
+    """Call `start` with descriptors in the place of what is in memory, and copy between the two in workers."""
+    feeder: Feeder | None = None
+    if stdin.fd is None:
+        read_end, write_end = pipe()
+        feeder = Feeder(None, FdWriter(write_end, owned_description=True), stdin.reader)
+        stdin = Input(read_end)
+    try:
+        if stdout.fd is None:
+            read_end, write_end = pipe()
+            reader = FdReader(read_end, owned_description=True)
+            try:
+                inner = start(ctx, stdin, Output(write_end))
+            except BaseException:
+                reader.close()
+                raise
+            running: Running = _Copied(ctx, inner, reader, stdout.writer)
+        else:
+            running = start(ctx, stdin, stdout)
+    except BaseException:
+        if feeder is not None:
+            feeder.abandon()
+        raise
+    finally:
+        stdin.close()
+    if feeder is not None:
+        feeder.start()
+    return running
+
+
+class _Copied(Threaded):
+    """A stage whose stdout is copied on: it has ended when both it and the copy have."""
+
+    def __init__(self, ctx: StageContext, inner: Running, reader: Reader, writer: Writer) -> None:
+        super().__init__(ctx)
+        self.pid = inner.pid
+        self._inner = inner
+        self._reader = reader
+        self._writer = writer
+        workers.submit(self._work)
+
+    def interrupt(self, reason: BaseException) -> None:
+        """End the inner stage and the copy."""
+        self._inner.kill(reason)
+        self._reader.interrupt(reason)
+        self._writer.interrupt(reason)
+
+    def release(self) -> None:
+        """Close the copy's streams."""
+        self._reader.close()
+        self._writer.close()
+
+    def _work(self) -> None:
+        failed: BaseException | None = None
+        try:
+            pump(self._reader, self._writer)
+        except BaseException as raised:  # noqa: BLE001 - the inner stage meets the closed pipe, and says so itself
+            failed = raised
+        self.release()
+        try:
+            self._inner.wait()
+        except BaseException as raised:  # noqa: BLE001 - the inner stage's error is the stage's
+            failed = raised
+        self.status, self.stderr = self._inner.status, self._inner.stderr
+        self.complete(self.outcome(failed))

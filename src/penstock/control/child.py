@@ -1,0 +1,153 @@
+"""One child process while it runs: its exit, its stderr, and the two steps of its end when it is cancelled.
+
+All of it happens in the reactor's thread; `kill` only hands over. A command is done when its process has exited and what it had written
+to stderr is read, whoever else still holds that pipe's other end.
+
+Why a dead leader may be left unreaped for a while: after a cancellation its group may have members that still tidy up, and they have the rest of
+the grace time to do so. The number of the group is the leader's pid, and the kernel gives a pid away again once it is reaped; so the zombie is
+kept until the group is empty or has got its SIGKILL. That is what makes the signal to the group race-free.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from penstock.control.running import Running
+from penstock.control.taps import ExcerptTap
+from penstock.core.errors import ExitError
+from penstock.system.poller import READ
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.control.context import StageContext
+    from penstock.control.reactor import Timer
+    from penstock.control.taps import Tap
+    from penstock.system.process import Descendant, Process
+
+__all__ = ["Child"]
+
+_FIRST_LOOK = 0.0005
+_LONGEST_LOOK = 0.02
+"""Seconds between two looks at what no descriptor tells of: doubled each time, between these bounds."""
+
+
+class Child(Running):
+    """A running command."""
+
+    def __init__(
+        self, ctx: StageContext, process: Process, shown: Sequence[str], ok_codes: frozenset[int], tap: Tap | None
+    ) -> None:
+        super().__init__(ctx)
+        self.pid = process.pid
+        self._process = process
+        self._shown = shown
+        self._ok_codes = ok_codes
+        self._tap = tap
+        self._reason: BaseException | None = None
+        self._escaped: Sequence[Descendant] = ()
+        self._timer: Timer | None = None
+        self._look = _FIRST_LOOK
+        self._forced = False
+
+    def start(self) -> None:
+        """Begin to watch."""
+        if self._tap is not None:
+            self._tap.start()
+        fd = self._process.fileno()
+        if fd is None:
+            self.ctx.reactor.post(self._look_again)
+        else:
+            self.ctx.reactor.watch(fd, READ, self._on_exit)
+
+    def kill(self, reason: BaseException) -> None:
+        """SIGTERM to the process group, SIGKILL once the grace time is over."""
+        self.ctx.reactor.post(lambda: self._kill(reason))
+
+    def kill_now(self) -> None:
+        """SIGKILL to the whole tree: the host process ends, or its user insists. In whatever thread that is."""
+        if self.done:
+            return
+        self._forced = True
+        escaped = self._process.escaped()
+        self._signal(signal.SIGKILL)
+        for descendant in escaped:
+            descendant.send_signal(signal.SIGKILL)
+            descendant.close()
+
+    def look(self) -> None:
+        """See whether it has exited, where the news may have been lost."""
+        self._on_exit(0)
+
+    def _kill(self, reason: BaseException) -> None:
+        if self.done or self._reason is not None:
+            return
+        if self._process.exited():  # it ended by itself, and only the news of it is under way
+            self._finish()
+            return
+        self._reason = reason
+        self._escaped = self._process.escaped()
+        self._signal(signal.SIGTERM)
+        self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
+
+    def _force(self) -> None:
+        if self.done:
+            return
+        self._forced = True
+        self._signal(signal.SIGKILL)
+        if self._process.exited():
+            self._finish()
+
+    def _signal(self, signum: int) -> None:
+        self._process.send_signal(signum)
+        for descendant in self._escaped:
+            descendant.send_signal(signum)
+
+    def _on_exit(self, _events: int) -> None:
+        if self.done or not self._process.exited():
+            return
+        if self._reason is not None and not self._forced and self._has_company():
+            fd = self._process.fileno()
+            if fd is not None:  # a zombie's pidfd stays readable
+                self.ctx.reactor.unwatch(fd)
+            self._look_again()
+            return
+        self._finish()
+
+    def _has_company(self) -> bool:
+        return self._process.leftover() or any(descendant.alive() for descendant in self._escaped)
+
+    def _look_again(self) -> None:
+        """Poll for what no descriptor tells: an exit without pidfd, the last member of a group."""
+        if self.done:
+            return
+        if self._process.exited() and (self._reason is None or self._forced or not self._has_company()):
+            self._finish()
+            return
+        self.ctx.reactor.call_at(time.monotonic() + self._look, self._look_again)
+        self._look = min(self._look * 2, _LONGEST_LOOK)
+
+    def _finish(self) -> None:
+        fd = self._process.fileno()
+        if fd is not None:
+            self.ctx.reactor.unwatch(fd)
+        if self._tap is not None:
+            self._tap.finish()
+            if isinstance(self._tap, ExcerptTap):
+                self.stderr = self._tap.excerpt.value()
+        if self._timer is not None:
+            self._timer.cancel()
+        for descendant in self._escaped:
+            descendant.close()
+        error: BaseException | None = None
+        try:
+            self.status = self._process.reap()
+        except ChildProcessError as lost:
+            error = lost
+        if self._reason is not None:
+            error = self._reason
+        elif self.status is not None and self.status.returncode not in self._ok_codes:
+            error = ExitError(self.status.returncode, self._shown, self.stderr)
+        self.complete(error)

@@ -1,0 +1,134 @@
+"""What a stage knows of its run."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.env import merge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from penstock.control.dispatch import Dispatcher
+    from penstock.control.reactor import Reactor
+    from penstock.control.stderr import StderrTarget
+
+__all__ = ["Scope", "StageContext"]
+
+
+class Scope:
+    """What the stages of one pipeline (a nested one too) share; made at start, read-only from then on.
+
+    `environ()` evaluates the environment once, in the starter's thread and context, for all stages that add nothing of their own.
+    """
+
+    __slots__ = ("_base", "cwd", "deadline", "dispatcher", "env_layers", "grace", "handler", "inherit_env", "on_exception", "reactor", "stderr")
+
+    def __init__(  # noqa: PLR0913 - a record
+        self,
+        *,
+        reactor: Reactor,
+        cwd: str | None,
+        env_layers: tuple[Mapping[str, Any], ...],
+        inherit_env: bool,
+        grace: float,
+        deadline: float | None,
+        stderr: StderrTarget,
+        handler: Callable[[Any], object] | None,
+        dispatcher: Dispatcher,
+        on_exception: Callable[[str, BaseException], BaseException | None] | None,
+    ) -> None:
+        self.reactor = reactor
+        self.cwd = cwd
+        self.env_layers = env_layers
+        self.inherit_env = inherit_env
+        self.grace = grace
+        self.deadline = deadline
+        self.stderr = stderr
+        self.handler = handler
+        self.dispatcher = dispatcher
+        self.on_exception = on_exception
+        self._base: dict[str, str] | None = None
+
+    def environ(self) -> dict[str, str]:
+        """The environment of the pipeline's stages."""
+        if self._base is None:
+            self._base = merge(os.environ if self.inherit_env else {}, *self.env_layers)
+        return self._base
+
+
+class StageContext:
+    """What a running stage is told of its run, and may ask of it.
+
+    `name` is the stage's, `cwd` the folder its relative paths belong to (None: the process's own), `environ` the environment that a child would
+    get (names and values as str; secrets in clear), `deadline` the time by `time.monotonic()` at which the run ends (None: none).
+    """
+
+    def __init__(self, name: str, scope: Scope, defer: Callable[[Callable[[], None]], None]) -> None:
+        self.name = name
+        self.scope = scope
+        self.defer = defer
+        self._reason: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"StageContext({self.name!r})"
+
+    @property
+    def cwd(self) -> str | None:
+        """The pipeline's working directory; None for the process's own."""
+        return self.scope.cwd
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment of the pipeline's stages."""
+        return self.scope.environ()
+
+    @property
+    def deadline(self) -> float | None:
+        """When the run ends at the latest, by `time.monotonic()`."""
+        return self.scope.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the stage has been told to end."""
+        return self._reason is not None
+
+    def check(self) -> None:
+        """Raise the reason of the cancellation, if there is one; for a long computation to call now and then."""
+        if self._reason is not None:
+            raise self._reason
+
+    def emit(self, message: str, **context: Any) -> None:
+        """Send an event of kind `message` to the run's `on_event` handler."""
+        self.tell("message", message, None, context)
+
+    # From here on: for the engine's own stages.
+
+    @property
+    def reactor(self) -> Reactor:
+        """Who steers the run."""
+        return self.scope.reactor
+
+    @property
+    def grace(self) -> float:
+        """Seconds between asking a stage to end and making it."""
+        return self.scope.grace
+
+    def cancel(self, reason: BaseException) -> None:
+        """From now on `cancelled` is true. The first reason stands."""
+        if self._reason is None:
+            self._reason = reason
+
+    def tell(
+        self, kind: str, message: str, error: BaseException | None = None, context: Mapping[str, Any] | None = None
+    ) -> None:
+        """Queue an event; nothing where nobody listens."""
+        handler, dispatcher = self.scope.handler, self.scope.dispatcher
+        if handler is None:
+            return
+        from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are loaded for those who listen only
+
+        event = Event(kind, self.name, message, error, context or {}, time.time())
+        dispatcher.submit(lambda: handler(event))

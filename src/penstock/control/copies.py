@@ -1,0 +1,167 @@
+"""Copies between a pipeline and an object of the caller's, whose methods may block for as long as they like.
+
+Each runs in a worker. A feeder copies from the caller's object into the first stage; when the stages have ended it is of no more use, so it
+is released: where it sits in the caller's own code it is left there, holding nothing of ours, and ends when that returns. A
+drainer copies from the last stage to the caller's object; the run waits for it, except after a cancellation, where it is abandoned like a
+function that does not end.
+
+`_lock` of a feeder guards who closes: the worker, or whoever released it while the worker was in the caller's code.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.control import workers
+from penstock.core.errors import Cancelled
+from penstock.core.matchers import is_pipe_error
+from penstock.data import endpoints
+from penstock.data.base import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.reactor import Reactor
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+
+__all__ = ["Drainer", "Feeder"]
+
+
+class Feeder:
+    """Copies a caller's object, or a reader of ours, into `writer`."""
+
+    def __init__(self, source: Any, writer: Writer, reader: Reader | None = None) -> None:
+        self._source = source
+        self._reader = reader
+        self._writer = writer
+        self._lock = threading.Lock()
+        self._busy = False
+        self._released = False
+        self._ended = False
+        self._on_end: Callable[[], None] | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def count(self) -> int:
+        """Bytes copied."""
+        return self._writer.count
+
+    def start(self) -> None:
+        """Begin, in a worker."""
+        workers.submit(self._work)
+
+    def release(self, on_end: Callable[[], None]) -> None:
+        """The stages have ended: stop. `on_end()` is called once nothing of the run is held any more, perhaps at once."""
+        with self._lock:
+            self._released = True
+            waits = not (self._ended or self._busy)
+            if waits:
+                self._on_end = on_end
+        reason = Cancelled("the stages have ended")
+        self._writer.interrupt(reason)
+        if self._reader is not None:
+            self._reader.interrupt(reason)
+        if not waits:
+            self._writer.close()
+            on_end()
+
+    def abandon(self) -> None:
+        """Close the streams of a copy that never began."""
+        if self._reader is not None:
+            self._reader.close()
+        self._writer.close()
+
+    def _work(self) -> None:
+        error: BaseException | None = None
+        try:
+            if self._reader is not None:
+                for chunk in self._reader.chunks():
+                    self._writer.write(chunk)
+            else:
+                endpoints.feed(self._source, self._writer, self._set_busy)
+        except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
+            error = raised
+        with self._lock:
+            # That the first stage has left is never an error of who feeds it.
+            if error is not None and not self._released and not is_pipe_error(error):
+                self.error = error
+        self._source = None
+        self.abandon()
+        with self._lock:
+            self._ended = True
+            on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+    def _set_busy(self, busy: bool) -> None:  # noqa: FBT001 - a switch is what it is
+        with self._lock:
+            if self._released:
+                raise Cancelled("the stages have ended")
+            self._busy = busy
+
+
+class Drainer:
+    """Copies what the last stage writes into a caller's object."""
+
+    def __init__(self, reactor: Reactor, grace: float, reader: Reader, sink: Any, on_end: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._grace = grace
+        self._reader = reader
+        self._sink = sink
+        self._on_end: Callable[[], None] | None = on_end
+        self._lock = threading.Lock()
+        self._reason: BaseException | None = None
+        self.error: BaseException | None = None
+        self.ended = False
+
+    @property
+    def count(self) -> int:
+        """Bytes copied."""
+        return self._reader.count
+
+    def start(self) -> None:
+        """Begin, in a worker."""
+        workers.submit(self._work)
+
+    def stop(self, reason: BaseException, *, at_once: bool = False) -> None:
+        """The stages were cancelled and have ended: take no more. In the reactor's thread."""
+        if self._reason is None:
+            self._reason = reason
+            self._reader.interrupt(reason)
+            if isinstance(self._sink, Stream):
+                self._sink.interrupt(reason)
+            if not at_once:
+                self._reactor.call_at(time.monotonic() + self._grace, partial(self._end, reason))
+        if at_once:
+            self._end(reason)
+
+    def _work(self) -> None:
+        error: BaseException | None = None
+        try:
+            endpoints.drain(self._reader, self._sink)
+        except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
+            error = raised
+        self._end(error)
+
+    def abandon(self) -> None:
+        """Close the stream of a copy that never began."""
+        self._on_end = None
+        self._reader.close()
+        self.ended = True
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._lock:
+            on_end, self._on_end = self._on_end, None
+            if on_end is None:
+                return
+            self.error = error
+        sink, self._sink = self._sink, None
+        self._reader.close()
+        if isinstance(sink, Stream):  # one of ours, around a descriptor of the caller's
+            sink.close()
+        self.ended = True
+        on_end()

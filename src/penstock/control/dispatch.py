@@ -1,0 +1,93 @@
+"""Delivery of events and lines to the caller's handlers: in order, one at a time, in a worker thread.
+
+The supervisor only appends. A handler that raises is logged and goes on with the next; a slow one delays nobody but itself, except
+that the end of a run waits for it a moment (`flush`), so that what a quick handler collects is complete when `run()` returns.
+
+`_lock` guards the queue and the flag that says whether a worker delivers; neither is held while a handler runs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from penstock.control import workers
+from penstock.control.supervisor import report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Dispatcher"]
+
+_SLOW = 0.2
+"""Seconds that one call may take before `flush` no longer waits for it."""
+
+
+class Dispatcher:
+    """A queue of calls, delivered in order."""
+
+    def __init__(self, on_error: Callable[[BaseException], None] | None = None) -> None:
+        self._on_error = on_error
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[Callable[[], object], int]] = deque()
+        self._delivering = False
+        self._since = 0.0
+        self._idle = threading.Condition(self._lock)
+        self.pending = 0
+        """Bytes that wait for delivery, for back-pressure."""
+        self.on_room: list[Callable[[], None]] = []
+        """Called (in the worker) when the queue has run empty."""
+
+    def submit(self, call: Callable[[], object], size: int = 0) -> None:
+        """Queue a call that holds on to `size` bytes."""
+        with self._lock:
+            self._queue.append((call, size))
+            self.pending += size
+            start = not self._delivering
+            if start:
+                self._delivering = True
+                self._since = time.monotonic()
+        if start:
+            try:
+                workers.submit(self._deliver)
+            except RuntimeError:  # no thread to be had: the queue is kept, and the next submit tries again
+                with self._lock:
+                    self._delivering = False
+
+    def flush(self) -> None:
+        """Wait until all is delivered, or one call has taken longer than it should."""
+        with self._lock:
+            while self._delivering:
+                patience = self._since + _SLOW - time.monotonic()
+                if patience <= 0:
+                    return
+                self._idle.wait(patience)
+
+    def _deliver(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._delivering = False
+                    self._idle.notify_all()
+                    listeners = tuple(self.on_room)
+                    break
+                call, size = self._queue.popleft()
+                self._since = time.monotonic()
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001 - whatever the user's code raises, the run goes on
+                if self._on_error is None:
+                    report("a handler raised")
+                else:
+                    self._on_error(error)
+            call = _nothing
+            with self._lock:
+                self.pending -= size
+        for listener in listeners:
+            listener()
+
+
+def _nothing() -> None:
+    """What the loop holds on to between two calls, so that a delivered event can be freed."""

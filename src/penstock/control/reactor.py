@@ -1,0 +1,146 @@
+"""The loop that steers runs: descriptors to watch, timers, and calls handed over from other threads.
+
+There is one class and two ways to drive it. The supervisor's thread drives one reactor for all runs of the process; a thread
+that waits in `run()` or `output()` drives one of its own for that single run, which saves two switches of thread.
+
+Who may do what. `watch`, `call_at` and `post` may be called from any thread; `post` from a signal handler too, for it takes no lock:
+an append to a deque and a write to the waker. Callbacks, `unwatch` and `turn` run in the driving thread only, which is what makes it safe
+to close a descriptor in a callback: nobody else can be about to dispatch to it. A callback may be called for nothing (its number may
+have been reused within one batch), so each tolerates that. No callback may block, nor call code of the user's.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from penstock.system.fds import Waker
+from penstock.system.poller import READ
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.system.poller import Poller
+
+__all__ = ["Reactor", "Timer"]
+
+
+_CROWD = 256
+"""Timers that may lie in the heap before those that were cancelled are looked for."""
+
+
+class Timer:
+    """A call to come; `cancel()` in the driving thread, or not at all."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Forget the call, and what it held on to."""
+        self.callback = None
+
+
+class Reactor:
+    """A poller, a heap of timers, and a queue of calls from elsewhere."""
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._watched: dict[int, Callable[[int], None]] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._crowded = _CROWD
+        self._serial = itertools.count()
+        self._posted: deque[Callable[[], None]] = deque()
+        self._waker = Waker()
+        self._driver: int | None = None
+        self.watch(self._waker.fileno(), READ, lambda _events: self._waker.clear())
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call `callback(events)` in the driving thread whenever `fd` is ready."""
+        self._watched[fd] = callback
+        self._poller.add(fd, events)
+        if not self._poller.notices_changes and self._driver != threading.get_ident():
+            self._waker.wake()
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching. To be called before the descriptor is closed: a forked copy would keep the registration alive."""
+        if self._watched.pop(fd, None) is not None:
+            self._poller.remove(fd)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback()` in the driving thread once `time.monotonic()` has reached `when`."""
+        timer = Timer(when, callback)
+        if self._driver == threading.get_ident():
+            self._schedule(timer)
+        else:
+            self.post(lambda: self._schedule(timer))
+        return timer
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` in the driving thread soon."""
+        self._posted.append(callback)
+        if self._driver != threading.get_ident():
+            self._waker.wake()
+
+    def wake(self) -> None:
+        """Let the driver look around, whatever it sleeps for."""
+        self._waker.wake()
+
+    def turn(self) -> None:
+        """Sleep until something is due, and do all that is."""
+        self._driver = threading.get_ident()
+        try:
+            self._run_posted()
+            ready = self._poller.poll(self._patience())
+            for fd, events in ready:
+                callback = self._watched.get(fd)
+                if callback is not None:
+                    callback(events)
+            self._run_timers()
+            self._run_posted()
+        finally:
+            self._driver = None
+
+    def close(self) -> None:
+        """Give the descriptors back; in the driving thread, once it no longer turns."""
+        self._waker.close()
+        self._poller.close()
+        self._watched.clear()
+        self._timers.clear()
+        self._posted.clear()
+
+    def _schedule(self, timer: Timer) -> None:
+        if len(self._timers) >= self._crowded:
+            # The timers of runs that ended long before their deadline: dropped when they are many, at a cost spread over all.
+            self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._crowded = max(_CROWD, 2 * len(self._timers))
+        heapq.heappush(self._timers, (timer.when, next(self._serial), timer))
+
+    def _patience(self) -> float | None:
+        if self._posted:
+            return 0.0
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return None
+        return max(0.0, self._timers[0][0] - time.monotonic())
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
+
+    def _run_posted(self) -> None:
+        # Only those that are there now: a callback that posts itself again must not starve the rest.
+        for _ in range(len(self._posted)):
+            self._posted.popleft()()

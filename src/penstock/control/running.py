@@ -1,0 +1,145 @@
+"""A stage while it runs: who is told of its end, and how it is made to end.
+
+`Running` is the base of the engine's own running stages. It ends exactly once, by `complete`, in whatever thread that happens; those who
+asked are called there. It fulfils the public `RunningStage` as well, so that a custom stage may wrap one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from penstock.control import workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.context import StageContext
+    from penstock.control.reactor import Timer
+    from penstock.core.stage import RunningStage
+    from penstock.system.process import ExitStatus
+
+__all__ = ["Custom", "Running", "Threaded"]
+
+
+class Running:
+    """One started stage of the engine's own."""
+
+    def __init__(self, ctx: StageContext) -> None:
+        self.ctx = ctx
+        self.error: BaseException | None = None
+        self.done = False
+        self.ended = 0.0
+        self.started = time.monotonic()
+        self.pid: int | None = None
+        self.status: ExitStatus | None = None
+        self.stderr = b""
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def complete(self, error: BaseException | None) -> bool:
+        """Record the outcome and tell those who wait for it; False where it had ended before."""
+        with self._lock:
+            if self.done:
+                return False
+            self.done = True
+            self.error = error
+            self.ended = time.monotonic()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+        return True
+
+    def on_done(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` at the end, in the thread where it happens; at once if it has happened."""
+        with self._lock:
+            if not self.done:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def wait(self) -> None:
+        """Wait for the end; raise the stage's error, if any."""
+        ended = threading.Event()
+        self.on_done(ended.set)
+        ended.wait()
+        if self.error is not None:
+            raise self.error
+
+    def kill(self, reason: BaseException) -> None:
+        """Make the stage end with `reason`. From any thread; the first reason stands."""
+        raise NotImplementedError
+
+
+class Threaded(Running):
+    """A stage whose work is done by a worker thread, and which is abandoned where it ignores that it was cancelled.
+
+    `_timer` and `_reason` belong to the reactor's thread.
+    """
+
+    def __init__(self, ctx: StageContext) -> None:
+        super().__init__(ctx)
+        self._reason: BaseException | None = None
+        self._timer: Timer | None = None
+
+    def kill(self, reason: BaseException) -> None:
+        """Wake the stage from whatever it is blocked in; after the grace time it is abandoned."""
+        self.ctx.reactor.post(lambda: self._kill(reason))
+
+    def _kill(self, reason: BaseException) -> None:
+        if self.done or self._reason is not None:
+            return
+        self._reason = reason
+        self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._abandon)
+        self.on_done(self._forget_timer)
+        self.interrupt(reason)
+
+    def _forget_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _abandon(self) -> None:
+        if self.done or self._reason is None:
+            return
+        self.ctx.tell("abandoned", f"did not end within {self.ctx.grace:g} s of being cancelled", self._reason)
+        self.release()
+        self.complete(self._reason)
+
+    def outcome(self, error: BaseException | None) -> BaseException | None:
+        """What the end counts as: a stage that was cancelled while it ran reports the reason, however it ended."""
+        return error if self._reason is None else self._reason
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Wake the worker."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Close the streams of a worker that is given up."""
+        raise NotImplementedError
+
+
+class Custom(Threaded):
+    """A running stage that is not the engine's own: its `wait` and `kill` are called in worker threads."""
+
+    def __init__(self, ctx: StageContext, inner: RunningStage) -> None:
+        super().__init__(ctx)
+        self._inner = inner
+        # Not deferred as functions are: the stage runs already, and has to be waited for also where the start fails.
+        workers.submit(self._wait)
+
+    def _wait(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._inner.wait()
+        except BaseException as raised:  # noqa: BLE001 - whatever a stage raises is its outcome
+            error = raised
+        self.complete(self.outcome(error))
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Ask the stage to end, in a worker, since its kill() is foreign code."""
+        workers.submit(lambda: self._inner.kill(reason))
+
+    def release(self) -> None:
+        """Nothing: the streams are the stage's."""

@@ -1,0 +1,114 @@
+"""Where the stderr of commands goes.
+
+A target is opened once by whoever the option belongs to, the pipeline or a single command, and each command takes from it the descriptor
+that its child gets, and a tap where Penstock reads it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+from penstock.control.taps import CallbackTap, ExcerptTap
+from penstock.core.constants import Special, closing
+from penstock.data import endpoints
+from penstock.data.descriptor import FdWriter
+from penstock.system.fds import null, open_write, pipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.context import StageContext
+    from penstock.control.taps import Tap
+    from penstock.system.fds import Fd
+
+__all__ = ["StderrTarget", "close_thing"]
+
+_CAPTURE, _INHERIT, _NULL, _STDOUT, _DESCRIPTOR, _LINES, _CHUNKS = range(7)
+
+
+class StderrTarget:
+    """One value of the stderr option, opened."""
+
+    __slots__ = ("_call", "_fd", "_kind", "_to_close")
+
+    def __init__(self, option: str, value: Any) -> None:
+        """Open it. OSError where a path cannot be opened; ValueError naming `option` where a file is closed."""
+        self._fd: Fd | None = None
+        self._call: Callable[[bytes], object] | None = None
+        self._to_close = value.thing if isinstance(value, closing) else None
+        if self._to_close is not None:
+            value = self._to_close
+        if isinstance(value, Special):
+            self._kind = {
+                Special.CAPTURE: _CAPTURE,
+                Special.INHERIT: _INHERIT,
+                Special.DEVNULL: _NULL,
+                Special.STDOUT: _STDOUT,
+            }[value]
+        elif isinstance(value, str | os.PathLike):
+            self._kind = _DESCRIPTOR
+            self._fd = open_write(value)
+        elif callable(value) and not isinstance(value, io.IOBase):
+            self._kind = _LINES
+            self._call = value
+        else:
+            self._open_object(option, value)
+
+    def _open_object(self, option: str, value: Any) -> None:
+        endpoint = endpoints.classify_sink(value, option)
+        if endpoint.kind == "descriptor":
+            self._kind = _DESCRIPTOR
+            self._fd = endpoints.open_sink(endpoint)
+            return
+        self._kind = _CHUNKS
+        if isinstance(value, int):
+            self._call = FdWriter(endpoints.open_sink(endpoint), owned_description=False).write
+        else:
+            self._call = endpoints.chunk_writer(endpoint.value) or endpoint.value.write
+
+    def connect(self, ctx: StageContext, stdout: int) -> tuple[int, Fd | None, Tap | None]:
+        """What one child gets: the descriptor's number, the Fd to close after the spawn, and the tap to start then."""
+        if self._kind == _INHERIT:
+            return 2, None, None
+        if self._kind == _STDOUT:
+            return stdout, None, None
+        if self._kind == _NULL:
+            sink = null(writable=True)
+            return sink.fileno(), sink, None
+        if self._fd is not None:
+            return self._fd.fileno(), None, None
+        read_end, write_end = pipe()
+        if self._call is None:
+            return write_end.fileno(), write_end, ExcerptTap(ctx.reactor, read_end)
+        call = self._call
+
+        def guarded(data: bytes) -> None:
+            try:
+                call(data)
+            except BaseException as error:  # noqa: BLE001 - a callback of the caller's never breaks the run
+                ctx.tell("failed", "the stderr callback raised", error)
+                if ctx.scope.handler is None:
+                    raise
+
+        lines = self._kind == _LINES
+        return write_end.fileno(), write_end, CallbackTap(ctx.reactor, read_end, guarded, ctx.scope.dispatcher, lines=lines)
+
+    def close(self) -> None:
+        """Let go of what was opened, and close what was handed over."""
+        if self._fd is not None:
+            self._fd.close()
+        writer = getattr(self._call, "__self__", None)
+        if isinstance(writer, FdWriter):
+            writer.close()
+        if self._to_close is not None:
+            close_thing(self._to_close)
+
+
+def close_thing(thing: Any) -> None:
+    """Close what the caller wrapped in `closing`."""
+    if isinstance(thing, int):
+        os.close(thing)
+    else:
+        thing.close()

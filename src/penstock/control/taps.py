@@ -1,0 +1,221 @@
+"""Descriptors that the reactor itself reads or writes: captured stderr and stdout, and input that lies ready in memory.
+
+All of it is non-blocking and calls no code of the user's. Each tap owns its descriptor, unwatches it before it closes it, and lives in the
+reactor's thread from `start` on.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from os import read, write
+from typing import TYPE_CHECKING
+
+from penstock.core.excerpt import Excerpt
+from penstock.system.fds import pipe_capacity, set_nonblocking
+from penstock.system.poller import READ, WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.dispatch import Dispatcher
+    from penstock.control.reactor import Reactor
+    from penstock.system.fds import Fd
+
+__all__ = ["CallbackTap", "ExcerptTap", "Feed", "ListTap", "Tap"]
+
+_CHUNK = 65536
+_TURNS = 16
+"""Reads in a row from one descriptor before the others get their turn."""
+_BACKLOG = 1 << 20
+"""Bytes that may wait for a slow callback before its producer is made to wait."""
+_OVERHEAD = 100
+"""Bytes that a queued line costs beyond its own, about."""
+
+
+class Tap:
+    """Reads a descriptor until its end, and gives each chunk to `feed`."""
+
+    def __init__(self, reactor: Reactor, fd: Fd, on_end: Callable[[], None] | None = None) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._on_end = on_end
+        self.ended = False
+        """Whether the end of the stream was seen."""
+        self.closed = False
+        self.count = 0
+        set_nonblocking(fd.fileno())
+
+    def start(self) -> None:
+        """Begin to watch; what happens from here on happens in the reactor's thread."""
+        self._reactor.watch(self._fd.fileno(), READ, self._ready)
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Read what is there, at most what a pipe can hold: who else has the other end may write for ever."""
+        if self.closed:
+            return
+        left = pipe_capacity(self._fd.fileno())
+        while left > 0 and not self.closed:
+            taken = self._take()
+            if taken is None:
+                return
+            left -= taken
+
+    def close(self) -> None:
+        """Stop, with or without having seen the end."""
+        if self.closed:
+            return
+        self.closed = True
+        self._reactor.unwatch(self._fd.fileno())
+        self._fd.close()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+    def finish(self) -> None:
+        """Read what is there, and stop."""
+        self.drain()
+        self.close()
+
+    def forget(self) -> None:
+        """Close, and tell nobody: the run never started."""
+        self._on_end = None
+        self.close()
+
+    def _ready(self, _events: int) -> None:
+        for _ in range(_TURNS):
+            if self.closed or self._take() is None:
+                return
+
+    def _take(self) -> int | None:
+        """Read once: how many bytes, or None where there is nothing now or nothing any more."""
+        try:
+            data = read(self._fd.fileno(), _CHUNK)
+        except BlockingIOError:
+            return None
+        except OSError:  # EIO of a pseudo-terminal whose other side is gone: the end, as far as a reader is concerned
+            data = b""
+        if not data:
+            self.ended = True
+            self.close()
+            return None
+        self.count += len(data)
+        self.feed(data)
+        return len(data)
+
+
+class ListTap(Tap):
+    """Keeps every chunk: captured stdout."""
+
+    def __init__(self, reactor: Reactor, fd: Fd, chunks: list[bytes], on_end: Callable[[], None]) -> None:
+        super().__init__(reactor, fd, on_end)
+        self.feed = chunks.append  # type: ignore[method-assign] # the bound method itself, for speed
+
+
+class ExcerptTap(Tap):
+    """Keeps the first and the last 32 KiB: captured stderr."""
+
+    def __init__(self, reactor: Reactor, fd: Fd) -> None:
+        super().__init__(reactor, fd)
+        self.excerpt = Excerpt()
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk."""
+        self.excerpt.feed(data)
+
+
+class CallbackTap(Tap):
+    """Gives lines, or chunks as they come, to a function of the caller's by way of a dispatcher.
+
+    Where the function is slow, reading pauses while a MiB waits for it, so that a flood of stderr is held up at its source. A line
+    longer than that is given in pieces.
+    """
+
+    def __init__(
+        self, reactor: Reactor, fd: Fd, call: Callable[[bytes], object], dispatcher: Dispatcher, *, lines: bool
+    ) -> None:
+        super().__init__(reactor, fd)
+        self._call = call
+        self._dispatcher = dispatcher
+        self._lines = lines
+        self._tail = b""
+        self._paused = False
+        dispatcher.on_room.append(self._room)
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk."""
+        if self._lines:
+            *lines, self._tail = (self._tail + data).split(b"\n")
+            if len(self._tail) > _BACKLOG:
+                lines.append(self._tail)
+                self._tail = b""
+        else:
+            lines = [data]
+        for line in lines:
+            self._dispatcher.submit(partial(self._call, line), len(line) + _OVERHEAD)
+        # The queue may run empty between these lines; then `_room` is posted, and comes after this callback.
+        if self._dispatcher.pending > _BACKLOG and not self._paused and not self.closed:
+            self._paused = True
+            self._reactor.unwatch(self._fd.fileno())
+
+    def close(self) -> None:
+        """Stop; a last line that had no LF is given too."""
+        if self.closed:
+            return
+        tail, self._tail = self._tail, b""
+        if tail:
+            self._dispatcher.submit(partial(self._call, tail), len(tail) + _OVERHEAD)
+        self._dispatcher.on_room.remove(self._room)
+        super().close()
+
+    def _room(self) -> None:
+        self._reactor.post(self._resume)
+
+    def _resume(self) -> None:
+        if self._paused and not self.closed:
+            self._paused = False
+            self._reactor.watch(self._fd.fileno(), READ, self._ready)
+
+
+class Feed:
+    """Writes bytes at hand into a pipe and closes it. That the reader leaves before the end is no error."""
+
+    def __init__(self, reactor: Reactor, fd: Fd, data: bytes) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._rest = memoryview(data)
+        self.count = 0
+        set_nonblocking(fd.fileno())
+
+    def start(self) -> None:
+        """Write what the pipe takes now; the reactor writes the rest."""
+        if not self._push():
+            self._reactor.watch(self._fd.fileno(), WRITE, self._ready)
+
+    def close(self) -> None:
+        """Give up on what is left. In the reactor's thread."""
+        if not self._fd.closed:
+            self._reactor.unwatch(self._fd.fileno())
+            self._fd.close()
+        self._rest = memoryview(b"")
+
+    def _ready(self, _events: int) -> None:
+        if not self._fd.closed and self._push():
+            self.close()
+
+    def _push(self) -> bool:
+        """Write until the pipe is full; True (and closed) once nothing is left or nobody reads."""
+        try:
+            while self._rest:
+                written = write(self._fd.fileno(), self._rest)
+                self.count += written
+                self._rest = self._rest[written:]
+        except BlockingIOError:
+            return False
+        except BrokenPipeError:
+            pass
+        self.close()
+        return True

@@ -1,0 +1,77 @@
+"""Threads for code that may block: function stages, copies through the caller's objects, callbacks.
+
+A worker that has nothing to do waits a while for the next task, so that a service which starts pipelines all the time does not start
+threads all the time. Any number may be busy at once, for stages of one pipeline wait for each other. They are daemon threads:
+one that sits in the caller's own code must not keep the interpreter from ending.
+
+`_lock` guards the stack of idle workers and is never held while anything runs. A worker takes itself off the stack when its patience is
+over; where a task was handed to it in that very moment, it finds itself already gone from the stack, and takes the task.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from penstock.control.supervisor import report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["submit"]
+
+_PATIENCE = 5.0
+"""Seconds that an idle worker stays."""
+
+_lock = threading.Lock()
+_idle: list[_Worker] = []
+_serial = itertools.count(1)
+
+
+class _Worker(threading.Thread):
+    def __init__(self, task: Callable[[], None]) -> None:
+        super().__init__(name=f"penstock-worker-{next(_serial)}", daemon=True)
+        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.inbox.put(task)
+
+    def run(self) -> None:
+        task: Callable[[], None] | None = self.inbox.get()
+        while task is not None:
+            try:
+                task()
+            except BaseException:  # noqa: BLE001 - tasks handle their own errors; what gets here is a fault of ours
+                report("a worker met an error")
+            task = None  # an idle worker holds on to nothing
+            with _lock:
+                _idle.append(self)
+            try:
+                task = self.inbox.get(timeout=_PATIENCE)
+            except Empty:
+                with _lock:
+                    handed = self not in _idle
+                    if not handed:
+                        _idle.remove(self)
+                if handed:
+                    task = self.inbox.get()
+
+
+def submit(task: Callable[[], None]) -> None:
+    """Run `task()` in a worker thread, at once. RuntimeError where the system allows no further thread."""
+    with _lock:
+        worker = _idle.pop() if _idle else None
+    if worker is None:
+        _Worker(task).start()
+    else:
+        worker.inbox.put(task)
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - it may have been held at the fork by a thread that is not here
+    _lock = threading.Lock()
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,105 @@
+"""Splitting chunks into lines, wherever the chunks were cut.
+
+Strategy: `bytes.split` finds the lines of a chunk in C; what follows its last LF waits for the next chunk. It
+waits in one growing bytearray, because appending to that costs only the new bytes (a long line in many chunks
+stays linear) and because a line that comes byte by byte then takes its own size of memory, not a list entry
+for each byte.
+
+LF alone ends a line; CR is data, as is every other byte. What may not live here: reading, flushing, and the
+decision when held lines are passed on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from penstock.core.errors import LineTooLong
+
+__all__ = ["DEFAULT_MAX_LINE", "LineSplitter", "check_max_line"]
+
+DEFAULT_MAX_LINE: Final = 16 * 1024 * 1024
+"""Bytes in the longest line that line functions accept unless told otherwise; its LF is not counted."""
+
+
+def check_max_line(value: object) -> int:
+    """Return the value of the option `max_line`, in bytes; a `TypeError` or `ValueError` that names it."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"max_line must be an int (bytes), not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"max_line must be at least 1 byte, not {value}")
+    return value
+
+
+class LineSplitter:
+    r"""Turns chunks of bytes into lines without their LF.
+
+    A line of more than `max_line` bytes ends it: the lines before it are delivered first, and every later
+    call raises `LineTooLong`. `error` tells of it at once, so that a caller need not wait for more input
+    before it fails.
+
+    >>> splitter = LineSplitter()
+    >>> splitter.feed(b"one\ntw"), splitter.feed(b"o\r\nthr"), splitter.finish()
+    ([b'one'], [b'two\r'], [b'thr'])
+    """
+
+    __slots__ = ("_held", "_too_long", "max_line")
+
+    def __init__(self, max_line: int = DEFAULT_MAX_LINE) -> None:
+        self.max_line = check_max_line(max_line)
+        self._too_long = False
+        self._held = bytearray()  # the beginning of a line whose LF has not come yet
+
+    @property
+    def error(self) -> LineTooLong | None:
+        """What the next call will raise, or None; always a new object: a kept one keeps frames alive."""
+        return LineTooLong(self.max_line) if self._too_long else None
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take a chunk of any size; return the lines that it completes, without LF.
+
+        Raises `LineTooLong` where a line is longer than `max_line` and no line that came before it is left to
+        return; else the lines are returned, and the next call raises it.
+        """
+        if self._too_long:
+            raise LineTooLong(self.max_line)
+        lines = chunk.split(b"\n")
+        rest = lines.pop()
+        held = self._held
+        if not lines:
+            if len(held) + len(rest) > self.max_line:
+                return self._fail(lines)
+            held += rest
+            return lines
+        if held:
+            if len(held) + len(lines[0]) > self.max_line:
+                return self._fail([])
+            held += lines[0]
+            lines[0] = bytes(held)
+            self._held = held = bytearray()
+        # No line inside a chunk can be longer than the chunk, so lengths are looked at only where that says
+        # nothing.
+        if len(chunk) > self.max_line:
+            for count, line in enumerate(lines):
+                if len(line) > self.max_line:
+                    return self._fail(lines[:count])
+            if len(rest) > self.max_line:
+                return self._fail(lines)
+        held += rest
+        return lines
+
+    def finish(self) -> list[bytes]:
+        """Tell that the input has ended; return its last line if that had no LF, else nothing.
+
+        Raises `LineTooLong` where a line was too long.
+        """
+        if self._too_long:
+            raise LineTooLong(self.max_line)
+        held, self._held = self._held, bytearray()
+        return [bytes(held)] if held else []
+
+    def _fail(self, before: list[bytes]) -> list[bytes]:
+        self._held = bytearray()  # a line that will never be delivered need not be kept
+        self._too_long = True
+        if before:
+            return before
+        raise LineTooLong(self.max_line)

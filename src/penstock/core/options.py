@@ -1,0 +1,244 @@
+"""The options of a pipeline: their names, defaults and checks.
+
+A mistake is a TypeError or ValueError that names the option, before anything starts. A pipeline keeps only the options
+that differ from their defaults, so that it can be told whether it has any of its own; a method's options are kept as given,
+since `timeout=None` in a call takes a pipeline's timeout away.
+
+What may not live here: any look at what a stdin or stdout object is made of; that is `data.endpoints`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
+from penstock.core.env import check_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import timedelta
+
+    from penstock.core.env import Secret
+    from penstock.core.events import Event
+
+__all__ = ["DEFAULTS", "Options", "check", "check_ends", "check_stderr", "own"]
+
+
+class Options(TypedDict, total=False):
+    """What `Pipeline(...)`, `replace` and the methods that run accept by name."""
+
+    name: str | None
+    cwd: str | bytes | os.PathLike[str] | None
+    env: Mapping[str, str | Secret | None | Callable[[], str | None]] | None
+    inherit_env: bool
+    stdin: Any
+    stdout: Any
+    stderr: Any
+    input: bytes | bytearray | memoryview | str | None
+    on_event: Callable[[Event], object] | None
+    on_exception: Callable[[str, BaseException], BaseException | None] | None
+    timeout: float | timedelta | None
+    grace: float | timedelta
+    fail_fast: bool
+    pipe_errors: str
+    pipe_size: int | None
+
+
+DEFAULTS: dict[str, Any] = {
+    "name": None,
+    "cwd": None,
+    "env": None,
+    "inherit_env": True,
+    "stdin": DEVNULL,
+    "stdout": INHERIT,
+    "stderr": CAPTURE,
+    "input": None,
+    "on_event": None,
+    "on_exception": None,
+    "timeout": None,
+    "grace": 2.0,
+    "fail_fast": False,
+    "pipe_errors": "forgive",
+    "pipe_size": None,
+}
+
+
+def check(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as they are used from here on: numbers as floats, paths as str, specials as `Special`."""
+    checked = {}
+    for option, value in given.items():
+        checker = _CHECKERS.get(option)
+        if checker is None:
+            raise TypeError(f"unknown option {option!r}; the options are {', '.join(DEFAULTS)}")
+        checked[option] = checker(option, value)
+    if checked.get("input") is not None and checked.get("stdin", DEVNULL) is not DEVNULL:
+        raise ValueError("input and stdin cannot be given together: each says what the first stage reads")
+    return checked
+
+
+def own(checked: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the checked options that differ from their defaults."""
+    return {option: value for option, value in checked.items() if value is not DEFAULTS[option] and value != DEFAULTS[option]}
+
+
+def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ...] = ()) -> None:
+    """Refuse what `method` cannot honour: an end that it decides itself, or a PIPE that nobody could serve."""
+    for option in forbidden:
+        if option in options:
+            raise TypeError(f"{method}() decides about {option} itself; use start() to choose it")
+    for option in ("stdin", "stdout"):
+        if options.get(option) is PIPE and method != "start":
+            raise ValueError(f"{option}=PIPE needs start(): {method}() waits, and nobody would serve the pipe meanwhile")
+
+
+def _name(option: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{option} must be a str or None, not {value!r}")
+    if value == "":
+        raise ValueError(f"{option} must not be empty")
+    return value
+
+
+def path(option: str, value: object) -> str:
+    """A path of any kind as a str; a NUL byte or an empty path is a ValueError."""
+    if not isinstance(value, str | bytes | os.PathLike):
+        raise TypeError(f"{option} must be a path (str, bytes or PathLike), not {value!r}")
+    text = os.fsdecode(value)
+    if not text or "\0" in text:
+        raise ValueError(f"{option} must not be empty or hold a NUL byte: {text!r}")
+    return text
+
+
+def _cwd(option: str, value: object) -> str | None:
+    return None if value is None else path(option, value)
+
+
+def _env(option: str, value: object) -> dict[str, Any] | None:
+    return None if value is None else check_layer(option, value)
+
+
+def _flag(option: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{option} must be True or False, not {value!r}")
+    return value
+
+
+def _callback(option: str, value: object) -> object:
+    if value is not None and not callable(value):
+        raise TypeError(f"{option} must be callable or None, not {value!r}")
+    return value
+
+
+def _seconds(option: str, value: object) -> float:
+    total_seconds = getattr(value, "total_seconds", None)  # a timedelta, without importing datetime
+    if callable(total_seconds):
+        value = total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{option} must be seconds or a timedelta, not {value!r}")
+    if math.isnan(value) or value < 0:
+        raise ValueError(f"{option} must not be negative: {value!r}")
+    return float(value)
+
+
+def _timeout(option: str, value: object) -> float | None:
+    if value is None:
+        return None
+    seconds = _seconds(option, value)
+    return None if math.isinf(seconds) else seconds
+
+
+def _pipe_errors(option: str, value: object) -> str:
+    if value not in ("forgive", "report"):
+        raise ValueError(f"{option} must be 'forgive' or 'report', not {value!r}")
+    return str(value)
+
+
+def _pipe_size(option: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{option} must be a number of bytes or None, not {value!r}")
+    if value <= 0:
+        raise ValueError(f"{option} must be positive: {value}")
+    return value
+
+
+def _input(option: str, value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"{option} must be bytes or str, not {type(value).__name__}; give an iterable or a file as stdin")
+
+
+def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
+    """The part of the check that is the same for stdin and stdout."""
+    thing = value.thing if isinstance(value, closing) else value
+    if isinstance(thing, bool) or thing is None:
+        raise TypeError(f"{option} must not be {thing!r}")
+    if not isinstance(thing, int):
+        return value
+    if thing < 0:
+        if thing not in specials:
+            name = Special(thing).name if thing in list(Special) else str(thing)
+            raise ValueError(f"{option} cannot be {name}")
+        return Special(thing)
+    return value
+
+
+def _stdin(option: str, value: object) -> object:
+    value = _end(option, value, (PIPE, DEVNULL, INHERIT))
+    thing = value.thing if isinstance(value, closing) else value
+    if isinstance(thing, bytes | bytearray):
+        raise TypeError(f"{option} cannot be {type(thing).__name__}: give data as input=, a path as str or PathLike")
+    if isinstance(thing, str | os.PathLike):
+        path(option, thing)
+    elif not isinstance(thing, int) and not any(
+        hasattr(thing, method) for method in ("read", "readinto", "recv", "write_to", "__iter__", "__next__")
+    ):
+        raise TypeError(f"{option} must be a path, a descriptor, a socket, a file, an iterable of bytes or a special, not {thing!r}")
+    return value
+
+
+def _stdout(option: str, value: object) -> object:
+    value = _end(option, value, (PIPE, DEVNULL, INHERIT, CAPTURE))
+    thing = value.thing if isinstance(value, closing) else value
+    if isinstance(thing, str | os.PathLike):
+        path(option, thing)
+    elif not isinstance(thing, int) and not any(hasattr(thing, method) for method in ("write", "send", "read_from")):
+        raise TypeError(f"{option} must be a path, a descriptor, a socket, an object with write() or a special, not {thing!r}")
+    return value
+
+
+def check_stderr(option: str, value: object) -> object:
+    """The check of stderr, for a pipeline and for a single command."""
+    value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, STDOUT))
+    thing = value.thing if isinstance(value, closing) else value
+    if isinstance(thing, str | os.PathLike):
+        path(option, thing)
+    elif not isinstance(thing, int) and not callable(thing) and not hasattr(thing, "write"):
+        raise TypeError(f"{option} must be a path, a descriptor, a file, a callable or a special, not {thing!r}")
+    return value
+
+
+_CHECKERS: dict[str, Callable[[str, Any], Any]] = {
+    "name": _name,
+    "cwd": _cwd,
+    "env": _env,
+    "inherit_env": _flag,
+    "stdin": _stdin,
+    "stdout": _stdout,
+    "stderr": check_stderr,
+    "input": _input,
+    "on_event": _callback,
+    "on_exception": _callback,
+    "timeout": _timeout,
+    "grace": _seconds,
+    "fail_fast": _flag,
+    "pipe_errors": _pipe_errors,
+    "pipe_size": _pipe_size,
+}

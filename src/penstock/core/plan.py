@@ -1,0 +1,91 @@
+"""How each edge of a pipeline is carried: a pure function of what the stages ask for and what the endpoints are.
+
+The engine and `explain()` ask the same function, so that what is shown is what happens. What may not live here: any
+look at a descriptor or an object; `data.endpoints` classifies those first, into the names below.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.core.stage import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.core.stage import Requirements
+
+__all__ = ["Edge", "Plan", "carriers"]
+
+# Endpoint kinds that are carried in the same way whoever stands at the other end of the edge.
+_FIXED = {
+    "null": "discard",
+    "inherit": "inherit",
+    "descriptor": "pass-fd",
+    "path": "pass-fd",
+    "pipe": "os-pipe",
+    "given": "memory",
+    "capture": "capture",
+}
+
+
+def carriers(requirements: Sequence[Requirements], source: str, sink: str) -> list[str]:
+    """The kind of every edge, from the one that feeds the first stage to the one that drains the last.
+
+    `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`, `input` (bytes at hand),
+    `object` (its own read or write is called), `iterate` (the caller reads chunks as they come) or `given` (an end that a custom
+    stage passes on).
+    """
+    first, last = requirements[0].stdin, requirements[-1].stdout
+    between = [
+        "os-pipe" if Stream.PREFER_FILE in (left.stdout, right.stdin) else "memory"
+        for left, right in zip(requirements, requirements[1:], strict=False)
+    ]
+    feed = _FIXED.get(source) or ("pooled" if first is Stream.PREFER_FILE else "memory")
+    if sink == "iterate":
+        drain = "os-pipe" if last is Stream.PREFER_FILE else "memory"
+    else:
+        drain = _FIXED.get(sink) or ("pooled" if last is Stream.PREFER_FILE else "memory")
+    return [feed, *between, drain]
+
+
+class Edge:
+    """One edge of a plan: from one node to another, by name, and what carries it."""
+
+    __slots__ = ("kind", "source", "target")
+
+    def __init__(self, source: str, target: str, kind: str) -> None:
+        self.source = source
+        self.target = target
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"Edge({self.source!r}, {self.target!r}, {self.kind!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Edge) and (self.source, self.target, self.kind) == (
+            other.source,
+            other.target,
+            other.kind,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.target, self.kind))
+
+
+class Plan:
+    """The nodes of a pipeline (`stdin`, the leaf stages in order, `stdout`) and the edges between them."""
+
+    __slots__ = ("edges", "nodes")
+
+    def __init__(self, nodes: Sequence[str], edges: Sequence[Edge]) -> None:
+        self.nodes = tuple(nodes)
+        self.edges = tuple(edges)
+
+    def __repr__(self) -> str:
+        return f"Plan({list(self.nodes)!r}, {list(self.edges)!r})"
+
+    def __str__(self) -> str:
+        from penstock.core.table import table  # noqa: PLC0415 - only who prints a plan needs it
+
+        return table(["from", "to", "carried by"], [[edge.source, edge.target, edge.kind] for edge in self.edges])

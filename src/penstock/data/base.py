@@ -1,0 +1,96 @@
+"""What both ends of every stream share: being closed, and being interrupted from another thread.
+
+A stream is used by the thread that reads or writes it, and stopped by any other. The stopping thread sets the
+state under the stream's lock and then calls the hook `_wake()`; the using thread looks at `_stopped` before
+each operation, and a subclass that blocks looks again after every sleep. No I/O lives here, and nothing in
+this module blocks.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """One end of a stream. `count` is the number of bytes delivered to the caller, or taken from it."""
+
+    __slots__ = ("__weakref__", "_closed", "_lock", "_reason", "_stopped", "_traceback", "count")
+
+    def __init__(self, lock: threading.Lock | None = None) -> None:
+        self.count = 0
+        self._lock = threading.Lock() if lock is None else lock
+        self._closed = False
+        self._stopped = False  # closed or interrupted: the one flag that the fast paths look at
+        self._reason: BaseException | None = None
+        self._traceback: TracebackType | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._reason is None else "interrupted"
+        return f"<{type(self).__name__} {state} count={self.count}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
+    def readable(self) -> bool:
+        """Whether this end is for reading."""
+        return False
+
+    def writable(self) -> bool:
+        """Whether this end is for writing."""
+        return False
+
+    def seekable(self) -> bool:
+        """No stream of a pipeline can seek."""
+        return False
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Make a blocked read or write of this end, and every later one, raise `reason`; from any thread.
+
+        The first reason stays. The stream's other end is not touched: it sees EOF, or a closed pipe, once
+        this one is closed.
+        """
+        with self._lock:
+            if self._reason is None:
+                self._traceback = reason.__traceback__
+                self._reason = reason
+                self._stopped = True
+        self._wake()
+
+    def close(self) -> None:
+        """Close this end; idempotent, from any thread. A read or write blocked in it raises ValueError."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._stopped = True
+        self._wake()
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _wake(self) -> None:
+        """Wake the thread that is blocked in this end, if there is one; it will find the state changed."""
+
+    def _release(self) -> None:
+        """Let go of what the end holds; called once, after the state says closed."""
+
+    def _refusal(self) -> BaseException:
+        """Return why this end is stopped, to be raised."""
+        if self._reason is not None:
+            # Each raise adds to the exception's traceback: a function that tries again and again would grow
+            # it without bound, so each begins where the reason's own traceback ended.
+            return self._reason.with_traceback(self._traceback)
+        return ValueError(f"{'read' if self.readable() else 'write'} of a stream that is closed")

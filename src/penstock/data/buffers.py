@@ -1,0 +1,147 @@
+"""The pool of reusable buffers that copies borrow, so that a copy of any length allocates none of its own.
+
+A buffer is out (borrowed) or idle (kept for the next borrower). Only what is out may come back, once, and at
+the length at which it went: a buffer given back twice would be lent to two copies at the same time, and one
+would overwrite the other's bytes. The pool keeps no reference to what is out, so a borrower that loses a
+buffer costs only the buffer.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["BufferPool", "buffer_pool"]
+
+
+class BufferPool:
+    """Hands out bytearrays of one size and keeps a bounded number of them for the next borrower; thread-safe.
+
+    `size` is the length of a buffer in bytes, `limit` the most buffers that are kept while nobody uses them.
+    `hits` counts the borrowings that were met by a kept buffer, `misses` those that had to allocate. A buffer
+    comes with whatever its last borrower left in it. Borrowing never blocks.
+
+    >>> pool = BufferPool(size=4, limit=1)
+    >>> with pool.lend() as buffer:
+    ...     len(buffer)
+    4
+    >>> pool.give_back(pool.borrow())
+    >>> pool.hits, pool.misses
+    (1, 1)
+    """
+
+    __slots__ = ("__weakref__", "_hits", "_idle", "_limit", "_lock", "_misses", "_out", "_size")
+
+    def __init__(self, size: int = 65536, limit: int = 64) -> None:
+        self._size = _checked("size", size, least=1)
+        self._limit = _checked("limit", limit, least=0)
+        self._hits = 0
+        self._misses = 0
+        self._reset()
+
+    def __repr__(self) -> str:
+        return (
+            f"<BufferPool size={self._size} limit={self._limit} idle={len(self._idle)} "
+            f"hits={self._hits} misses={self._misses}>"
+        )
+
+    @property
+    def size(self) -> int:
+        """The length of a buffer, in bytes."""
+        return self._size
+
+    @property
+    def limit(self) -> int:
+        """The most buffers that are kept while nobody uses them."""
+        return self._limit
+
+    @property
+    def hits(self) -> int:
+        """How many borrowings were met by a kept buffer."""
+        return self._hits
+
+    @property
+    def misses(self) -> int:
+        """How many borrowings had to allocate a buffer."""
+        return self._misses
+
+    def borrow(self) -> bytearray:
+        """Take a buffer of `size` bytes, to be handed to `give_back` when it is no longer used."""
+        with self._lock:
+            if self._idle:
+                self._hits += 1
+                # The one used last is the likeliest to be in the processor's cache.
+                buffer = self._idle.pop()
+            else:
+                self._misses += 1
+                buffer = bytearray(self._size)
+            self._out[id(buffer)] = len(buffer)
+        return buffer
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Return a borrowed buffer; the caller must not touch it, or a memoryview of it, afterwards.
+
+        ValueError where it is not out of this pool (a stranger, or given back before) or was resized
+        meanwhile.
+        """
+        with self._lock:
+            size = self._out.pop(id(buffer), None)
+            # After configure() a buffer of the old size is still welcome, but of no more use.
+            if size == len(buffer) == self._size and len(self._idle) < self._limit:
+                self._idle.append(buffer)
+        if size is None:
+            raise ValueError(
+                "give_back() takes a buffer that was borrowed from this pool and not given back yet"
+            )
+        if size != len(buffer):
+            raise ValueError(f"give_back() takes the buffer as it was lent: {size} bytes, not {len(buffer)}")
+
+    @contextmanager
+    def lend(self) -> Iterator[bytearray]:
+        """Borrow a buffer for the length of a with block."""
+        buffer = self.borrow()
+        try:
+            yield buffer
+        finally:
+            self.give_back(buffer)
+
+    def configure(self, *, size: int | None = None, limit: int | None = None) -> None:
+        """Change the size of buffers (bytes), or how many are kept idle; what no longer fits is let go."""
+        with self._lock:
+            if size is not None:
+                size = _checked("size", size, least=1)
+            if limit is not None:
+                self._limit = _checked("limit", limit, least=0)
+            if size is not None and size != self._size:
+                self._size = size
+                self._idle.clear()
+            while len(self._idle) > self._limit:
+                self._idle.popleft()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: deque[bytearray] = deque()
+        # By id: a bytearray has no hash and takes no weak reference, and a strong one would keep a lost
+        # buffer alive.
+        self._out: dict[int, int] = {}
+
+
+def _checked(option: str, value: int, *, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{option} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{option} must be at least {least}, not {value}")
+    return value
+
+
+buffer_pool = BufferPool()
+
+# A thread of the parent may hold the lock at the moment of a fork, and there is no such thread in the child
+# to let go.
+os.register_at_fork(after_in_child=buffer_pool._reset)  # noqa: SLF001 - this module's own object

@@ -1,0 +1,169 @@
+"""The pooled copy between file-like objects: what is there is passed on at once, where the objects allow.
+
+Which method of the source is called is decided once. Those that return what is there come first (`readinto1`,
+`read1`, `readinto` of a raw stream); those that may wait until the buffer is full are for sources that have
+nothing better. A method that turns out to be unsupported is stepped down from before a byte has moved.
+
+Who keeps what: the pooled buffer is lent to the source for a call of `readinto`, and to those sinks that are
+known not to keep it; all others get bytes, which nobody can change under them. What may not live here: text,
+sockets, and the choice between this copy and a faster one.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import select
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from penstock.data.buffers import BufferPool, buffer_pool
+from penstock.data.memory import MemoryReader, MemoryWriter
+from penstock.data.reader import Reader
+from penstock.data.writer import CaptureWriter, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["pump"]
+
+# Exactly these: a subclass may keep what it is given.
+_LETS_GO: Final = frozenset((io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair))
+
+# What is left after a short write is handed on in pieces of this size, where each piece has to be copied.
+_PIECE: Final = 65536
+
+
+def pump(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
+    """Copy all that binary `source` has yet to give into binary `sink`, and return how many bytes.
+
+    `source` has any of `readinto1`, `read1`, `readinto` and `read`; `sink` has `write`, whose short writes
+    are completed (None counts as all, except from a raw stream, which says by it that it would block). A
+    non-blocking object over a descriptor is waited for. Neither is flushed or closed. TypeError where
+    `source` gives anything but bytes; else what the two raise.
+    """
+    write = sink.write if isinstance(sink, Writer) else partial(_write_all, sink)
+    wants_bytes = _wants_bytes(sink)
+    total = 0
+    if isinstance(source, Reader) and (wants_bytes or isinstance(source, MemoryReader)):
+        for chunk in source.chunks():
+            write(chunk)
+            total += len(chunk)
+        return total
+    with pool.lend() as buffer, memoryview(buffer) as view:
+        read, data = _first_read(source, view, wants_bytes=wants_bytes)
+        while data is None or len(data):
+            if data is None:
+                _wait(source, select.POLLIN)
+            else:
+                write(bytes(data) if wants_bytes else data)
+                total += len(data)
+            data = read()
+    return total
+
+
+def _wants_bytes(sink: Any) -> bool:
+    """Whether the sink keeps what it is given, or might."""
+    if isinstance(sink, Writer):
+        return isinstance(sink, MemoryWriter | CaptureWriter)
+    return type(sink) not in _LETS_GO
+
+
+def _first_read(
+    source: Any, view: memoryview, *, wants_bytes: bool
+) -> tuple[Callable[[], bytes | memoryview | None], bytes | memoryview | None]:
+    """Find the way to read `source`, and return it with what it gave the first time."""
+    unsupported: Exception | None = None
+    for read in _ways_to_read(source, view, wants_bytes=wants_bytes):
+        try:
+            return read, read()
+        # Base classes have methods that only say so: BufferedIOBase.read1, and readinto1 on top of it.
+        except (io.UnsupportedOperation, NotImplementedError) as error:
+            unsupported = error
+    if unsupported is not None:
+        raise unsupported
+    raise TypeError(f"a source of bytes has a method to read: {type(source).__name__!r} has none")
+
+
+def _ways_to_read(
+    source: Any, view: memoryview, *, wants_bytes: bool
+) -> Iterator[Callable[[], bytes | memoryview | None]]:
+    """Yield the ways that there are, best first; each returns None where it would block, b"" at EOF."""
+    # One read of a raw stream is one system call, so both of its methods are prompt. `read1` comes late,
+    # though it would save a copy where bytes are wanted: that of a BufferedReader says EOF where a
+    # non-blocking descriptor has nothing yet.
+    raw = ("read" if wants_bytes else "readinto",) if isinstance(source, io.RawIOBase) else ()
+    for name in ("readinto1", *raw, "read1", "readinto", "read"):
+        method = getattr(source, name, None)
+        if callable(method):
+            yield partial(_read_into if name.startswith("readinto") else _read_bytes, method, name, view)
+
+
+def _read_into(method: Callable[[memoryview], Any], name: str, view: memoryview) -> memoryview | None:
+    try:
+        size = method(view)
+    except BlockingIOError:
+        return None
+    if size is None:
+        return None
+    if not isinstance(size, int):
+        raise TypeError(f"{name}() of the source returned {type(size).__name__}, not a number of bytes")
+    if not 0 <= size <= len(view):
+        raise OSError(errno.EIO, f"{name}() of the source returned {size} for a buffer of {len(view)} bytes")
+    return view[:size]
+
+
+def _read_bytes(method: Callable[[int], Any], name: str, view: memoryview) -> bytes | None:
+    try:
+        data = method(len(view))
+    except BlockingIOError:
+        return None
+    if data is None or isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    hint = ": it is a text stream, and a binary one is needed" if isinstance(data, str) else ""
+    raise TypeError(f"{name}() of the source returned {type(data).__name__}, not bytes{hint}")
+
+
+def _write_all(sink: Any, data: bytes | memoryview) -> None:
+    """Write all of `data`, in as many calls as the sink needs."""
+    done = _write_once(sink, data)
+    if done >= len(data):
+        return
+    with memoryview(data) as view:
+        while done < len(view):
+            with view[done:] as rest:
+                done += _write_once(sink, rest if isinstance(data, memoryview) else bytes(rest[:_PIECE]))
+
+
+def _write_once(sink: Any, data: bytes | memoryview) -> int:
+    """Call `write` once and return how much of `data` it took; waits where it would block."""
+    try:
+        size = sink.write(data)
+    except BlockingIOError as error:
+        # A buffered writer says how much it took all the same; the attribute is missing where nobody set it.
+        taken = getattr(error, "characters_written", 0)
+        _wait(sink, select.POLLOUT)
+        return int(taken)
+    if size is None and isinstance(sink, io.RawIOBase):
+        _wait(sink, select.POLLOUT)
+        return 0
+    if size is None or not isinstance(size, int) or size >= len(data):
+        return len(data)
+    if size <= 0:
+        raise OSError(errno.EIO, f"write() of the sink returned {size} for {len(data)} bytes")
+    return size
+
+
+def _wait(stream: Any, event: int) -> None:
+    """Wait until the descriptor under a non-blocking stream is ready."""
+    try:
+        number = stream.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        raise BlockingIOError(
+            errno.EAGAIN, f"{type(stream).__name__!r} would block, and has no descriptor to wait for"
+        ) from None
+    poll = select.poll()
+    poll.register(number, event)
+    poll.poll()

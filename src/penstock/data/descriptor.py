@@ -1,0 +1,223 @@
+"""Streams over a descriptor, with blocking semantics and a way to wake whoever is blocked.
+
+Where the open file description is ours alone it is made non-blocking: try first, and only on EAGAIN poll the
+descriptor together with a `Waker`. Where it is shared, with the caller or with a child, its flags are not
+ours to change (O_NONBLOCK sits in the description, so the others would get EAGAIN): poll first, then read
+what is there, or write no more than PIPE_BUF, which a pipe that polls as writable takes without blocking
+(pipe(7)). Should the others have made it non-blocking themselves, EAGAIN leads back to the poll. A regular
+file never blocks, and is neither polled nor written in pieces.
+
+What a shared description cannot give: where another process takes the bytes between our poll and our read,
+the read blocks until more come, and only those wake it.
+
+`FdReader` and `FdWriter` are faces; `_Descriptor` does the waiting, and decides when the number may be
+closed. Only `perform` blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from penstock.data.reader import Reader
+from penstock.data.writer import Writer
+from penstock.system.fds import Waker, set_nonblocking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.system.fds import Fd
+
+    _Argument = TypeVar("_Argument")
+    _Answer = TypeVar("_Answer", bytes, int)
+
+__all__ = ["FdReader", "FdWriter"]
+
+CHUNK_SIZE = 65536
+
+
+class _Descriptor:
+    """A descriptor in the hands of one thread at a time: `with descriptor:` around its use.
+
+    Closing from another thread must not close the number under a thread that is about to use it, since the
+    next open in any thread would get it. So `close` only says so, wakes the user, and leaves the rest to
+    whoever holds `_in_use` last: the closer tries to take it after saying so, and the user looks after
+    letting go of it, so that one of them does it.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_event",
+        "_fd",
+        "_in_use",
+        "_lock",
+        "_poll",
+        "_stopped",
+        "_waker",
+        "polls_first",
+    )
+
+    def __init__(self, fd: Fd, *, owned: bool, event: int) -> None:
+        self._fd = fd
+        self._event = event
+        self._lock = threading.Lock()
+        self._in_use = threading.Lock()
+        self._stopped = False
+        self._closing = False
+        self._waker: Waker | None = None
+        self._poll: select.poll | None = None
+        self.polls_first = False
+        if owned:
+            set_nonblocking(fd.fileno())
+        else:
+            self.polls_first = not stat.S_ISREG(os.fstat(fd.fileno()).st_mode)
+
+    def perform(self, call: Callable[[int, _Argument], _Answer], argument: _Argument) -> _Answer | None:
+        """Return `call(number, argument)`, waiting while that would block; None where it was stopped."""
+        if self.polls_first:
+            self._wait()
+        while not self._stopped:
+            try:
+                return call(self._fd.fileno(), argument)
+            except BlockingIOError:
+                self._wait()
+        return None
+
+    def _wait(self) -> None:
+        """Sleep until the descriptor polls as ready, or `stop` is called."""
+        # The waker is made here, when it is needed for the first time, under the lock that `stop` takes.
+        # Either `stop` came first, and is seen here; or it comes later, finds the waker, and makes it
+        # readable, which it then stays, so that the poll returns at once even if it begins only afterwards.
+        with self._lock:
+            if self._stopped:
+                return
+            if self._poll is None:
+                waker = Waker()
+                poll = select.poll()
+                poll.register(waker.fileno(), select.POLLIN)
+                poll.register(self._fd.fileno(), self._event)
+                self._waker, self._poll = waker, poll
+            poll = self._poll
+        # Errors and hang-ups are always reported: the call that follows meets them.
+        poll.poll()
+
+    def stop(self) -> None:
+        """Make a `perform` under way, and every later one, return None; from any thread, idempotent."""
+        with self._lock:
+            self._stopped = True
+            waker = self._waker
+        # Outside the lock: a waker that has been closed meanwhile takes no harm.
+        if waker is not None:
+            waker.wake()
+
+    def close(self) -> None:
+        """Stop it and close the descriptor, at once or when the thread that uses it lets go."""
+        self._closing = True
+        self.stop()
+        self._close_unless_used()
+
+    def __enter__(self) -> None:
+        self._in_use.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._in_use.release()
+        if self._closing:
+            self._close_unless_used()
+
+    def _close_unless_used(self) -> None:
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._poll = None
+                if self._waker is not None:
+                    self._waker.close()
+                self._fd.close()
+            finally:
+                self._in_use.release()
+
+
+class FdReader(Reader):
+    """The reading end of a pipe, socket or file; owns `fd` and closes it.
+
+    `owned_description`: nobody else has this open file description, so that it may be made non-blocking.
+    `chunk_size` is the most bytes that one read asks for.
+    """
+
+    __slots__ = ("_chunk_size", "_descriptor")
+
+    def __init__(self, fd: Fd, *, owned_description: bool, chunk_size: int = CHUNK_SIZE) -> None:
+        super().__init__()
+        self._chunk_size = chunk_size
+        self._descriptor = _Descriptor(fd, owned=owned_description, event=select.POLLIN)
+
+    def _pull(self) -> bytes:
+        with self._descriptor:
+            data = self._descriptor.perform(os.read, self._chunk_size)
+        if data is None:
+            raise self._refusal()
+        return data
+
+    def _fill(self, view: memoryview) -> int:
+        if self._stopped or self._at_eof or self._offset < len(self._rest) or not view:
+            return super()._fill(view)
+        with self._descriptor:
+            size = self._descriptor.perform(_read_into, view)
+        if size is None:
+            raise self._refusal()
+        self._at_eof = size == 0
+        return size
+
+    def _wake(self) -> None:
+        self._descriptor.stop()
+
+    def _release(self) -> None:
+        super()._release()
+        self._descriptor.close()
+
+
+class FdWriter(Writer):
+    """The writing end of a pipe, socket or file; owns `fd` and closes it.
+
+    `owned_description` is as for `FdReader`. Short writes are completed. Several threads may write; each
+    write is whole. A write that is interrupted may have written a part, and `count` says how much.
+    """
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, fd: Fd, *, owned_description: bool) -> None:
+        super().__init__()
+        self._descriptor = _Descriptor(fd, owned=owned_description, event=select.POLLOUT)
+
+    def _push(self, data: bytes | memoryview) -> None:
+        with self._descriptor:
+            done = self._write(data)
+            if done < len(data):
+                # Every view is let go of, also by an exception: the caller's bytearray cannot be resized
+                # before.
+                with memoryview(data) as view:
+                    while done < len(view):
+                        with view[done:] as rest:
+                            done += self._write(rest)
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """Write the first part of `data`, as much as goes at once, and return its length."""
+        if len(data) > select.PIPE_BUF and self._descriptor.polls_first:
+            with memoryview(data) as view, view[: select.PIPE_BUF] as part:
+                return self._write(part)
+        size = self._descriptor.perform(os.write, data)
+        if size is None:
+            raise self._refusal()
+        self.count += size
+        return size
+
+    def _wake(self) -> None:
+        self._descriptor.stop()
+
+    def _release(self) -> None:
+        self._descriptor.close()
+
+
+def _read_into(number: int, view: memoryview) -> int:
+    return os.readv(number, (view,))

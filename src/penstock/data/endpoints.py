@@ -1,0 +1,291 @@
+"""What the caller gave as stdin, stdout or stderr: told apart first, opened later.
+
+`classify_source` and `classify_sink` only look; `explain()` needs no more, and the plan is made of their kinds. A descriptor is passed only where its
+bytes are the object's bytes: numbers, plain blocking sockets, raw and buffered binary files, text layers over those. Everything else
+(gzip, TLS, whatever merely lends another's `fileno()`) is copied by calling the object itself, in `feed` and `drain`, which run in a worker.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import select
+import stat
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, closing
+from penstock.data.copy import pump
+from penstock.system.fds import duplicate, is_nonblocking, open_read, open_write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+    from penstock.system.fds import Fd
+
+__all__ = ["Endpoint", "chunk_writer", "classify_sink", "classify_source", "drain", "feed", "open_sink", "open_source"]
+
+
+_READ_METHODS = ("readinto1", "readinto", "read1", "read")
+
+
+class Endpoint:
+    """One end of a pipeline: its kind, as `core.plan` names it, the object, and what is to be closed after the run."""
+
+    __slots__ = ("closing", "kind", "value")
+
+    def __init__(self, kind: str, value: Any = None, closing: Any = None) -> None:
+        self.kind = kind
+        self.value = value
+        self.closing = closing
+
+
+def classify_source(value: Any, data: bytes | None) -> Endpoint:
+    """What the first stage is to read: `data`, or the stdin option."""
+    if data is not None:
+        return Endpoint("input", data)
+    keep, value = _unwrap(value)
+    if value is DEVNULL:
+        return Endpoint("null")
+    if value is INHERIT:
+        return Endpoint("inherit")
+    if value is PIPE:
+        return Endpoint("pipe")
+    if isinstance(value, str | os.PathLike):
+        return Endpoint("path", value)
+    if isinstance(value, int):
+        return Endpoint(_kind_of_number("stdin", value), value, keep)
+    _refuse_closed("stdin", value)
+    readable = getattr(value, "readable", None)
+    if isinstance(value, io.IOBase) and callable(readable) and not readable():
+        raise ValueError(f"stdin is not open for reading: {value!r}")
+    return Endpoint("descriptor" if _passable_for_reading(value) else "object", value, keep)
+
+
+def classify_sink(value: Any, option: str = "stdout") -> Endpoint:
+    """Where the last stage writes: the stdout option, or what else `option` says."""
+    keep, value = _unwrap(value)
+    kinds = {DEVNULL: "null", INHERIT: "inherit", PIPE: "pipe", CAPTURE: "capture"}
+    if isinstance(value, int) and value in kinds:
+        return Endpoint(kinds[value])
+    if isinstance(value, str | os.PathLike):
+        return Endpoint("path", value)
+    if isinstance(value, int):
+        return Endpoint(_kind_of_number(option, value), value, keep)
+    _refuse_closed(option, value)
+    writable = getattr(value, "writable", None)
+    if isinstance(value, io.IOBase) and callable(writable) and not writable():
+        raise ValueError(f"{option} is not open for writing: {value!r}")
+    return Endpoint("descriptor" if _passable_for_writing(value) else "object", value, keep)
+
+
+def open_source(endpoint: Endpoint) -> Fd:
+    """A descriptor of our own for a `path` or `descriptor` source, at the position where the caller's object stands."""
+    value = endpoint.value
+    if endpoint.kind == "path":
+        return open_read(value)
+    if isinstance(value, io.TextIOWrapper):
+        value.seek(value.tell())  # puts the binary layer where the text layer stands
+        value = value.buffer
+    if isinstance(value, io.BufferedReader | io.BufferedRandom):
+        os.lseek(value.fileno(), value.tell(), os.SEEK_SET)  # bytes already buffered are read again, once
+    return duplicate(_number(value))
+
+
+def open_sink(endpoint: Endpoint) -> Fd:
+    """A descriptor of our own for a `path` or `descriptor` sink; what the caller's object held back is written first."""
+    value = endpoint.value
+    if endpoint.kind == "path":
+        return open_write(value)
+    if isinstance(value, io.IOBase):
+        value.flush()
+    return duplicate(_number(value))
+
+
+def feed(source: Any, writer: Writer, busy: Callable[[bool], None]) -> None:
+    """Copy all of a caller's object into `writer`: a file, a socket, an iterable of bytes.
+
+    `busy(True)` is called before each call of the caller's code and `busy(False)` after it; it raises where the copy is to end.
+    """
+    if isinstance(source, io.TextIOBase):
+        encoding, errors = source.encoding or "utf-8", source.errors or "strict"
+        read: Callable[[], Any] = lambda: source.read(8192).encode(encoding, errors) or None  # noqa: E731
+    elif any(hasattr(source, method) for method in _READ_METHODS):
+        pump(_Watched(source, busy), writer)
+        return
+    elif hasattr(source, "recv"):
+        read = partial(_received, source)
+    else:
+        iterator = iter(source)
+        read = partial(next, iterator, None)
+    while True:
+        busy(True)  # noqa: FBT003
+        try:
+            chunk = read()
+        finally:
+            busy(False)  # noqa: FBT003
+        if chunk is None:
+            return
+        writer.write(chunk)
+
+
+def drain(reader: Reader, sink: Any) -> None:
+    """Copy all of `reader` into a caller's object: anything with `write`, or a socket."""
+    write = chunk_writer(sink)
+    if write is None:
+        pump(reader, sink)
+    else:
+        for chunk in reader.chunks():
+            write(chunk)
+    flush = getattr(sink, "flush", None)
+    if callable(flush):
+        flush()
+
+
+def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
+    """How to give bytes to a sink that is no binary file: decoded to a text file, sent to a socket. None for a binary one."""
+    if isinstance(sink, io.TextIOBase):
+        # A character may be split between two chunks, so the decoder keeps the rest of it for the next.
+        decoder = codecs.getincrementaldecoder(sink.encoding or "utf-8")("replace")
+        return lambda chunk: sink.write(decoder.decode(chunk))
+    if not hasattr(sink, "write"):
+        return lambda chunk: _send(sink, chunk)
+    return None
+
+
+def _unwrap(value: Any) -> tuple[Any, Any]:
+    """What is to be closed after the run, and the object itself, out of the wrapper that tempfile puts around a file."""
+    keep = None
+    if isinstance(value, closing):
+        keep = value = value.thing
+    module = sys.modules.get("tempfile")
+    if module is not None and type(value) is module._TemporaryFileWrapper:  # noqa: SLF001 - it has no public name
+        value = value.file
+    return keep, value
+
+
+def _refuse_closed(option: str, value: Any) -> None:
+    if getattr(value, "closed", False) is True:
+        raise ValueError(f"{option} is closed: {value!r}")
+
+
+def _kind_of_number(option: str, number: int) -> str:
+    try:
+        return "object" if is_nonblocking(number) else "descriptor"
+    except OSError as error:
+        raise ValueError(f"{option} is not an open descriptor: {number}") from error
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else int(value.fileno())
+
+
+def _is_plain_socket(value: Any) -> bool:
+    # Who has a socket has imported the module. Exactly this type: a TLS socket is a subclass whose descriptor carries other bytes.
+    module = sys.modules.get("socket")
+    return module is not None and type(value) is module.socket
+
+
+def _blocking_file(value: Any) -> bool:
+    """Whether this is exactly one of io's own binary files over a descriptor that may be passed as it is."""
+    if type(value) in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom):
+        value = value.raw
+    return type(value) is io.FileIO and not is_nonblocking(value.fileno())
+
+
+def _passable_for_reading(value: Any) -> bool:
+    if _is_plain_socket(value):
+        return not is_nonblocking(value.fileno())
+    if type(value) is io.TextIOWrapper:
+        if not _blocking_file(value.buffer) or not _is_seekable_file(value.fileno()):
+            return False
+        try:
+            # Larger numbers hold a decoder's state besides the position.
+            return value.tell() < 1 << 63
+        except OSError:  # in the middle of an iteration by line: its position is unknown even to itself
+            return False
+    if not _blocking_file(value):
+        return False
+    # A buffered reader over a pipe may hold bytes that cannot be put back, and to ask whether it does may block.
+    return type(value) is io.FileIO or _is_seekable_file(value.fileno())
+
+
+def _passable_for_writing(value: Any) -> bool:
+    if _is_plain_socket(value):
+        return not is_nonblocking(value.fileno())
+    if type(value) is io.TextIOWrapper:
+        value = value.buffer
+    return _blocking_file(value)
+
+
+def _is_seekable_file(number: int) -> bool:
+    return stat.S_ISREG(os.fstat(number).st_mode)
+
+
+def _send(sink: Any, chunk: bytes) -> None:
+    with memoryview(chunk) as view:
+        sent = 0
+        while sent < len(view):
+            _wait_while_blocked(sink, writing=True)
+            try:
+                sent += sink.send(view[sent:])
+            except (BlockingIOError, InterruptedError):
+                continue
+            except OSError as error:
+                if not _wants_retry(error):
+                    raise
+
+
+def _received(source: Any) -> bytes | None:
+    while True:
+        _wait_while_blocked(source, writing=False)
+        try:
+            return bytes(source.recv(65536)) or None
+        except (BlockingIOError, InterruptedError):
+            continue
+        except OSError as error:
+            if not _wants_retry(error):
+                raise
+
+
+def _wants_retry(error: OSError) -> bool:
+    """TLS asks for the other direction first; the next wait is for either."""
+    return type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+
+
+def _wait_while_blocked(source: Any, *, writing: bool) -> None:
+    """Wait until a non-blocking socket is ready; a TLS one may hold decrypted bytes that no poll tells of."""
+    pending = getattr(source, "pending", None)
+    gettimeout = getattr(source, "gettimeout", None)
+    if gettimeout is None or gettimeout() != 0 or (not writing and callable(pending) and pending()):
+        return
+    poll = select.poll()
+    poll.register(source.fileno(), select.POLLOUT if writing else select.POLLIN)
+    poll.poll()
+
+
+class _Watched:
+    """A caller's object whose reading methods say when they are entered and left."""
+
+    def __init__(self, source: Any, busy: Callable[[bool], None]) -> None:
+        self._source = source
+        self._busy = busy
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _READ_METHODS:
+            raise AttributeError(name)
+        method = getattr(self._source, name)
+
+        def call(argument: Any) -> Any:
+            self._busy(True)  # noqa: FBT003 - a switch is what it is
+            try:
+                return method(argument)
+            finally:
+                self._busy(False)  # noqa: FBT003
+
+        setattr(self, name, call)
+        return call

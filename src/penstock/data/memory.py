@@ -1,0 +1,244 @@
+"""The in-memory pipe: chunks cross from thread to thread by reference, a bounded number of bytes at a time.
+
+Strategy. One lock guards the state and is never held across a sleep. Each side has one more lock, its gate,
+that is only ever slept on: who must wait sets its `asleep` flag under the state lock, lets go of it, and
+acquires the gate; who changes the state finds the flag, takes it down, and opens the gate once. That is far
+cheaper than a Condition, which makes a lock for each sleep. A writer that found the pipe full is woken when
+it is half empty, not at the first byte of room: a sleep and a wake cost as much as dozens of chunks.
+
+The reader takes the whole queue in one go and delivers from it without the lock. What it holds is still in
+flight until it is delivered: `held` says how much that is. Only the reader writes `held`, and only a writer
+about to sleep writes `wake_held`, the level at which it wants to be woken. The writer sets its level and then
+looks at `held`; the reader lowers `held` and then looks at the level; so one of them sees the other. Were
+that order ever lost (it cannot be under the GIL), the writer would sleep on until the reader comes back for
+the next batch, which it does under the lock.
+
+A chunk larger than the bound goes through when the pipe is empty. Chunks are bounded in number too, because a
+pipe full of tiny ones would hold many times its bound in object headers.
+
+One thread at a time reads. Several may write: each write is whole, and those that must wait take turns.
+Nothing but `_pull` and `_push` may block.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+from penstock.core.errors import ClosedPipe
+from penstock.data.reader import Reader
+from penstock.data.writer import Writer
+
+__all__ = ["MemoryPipe", "MemoryReader", "MemoryWriter"]
+
+DEFAULT_LIMIT: Final = 4 * 1024 * 1024
+MAX_CHUNKS: Final = 65536
+NOBODY: Final = -1  # less than any number of bytes
+
+
+class MemoryPipe:
+    """A pipe between two Python stages, with at most `limit` bytes in flight; has a `reader` and a `writer`.
+
+    Whoever uses an end closes it.
+    """
+
+    __slots__ = ("__weakref__", "reader", "writer")
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        state = _State(limit)
+        self.reader = MemoryReader(state)
+        self.writer = MemoryWriter(state)
+
+
+class _State:
+    """What the two ends share; read and written under `lock`, but for `held` and `wake_held`."""
+
+    __slots__ = (
+        "held",
+        "limit",
+        "lock",
+        "queue",
+        "queued",
+        "reader_asleep",
+        "reader_closed",
+        "reader_gate",
+        "turn",
+        "wake_at",
+        "wake_held",
+        "writer_asleep",
+        "writer_closed",
+        "writer_gate",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self.lock = threading.Lock()
+        self.limit = limit
+        self.queue: deque[bytes] = deque()
+        self.queued = 0  # bytes in the queue
+        self.held = 0  # bytes that the reader took out of the queue and has not delivered
+        self.wake_at = 0  # the writer that sleeps is woken when no more bytes than this are in flight ...
+        self.wake_held = NOBODY  # ... which is when the reader holds no more than this
+        self.reader_asleep = False
+        self.writer_asleep = False
+        self.reader_closed = False
+        self.writer_closed = False
+        self.reader_gate = threading.Lock()
+        self.writer_gate = threading.Lock()
+        self.reader_gate.acquire()
+        self.writer_gate.acquire()
+        self.turn = threading.Lock()  # held by the one writer that may sleep on the gate
+
+    def wake_reader(self) -> None:
+        """Make the reader look at the state again. The lock must not be held."""
+        with self.lock:
+            asleep, self.reader_asleep = self.reader_asleep, False
+        if asleep:
+            _open(self.reader_gate)
+
+    def wake_writer(self) -> None:
+        """Make the writer look at the state again. The lock must not be held."""
+        with self.lock:
+            asleep, self.writer_asleep = self.writer_asleep, False
+            self.wake_held = NOBODY
+        if asleep:
+            _open(self.writer_gate)
+
+
+def _open(gate: threading.Lock) -> None:
+    # A sleeper that was torn away by a KeyboardInterrupt leaves its flag up, so that the gate may be opened
+    # for nobody, and a second time before anyone passes. An open gate lets the next sleeper through at once,
+    # and it looks again, so an opening too many does no harm and one too few cannot be.
+    with suppress(RuntimeError):
+        gate.release()
+
+
+class MemoryReader(Reader):
+    """The reading end of a `MemoryPipe`. Closing it drops what is in flight; the writer gets `ClosedPipe`."""
+
+    __slots__ = ("_batch", "_state")
+
+    def __init__(self, state: _State) -> None:
+        super().__init__(state.lock)
+        self._state = state
+        self._batch: deque[bytes] = deque()
+
+    def _pull(self) -> bytes:
+        batch = self._batch or self._next_batch()
+        if not batch:
+            return b""
+        chunk = batch.popleft()
+        state = self._state
+        state.held = held = state.held - len(chunk)
+        if held <= state.wake_held:
+            state.wake_writer()
+        return chunk
+
+    def _next_batch(self) -> deque[bytes]:
+        """Wait for the queue to fill, and take it; empty at EOF."""
+        state = self._state
+        while True:
+            with state.lock:
+                if self._stopped:
+                    break
+                if state.queue or state.writer_closed:
+                    batch = state.queue
+                    state.queue, self._batch = self._batch, batch
+                    state.held, state.queued = state.queued, 0
+                    if state.writer_asleep:
+                        state.wake_held = state.wake_at
+                    return batch
+                state.reader_asleep = True
+            state.reader_gate.acquire()
+        raise self._refusal()
+
+    def _wake(self) -> None:
+        self._state.wake_reader()
+
+    def _release(self) -> None:
+        super()._release()
+        state = self._state
+        with state.lock:
+            state.reader_closed = True
+            # Left behind, not emptied: a reader that was closed by another thread may be taking from them.
+            # They go with the last reference, which is not under the lock: to free megabytes takes a while.
+            dropped = state.queue, self._batch
+            state.queue, self._batch = deque(), deque()
+            state.held = state.queued = 0
+        state.wake_writer()
+        del dropped
+
+
+class MemoryWriter(Writer):
+    """The writing end of a `MemoryPipe`. Once it is closed the reader gets what is in flight, then EOF.
+
+    `write()` raises `ClosedPipe` once the reader is closed.
+    """
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: _State) -> None:
+        super().__init__(state.lock)
+        self._state = state
+
+    def _push(self, data: bytes | memoryview) -> None:
+        chunk = data if isinstance(data, bytes) else bytes(data)
+        state = self._state
+        with state.lock:
+            # Not past a writer that sleeps: small chunks could overtake a large one for ever.
+            done = not state.writer_asleep and self._put(chunk)
+            wake = done and state.reader_asleep
+            if wake:
+                state.reader_asleep = False
+        if wake:
+            _open(state.reader_gate)
+        elif not done:
+            self._wait_and_put(chunk)
+
+    def _put(self, chunk: bytes) -> bool:
+        """Queue the chunk if there is room for it now. The lock is held."""
+        state = self._state
+        if self._stopped:
+            raise self._refusal()
+        if state.reader_closed:
+            raise ClosedPipe
+        size = len(chunk)
+        in_flight = state.held + state.queued
+        if (in_flight + size > state.limit and in_flight) or len(state.queue) >= MAX_CHUNKS:
+            return False
+        state.queue.append(chunk)
+        state.queued += size
+        self.count += size
+        return True
+
+    def _wait_and_put(self, chunk: bytes) -> None:
+        state = self._state
+        with state.turn:
+            while True:
+                with state.lock:
+                    if self._put(chunk):
+                        state.writer_asleep = False
+                        state.wake_held = NOBODY
+                        wake, state.reader_asleep = state.reader_asleep, False
+                        break
+                    state.writer_asleep = True
+                    state.wake_at = max(0, min(state.limit // 2, state.limit - len(chunk)))
+                    # Where there are too many chunks, room comes only when the reader takes the queue.
+                    crowded = len(state.queue) >= MAX_CHUNKS
+                    state.wake_held = NOBODY if crowded else state.wake_at - state.queued
+                    if state.held <= state.wake_held:
+                        continue  # delivered meanwhile: the reader may have looked before the level was set
+                state.writer_gate.acquire()
+        if wake:
+            _open(state.reader_gate)
+
+    def _wake(self) -> None:
+        self._state.wake_writer()
+
+    def _release(self) -> None:
+        with self._state.lock:
+            self._state.writer_closed = True
+        self._state.wake_reader()

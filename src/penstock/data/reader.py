@@ -1,0 +1,207 @@
+"""The reading end of a stream: every way to read, built on one method that gets the next chunk.
+
+A chunk that was delivered in part stays as it is, with the offset of what is left, so that many small reads
+of a large chunk, and a large read over many small chunks, both cost time in proportion to the bytes. One
+thread at a time reads; any thread may interrupt or close. Where the chunks come from, and how to wait for
+them, does not belong here.
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from typing import TYPE_CHECKING
+
+from penstock.data.base import Stream
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+    from typing import Self
+
+    from _typeshed import WriteableBuffer
+
+__all__ = ["EmptyReader", "Reader"]
+
+
+class Reader(Stream, metaclass=ABCMeta):
+    """A readable binary stream: what a function gets as its stdin.
+
+    Every method blocks until it can deliver, raises the reason after `interrupt()`, and ValueError after
+    `close()`. At EOF every read returns `b""` (0 for `readinto`), as often as it is asked. `count` is the
+    number of bytes delivered.
+    """
+
+    __slots__ = ("_at_eof", "_offset", "_rest")
+
+    def __init__(self, lock: threading.Lock | None = None) -> None:
+        super().__init__(lock)
+        self._rest = b""  # the chunk that is being delivered ...
+        self._offset = 0  # ... and how much of it was
+        self._at_eof = False
+
+    @abstractmethod
+    def _pull(self) -> bytes:
+        """Wait for the next chunk, which is not empty, or return `b""` at EOF."""
+
+    def readable(self) -> bool:
+        """Whether this end is for reading: it is."""
+        return True
+
+    def flush(self) -> None:
+        """Do nothing; file objects have it (`io.TextIOWrapper` calls it when it closes)."""
+
+    def read(self, n: int | None = -1, /) -> bytes:
+        """Read `n` bytes, fewer only where EOF comes first; all up to EOF where `n` is negative or None."""
+        if n is None or n < 0:
+            return b"".join(self.chunks())
+        data = self._take(n)
+        missing = n - len(data)
+        if missing and data:
+            pieces = [data]
+            while missing and (data := self._take(missing)):
+                pieces.append(data)
+                missing -= len(data)
+            data = b"".join(pieces)
+        self.count += len(data)
+        return data
+
+    def read1(self, n: int | None = -1, /) -> bytes:
+        """Read what is there, at most `n` bytes; waits only where nothing is. Without `n`: a whole chunk."""
+        data = self._next() if n is None or n < 0 else self._take(n)
+        self.count += len(data)
+        return data
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read what is there into a buffer and return how many bytes.
+
+        At least one, unless at EOF or the buffer is empty.
+        """
+        with memoryview(buffer) as view:
+            if view.readonly:
+                raise TypeError(f"readinto() takes a writable buffer, not {type(buffer).__name__!r}")
+            with view.cast("B") as flat:
+                size = self._fill(flat)
+        self.count += size
+        return size
+
+    readinto1 = readinto
+
+    def readline(self, limit: int | None = -1, /) -> bytes:
+        """Read a line with its LF; without one at EOF, or where `limit` bytes were read before it came."""
+        if self._stopped:
+            raise self._refusal()
+        if limit is None or limit < 0:
+            end = self._rest.find(b"\n", self._offset) + 1
+            line = self._take(end - self._offset) if end else self._gather_line(None)
+        else:
+            line = self._gather_line(limit)
+        self.count += len(line)
+        return line
+
+    def __iter__(self) -> Self:
+        if self._stopped:
+            raise self._refusal()
+        return self
+
+    def __next__(self) -> bytes:
+        # The short cut for a line that is all in hand: most are, and half the time goes into calls.
+        start = self._offset
+        end = self._rest.find(b"\n", start) + 1
+        if end and not self._stopped:
+            self._offset = end
+            self.count += end - start
+            return self._rest[start:end]
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def chunks(self) -> Iterator[bytes]:
+        """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
+        while chunk := self._next():
+            self.count += len(chunk)
+            yield chunk
+
+    def _release(self) -> None:
+        self._rest = b""
+        self._offset = 0
+
+    def _load(self) -> bool:
+        """Make sure that there is something in `_rest` past `_offset`; False at EOF."""
+        if self._stopped:
+            raise self._refusal()
+        if self._offset < len(self._rest):
+            return True
+        if self._at_eof:
+            return False
+        # In this order, so that an exception out of the pull leaves nothing that was delivered before.
+        self._rest = b""
+        self._offset = 0
+        self._rest = self._pull()
+        self._at_eof = not self._rest
+        return not self._at_eof
+
+    def _next(self) -> bytes:
+        """All that is left of the chunk in hand, else the next one; `b""` at EOF."""
+        if self._stopped:
+            raise self._refusal()
+        rest, offset = self._rest, self._offset
+        if rest:
+            self._rest = b""
+            self._offset = 0
+            if offset < len(rest):
+                return rest[offset:] if offset else rest
+        if self._at_eof:
+            return b""
+        chunk = self._pull()
+        self._at_eof = not chunk
+        return chunk
+
+    def _take(self, n: int) -> bytes:
+        """At most `n` bytes of the chunk in hand, else of the next one; `b""` at EOF, or where `n` is 0."""
+        if n == 0:
+            if self._stopped:
+                raise self._refusal()
+            return b""
+        if not self._load():
+            return b""
+        start = self._offset
+        end = start + n
+        if start == 0 and end >= len(self._rest):
+            return self._next()
+        self._offset = end
+        return self._rest[start:end]
+
+    def _gather_line(self, limit: int | None) -> bytes:
+        """Read a line that ends in a later chunk, or at `limit` bytes."""
+        pieces: list[bytes] = []
+        missing = limit
+        while missing != 0 and self._load():
+            start = self._offset
+            stop = len(self._rest) if missing is None else min(len(self._rest), start + missing)
+            end = self._rest.find(b"\n", start, stop) + 1
+            piece = self._take((end or stop) - start)
+            pieces.append(piece)
+            if end:
+                break
+            if missing is not None:
+                missing -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _fill(self, view: memoryview) -> int:
+        """Put at least one byte into `view`, unless it is empty, or return 0 at EOF.
+
+        By copying; for those to override who can read into a buffer.
+        """
+        data = self._take(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+class EmptyReader(Reader):
+    """A stream that is at EOF from the first: stdin from DEVNULL."""
+
+    __slots__ = ()
+
+    def _pull(self) -> bytes:
+        return b""

@@ -1,0 +1,9 @@
+"""The streams that stages read and write, by name; each is made in the module that says how it works."""
+
+from __future__ import annotations
+
+from penstock.data.descriptor import FdReader, FdWriter
+from penstock.data.reader import EmptyReader, Reader
+from penstock.data.writer import CaptureWriter, NullWriter, Writer
+
+__all__ = ["CaptureWriter", "EmptyReader", "FdReader", "FdWriter", "NullWriter", "Reader", "Writer"]

@@ -1,0 +1,391 @@
+"""The engine of a run: from the first open descriptor to the verdict.
+
+What counts as the end. A run has ended when its tree of stages has, its stdout is drained where Penstock does that, and what fed its stdin is
+released. Each of these facts can be read off at any time; `advance` looks at them and does what is due, as often as it is called. That is
+what lets a KeyboardInterrupt fall into the middle of it, in a thread that drives its own run: afterwards `recover` looks again, and nothing was missed.
+
+Locks. `_lock` guards the ends in the tree and the reasons; it is held for bookkeeping only, never while anything is called that may block or
+that is the caller's. `_conclusion` lets one thread at a time conclude. `post_cancel` takes no lock at all: it appends and wakes the
+reactor, so it may be called from a signal handler that interrupted any of this.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.control import workers
+from penstock.control.child import Child
+from penstock.control.context import StageContext
+from penstock.control.dispatch import Dispatcher
+from penstock.control.stderr import close_thing
+from penstock.control.supervisor import live
+from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
+from penstock.data.endpoints import Endpoint, classify_sink, classify_source
+from penstock.launch import StartFailure, edge_kinds, make_scopes, open_ports, start_stages
+from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below, grow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from penstock.control.context import Scope
+    from penstock.control.reactor import Reactor, Timer
+    from penstock.control.running import Running
+    from penstock.control.stderr import StderrTarget
+    from penstock.control.supervisor import Steered
+    from penstock.core.errors import PipelineError
+    from penstock.core.result import Result
+    from penstock.data.ends import Input, Output
+    from penstock.ports import Sink, Source
+    from penstock.tree import Composite
+
+__all__ = ["Execution", "survey"]
+
+
+def survey(
+    pipeline: Composite,
+    options: Mapping[str, Any],
+    *,
+    iterate: bool = False,
+    ends: tuple[Input, Output] | None = None,
+) -> tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]:
+    """The tree, the leaves, the endpoints and the kinds of the edges; starts and opens nothing.
+
+    TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.
+    """
+    root, leaves = grow(pipeline, options)
+    if ends is not None:
+        source, sink = (Endpoint("given", end) for end in ends)
+    else:
+        source = classify_source(root.option("stdin"), root.option("input"))
+        sink = Endpoint("iterate") if iterate else classify_sink(root.option("stdout"))
+    return root, leaves, (source, sink), edge_kinds(leaves, source, sink)
+
+
+class Execution:
+    """One run of a pipeline; `penstock.Run` is the handle that users get."""
+
+    def __init__(
+        self,
+        pipeline: Composite,
+        options: Mapping[str, Any],
+        reactor: Reactor,
+        handle: Steered,
+        *,
+        iterate: bool = False,
+        ends: tuple[Input, Output] | None = None,
+    ) -> None:
+        self.began = time.monotonic()
+        self.reactor = reactor
+        self.root, self.leaves, self._endpoints, self.kinds = survey(
+            pipeline, options, iterate=iterate, ends=ends
+        )
+        self.dispatcher = Dispatcher()
+        self.ended = threading.Event()
+        self.source: Source | None = None
+        self.sink: Sink | None = None
+        self.result: Result | None = None
+        self.left_early = False
+        """The caller, who reads the last stage's output, has stopped doing so."""
+        self.finished_early = False
+        """Set at the end: it succeeded, with its input left unread on purpose."""
+        self._handle = handle
+        self._lock = threading.Lock()
+        self._conclusion = threading.Lock()
+        self._scopes: dict[int, Scope] = {}
+        self._stderrs: list[StderrTarget] = []
+        self._timers: list[Timer] = []
+        self._deferred: list[Callable[[], None]] | None = []
+        self._reason: Reason | None = None
+        self._given_up = False
+        self._failure: StartFailure | None = None
+
+    @property
+    def failed_to_start(self) -> bool:
+        """Whether a stage could not be started."""
+        return self._failure is not None
+
+    def was_told(self, error: BaseException) -> bool:
+        """Whether `error` is the reason of the whole run's cancellation."""
+        return self._reason is not None and self._reason.error is error
+
+    # Starting, in the thread that called `start()`.
+
+    def start(self) -> None:
+        """Start all stages. Where one cannot be, the others are told to end, and the run ends with a StartError."""
+        live.add(self._handle)
+        try:
+            self._launch()
+        except StartFailure as failure:
+            self._failure = failure
+            if failure.leaf is not None and failure.leaf.ctx is not None:
+                failure.leaf.ctx.tell("start-failed", "could not be started", failure.cause)
+            text = f"{failure.stage} could not be started"
+            self.give_up(Reason(Cancelled(text), StartError, self.root, because_of_another=True))
+        except BaseException as error:
+            self.give_up(Reason(error, PipelineCancelled, self.root, because_of_another=True))
+            raise
+
+    def _launch(self) -> None:
+        self._scopes = make_scopes(self.leaves, self.reactor, self.dispatcher, self.began, self._stderrs)
+        for leaf in self.leaves:
+            leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._defer)
+        grace, pipe_size = self.root.option("grace"), self.root.option("pipe_size")
+        self.source, self.sink = open_ports(
+            self.leaves, self.reactor, *self._endpoints, grace, pipe_size, self.advance
+        )
+        for group in groups_below(self.leaves):
+            timeout = group.options.get("timeout")
+            if timeout is not None:
+                expire = partial(self._time_out, group, timeout)
+                self._timers.append(self.reactor.call_at(self.began + timeout, expire))
+        start_stages(self.leaves, self.kinds, (self.source, self.sink), pipe_size, self._started)
+        for leaf in self.leaves:
+            if leaf.running is None:  # cancelled before its turn
+                self._leaf_ended(leaf)
+        deferred, self._deferred = self._deferred or [], None
+        try:
+            self.source.start()
+            self.sink.start()
+            for task in deferred:
+                task()
+        except RuntimeError as error:  # the system allows no further thread
+            raise StartFailure(error, leaf=self.leaves[0]) from error
+
+    def _started(self, leaf: Leaf, running: Running) -> None:
+        with self._lock:
+            leaf.running = running
+            reason = leaf.reason
+        if leaf.ctx is not None:
+            leaf.ctx.tell("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+        if reason is not None:  # it came while the stage was being started
+            running.kill(reason.error)
+        running.on_done(partial(self._leaf_ended, leaf))
+
+    def _defer(self, task: Callable[[], None]) -> None:
+        """What is to begin once every stage has been started: at once where that is so, never where it was given up."""
+        if self._deferred is not None:
+            self._deferred.append(task)
+        elif not self._given_up:
+            task()
+
+    def give_up(self, reason: Reason) -> None:
+        """Cancel what was started, and let the rest end without."""
+        self._given_up = True
+        self._deferred = None
+        if self.source is not None and self.leaves[0].running is None:
+            self.source.input.close()
+        if self.sink is not None:
+            if self.leaves[-1].running is None:
+                self.sink.output.close()
+            try:
+                self.sink.start()
+            except RuntimeError:
+                self.sink.abandon()
+        self._cancel(self.root, reason)
+        for leaf in self.leaves:
+            if leaf.running is None:
+                self._leaf_ended(leaf)
+
+    # The ends of stages, travelling up the tree; in whatever thread a stage ends.
+
+    def _leaf_ended(self, leaf: Leaf) -> None:
+        running, reason = leaf.running, leaf.reason
+        if running is not None:
+            error = running.error
+        elif self._failure is not None and self._failure.leaf is leaf:
+            error = self._failure.cause
+        else:
+            error = Cancelled("it was never started") if reason is None else reason.error
+        if reason is not None and error is not reason.error:
+            reason = None  # it had ended by itself before the news reached it
+        end = End(error, leaf, reason, excluded=reason is not None and reason.because_of_another)
+        with self._lock:
+            first = leaf.end is None
+            if first:
+                leaf.end = end
+        if first and running is not None:
+            _tell_end(leaf, running, end)
+        self._climb(leaf)
+
+    def _climb(self, node: Node) -> None:
+        """End what the end of `node` completes. Doing it again does no harm."""
+        end = node.end
+        while end is not None and node.parent is not None:
+            parent = node.parent
+            with self._lock:
+                ask = isinstance(parent, Filter) and parent.end is None and not parent.asked and parent.applies(end)
+                if isinstance(parent, Filter):
+                    parent.asked = True
+                    if parent.end is None and not parent.applies(end):
+                        parent.end = end
+                elif parent.end is None and parent.over:
+                    parent.end = parent.judge()
+            if ask:
+                self._ask(parent, end)
+                return
+            if isinstance(parent, Group) and end.failed and parent.options.get("fail_fast"):
+                self._fail_fast(parent, end)
+            node, end = parent, parent.end
+        if self.root.end is not None:
+            self.advance()
+
+    def _ask(self, node: Any, end: End) -> None:
+        """Have the caller's filter decide, in a worker: it may take its time, and only this stage waits for it."""
+
+        def decide() -> None:
+            node.end = node.apply(end)
+            self._climb(node)
+
+        try:
+            workers.submit(decide)
+        except RuntimeError:  # no thread to be had
+            decide()
+
+    def _fail_fast(self, group: Group, end: End) -> None:
+        name = "a stage" if end.leaf is None else end.leaf.stage.name
+        reason = Reason(Cancelled(f"{name} failed"), PipelineCancelled, group, because_of_another=True)
+        self.post_cancel(reason)
+
+    # Cancelling.
+
+    def post_cancel(self, reason: Reason) -> None:
+        """Have the pipeline where the reason comes from cancelled. From any thread or signal handler."""
+        self.reactor.post(partial(self._cancel, reason.origin, reason))
+
+    def _time_out(self, group: Group, timeout: float) -> None:
+        self._cancel(group, Reason(TimeoutError(f"timed out after {timeout:g} s"), PipelineTimeout, group))
+
+    def _cancel(self, group: Group, reason: Reason) -> None:
+        """In the reactor's thread, or in the starter's where nothing is driven yet."""
+        if self.ended.is_set():
+            return
+        with self._lock:
+            if group is self.root:
+                if self._reason is not None:
+                    return
+                self._reason = reason
+            told = [leaf for leaf in self.leaves if leaf.end is None and leaf.reason is None and leaf.within(group)]
+            for leaf in told:
+                leaf.reason = reason
+        for leaf in told:
+            if leaf.ctx is not None:
+                leaf.ctx.cancel(reason.error)
+            if leaf.running is not None:
+                leaf.running.kill(reason.error)
+        self.advance()
+
+    def kill_now(self) -> None:
+        """SIGKILL to every child, without grace: the interpreter is ending, or the user insists."""
+        for leaf in self.leaves:
+            if isinstance(leaf.running, Child):
+                leaf.running.kill_now()
+
+    def recover(self) -> None:
+        """Look at everything again, after an interruption in the middle of who knows what. In the reactor's thread."""
+        for leaf in self.leaves:
+            if isinstance(leaf.running, Child):
+                leaf.running.look()
+            if leaf.end is not None or leaf.running is None or leaf.running.done:
+                self._leaf_ended(leaf)
+
+    # The end.
+
+    def advance(self) -> None:
+        """See what is due once the stages have ended; conclude where nothing is."""
+        if self.root.end is None:
+            return
+        source, sink, reason = self.source, self.sink, self._reason
+        if source is not None:
+            source.release(self.advance)
+        if sink is not None and not sink.over and reason is not None:
+            sink.stop(reason.error)
+        if (source is None or source.over) and (sink is None or sink.over):
+            self._conclude_once()
+
+    def _conclude_once(self) -> None:
+        things = [endpoint.closing for endpoint in self._endpoints if endpoint.closing is not None]
+        if not things:
+            self._conclude()
+            return
+        for endpoint in self._endpoints:
+            endpoint.closing = None
+        try:  # close() of the caller's object may block
+            workers.submit(partial(self._close_and_conclude, things))
+        except RuntimeError:
+            self._close_and_conclude(things)
+
+    def _close_and_conclude(self, things: list[Any]) -> None:
+        for thing in things:
+            try:
+                close_thing(thing)
+            except Exception as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
+                if self.sink is not None:
+                    self.sink.failed = error
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Judge, and let go of everything."""
+        with self._conclusion:
+            if self.ended.is_set():
+                return
+            for timer in self._timers:
+                timer.cancel()
+            for target in self._stderrs:
+                target.close()
+            from penstock.report import error_of, make_result  # noqa: PLC0415 - dataclasses cost as much as all the rest
+
+            end = self._judge()
+            self.finished_early = isinstance(end.error, FinishEarly)
+            failure = self._failure
+            if failure is None:
+                error = error_of(end, self.source)
+            else:
+                index = None if failure.leaf is None else failure.leaf.index
+                error = StartError(failure.stage, failure.cause, index=index)
+            self.result = make_result(self, error)
+            if error is not None:
+                error.result = self.result
+                self._tell_failure(error)
+            live.discard(self._handle)
+            self.ended.set()
+            self.reactor.wake()
+
+    def _judge(self) -> End:
+        before, after = [], []
+        if self.source is not None and self.source.error is not None:
+            before.append(End(self.source.error, None))
+        error = None if self.sink is None else self.sink.error
+        if error is not None:
+            reason = self._reason if self._reason is not None and self._reason.error is error else None
+            after.append(End(error, None, reason, excluded=reason is not None and reason.because_of_another))
+        elif self.left_early or self._endpoints[1].kind == "pipe":
+            # The caller is the reader, and a reader that closes its pipe has finished early.
+            after.append(End(FinishEarly(), None))
+        return self.root.judge(before, after)
+
+    def _tell_failure(self, error: PipelineError) -> None:
+        handler = self.root.option("on_event")
+        if handler is None or self._failure is not None:
+            return
+        from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
+
+        event = Event("failed", error.stage, str(error.cause), error.cause)
+        self.dispatcher.submit(lambda: handler(event))
+
+
+def _tell_end(leaf: Leaf, running: Running, end: End) -> None:
+    ctx = leaf.ctx
+    if ctx is None or ctx.scope.handler is None:
+        return
+    context: dict[str, Any] = {}
+    if running.pid is not None:
+        context["pid"] = running.pid
+    if running.status is not None:
+        context["returncode"] = running.status.returncode
+    error = None if isinstance(end.error, FinishEarly) else end.error
+    if end.reason is not None:
+        ctx.tell("cancelled", f"cancelled: {error}", error, context)
+    ctx.tell("exit", "ended" if error is None else f"ended: {error}", error, context)

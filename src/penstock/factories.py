@@ -1,0 +1,216 @@
+"""The constructors of stages. Each returns a pipeline of one stage, which can be joined by `|` or run by itself.
+
+A mistake in an argument is a TypeError or ValueError here, when the stage is made.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
+from penstock.pipeline import Pipeline, checked_stage
+from penstock.stages.command import Command
+from penstock.stages.function import Echo, Function, Scan, Source
+from penstock.stages.transform import EachLine, FilterLines, MapLineBatches, MapLines, Transform, TransformLines
+from penstock.stages.wrappers import Filtered, ignoring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from penstock.control.context import StageContext
+    from penstock.core.env import Secret
+    from penstock.core.matchers import Matcher
+    from penstock.core.stage import Stage
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+
+__all__ = [
+    "command",
+    "each_line",
+    "echo",
+    "filter_error",
+    "filter_lines",
+    "function",
+    "ignore_error",
+    "map_line_batches",
+    "map_lines",
+    "scan",
+    "source",
+    "transform",
+    "transform_lines",
+]
+
+
+def command(  # noqa: PLR0913 - what can be said of a command
+    program: str | bytes | os.PathLike[str] | Secret,
+    *args: str | bytes | os.PathLike[str] | Secret,
+    name: str | None = None,
+    cwd: str | bytes | os.PathLike[str] | None = None,
+    env: Mapping[str, str | Secret | None | Callable[[], str | None]] | None = None,
+    stderr: Any = None,
+    ok_codes: Iterable[int] = (0,),
+    process_group: bool = True,
+) -> Pipeline:
+    """Make a stage that is an external command; no shell is involved.
+
+    `program` and `args` are str, bytes or PathLike, or a `Secret`; anything else is a TypeError, an empty program or a NUL byte a ValueError. A program with
+    a slash is taken from the caller's working directory, whatever `cwd` is; a bare name is searched on the child's PATH, whose empty
+    and relative entries are skipped. `cwd`, `env` and `stderr` go before the pipeline's. An exit status outside `ok_codes`, or a
+    death by signal, is an `ExitError`. `process_group=False` leaves the child in the caller's process group, as interactive programs on
+    a terminal need it; a cancellation then reaches its descendants one by one.
+
+    >>> command("printf", "%s", "a|b").output()
+    b'a|b'
+    """
+    made = Command(
+        program, args, name=name, cwd=cwd, env=env, stderr=stderr, ok_codes=ok_codes, process_group=process_group
+    )
+    return Pipeline(made)
+
+
+def function(fn: Callable[[StageContext, Reader, Writer], object], *, name: str | None = None) -> Pipeline:
+    """Make a stage of `fn(ctx, stdin, stdout)`, which runs in a thread of its own.
+
+    `stdin` has `read(n)`, `read1`, `readinto`, `readline`, iteration by line (with LF) and `chunks()`; `stdout` has `write` (takes all of any
+    bytes-like object and returns its length), `writelines` and `flush`. Both are closed when `fn` returns. What `fn` raises is the stage's
+    error, `FinishEarly` an early success.
+
+    >>> def shout(ctx, stdin, stdout):
+    ...     for line in stdin:
+    ...         stdout.write(line.upper())
+    >>> (echo("hello") | function(shout)).output()
+    b'HELLO\\n'
+    """
+    return Pipeline(Function(_callable("function", fn), name))
+
+
+def transform(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
+    """Make a stage of a function from an iterator of chunks (bytes of any length, as they come) to an iterable of chunks.
+
+    >>> (echo("abc") | transform(lambda chunks: (chunk[::-1] for chunk in chunks))).output()
+    b'\\ncba'
+    """
+    return Pipeline(Transform(_callable("transform", fn), name))
+
+
+def transform_lines(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
+    """Make a stage of a function from an iterator of lines to an iterable of lines, both bytes without LF.
+
+    Every line that is written gets an LF. Lines are passed on in blocks, but never held back while the input has to be waited for, nor
+    longer than 50 ms. LineTooLong past 16 MiB.
+
+    >>> (echo("b\\na") | transform_lines(sorted)).output()
+    b'a\\nb\\n'
+    """
+    return Pipeline(TransformLines(_callable("transform_lines", fn), name))
+
+
+def map_lines(fn: Callable[[bytes], bytes | None], *, name: str | None = None) -> Pipeline:
+    """Make a stage that writes `fn(line)` for each line, bytes without LF both ways; None drops the line.
+
+    >>> (echo("a\\nb") | map_lines(bytes.upper)).output()
+    b'A\\nB\\n'
+    """
+    return Pipeline(MapLines(_callable("map_lines", fn), name))
+
+
+def filter_lines(fn: Callable[[bytes], object], *, name: str | None = None) -> Pipeline:
+    """Make a stage that keeps the lines (bytes without LF) for which `fn(line)` is true.
+
+    >>> (echo("1\\nx\\n2") | filter_lines(bytes.isdigit)).output()
+    b'1\\n2\\n'
+    """
+    return Pipeline(FilterLines(_callable("filter_lines", fn), name))
+
+
+def map_line_batches(fn: Callable[[list[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
+    """Make a stage of a function from a list of lines to an iterable of lines, bytes without LF both ways.
+
+    The fast path for many short lines: one call for all the lines that one read brought, so how they are divided is up to the input.
+
+    >>> (echo("1\\n2") | map_line_batches(lambda lines: [line * 2 for line in lines])).output()
+    b'11\\n22\\n'
+    """
+    return Pipeline(MapLineBatches(_callable("map_line_batches", fn), name))
+
+
+def each_line(
+    fn: Callable[[StageContext, bytes, Writer], object], *, name: str | None = None, max_line: int = DEFAULT_MAX_LINE
+) -> Pipeline:
+    """Make a stage that calls `fn(ctx, line, stdout)` for each line (bytes without LF); go-pipe's LinewiseFunction.
+
+    What `fn` writes is passed on as it is, joined to larger blocks. `LineTooLong` past `max_line` bytes.
+
+    >>> (echo("a\\nb") | each_line(lambda ctx, line, stdout: stdout.write(line))).output()
+    b'ab'
+    """
+    return Pipeline(EachLine(_callable("each_line", fn), name, check_max_line(max_line)))
+
+
+def scan(
+    split: Callable[[Reader], Iterator[Any]], fn: Callable[[StageContext, Any, Writer], object], *, name: str | None = None
+) -> Pipeline:
+    """Make a stage that calls `fn(ctx, token, stdout)` for each token of `split(stdin)`; go-pipe's ScannerFunction.
+
+    >>> words = scan(lambda stdin: iter(stdin.read().split()), lambda ctx, word, stdout: stdout.write(word + b";"))
+    >>> (echo("a b") | words).output()
+    b'a;b;'
+    """
+    return Pipeline(Scan(_callable("scan", split), _callable("scan", fn), name))
+
+
+def source(iterable: Iterable[bytes], *, name: str | None = None) -> Pipeline:
+    """Make a stage that reads nothing and emits the chunks of an iterable of bytes, nothing added between them.
+
+    >>> (source([b"a", b"b"]) | command("cat")).output()
+    b'ab'
+    """
+    if isinstance(iterable, bytes | bytearray | str) or not hasattr(iterable, "__iter__"):
+        raise TypeError(f"source() takes an iterable of bytes, not {type(iterable).__name__}; for one text there is echo()")
+    return Pipeline(Source(iterable, name))
+
+
+def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None) -> Pipeline:
+    """Make a stage that reads nothing and writes `text` and `end`, str as UTF-8.
+
+    >>> echo("a", end="").output()
+    b'a'
+    """
+    return Pipeline(Echo(_encoded("text", text) + _encoded("end", end), name))
+
+
+def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
+    """Make a stage that is `stage` (or a whole pipeline), except that it succeeds where `matcher(error)` is true.
+
+    A run's own deadline or cancellation is not ignored by that, nor can `FinishEarly` be.
+
+    >>> from penstock import is_error, ExitError
+    >>> ignore_error(command("false"), is_error(ExitError)).run().ok
+    True
+    """
+    if not callable(matcher):
+        raise TypeError(f"ignore_error() takes a matcher, not {matcher!r}")
+    return filter_error(stage, ignoring(matcher))
+
+
+def filter_error(stage: Stage | Pipeline, fn: Callable[[BaseException | None], BaseException | None]) -> Pipeline:
+    """Make a stage that is `stage` (or a whole pipeline), except that `fn(error | None)` says what its error is, or None.
+
+    What `fn` raises is the error too. It is called in a worker thread.
+    """
+    return Pipeline(Filtered(checked_stage(stage), _callable("filter_error", fn)))
+
+
+def _callable(what: str, fn: Any) -> Any:
+    if not callable(fn):
+        raise TypeError(f"{what}() takes a callable, not {fn!r}")
+    return fn
+
+
+def _encoded(option: str, text: object) -> bytes:
+    if isinstance(text, str):
+        return text.encode()
+    if isinstance(text, bytes):
+        return text
+    raise TypeError(f"{option} must be str or bytes, not {text!r}")

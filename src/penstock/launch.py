@@ -1,0 +1,184 @@
+"""The start of a run: endpoints, edges, stages, in this order.
+
+Both endpoints are opened first, then the stages are started from the first to the last, each as soon as its two ends exist. Workers begin only when
+every stage has been started (`defer`), so that a command that cannot be started fails the run before any function has done something.
+
+A stage closes what it was given, also where its start fails; what was opened and not yet given to a stage is closed here. A cancellation that
+arrives in between is looked for around each start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.control.context import Scope, StageContext
+from penstock.control.running import Custom, Running
+from penstock.control.stderr import StderrTarget
+from penstock.core.plan import carriers
+from penstock.core.stage import Requirements, Stream
+from penstock.data.ends import Input, Output
+from penstock.data.memory import MemoryPipe
+from penstock.ports import Sink, Source
+from penstock.system.fds import pipe
+from penstock.tree import groups_below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from penstock.control.dispatch import Dispatcher
+    from penstock.control.reactor import Reactor
+    from penstock.data.endpoints import Endpoint
+    from penstock.tree import Group, Leaf
+
+__all__ = ["StartFailure", "edge_kinds", "make_scopes", "open_ports", "start_stages"]
+
+
+class StartFailure(Exception):  # noqa: N818 - never leaves the package
+    """What kept a run from starting, and whose it was: a leaf's, or an endpoint's by name."""
+
+    def __init__(self, cause: BaseException, *, leaf: Leaf | None = None, stage: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.leaf = leaf
+        self.stage = stage if leaf is None else leaf.stage.name
+
+
+def requirements_of(leaf: Leaf) -> Requirements:
+    """What a stage asks of its streams; a custom one that says nothing takes any."""
+    found = getattr(leaf.stage, "requirements", None)
+    return Requirements() if found is None else found
+
+
+def edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:
+    """How each edge is going to be carried; ValueError naming the stage where a stream is forbidden to it."""
+    requirements = [requirements_of(leaf) for leaf in leaves]
+    for place, (leaf, wants) in enumerate(zip(leaves, requirements, strict=True)):
+        if wants.stdin is Stream.FORBIDDEN and (place > 0 or source.kind != "null"):
+            raise ValueError(f"stage {leaf.stage.name!r} takes no stdin, but would be given one")
+        unconnected = sink.kind in ("null", "inherit")
+        if wants.stdout is Stream.FORBIDDEN and (place < len(leaves) - 1 or not unconnected):
+            raise ValueError(f"stage {leaf.stage.name!r} has no stdout, but one is wanted of it")
+    return carriers(requirements, source.kind, sink.kind)
+
+
+def make_scopes(
+    leaves: Sequence[Leaf], reactor: Reactor, dispatcher: Dispatcher, began: float, opened: list[StderrTarget]
+) -> dict[int, Scope]:
+    """One scope for each pipeline, by its id: options, environment, stderr. What is opened for that is added to `opened`."""
+    scopes: dict[int, Scope] = {}
+    for group in groups_below(leaves):
+        outer = scopes.get(id(group.chain()[-2])) if group.parent is not None else None
+        scopes[id(group)] = _scope(group, outer, reactor, dispatcher, began, opened)
+    return scopes
+
+
+def _scope(  # noqa: PLR0913 - what a scope is made of
+    group: Group,
+    outer: Scope | None,
+    reactor: Reactor,
+    dispatcher: Dispatcher,
+    began: float,
+    opened: list[StderrTarget],
+) -> Scope:
+    timeout = group.options.get("timeout")
+    deadline = None if timeout is None else began + timeout
+    if outer is not None and outer.deadline is not None:
+        deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
+    value = group.option("stderr")
+    if isinstance(value, StderrTarget):  # a pipeline within a custom stage shares that stage's
+        stderr = value
+    elif outer is None or "stderr" in group.options:
+        try:
+            stderr = StderrTarget("stderr", value)
+        except OSError as error:
+            raise StartFailure(error, stage="stderr") from error
+        opened.append(stderr)
+    else:
+        stderr = outer.stderr
+    return Scope(
+        reactor=reactor,
+        cwd=group.option("cwd"),
+        env_layers=tuple(layer for each in group.chain() if (layer := each.options.get("env"))),
+        inherit_env=group.option("inherit_env"),
+        grace=group.option("grace"),
+        deadline=deadline,
+        stderr=stderr,
+        handler=group.option("on_event"),
+        dispatcher=dispatcher,
+        on_exception=group.option("on_exception"),
+    )
+
+
+def make_edge(kind: str, pipe_size: int | None) -> tuple[Output, Input]:
+    """The two ends of an edge between neighbours."""
+    if kind == "memory":
+        memory = MemoryPipe()
+        return Output(writer=memory.writer), Input(reader=memory.reader)
+    read_end, write_end = pipe(pipe_size)
+    return Output(write_end), Input(read_end)
+
+
+def open_ports(  # noqa: PLR0913 - both ends of the run
+    leaves: Sequence[Leaf],
+    reactor: Reactor,
+    source: Endpoint,
+    sink: Endpoint,
+    grace: float,
+    pipe_size: int | None,
+    on_end: Callable[[], None],
+) -> tuple[Source, Sink]:
+    """Open both endpoints, or neither."""
+    try:
+        feed = Source(source, requirements_of(leaves[0]), reactor, pipe_size)
+    except OSError as error:
+        raise StartFailure(error, stage="stdin") from error
+    try:
+        return feed, Sink(sink, requirements_of(leaves[-1]), reactor, grace, pipe_size, on_end)
+    except OSError as error:
+        feed.abandon()
+        raise StartFailure(error, stage="stdout") from error
+    except BaseException:
+        feed.abandon()
+        raise
+
+
+def start_stages(
+    leaves: Sequence[Leaf],
+    kinds: Sequence[str],
+    ports: tuple[Source, Sink],
+    pipe_size: int | None,
+    started: Callable[[Leaf, Running], None],
+) -> None:
+    """Start the stages in order, and tell `started` of each. StartFailure where one cannot be; then no end is left open.
+
+    A stage that was cancelled before its turn is passed over, and its two ends are closed.
+    """
+    stdin = ports[0].input
+    for place, leaf in enumerate(leaves):
+        stdout, following = ports[1].output, None
+        try:
+            if place < len(leaves) - 1:
+                stdout, following = make_edge(kinds[place + 1], pipe_size)
+            if leaf.reason is None:
+                started(leaf, _start(leaf, stdin, stdout))
+            else:
+                stdin.close()
+                stdout.close()
+        except BaseException as error:
+            stdin.close()  # a stage does so itself; one that forgets must not hang its neighbours
+            stdout.close()
+            if following is not None:
+                following.close()
+            if isinstance(error, Exception):
+                raise StartFailure(error, leaf=leaf) from error
+            raise
+        if following is not None:
+            stdin = following
+
+
+def _start(leaf: Leaf, stdin: Input, stdout: Output) -> Running:
+    """Start one stage; a custom one is given a worker that waits for it. Both ends are the stage's from here on."""
+    leaf.stdin, leaf.stdout = stdin, stdout
+    assert leaf.ctx is not None
+    started = leaf.stage.start(leaf.ctx, stdin, stdout)
+    return started if isinstance(started, Running) else Custom(leaf.ctx, started)

@@ -1,0 +1,60 @@
+"""The start of a pipeline as a stage by somebody else than a run: a custom stage that holds one.
+
+A run takes nested pipelines apart and never comes here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.env import merge
+from penstock.core.errors import FinishEarly
+from penstock.run import Run
+
+if TYPE_CHECKING:
+    from penstock.control.context import StageContext
+    from penstock.core.stage import RunningStage
+    from penstock.data.ends import Input, Output
+    from penstock.tree import Composite
+
+__all__ = ["start_nested"]
+
+
+def start_nested(pipeline: Composite, ctx: StageContext, stdin: Input, stdout: Output) -> RunningStage:
+    """Start `pipeline` between two given ends, with what its own options leave open taken from the context."""
+    stages, own = pipeline.stages, pipeline.options
+    if len(stages) == 1 and not own:
+        started: RunningStage = stages[0].start(ctx, stdin, stdout)  # type: ignore[union-attr]
+        return started
+    scope = ctx.scope
+    inherited: dict[str, Any] = {
+        "cwd": scope.cwd,
+        "grace": scope.grace,
+        "on_event": scope.handler,
+        "on_exception": scope.on_exception,
+        "stderr": scope.stderr,
+    }
+    options = {**inherited, **own, "inherit_env": False, "env": merge(ctx.environ, own.get("env") or {})}
+    run = Run(pipeline, options, ends=(stdin, stdout))
+    if run.failed_to_start:
+        stdin.close()
+        stdout.close()
+        run.wait()
+    return _RunningPipeline(run)
+
+
+class _RunningPipeline:
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def wait(self) -> None:
+        """Wait for the run, and raise the error that its verdict has kept, or FinishEarly where it ended early."""
+        error = self._run.wait(check=False).error
+        if error is not None:
+            raise error
+        if self._run.finished_early:
+            raise FinishEarly
+
+    def kill(self, reason: BaseException) -> None:
+        """Cancel the run."""
+        self._run.cancel(reason)

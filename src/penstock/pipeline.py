@@ -1,0 +1,297 @@
+"""The pipeline as a value: immutable, reusable, and itself a stage.
+
+A stage alone is a pipeline of one stage without options, which is what the constructors of stages return; so everything that a pipeline can do, each
+stage can. Joining flattens pipelines without options of their own and keeps the others as one stage. No engine lives here: the methods
+check options, make a `Run`, and wait for it.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING, Any, overload
+
+from penstock.core.constants import CAPTURE, DEVNULL, INHERIT
+from penstock.core.framing import LineSplitter
+from penstock.core.options import check, check_ends, own
+from penstock.core.plan import Edge, Plan
+from penstock.core.stage import Requirements
+from penstock.execution import survey
+from penstock.nested import start_nested
+from penstock.run import Run
+from penstock.stages.wrappers import Filtered, ignoring
+from penstock.tree import Composite
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import timedelta
+    from typing import Self, TypeAlias, Unpack
+
+    from penstock.control.context import StageContext
+    from penstock.core.env import Secret
+    from penstock.core.events import Event
+    from penstock.core.matchers import Matcher
+    from penstock.core.options import Options
+    from penstock.core.result import Result
+    from penstock.core.stage import RunningStage, Stage
+    from penstock.data.ends import Input, Output
+
+    Joinable: TypeAlias = Stage | Composite
+
+__all__ = ["Pipeline", "checked_stage"]
+
+
+class Pipeline(Composite):
+    """Stages joined by pipes, and how to run them. Immutable; `replace`, `then` and `|` make new ones.
+
+    `name` is how errors of the options call it; `cwd` and `env` are those of its commands (`env` lies over the inherited environment, and
+    a command's own over it; None unsets, a callable is called at start); `stdin` and `stdout` are what the first stage reads and the
+    last writes, `input` bytes or str (as UTF-8) for the first; `stderr` is where the commands' stderr goes. `on_event` is called with each `Event`,
+    `on_exception(stage_name, exc)` with what Python stages raise, and returns what is to count. `timeout` is seconds or a timedelta for the
+    whole run, `grace` seconds between SIGTERM and SIGKILL. `fail_fast` ends the rest when one stage fails. `pipe_errors` is "forgive"
+    (an early end downstream excuses SIGPIPE upstream) or "report" (only a `FinishEarly` does, as in go-pipe). `pipe_size` is bytes for the pipes
+    between stages, as far as the kernel allows.
+
+    A mistake in an option is a TypeError or ValueError that names it. What is passed in stays the caller's, unless wrapped in `closing`.
+    """
+
+    __slots__ = ()
+
+    def __init__(  # noqa: PLR0913 - the options of a run
+        self,
+        *stages: Joinable,
+        name: str | None = None,
+        cwd: str | bytes | os.PathLike[str] | None = None,
+        env: Mapping[str, str | Secret | None | Callable[[], str | None]] | None = None,
+        inherit_env: bool = True,
+        stdin: Any = DEVNULL,
+        stdout: Any = INHERIT,
+        stderr: Any = CAPTURE,
+        input: bytes | bytearray | memoryview | str | None = None,  # noqa: A002 - subprocess's name for it
+        on_event: Callable[[Event], object] | None = None,
+        on_exception: Callable[[str, BaseException], BaseException | None] | None = None,
+        timeout: float | timedelta | None = None,
+        grace: float | timedelta = 2.0,
+        fail_fast: bool = False,
+        pipe_errors: str = "forgive",
+        pipe_size: int | None = None,
+    ) -> None:
+        given = {
+            "name": name,
+            "cwd": cwd,
+            "env": env,
+            "inherit_env": inherit_env,
+            "stdin": stdin,
+            "stdout": stdout,
+            "stderr": stderr,
+            "input": input,
+            "on_event": on_event,
+            "on_exception": on_exception,
+            "timeout": timeout,
+            "grace": grace,
+            "fail_fast": fail_fast,
+            "pipe_errors": pipe_errors,
+            "pipe_size": pipe_size,
+        }
+        self._options = own(check(given))
+        self._stages = _flat(stages)
+
+    @classmethod
+    def _of(cls, stages: tuple[Joinable, ...], options: Mapping[str, Any]) -> Self:
+        """A pipeline of parts that were checked before."""
+        made = cls.__new__(cls)
+        made._stages = stages  # noqa: SLF001 - this is the other constructor
+        made._options = options  # noqa: SLF001
+        return made
+
+    def __repr__(self) -> str:
+        if not self._options and len(self._stages) == 1:
+            return repr(self._stages[0])
+        parts = [repr(stage) for stage in self._stages]
+        parts += [f"{option}={value!r}" for option, value in self._options.items()]
+        return f"Pipeline({', '.join(parts)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._stages, dict(self._options))
+
+    # As a stage.
+
+    @property
+    def name(self) -> str:
+        """Its own name, else its stages' names joined by ` | `."""
+        given = self._options.get("name")
+        return given if isinstance(given, str) else " | ".join(stage.name for stage in self._stages)  # type: ignore[union-attr]
+
+    @property
+    def requirements(self) -> Requirements:
+        """What its outer stages ask of the streams."""
+        if not self._stages:
+            return Requirements()
+        first, last = (getattr(self._stages[end], "requirements", None) or Requirements() for end in (0, -1))
+        return Requirements(first.stdin, last.stdout)
+
+    # Composing.
+
+    def __or__(self, other: Joinable) -> Pipeline:
+        return Pipeline._of(_flat((self, other)), {}) if _is_stage(other) else NotImplemented
+
+    def __ror__(self, other: Joinable) -> Pipeline:
+        return Pipeline._of(_flat((other, self)), {}) if _is_stage(other) else NotImplemented
+
+    def then(self, *stages: Joinable) -> Pipeline:
+        """The pipeline with `stages` after its own; it keeps its options."""
+        return Pipeline._of((*self._stages, *_flat(stages)), self._options)
+
+    def then_ignoring(self, matcher: Matcher, *stages: Joinable) -> Pipeline:
+        """As `then`, each of `stages` a success where `matcher(error)` is true."""
+        if not callable(matcher):
+            raise TypeError(f"then_ignoring() takes a matcher first, not {matcher!r}")
+        return self.then(*(Filtered(checked_stage(stage), ignoring(matcher)) for stage in stages))
+
+    def replace(self, **options: Unpack[Options]) -> Pipeline:
+        """The pipeline with these options in the place of its own."""
+        return Pipeline._of(self._stages, own(self._merged(options)))
+
+    # Running.
+
+    def run(self, check: bool = True, **options: Unpack[Options]) -> Result:  # noqa: FBT001, FBT002 - subprocess's signature
+        """Run it and wait for the end.
+
+        Raises the PipelineError of the verdict; with `check=False` returns it in `Result.error`, a failed start too.
+        """
+        merged = self._merged(options)
+        check_ends(merged, "run")
+        return Run(self, merged, inline=True).wait(check=check)
+
+    def output(self, **options: Unpack[Options]) -> bytes:
+        """Run it and return the bytes that its last stage wrote, unchanged. Raises as `run` does."""
+        check_ends(options, "output", ("stdout",))
+        merged = self._merged(options)
+        merged["stdout"] = CAPTURE
+        check_ends(merged, "output")
+        captured = Run(self, merged, inline=True).wait().stdout
+        return b"" if captured is None else captured
+
+    def text(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
+        """As `output`, decoded; a trailing LF stays, and so does CR. UnicodeDecodeError where it is no such text."""
+        codecs.lookup(encoding)  # a LookupError before anything starts
+        return self.output(**options).decode(encoding, errors)
+
+    def iter_bytes(self, **options: Unpack[Options]) -> Iterator[bytes]:
+        """Run it, and iterate over what its last stage writes, in chunks as they come, none empty.
+
+        It starts with the first `next()`. Its failure is raised after the last chunk. Closing the iterator early (leaving a `for` by `break`, once
+        nothing refers to the iterator) ends the run, and is not a failure.
+        """
+        check_ends(options, "iter_bytes", ("stdout",))
+        merged = self._merged(options)
+        check_ends(merged, "iter_bytes")
+        survey(self, merged, iterate=True)
+        return self._iterate(merged)
+
+    def iter_lines(self, **options: Unpack[Options]) -> Iterator[bytes]:
+        """As `iter_bytes`, by line: bytes without the LF (a CR stays); a last line that has none is delivered too."""
+        return _lines(self.iter_bytes(**options))
+
+    @overload
+    def start(self, **options: Unpack[Options]) -> Run: ...
+    @overload
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> RunningStage: ...
+    def start(self, *given: Any, **options: Any) -> Run | RunningStage:
+        """Start it, and return the `Run` at once. StartError where a stage cannot be started; then nothing is left.
+
+        Called with a context, an Input and an Output it is the start of a stage, for custom stages that hold a pipeline.
+        """
+        if given:
+            ctx, stdin, stdout = given
+            return start_nested(self, ctx, stdin, stdout)
+        run = Run(self, self._merged(options))
+        if run.failed_to_start:
+            run.wait()
+        return run
+
+    def explain(self, **options: Unpack[Options]) -> Plan:
+        """How each edge would be carried; starts nothing."""
+        _, leaves, _, kinds = survey(self, self._merged(options))
+        names = ["stdin", *(leaf.stage.name for leaf in leaves), "stdout"]
+        return Plan(names, [Edge(*edge) for edge in zip(names, names[1:], kinds, strict=False)])
+
+    def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The pipeline's options under those of a call, checked."""
+        given = check(options)
+        merged = {**self._options, **given}
+        # What the call says about the input replaces what the pipeline says, in whichever way each says it.
+        if given.get("input") is not None:
+            merged["stdin"] = DEVNULL
+        elif "stdin" in given:
+            merged["input"] = None
+        return merged
+
+    def _iterate(self, options: Mapping[str, Any]) -> Iterator[bytes]:
+        run = Run(self, options, iterate=True)
+        if run.failed_to_start:
+            run.wait()
+        finished = False
+        try:
+            try:
+                yield from run.reader.chunks()
+            except Exception as error:
+                if not run.was_told(error):
+                    raise
+            finished = True
+        finally:
+            if finished:
+                run.reader.close()
+                run.wait()
+            else:
+                run.leave_early()
+
+
+def checked_stage(stage: Any) -> Any:
+    """A stage as the engine takes it: a pipeline of one stage without options is that stage."""
+    if not _is_stage(stage):
+        raise TypeError(f"not a stage or pipeline: {stage!r}; wrap a function in function(), map_lines() or the like")
+    if isinstance(stage, Composite):
+        for option in ("stdin", "stdout", "input"):
+            if option in stage.options:
+                raise ValueError(
+                    f"a nested pipeline takes its streams from its parent, but {stage!r} has {option} among its options"
+                )
+        if not stage.options and len(stage.stages) == 1:
+            return stage.stages[0]
+    return stage
+
+
+def _flat(stages: tuple[Joinable, ...]) -> tuple[Joinable, ...]:
+    flat: list[Joinable] = []
+    for stage in stages:
+        kept = checked_stage(stage)
+        if isinstance(kept, Composite) and not kept.options:
+            flat.extend(kept.stages)
+        else:
+            flat.append(kept)
+    return tuple(flat)
+
+
+def _is_stage(thing: object) -> bool:
+    return isinstance(thing, Composite) or (
+        not isinstance(thing, type) and hasattr(thing, "name") and callable(getattr(thing, "start", None))
+    )
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    splitter = LineSplitter()
+    try:
+        for chunk in chunks:
+            yield from splitter.feed(chunk)
+            if splitter.error is not None:
+                raise splitter.error
+        yield from splitter.finish()
+    finally:
+        chunks.close()  # type: ignore[attr-defined] # a generator
+
+
+def _restore(cls: type[Pipeline], stages: tuple[Joinable, ...], options: dict[str, Any]) -> Pipeline:
+    return cls._of(stages, options)
+
+

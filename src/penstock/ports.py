@@ -1,0 +1,277 @@
+"""The two outer edges of a run: what feeds the first stage, and what drains the last.
+
+A port is opened before anything is spawned, so that a path that cannot be opened fails the run with nothing started. It owns whatever it needs besides
+the end that the stage gets: a feeder or drainer in a worker, a tap in the reactor, a file object for the caller.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+from penstock.control.copies import Drainer, Feeder
+from penstock.control.taps import Feed, ListTap
+from penstock.core.stage import Stream
+from penstock.data.descriptor import FdReader, FdWriter
+from penstock.data.endpoints import Endpoint, open_sink, open_source
+from penstock.data.ends import Input, Output
+from penstock.data.memory import MemoryPipe
+from penstock.data.reader import EmptyReader
+from penstock.data.writer import CaptureWriter, NullWriter
+from penstock.system.fds import null, pipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.reactor import Reactor
+    from penstock.core.stage import Requirements
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+
+__all__ = ["Sink", "Source"]
+
+
+class Source:
+    """What feeds the first stage; `input` is the end that the stage gets."""
+
+    def __init__(self, endpoint: Endpoint, requirements: Requirements, reactor: Reactor, pipe_size: int | None) -> None:
+        self.file: io.BufferedWriter | None = None
+        self.feeder: Feeder | None = None
+        self._feed: Feed | None = None
+        self._reactor = reactor
+        self._released = False
+        self.over = False
+        """Whether it was released, and holds nothing any more."""
+        self._whole = 0
+        wants_file = requirements.stdin is Stream.PREFER_FILE
+        kind = endpoint.kind
+        if kind == "inherit" and not _is_open(0):
+            kind = "null"
+        if kind == "given":
+            self.input = endpoint.value
+        elif kind == "null":
+            self.input = Input(null(writable=False)) if wants_file else Input(reader=EmptyReader())
+        elif kind == "inherit":
+            self.input = Input(borrowed=0, owned_description=False)
+        elif kind in ("descriptor", "path"):
+            self.input = Input(open_source(endpoint), owned_description=kind == "path")
+        elif kind == "input" and not wants_file:
+            memory = MemoryPipe(max(1, len(endpoint.value)))
+            memory.writer.write(endpoint.value)
+            memory.writer.close()
+            self._whole = len(endpoint.value)
+            self.input = Input(reader=memory.reader)
+        elif kind == "object" and not wants_file:
+            memory = MemoryPipe()
+            self.input = Input(reader=memory.reader)
+            self.feeder = _feeder(endpoint, memory.writer)
+        else:
+            read_end, write_end = pipe(pipe_size)
+            self.input = Input(read_end)
+            if kind == "pipe":
+                self.file = _PipeWriter(io.FileIO(write_end.detach(), "wb"))
+            elif kind == "input":
+                self._feed = Feed(reactor, write_end, endpoint.value)
+            else:
+                self.feeder = _feeder(endpoint, FdWriter(write_end, owned_description=True))
+
+    @property
+    def count(self) -> int | None:
+        """Bytes that Penstock itself put in; None where it did not."""
+        if self.feeder is not None:
+            return self.feeder.count
+        return self._whole or None if self._feed is None else self._feed.count
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the caller's object raised."""
+        return None if self.feeder is None else self.feeder.error
+
+    def start(self) -> None:
+        """Begin to feed."""
+        if self.feeder is not None:
+            self.feeder.start()
+        elif self._feed is not None:
+            self._feed.start()
+
+    def release(self, on_end: Callable[[], None]) -> None:
+        """Stop feeding: the stages have ended, or were never started. `on_end()` follows once this is `over`. Idempotent."""
+        if self._released:
+            return
+        self._released = True
+
+        def end() -> None:
+            if self._feed is not None:
+                self._feed.close()
+            self.over = True
+            on_end()
+
+        if self._feed is not None:
+            self._reactor.post(end)
+        elif self.feeder is not None:
+            self.feeder.release(end)
+        else:
+            self.over = True
+
+    def abandon(self) -> None:
+        """Close everything: nothing was started."""
+        self.input.close()
+        if self._feed is not None:
+            self._feed.close()
+        if self.feeder is not None:
+            self.feeder.abandon()
+        if self.file is not None:
+            self.file.close()
+
+
+class Sink:
+    """What drains the last stage; `output` is the end that the stage gets."""
+
+    def __init__(  # noqa: PLR0913 - each says one thing about the edge
+        self,
+        endpoint: Endpoint,
+        requirements: Requirements,
+        reactor: Reactor,
+        grace: float,
+        pipe_size: int | None,
+        on_end: Callable[[], None],
+    ) -> None:
+        self.file: io.BufferedReader | None = None
+        self.reader: Reader | None = None
+        self.chunks: list[bytes] | None = None
+        self._reactor = reactor
+        self._tap: ListTap | None = None
+        self._drainer: Drainer | None = None
+        self._reason: BaseException | None = None
+        self._started = False
+        self.failed: BaseException | None = None
+        """What closing the caller's object raised, where it was handed over."""
+        wants_file = requirements.stdout is Stream.PREFER_FILE
+        kind = endpoint.kind
+        if kind == "inherit" and not _is_open(1):
+            kind = "null"
+        if kind == "given":
+            self.output = endpoint.value
+        elif kind == "null":
+            self.output = Output(null(writable=True)) if wants_file else Output(writer=NullWriter())
+        elif kind == "inherit":
+            self.output = Output(borrowed=1, owned_description=False)
+        elif kind in ("descriptor", "path"):
+            self.output = Output(open_sink(endpoint), owned_description=kind == "path")
+        elif kind == "capture" and not wants_file:
+            self.chunks = []
+            self.output = Output(writer=CaptureWriter(self.chunks))
+        elif kind in ("object", "iterate") and not wants_file:
+            memory = MemoryPipe()
+            self.output = Output(writer=memory.writer)
+            self._drain(endpoint, memory.reader, reactor, grace, on_end)
+        else:
+            read_end, write_end = pipe(pipe_size)
+            self.output = Output(write_end)
+            if kind == "pipe":
+                self.file = io.BufferedReader(io.FileIO(read_end.detach(), "rb"))
+            elif kind == "capture":
+                self.chunks = []
+                self._tap = ListTap(reactor, read_end, self.chunks, on_end)
+            else:
+                self._drain(endpoint, FdReader(read_end, owned_description=True), reactor, grace, on_end)
+
+    def _drain(
+        self, endpoint: Endpoint, reader: Reader, reactor: Reactor, grace: float, on_end: Callable[[], None]
+    ) -> None:
+        if endpoint.kind == "iterate":
+            self.reader = reader
+            return
+        target = endpoint.value
+        if isinstance(target, int):  # a non-blocking descriptor, which no child may have as it is
+            target = FdWriter(open_sink(endpoint), owned_description=False)
+        self._drainer = Drainer(reactor, grace, reader, target, on_end)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is to be waited for here any more."""
+        if self._drainer is not None:
+            return self._drainer.ended
+        return self._tap is None or self._tap.closed
+
+    @property
+    def count(self) -> int | None:
+        """Bytes that Penstock itself took out; None where it did not."""
+        for port in (self._tap, self._drainer, self.reader):
+            if port is not None:
+                return port.count
+        return None
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the caller's object raised, or the reason where the end of the stream was not reached."""
+        if self._drainer is not None and self._drainer.error is not None:
+            return self._drainer.error
+        if self._tap is not None and not self._tap.ended:
+            return self._reason
+        return self.failed
+
+    def start(self) -> None:
+        """Begin to drain. Idempotent."""
+        if self._started:
+            return
+        self._started = True
+        if self._drainer is not None:
+            self._drainer.start()
+        elif self._tap is not None:
+            self._tap.start()
+
+    def stop(self, reason: BaseException, *, at_once: bool = False) -> None:
+        """The stages have ended after a cancellation: take what is there, and no more."""
+        self._reason = reason
+        if self._drainer is not None:
+            drainer = self._drainer
+            self._reactor.post(lambda: drainer.stop(reason, at_once=at_once))
+        elif self._tap is not None:
+            tap = self._tap
+            self._reactor.post(tap.finish)
+        elif self.reader is not None:
+            self.reader.interrupt(reason)
+
+    def abandon(self) -> None:
+        """Close everything: nothing was started."""
+        self.output.close()
+        if self._drainer is not None:
+            self._drainer.abandon()
+        if self._tap is not None:
+            self._tap.forget()
+        for thing in (self.reader, self.file):
+            if thing is not None:
+                thing.close()
+
+
+class _PipeWriter(io.BufferedWriter):
+    """A pipe to the first stage as a file object: what was written is on its way, so that a dialogue needs no flush()."""
+
+    def write(self, data: Any, /) -> int:
+        """Write all of `data`."""
+        size = super().write(data)
+        self.flush()
+        return size
+
+    def close(self) -> None:
+        """Close the pipe; that nobody reads any more is no error of who closes it."""
+        try:
+            super().close()
+        except BrokenPipeError:
+            pass
+
+
+def _feeder(endpoint: Endpoint, writer: Writer) -> Feeder:
+    if isinstance(endpoint.value, int):  # a non-blocking descriptor: read here, with wake-up
+        return Feeder(None, writer, FdReader(open_source(endpoint), owned_description=False))
+    return Feeder(endpoint.value, writer)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

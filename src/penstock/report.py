@@ -1,0 +1,101 @@
+"""What a run leaves behind, read off its leaves once it has ended. Imported when the first run ends."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from penstock.core.errors import ExitError, FinishEarly, PipelineError
+from penstock.core.excerpt import Excerpt
+from penstock.core.result import EdgeResult, Result, StageResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.ports import Sink, Source
+    from penstock.tree import End, Leaf
+
+__all__ = ["error_of", "make_result"]
+
+_NOTE_LINES = 20
+_NOTE_BYTES = 2000
+
+
+class _Ended(Protocol):
+    """An execution, as far as its result is concerned."""
+
+    began: float
+    leaves: list[Leaf]
+    kinds: list[str]
+    source: Source | None
+    sink: Sink | None
+
+
+def make_result(execution: _Ended, error: PipelineError | None) -> Result:
+    """All that is known."""
+    chunks = None if execution.sink is None else execution.sink.chunks
+    return Result(
+        error=error,
+        elapsed=time.monotonic() - execution.began,
+        stages=tuple(_stage_result(leaf) for leaf in execution.leaves),
+        edges=_edge_results(execution.leaves, execution.kinds, execution.source, execution.sink),
+        stdout=None if chunks is None else b"".join(chunks),
+    )
+
+
+def error_of(end: End, source: Source | None) -> PipelineError | None:
+    """The error that the run raises for the end that its verdict has kept."""
+    if end.error is None or isinstance(end.error, FinishEarly):
+        return None
+    kind = PipelineError if end.reason is None else end.reason.reported_as
+    if end.leaf is None:
+        side = "stdin" if source is not None and end.error is source.error else "stdout"
+        return kind(side, end.error)
+    error = kind(end.leaf.stage.name, end.error, index=end.leaf.index)
+    if isinstance(end.error, ExitError) and end.error.stderr:
+        excerpt = Excerpt()
+        excerpt.feed(end.error.stderr)
+        error.add_note(f"the end of its stderr:\n{excerpt.last_lines(_NOTE_LINES, _NOTE_BYTES)}")
+    return error
+
+
+def _stage_result(leaf: Leaf) -> StageResult:
+    stage, running = leaf.stage, leaf.running
+    kind = getattr(stage, "kind", "custom")
+    if running is None:
+        return StageResult(stage.name, kind, error=leaf.error)
+    elapsed = running.ended - running.started
+    status = running.status
+    if status is None:
+        return StageResult(stage.name, kind, running.pid, error=leaf.error, stderr=running.stderr, elapsed=elapsed)
+    return StageResult(
+        name=stage.name,
+        kind=kind,
+        pid=running.pid,
+        returncode=status.returncode,
+        signal=-status.returncode if status.returncode < 0 else None,
+        error=leaf.error,
+        stderr=running.stderr,
+        user_time=status.user_time,
+        system_time=status.system_time,
+        max_rss=status.max_rss,
+        elapsed=elapsed,
+    )
+
+
+def _edge_results(
+    leaves: Sequence[Leaf], kinds: Sequence[str], source: Source | None, sink: Sink | None
+) -> tuple[EdgeResult, ...]:
+    """What carried each edge, and how many bytes where one of its sides is Penstock's."""
+    names = ["stdin", *(leaf.stage.name for leaf in leaves), "stdout"]
+    writers = [None if source is None else source.count, *(_count(leaf.stdout) for leaf in leaves)]
+    readers = [*(_count(leaf.stdin) for leaf in leaves), None if sink is None else sink.count]
+    return tuple(
+        EdgeResult(names[place], names[place + 1], kind, written if written is not None else read)
+        for place, (kind, written, read) in enumerate(zip(kinds, writers, readers, strict=True))
+    )
+
+
+def _count(end: object) -> int | None:
+    count = getattr(end, "count", None)
+    return count if isinstance(count, int) else None

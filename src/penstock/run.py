@@ -1,0 +1,212 @@
+"""The handle of one execution of a pipeline.
+
+Who drives. A run is steered by a reactor: the supervisor's, or one that the calling thread drives itself while it waits (`inline`), which is
+possible where nobody else ever gets hold of the run. The engine is `Execution`; here is what its users may do with it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from penstock.control.supervisor import local_reactor, supervisor
+from penstock.core.errors import Cancelled, PipelineCancelled
+from penstock.execution import Execution
+from penstock.tree import Reason
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from penstock.core.result import Result
+    from penstock.data.ends import Input, Output
+    from penstock.data.reader import Reader
+    from penstock.tree import Composite
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A pipeline that goes on, or has ended; what `start()` returns.
+
+    As a context manager it closes `stdin` and `stdout` and waits when the block is left, and cancels first where that is by an exception.
+    """
+
+    stdin: io.BufferedWriter | None
+    """The pipe to the first stage, where `stdin=PIPE` was asked for. What is written is on its way at once; close it to give EOF."""
+    stdout: io.BufferedReader | None
+    """The pipe from the last stage, where `stdout=PIPE` was asked for. Reads bytes; the caller closes it."""
+
+    def __init__(
+        self,
+        pipeline: Composite,
+        options: Mapping[str, Any],
+        *,
+        inline: bool = False,
+        iterate: bool = False,
+        ends: tuple[Input, Output] | None = None,
+    ) -> None:
+        self._owner = os.getpid()
+        self._inline = inline
+        self.stdin = None
+        self.stdout = None
+        reactor = local_reactor() if inline else supervisor()
+        try:
+            self._execution = execution = Execution(pipeline, options, reactor, self, iterate=iterate, ends=ends)
+        except BaseException:
+            if inline:
+                reactor.close()
+            raise
+        try:
+            execution.start()
+        except BaseException:
+            self._reap()
+            self._take_files()
+            self._close_files()
+            raise
+        self._take_files()
+        if execution.failed_to_start:
+            self._sleep()
+            self._close_files()
+
+    def __repr__(self) -> str:
+        names = " | ".join(leaf.stage.name for leaf in self._execution.leaves)
+        return f"<Run {'ended' if self.done() else 'going'}: {names}>"
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the commands that were started, in order; an ended one's may be another process's by now."""
+        running = [leaf.running for leaf in self._execution.leaves]
+        return tuple(one.pid for one in running if one is not None and one.pid is not None)
+
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return self._execution.ended.is_set()
+
+    def wait(self, timeout: float | None = None, *, check: bool = True) -> Result:
+        """Wait for the end, at most `timeout` seconds.
+
+        Raises TimeoutError where that is over first (the run goes on), and with `check` the run's PipelineError if it failed. It may be
+        called again, and from any thread. KeyboardInterrupt cancels the run, waits for its children, and is raised again.
+        """
+        if os.getpid() != self._owner:
+            raise RuntimeError("this run belongs to the process that started it, of which this one is a forked copy")
+        try:
+            if not self._sleep(timeout):
+                raise TimeoutError(f"the run has not ended within {timeout:g} s")
+            self._execution.dispatcher.flush()
+        except KeyboardInterrupt as interrupt:
+            self._cancel(interrupt)
+            self._reap()
+            raise
+        if self.stdin is not None and not self.stdin.closed:
+            self.stdin.close()
+        result = self._execution.result
+        assert result is not None
+        if check and result.error is not None:
+            # Every caller that waits is given the same object, whose traceback would grow with each.
+            raise result.error.with_traceback(None)
+        return result
+
+    def cancel(self, reason: BaseException | str | None = None) -> None:
+        """End the run with PipelineCancelled: SIGTERM to its commands, SIGKILL after the grace time; blocked functions wake.
+
+        Returns at once. Idempotent; from any thread or signal handler. `reason` is an exception, or a text for one.
+        """
+        if reason is None or isinstance(reason, str):
+            reason = Cancelled(reason or "cancelled")
+        elif not isinstance(reason, BaseException):
+            raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
+        self._cancel(reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._cancel(error)
+        self._close_files()
+        self.wait(check=error is None)
+
+    # What the pipeline's own methods use.
+
+    @property
+    def failed_to_start(self) -> bool:
+        """Whether a stage could not be started; then the run has ended already."""
+        return self._execution.failed_to_start
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether it succeeded with its input left unread on purpose."""
+        return self._execution.finished_early
+
+    def was_told(self, error: BaseException) -> bool:
+        """Whether `error` is the reason of its cancellation, which woke whoever read its output."""
+        return self._execution.was_told(error)
+
+    @property
+    def reader(self) -> Reader:
+        """The stream of a run that was started to be iterated over."""
+        sink = self._execution.sink
+        assert sink is not None
+        assert sink.reader is not None
+        return sink.reader
+
+    def leave_early(self) -> None:
+        """The iterator over stdout was closed: close the pipe, end what is left, and wait; none of it is a failure."""
+        execution = self._execution
+        execution.left_early = True
+        self.reader.close()
+        reason = Cancelled("nobody reads its output any more")
+        execution.post_cancel(Reason(reason, PipelineCancelled, execution.root, because_of_another=True))
+        self.wait(check=False)
+
+    # What the end of the process, and forks, concern.
+
+    def end_with_process(self) -> None:
+        """Kill every child at once: the interpreter is ending. The kernel hands the dead to init."""
+        self._execution.kill_now()
+
+    def forget_in_child(self) -> None:
+        """In a forked copy: its descriptors are closed there, and its threads are not there."""
+        self._close_files()
+
+    def _take_files(self) -> None:
+        source, sink = self._execution.source, self._execution.sink
+        if source is not None and sink is not None:
+            self.stdin, self.stdout = source.file, sink.file
+
+    def _close_files(self) -> None:
+        for file in (self.stdin, self.stdout):
+            if file is not None:
+                file.close()
+
+    def _cancel(self, reason: BaseException) -> None:
+        self._execution.post_cancel(Reason(reason, PipelineCancelled, self._execution.root))
+
+    def _sleep(self, timeout: float | None = None) -> bool:
+        """Sleep until the end, driving the run's own reactor where it has one; False where the time is over first."""
+        execution = self._execution
+        if not self._inline:
+            return execution.ended.wait(timeout)
+        while not execution.ended.is_set():
+            execution.reactor.turn()
+        execution.reactor.close()
+        return True
+
+    def _reap(self) -> None:
+        """Wait until nothing is left, after an interruption; each further Ctrl-C takes what is left of the grace time away."""
+        execution = self._execution
+        execution.reactor.post(execution.recover)
+        while True:
+            try:
+                self._sleep()
+            except KeyboardInterrupt:
+                execution.kill_now()
+                execution.reactor.post(execution.recover)
+            else:
+                return

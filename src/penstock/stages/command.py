@@ -1,0 +1,143 @@
+"""An external command as a stage."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from penstock.control.bridge import start_over_pipes
+from penstock.control.child import Child
+from penstock.control.stderr import StderrTarget
+from penstock.core.env import Secret, check_layer, merge, show
+from penstock.core.options import check_stderr, path
+from penstock.core.stage import Requirements, Stream
+from penstock.system.process import Process
+from penstock.system.programs import explain_failure, resolve
+from penstock.system.spawn import spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from penstock.control.context import StageContext
+    from penstock.control.running import Running
+    from penstock.control.taps import Tap
+    from penstock.data.ends import Input, Output
+    from penstock.system.fds import Fd
+
+__all__ = ["Command"]
+
+_FILES = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
+
+
+class Command:
+    """One program with its arguments; see `penstock.command`."""
+
+    kind = "command"
+    requirements = _FILES
+
+    def __init__(  # noqa: PLR0913 - the public constructor's options
+        self,
+        program: object,
+        args: Iterable[object],
+        *,
+        name: str | None,
+        cwd: object,
+        env: Mapping[str, Any] | None,
+        stderr: object,
+        ok_codes: Iterable[int],
+        process_group: bool,
+    ) -> None:
+        self.argv = (_argument("program", program), *(_argument("argument", arg) for arg in args))
+        if not self.argv[0]:
+            raise ValueError("the program must not be empty")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise TypeError(f"name must be a str that is not empty, or None, not {name!r}")
+        self.name = name or show(self.argv[0])
+        self.cwd = None if cwd is None else path("cwd", cwd)
+        self.env = None if env is None else check_layer("env", env)
+        self.stderr = None if stderr is None else check_stderr("stderr", stderr)
+        self.ok_codes = _codes(ok_codes)
+        if not isinstance(process_group, bool):
+            raise TypeError(f"process_group must be True or False, not {process_group!r}")
+        self.process_group = process_group
+
+    def __repr__(self) -> str:
+        # A Secret prints as *** by itself.
+        return f"command({', '.join(repr(arg) for arg in self.argv)})"
+
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
+        """Start the process. OSError, with a text that says what is missing, where that fails."""
+        try:
+            if stdin.fd is None or stdout.fd is None:
+                return start_over_pipes(self.start, ctx, stdin, stdout)
+            return self._start(ctx, stdin.fd, stdout.fd)
+        finally:
+            stdin.close()
+            stdout.close()
+
+    def _start(self, ctx: StageContext, stdin: int, stdout: int) -> Child:
+        environ = ctx.scope.environ() if not self.env else merge(ctx.environ, self.env)
+        cwd = self.cwd or ctx.cwd
+        argv = [arg.reveal() if isinstance(arg, Secret) else arg for arg in self.argv]
+        program = os.fsdecode(argv[0])
+        executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
+        own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
+        stderr_fd: Fd | None = None
+        tap: Tap | None = None
+        try:
+            stderr, stderr_fd, tap = (own or ctx.scope.stderr).connect(ctx, stdout)
+            try:
+                pid = spawn(
+                    executable,
+                    argv,
+                    env=environ,
+                    cwd=cwd,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    process_group=self.process_group,
+                )
+            except OSError as error:
+                raise explain_failure(error, program=program, executable=executable, cwd=cwd) from None
+        except BaseException:
+            if tap is not None:
+                tap.close()
+            raise
+        finally:
+            if stderr_fd is not None:
+                stderr_fd.close()
+            if own is not None:
+                own.close()
+        shown = [show(arg) for arg in self.argv]
+        child = Child(ctx, Process(pid, group=self.process_group), shown, self.ok_codes, tap)
+        child.start()
+        return child
+
+
+def _argument(what: str, arg: object) -> str | bytes | Secret:
+    """An argument as it is kept: str, bytes or Secret."""
+    if isinstance(arg, Secret):
+        if "\0" in arg.reveal():
+            raise ValueError(f"a secret {what} holds a NUL byte")
+        return arg
+    if isinstance(arg, os.PathLike):
+        arg = os.fspath(arg)
+    if isinstance(arg, str):
+        if "\0" in arg:
+            raise ValueError(f"{what} holds a NUL byte: {arg!r}")
+        return arg
+    if isinstance(arg, bytes):
+        if b"\0" in arg:
+            raise ValueError(f"{what} holds a NUL byte: {arg!r}")
+        return arg
+    raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}")
+
+
+def _codes(codes: Iterable[int]) -> frozenset[int]:
+    if isinstance(codes, int | str | bytes):
+        raise TypeError(f"ok_codes must be an iterable of exit statuses, not {codes!r}")
+    kept = frozenset(codes)
+    for code in kept:
+        if isinstance(code, bool) or not isinstance(code, int):
+            raise TypeError(f"ok_codes must hold exit statuses, not {code!r}")
+    return kept

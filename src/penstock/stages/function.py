@@ -1,0 +1,199 @@
+"""Python functions as stages: the base of all of them, and those that get their streams themselves.
+
+A Python stage is a `body(ctx, stdin, stdout)` that runs in a worker, in a copy of the starter's contextvars context. The streams are closed when it
+returns or raises: EOF for the next stage, a closed pipe for the one before.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from penstock.control import workers
+from penstock.control.running import Threaded
+from penstock.core.errors import FinishEarly
+from penstock.core.stage import Requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from penstock.control.context import StageContext
+    from penstock.data.ends import Input, Output
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+
+__all__ = ["Echo", "Function", "PythonStage", "Scan", "Source", "name_of"]
+
+
+class PythonStage:
+    """A stage whose work is a Python function in a worker."""
+
+    kind = "function"
+    requirements = Requirements()
+
+    def __init__(self, fn: Any, name: str | None) -> None:
+        if name is not None and (not isinstance(name, str) or not name):
+            raise TypeError(f"name must be a str that is not empty, or None, not {name!r}")
+        self.fn = fn
+        self.name = name or name_of(fn)
+
+    def __repr__(self) -> str:
+        return f"{self.kind}({name_of(self.fn)})"
+
+    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
+        """Do the work; what it raises is the stage's outcome."""
+        raise NotImplementedError
+
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> _RunningFunction:
+        """Have the body run in a worker."""
+        try:
+            return _RunningFunction(ctx, self.body, stdin.reader, stdout.writer)
+        except BaseException:
+            stdin.close()
+            stdout.close()
+            raise
+
+
+class _RunningFunction(Threaded):
+    """A Python stage while it runs. `_begun` and `_dropped` are under `_lock`: either the worker begins, or a kill comes first."""
+
+    def __init__(
+        self,
+        ctx: StageContext,
+        body: Callable[[StageContext, Reader, Writer], None],
+        stdin: Reader,
+        stdout: Writer,
+    ) -> None:
+        super().__init__(ctx)
+        self._body = body
+        self._stdin = stdin
+        self._stdout = stdout
+        self._context = copy_context()
+        self._gate = threading.Lock()
+        self._begun = False
+        self._dropped = False
+        ctx.defer(lambda: workers.submit(self._work))
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Wake the function where it reads or writes; where it has not begun, it never will."""
+        with self._gate:
+            self._dropped = not self._begun
+        self._stdin.interrupt(reason)
+        self._stdout.interrupt(reason)
+        if self._dropped:
+            self.release()
+            self.complete(reason)
+
+    def release(self) -> None:
+        """Close the streams."""
+        self._stdout.close()
+        self._stdin.close()
+
+    def _work(self) -> None:
+        with self._gate:
+            if self._dropped:
+                return
+            self._begun = True
+        error: BaseException | None = None
+        try:
+            self._context.run(self._body, self.ctx, self._stdin, self._stdout)
+        except FinishEarly as early:
+            error = early
+        except BaseException as raised:  # noqa: BLE001 - whatever the function raises is the stage's outcome
+            # Without this frame, which would tie the error to all that the run holds.
+            error = self._seen(raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next))
+        self.release()
+        self.complete(self.outcome(error))
+
+    def _seen(self, error: BaseException) -> BaseException | None:
+        """What `on_exception` makes of it; the wake-up of a cancelled stage is nothing that the function raised."""
+        handler = self.ctx.scope.on_exception
+        if handler is None or error is self._reason:
+            return error
+        try:
+            return handler(self.ctx.name, error)
+        except BaseException as raised:  # noqa: BLE001 - a handler may well raise: then that is the outcome
+            return raised
+
+
+class Function(PythonStage):
+    """`fn(ctx, stdin, stdout)`; see `penstock.function`."""
+
+    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
+        """Call it."""
+        self.fn(ctx, stdin, stdout)
+
+
+class Scan(PythonStage):
+    """`split(stdin)` into tokens, `fn(ctx, token, stdout)` for each; see `penstock.scan`."""
+
+    kind = "scan"
+
+    def __init__(self, split: Any, fn: Any, name: str | None) -> None:
+        super().__init__(fn, name)
+        self.split = split
+
+    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
+        """Call `fn` for each token."""
+        tokens = self.split(stdin)
+        try:
+            for token in tokens:
+                self.fn(ctx, token, stdout)
+        finally:
+            close_iterator(tokens)
+
+
+class Source(PythonStage):
+    """Emits the chunks of an iterable; see `penstock.source`."""
+
+    kind = "source"
+
+    def __init__(self, iterable: Iterable[bytes], name: str | None) -> None:
+        super().__init__(iterable, name or "source")
+
+    def __repr__(self) -> str:
+        return f"source({type(self.fn).__name__})"
+
+    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:  # noqa: ARG002
+        """Write each chunk."""
+        stdin.close()
+        iterator = iter(self.fn)
+        try:
+            for chunk in iterator:
+                ctx.check()
+                stdout.write(chunk)
+        finally:
+            close_iterator(iterator)
+
+
+class Echo(PythonStage):
+    """Writes one text; see `penstock.echo`."""
+
+    kind = "echo"
+
+    def __init__(self, data: bytes, name: str | None) -> None:
+        super().__init__(data, name or "echo")
+
+    def __repr__(self) -> str:
+        return f"echo({self.fn!r})"
+
+    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:  # noqa: ARG002
+        """Write it."""
+        stdin.close()
+        stdout.write(self.fn)
+
+
+def close_iterator(iterator: object) -> None:
+    """Let a generator that was not read to its end run its `finally` now, in this thread."""
+    close = getattr(iterator, "close", None)
+    if callable(close):
+        close()
+
+
+def name_of(fn: Any) -> str:
+    """What to call a stage after its function: its name, that of the function in a partial, or the type's."""
+    while hasattr(fn, "func"):
+        fn = fn.func
+    name = getattr(fn, "__name__", None) or type(fn).__name__
+    return str(name)

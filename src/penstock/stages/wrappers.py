@@ -1,0 +1,78 @@
+"""Stages around a stage or a whole pipeline that change what its end counts as."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.context import StageContext
+    from penstock.core.matchers import Matcher
+    from penstock.core.stage import Requirements, RunningStage, Stage
+    from penstock.data.ends import Input, Output
+
+__all__ = ["Filtered", "ignoring"]
+
+
+class Filtered:
+    """`fn(error | None)` gives the error that counts, or None; see `penstock.filter_error`.
+
+    A run takes the stage out and asks `fn` itself; `start` is for custom stages that hold one of these.
+    """
+
+    kind = "filtered"
+
+    def __init__(self, stage: Stage, fn: Callable[[BaseException | None], BaseException | None]) -> None:
+        self.stage = stage
+        self.fn = fn
+
+    def __repr__(self) -> str:
+        if isinstance(self.fn, partial) and self.fn.func is _unless:
+            return f"ignore_error({self.stage!r})"
+        return f"filter_error({self.stage!r})"
+
+    @property
+    def name(self) -> str:
+        """The stage's own name."""
+        return self.stage.name
+
+    @property
+    def requirements(self) -> Requirements:
+        """The stage's own requirements."""
+        return self.stage.requirements
+
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> RunningStage:
+        """Start the stage."""
+        return _RunningFiltered(self.stage.start(ctx, stdin, stdout), self.fn)
+
+
+class _RunningFiltered:
+    def __init__(self, inner: RunningStage, fn: Callable[[BaseException | None], BaseException | None]) -> None:
+        self._inner = inner
+        self._fn = fn
+
+    def wait(self) -> None:
+        """Wait for the stage, and raise what the filter makes of its error."""
+        error: BaseException | None = None
+        try:
+            self._inner.wait()
+        except BaseException as raised:  # noqa: BLE001 - the filter decides about every kind of error
+            error = raised
+        error = self._fn(error)
+        if error is not None:
+            raise error
+
+    def kill(self, reason: BaseException) -> None:
+        """End the stage."""
+        self._inner.kill(reason)
+
+
+def ignoring(matcher: Matcher) -> Callable[[BaseException | None], BaseException | None]:
+    """A filter that takes away what `matcher` matches; it can be pickled where the matcher can."""
+    return partial(_unless, matcher)
+
+
+def _unless(matcher: Matcher, error: BaseException | None) -> BaseException | None:
+    return None if error is None or matcher(error) else error

@@ -1,0 +1,295 @@
+"""Descriptors: who owns one, how one is made, and what becomes of them in a fork of the host program.
+
+An `Fd` owns one number and forgets it before it closes it, so that nobody can hit a stranger who got the
+number next. All open ones stand in a register. The register's lock is held while descriptors are made and
+closed, and across `os.fork` in the host: so a forked copy knows every descriptor that it has inherited from
+us, and closes it before anything else runs there; else a copy that lives on would keep our pipes from ever
+showing EOF. (Children that we start do not come through there: they close everything from 3 up.)
+
+The lock is re-entrant, because a signal handler or the garbage collector may run in a thread that holds it.
+
+Every descriptor is close-on-exec from birth and above 2: in a host that runs with 0, 1 or 2 closed, a pipe
+that took such a number would become the stdin of all children. What may not live here: reading and writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import sys
+import threading
+import warnings
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+from weakref import ref
+
+from penstock.system import features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+
+
+class Owner(Protocol):
+    """Whatever owns a descriptor, as the register sees it."""
+
+    def abandon(self) -> None:
+        """Close the descriptor and forget its number: this is a forked copy, and it belongs to the parent."""
+
+
+guard = threading.RLock()
+_register: dict[int, ref[Owner]] = {}
+
+
+def enrol(number: int, owner: Owner) -> None:
+    """Register `owner` as the one who owns `number`; `guard` must be held since before it was made."""
+    _register[number] = ref(owner)
+
+
+def dismiss(number: int) -> None:
+    """Take `number` out of the register; `guard` must be held until it is closed."""
+    _register.pop(number, None)
+
+
+def _start_clean_after_fork() -> None:
+    for number, reference in list(_register.items()):
+        owner = reference()
+        if owner is None:  # its finalizer was under way in a thread that does not exist here
+            _close_quietly(number)
+        else:
+            owner.abandon()
+    _register.clear()
+    guard.release()
+
+
+os.register_at_fork(
+    before=guard.acquire, after_in_parent=guard.release, after_in_child=_start_clean_after_fork
+)
+
+
+class Fd:
+    """The owner of one open descriptor. Made from a number, it takes that number over.
+
+    One that is collected while open closes itself, with a `ResourceWarning`, as files and sockets do.
+    """
+
+    __slots__ = ("__weakref__", "_number")
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        if number < 0:
+            raise ValueError(f"not a descriptor: {number}")
+        with guard:
+            _register[number] = ref(self)
+
+    def fileno(self) -> int:
+        """Return the number; ValueError once it is closed."""
+        number = self._number
+        if number < 0:
+            raise ValueError("the descriptor is closed")
+        return number
+
+    @property
+    def closed(self) -> bool:
+        """Whether the number is forgotten, by `close` or `detach`."""
+        return self._number < 0
+
+    def close(self) -> None:
+        """Close the descriptor; the second time, and from a second thread, nothing happens."""
+        with guard:
+            number = self._number
+            if number >= 0:
+                self._number = -1
+                _register.pop(number, None)
+                os.close(number)
+
+    def detach(self) -> int:
+        """Return the number and forget it: closing it is the caller's from now on."""
+        with guard:
+            number = self.fileno()
+            self._number = -1
+            _register.pop(number, None)
+            return number
+
+    def abandon(self) -> None:
+        """Close this copy in a forked process; the register does the rest."""
+        number, self._number = self._number, -1
+        _close_quietly(number)
+
+    def __repr__(self) -> str:
+        return "<Fd closed>" if self._number < 0 else f"<Fd {self._number}>"
+
+    # At the interpreter's end the names of this module may go before the last object; the kernel closes then.
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        number = self._number
+        if number >= 0 and not _finalizing():
+            self.close()  # first, since the warning may be an exception
+            warnings.warn(f"descriptor {number} was never closed", ResourceWarning, source=self, stacklevel=2)
+
+
+class _SharedFd(Fd):
+    """One that is closed by dropping the last reference to it, on purpose: see `Waker`."""
+
+    __slots__ = ()
+
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _finalizing():
+            self.close()
+
+
+def pipe(size: int | None = None) -> tuple[Fd, Fd]:
+    """Return the ends of a new pipe, (read, write), blocking and close-on-exec.
+
+    `size` is the capacity asked for in bytes. Where the kernel refuses it (EPERM past `pipe-max-size` or past
+    the user's page budget, EBUSY, EINVAL; fcntl(2)), or knows no sizes, the pipe stays as it was.
+    """
+    with guard:
+        reader, writer = _above_standard(os.pipe())
+        ends = Fd(reader), Fd(writer)
+    if size is not None:
+        # Python passes the low 32 bits of what is larger than a C int, which might be a size that is granted.
+        with contextlib.suppress(AttributeError, OSError):
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, min(size, 2**31 - 1))
+    return ends
+
+
+def pipe_capacity(number: int) -> int:
+    """Return how many bytes a pipe holds at the most; 64 KiB, Linux's usual size, where it cannot be asked."""
+    try:
+        return fcntl.fcntl(number, fcntl.F_GETPIPE_SZ)
+    except (AttributeError, OSError):
+        return 65536
+
+
+def duplicate(number: int) -> Fd:
+    """Return a second descriptor of the same open file description: its position and its flags are shared."""
+    with guard:
+        return Fd(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
+
+
+def open_read(path: Path) -> Fd:
+    """Open a file for reading; IsADirectoryError for a folder, which open(2) alone would let through."""
+    fd = _open(path, os.O_RDONLY)
+    if stat.S_ISDIR(os.fstat(fd.fileno()).st_mode):
+        fd.close()
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    return fd
+
+
+def open_write(path: Path, *, append: bool = False) -> Fd:
+    """Open a file for writing, emptied or at its end; a missing one is made, 0o666 under the umask."""
+    return _open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC))
+
+
+def null(*, writable: bool) -> Fd:
+    """Open /dev/null, for one direction."""
+    return _open(os.devnull, os.O_WRONLY if writable else os.O_RDONLY)
+
+
+def set_nonblocking(number: int) -> None:
+    """Set O_NONBLOCK, which belongs to the open file description: everyone who shares it is affected."""
+    os.set_blocking(number, False)
+
+
+def is_nonblocking(number: int) -> bool:
+    """Whether O_NONBLOCK is set."""
+    return not os.get_blocking(number)
+
+
+class Waker:
+    """Something to poll for, which any thread or signal handler makes readable.
+
+    `wake` takes no lock, since the thread that a signal handler interrupts might hold it. Nor may it write to
+    a number that `close` has just given back to the system. So `close` only drops its reference, and the
+    descriptors are closed when the last one goes: at once, or when a `wake` that is under way in another
+    thread has let go of its own.
+    """
+
+    __slots__ = ("_ends",)
+
+    def __init__(self) -> None:
+        self._ends: tuple[Fd, Fd] | None
+        with guard:
+            if features.EVENTFD:
+                (number,) = _above_standard((os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),))
+                event = _SharedFd(number)
+                self._ends = event, event
+            else:
+                reader, writer = _above_standard(os.pipe())
+                self._ends = _SharedFd(reader), _SharedFd(writer)
+                set_nonblocking(reader)
+                set_nonblocking(writer)
+
+    def fileno(self) -> int:
+        """Return the number to poll for reading; ValueError once it is closed."""
+        ends = self._ends
+        if ends is None:
+            raise ValueError("the waker is closed")
+        return ends[0].fileno()
+
+    def wake(self) -> None:
+        """Make it readable; nothing happens where it already is, or is closed."""
+        ends = self._ends
+        if ends is None:
+            return
+        try:
+            # Whatever the platform says now, the kind of descriptor was settled when it was made.
+            os.write(ends[1]._number, _ONE)  # noqa: SLF001 - a forked copy's number is -1, hence the EBADF
+        except BlockingIOError:
+            pass  # full of wake-ups: it is readable
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+
+    def clear(self) -> None:
+        """Make it unreadable until the next `wake`. Look for what the wake-up was about after this."""
+        number = self.fileno()
+        try:
+            while len(os.read(number, 4096)) == 4096:
+                pass  # only a pipe holds so much; an eventfd gives its 8 bytes and is then empty
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Close it; take it out of every poller first. Idempotent, and safe while others call `wake`."""
+        self._ends = None
+
+
+# An eventfd takes a native 8-byte number, a pipe any bytes; both are satisfied by this, whatever the byte
+# order.
+_ONE = b"\1" * 8
+
+
+def _open(path: Path, flags: int) -> Fd:
+    # Outside the lock, since to open a FIFO waits for its other end. What a fork in the host copies in the
+    # instant before the lock is taken, it keeps.
+    number = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+    with guard:
+        (number,) = _above_standard((number,))
+        return Fd(number)
+
+
+def _above_standard(numbers: Sequence[int]) -> Sequence[int]:
+    """Move descriptors that were just made out of the range 0 to 2."""
+    if min(numbers) > 2:
+        return numbers
+    moved: list[int] = []
+    try:
+        for number in numbers:
+            moved.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))  # noqa: PERF401 - what was made before a failure is closed
+    except OSError:
+        for number in moved:
+            os.close(number)
+        raise
+    finally:
+        for number in numbers:
+            os.close(number)
+    return moved
+
+
+def _close_quietly(number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(number)

@@ -1,0 +1,129 @@
+"""Waiting for many descriptors at once: by epoll, or by poll(2) where there is none.
+
+Both report the same masks. They differ in what a change means to a thread that is asleep in `poll`: epoll's
+sleeper sees it at once, poll's does not before it is woken, which `notices_changes` tells. What may not live
+here: what is done about an event.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+from typing import Final, Protocol
+
+from penstock.system import fds, features
+
+READ: Final = select.POLLIN
+WRITE: Final = select.POLLOUT
+# Reported without being asked for. POLLNVAL is a descriptor that was closed before it was removed.
+HANGUP: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+# A sleep longer than this ends early, with nothing to report; the kernel counts milliseconds in a C int.
+_LONGEST: Final = 1e6
+
+
+class Poller(Protocol):
+    """A set of descriptors with the events each is watched for. The descriptors stay their owners'."""
+
+    notices_changes: bool  # whether add, modify and remove reach a thread that is already asleep in poll
+
+    def add(self, number: int, events: int) -> None:
+        """Watch one; 0 watches for HANGUP alone.
+
+        PermissionError from epoll for a regular file, which is always ready; poll(2) takes it.
+        """
+
+    def modify(self, number: int, events: int) -> None:
+        """Watch a descriptor that was added for other events."""
+
+    def remove(self, number: int) -> None:
+        """Stop watching; one that is unknown is ignored.
+
+        Do it before the descriptor is closed: a forked process's copy would keep the registration alive.
+        """
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Return (number, events) of those that are ready, after at most `timeout` seconds; None waits.
+
+        The list may be empty before the time is over.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back what the poller itself holds. Idempotent."""
+
+
+class EpollPoller:
+    """By epoll(7); descriptors may be added and removed by other threads while one is asleep."""
+
+    notices_changes = True
+
+    def __init__(self) -> None:
+        with fds.guard:
+            self._epoll = select.epoll()
+            fds.enrol(self._epoll.fileno(), self)
+
+    def add(self, number: int, events: int) -> None:
+        """Watch one."""
+        self._epoll.register(number, events)
+
+    def modify(self, number: int, events: int) -> None:
+        """Watch it for other events."""
+        self._epoll.modify(number, events)
+
+    def remove(self, number: int) -> None:
+        """Stop watching."""
+        # Unknown, closed (then the kernel has removed it), or the poller itself is closed.
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(number)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait."""
+        return self._epoll.poll(None if timeout is None else min(max(timeout, 0), _LONGEST))
+
+    def close(self) -> None:
+        """Close the descriptor of the epoll set."""
+        with fds.guard:
+            if not self._epoll.closed:
+                fds.dismiss(self._epoll.fileno())
+                self._epoll.close()
+
+    def abandon(self) -> None:
+        """Close the copy in a forked process. The parent's set is not touched by that."""
+        self._epoll.close()
+
+
+class PollPoller:
+    """By poll(2), without a descriptor of its own. A sleeper must be woken to notice a change."""
+
+    notices_changes = False
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+
+    def add(self, number: int, events: int) -> None:
+        """Watch one."""
+        self._poll.register(number, events)
+
+    def modify(self, number: int, events: int) -> None:
+        """Watch it for other events."""
+        self._poll.modify(number, events)
+
+    def remove(self, number: int) -> None:
+        """Stop watching."""
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(number)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait."""
+        return self._poll.poll(None if timeout is None else math.ceil(min(max(timeout, 0), _LONGEST) * 1000))
+
+    def close(self) -> None:
+        """Forget all descriptors."""
+        self._poll = select.poll()
+
+
+def new_poller() -> Poller:
+    """Return the best kind that this platform has."""
+    return EpollPoller() if features.EPOLL else PollPoller()

@@ -1,0 +1,99 @@
+"""Starting a child, in a clean state whatever state the host is in.
+
+The child has descriptors 0, 1 and 2 and no other, every signal at its default, no signal blocked. Two
+mechanisms do it: glibc's `posix_spawn` (glibc.py), which leaves all of it to one call in C, and `subprocess`
+(popen.py) elsewhere. Here is what both need: sources that do not get in each other's way. What may not live
+here: finding the program (programs.py) and everything after the start (process.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from typing import TYPE_CHECKING
+
+from penstock.system import fds, features, popen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def spawn(  # noqa: PLR0913 - each is a fact about the child
+    executable: str,
+    argv: Sequence[str | bytes],
+    *,
+    env: Mapping[str, str],
+    cwd: str | None,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    process_group: bool,
+) -> int:
+    """Start `executable` and return the pid; it is the caller's to reap.
+
+    `stdin`, `stdout` and `stderr` are descriptors of this process, which stay open and the caller's: any
+    numbers, in any order, the same one more than once. One of 0, 1, 2 that is closed here is /dev/null in the
+    child, rather than a number that the child's first `open` would take. With `process_group` the child leads
+    a new group, before its program runs.
+
+    Raises OSError as the kernel gave it, also for what fails in the child before its program runs (`programs.
+    explain_failure` says what it means), and ValueError for a NUL byte.
+    """
+    sources = (stdin, stdout, stderr)
+    if all(source > 2 or source == target for target, source in enumerate(sources)):
+        try:
+            return _launch(executable, argv, env, cwd, sources, process_group)
+        except OSError as error:
+            if error.errno != errno.EBADF or all(source > 2 or _is_open(source) for source in sources):
+                raise
+    # A source below 3 would be overwritten by the target of that number, so it is first moved out of the way.
+    made: list[fds.Fd] = []
+    try:
+        numbers = list(sources)
+        for target, source in enumerate(sources):
+            if source > 2:
+                continue
+            if not _is_open(source):
+                made.append(fds.null(writable=target > 0))
+            elif source != target:
+                made.append(fds.duplicate(source))
+            else:
+                continue
+            numbers[target] = made[-1].fileno()
+        return _launch(executable, argv, env, cwd, (numbers[0], numbers[1], numbers[2]), process_group)
+    finally:
+        for fd in made:
+            fd.close()
+
+
+def use_fallback(flag: bool) -> None:  # noqa: FBT001 - a switch for tests
+    """Start children by `subprocess` from now on, or again by glibc where there is one."""
+    features.GLIBC_SPAWN = not flag
+
+
+def _launch(  # noqa: PLR0913, PLR0917 - as spawn's
+    executable: str,
+    argv: Sequence[str | bytes],
+    env: Mapping[str, str],
+    cwd: str | None,
+    sources: tuple[int, int, int],
+    process_group: bool,  # noqa: FBT001
+) -> int:
+    if features.GLIBC_SPAWN:
+        try:
+            # Here, because ctypes is dear to import, and a program that imports penstock may never start a
+            # child.
+            from penstock.system import glibc  # noqa: PLC0415
+        except (ImportError, AttributeError, OSError):  # no ctypes; another C library; none to be loaded
+            features.GLIBC_SPAWN = False
+        else:
+            return glibc.launch(executable, argv, env, cwd, sources, process_group)
+    return popen.launch(executable, argv, env, cwd, sources, process_group)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        fcntl.fcntl(number, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True

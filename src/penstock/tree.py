@@ -1,0 +1,275 @@
+"""A pipeline taken apart for one run: the leaf stages in order, and the tree of pipelines and filters above them.
+
+Ends travel up the tree. A leaf has ended when its running stage has; a filter when its child has and the caller's function has said what that
+counts as; a group (a pipeline, nested or not) when all its children have, by the verdict. Nothing here waits or does I/O; who calls it
+looks after the order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import Cancelled, FinishEarly
+from penstock.core.matchers import is_pipe_error
+from penstock.core.options import DEFAULTS
+from penstock.core.verdict import Outcome, verdict
+from penstock.stages.function import Function
+from penstock.stages.wrappers import Filtered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from penstock.control.context import StageContext
+    from penstock.control.running import Running
+    from penstock.core.errors import PipelineError
+    from penstock.core.stage import Stage
+    from penstock.data.ends import Input, Output
+
+__all__ = ["Composite", "End", "Filter", "Group", "Leaf", "Reason", "grow"]
+
+
+class Composite:
+    """What a pipeline is to the engine: stages, and the options that differ from the defaults."""
+
+    __slots__ = ("_options", "_stages")
+    _stages: tuple[Stage | Composite, ...]
+    _options: Mapping[str, Any]
+
+    @property
+    def stages(self) -> tuple[Stage | Composite, ...]:
+        """The pipeline's own stages, nested pipelines as one."""
+        return self._stages
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options that differ from their defaults."""
+        return self._options
+
+
+class Reason:
+    """Why stages were told to end: the error that they report, what the run makes of it, and whose doing it was.
+
+    `because_of_another` is set where a stage is cancelled for a fault that is not its own; then it takes no part in the verdict.
+    """
+
+    __slots__ = ("because_of_another", "error", "origin", "reported_as")
+
+    def __init__(
+        self,
+        error: BaseException,
+        reported_as: type[PipelineError],
+        origin: Group,
+        *,
+        because_of_another: bool = False,
+    ) -> None:
+        self.error = error
+        self.reported_as = reported_as
+        self.origin = origin
+        self.because_of_another = because_of_another
+
+
+class End:
+    """How a node ended: the error and the leaf that it belongs to, and the reason where it was cancelled."""
+
+    __slots__ = ("error", "excluded", "leaf", "reason")
+
+    def __init__(
+        self,
+        error: BaseException | None,
+        leaf: Leaf | None,
+        reason: Reason | None = None,
+        *,
+        excluded: bool = False,
+    ) -> None:
+        self.error = error
+        self.leaf = leaf
+        self.reason = reason
+        self.excluded = excluded
+
+    @property
+    def outcome(self) -> Outcome:
+        """The same for the verdict, to which a reason is never a pipe error, whatever the caller gave for one."""
+        if self.reason is not None and self.error is not None:
+            return Outcome(Cancelled(), excluded=self.excluded)
+        return Outcome(self.error, excluded=self.excluded)
+
+    @property
+    def failed(self) -> bool:
+        """Whether this is a failure that no later stage can explain away."""
+        return (
+            self.error is not None
+            and not self.excluded
+            and not isinstance(self.error, FinishEarly)
+            and not is_pipe_error(self.error)
+        )
+
+
+class Node:
+    """Anything in the tree."""
+
+    __slots__ = ("end", "parent")
+
+    def __init__(self, parent: Group | Filter | None) -> None:
+        self.parent = parent
+        self.end: End | None = None
+
+    def within(self, ancestor: Node) -> bool:
+        """Whether this is `ancestor` or below it."""
+        node: Node | None = self
+        while node is not None:
+            if node is ancestor:
+                return True
+            node = node.parent
+        return False
+
+
+class Leaf(Node):
+    """One stage of one run."""
+
+    __slots__ = ("ctx", "index", "reason", "running", "stage", "stdin", "stdout")
+
+    def __init__(self, parent: Group | Filter, index: int, stage: Stage) -> None:
+        super().__init__(parent)
+        self.index = index
+        self.stage = stage
+        self.ctx: StageContext | None = None
+        self.running: Running | None = None
+        self.reason: Reason | None = None
+        self.stdin: Input | None = None
+        self.stdout: Output | None = None
+
+    @property
+    def group(self) -> Group:
+        """The innermost pipeline that it belongs to."""
+        node = self.parent
+        while isinstance(node, Filter):
+            node = node.parent
+        assert node is not None
+        return node
+
+    @property
+    def error(self) -> BaseException | None:
+        """What its result shows: the error after the filters around just this stage."""
+        node: Node = self
+        while isinstance(node.parent, Filter) and node.parent.end is not None:
+            node = node.parent
+        error = None if node.end is None else node.end.error
+        return None if isinstance(error, FinishEarly) else error
+
+
+class Filter(Node):
+    """The caller's say about how a stage or pipeline ended."""
+
+    __slots__ = ("asked", "fn")
+
+    def __init__(
+        self,
+        parent: Group | Filter,
+        fn: Callable[[BaseException | None], BaseException | None],
+    ) -> None:
+        super().__init__(parent)
+        self.fn = fn
+        self.asked = False
+
+    def applies(self, end: End) -> bool:
+        """Whether the function is asked: not where the stage was cancelled from outside, by the run's deadline for one."""
+        return end.reason is None or end.reason.origin.within(self)
+
+    def apply(self, end: End) -> End:
+        """Ask the function; what it raises is the error. `FinishEarly` is a success to it, and stays what it is."""
+        early = isinstance(end.error, FinishEarly)
+        try:
+            error = self.fn(None if early else end.error)
+        except BaseException as raised:  # noqa: BLE001 - a filter may raise: then that is what counts
+            error = raised
+        if error is None:
+            return End(end.error if early else None, end.leaf)
+        return End(error, end.leaf, end.reason if error is end.error else None, excluded=end.excluded)
+
+
+class Group(Node):
+    """A pipeline of this run, the outermost one or a nested one."""
+
+    __slots__ = ("children", "options")
+
+    def __init__(self, parent: Group | Filter | None, options: Mapping[str, Any]) -> None:
+        super().__init__(parent)
+        self.options = options
+        self.children: list[Node] = []
+
+    def option(self, name: str) -> Any:
+        """An option of its own, else that of the pipeline around it."""
+        node: Node | None = self
+        while node is not None:
+            if isinstance(node, Group) and name in node.options:
+                return node.options[name]
+            node = node.parent
+        return DEFAULTS[name]
+
+    def chain(self) -> list[Group]:
+        """The pipelines around it, outermost first, and itself."""
+        groups = []
+        node: Node | None = self
+        while node is not None:
+            if isinstance(node, Group):
+                groups.append(node)
+            node = node.parent
+        return groups[::-1]
+
+    @property
+    def over(self) -> bool:
+        """Whether all its children have ended."""
+        return all(child.end is not None for child in self.children)
+
+    def judge(self, before: Sequence[End] = (), after: Sequence[End] = ()) -> End:
+        """The end of the whole, by the verdict over its children and, for the outermost, the endpoints."""
+        ends = [*before, *(child.end for child in self.children if child.end is not None), *after]
+        kept = verdict([end.outcome for end in ends], pipe_errors=self.option("pipe_errors"))
+        if kept.index is not None:
+            return ends[kept.index]
+        cut = any(end.excluded and end.reason is not None and not end.reason.origin.within(self) for end in ends)
+        return End(FinishEarly() if kept.finished_early else None, None, excluded=cut)
+
+
+def grow(pipeline: Composite, options: Mapping[str, Any]) -> tuple[Group, list[Leaf]]:
+    """The tree of a pipeline, with `options` in the place of its own, and its leaves in order."""
+    root = Group(None, options)
+    leaves: list[Leaf] = []
+    _grow(root, pipeline.stages, leaves)
+    return root, leaves
+
+
+def _grow(group: Group, stages: Sequence[Stage | Composite], leaves: list[Leaf]) -> None:
+    # As in go-pipe, a pipeline without stages copies its stdin to its stdout.
+    for stage in stages or (Function(_copy, "copy"),):
+        _add(group, stage, leaves)
+
+
+def _add(parent: Group | Filter, stage: Any, leaves: list[Leaf]) -> None:
+    node: Node
+    if isinstance(stage, Composite):
+        node = group = Group(parent, stage.options)
+        _grow(group, stage.stages, leaves)
+    elif isinstance(stage, Filtered):
+        node = Filter(parent, stage.fn)
+        _add(node, stage.stage, leaves)
+    else:
+        node = Leaf(parent, len(leaves), stage)
+        leaves.append(node)
+    if isinstance(parent, Group):
+        parent.children.append(node)
+
+
+def groups_below(leaves: Sequence[Leaf]) -> Iterator[Group]:
+    """Every pipeline that has a leaf, once, outer ones first."""
+    seen: set[int] = set()
+    for leaf in leaves:
+        for group in leaf.group.chain():
+            if id(group) not in seen:
+                seen.add(id(group))
+                yield group
+
+
+def _copy(_ctx: object, stdin: Any, stdout: Any) -> None:
+    for chunk in stdin.chunks():
+        stdout.write(chunk)

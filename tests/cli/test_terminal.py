@@ -1,0 +1,203 @@
+"""The command line on a terminal of its own: programs that talk to it, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import termios
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Makes its stdin the controlling terminal, then becomes what its arguments say: what login(1) does.
+_LOGIN = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+class Screen:
+    """The far side of a terminal on which `penstock run LINE` is the foreground job."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.master, slave = pty.openpty()
+        self.seen = b""
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _LOGIN, sys.executable, "-m", "penstock", *arguments],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                cwd=folder,
+                start_new_session=True,
+                env={**os.environ, "TERM": "vt100", "LESS": "", "LESSHISTFILE": "-"},
+            )
+        finally:
+            os.close(slave)
+
+    def type(self, text: bytes) -> None:
+        """Press keys."""
+        os.write(self.master, text)
+
+    def wait_for(self, pattern: bytes) -> re.Match[bytes]:
+        """Read what is written to the terminal until it matches; what comes after the match is kept."""
+        end = time.monotonic() + 30
+        while (match := re.search(pattern, self.seen)) is None:
+            ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
+            assert ready, f"{pattern!r} did not come: {self.seen!r}"
+            try:
+                self.seen += os.read(self.master, 4096)
+            except OSError as error:  # EIO: nobody has the terminal open any more
+                raise AssertionError(f"{pattern!r} did not come before the end: {self.seen!r}") from error
+        self.seen = self.seen[match.end() :]
+        return match
+
+    def modes(self) -> int:
+        """Give the local modes of the terminal."""
+        return int(termios.tcgetattr(self.master)[3])
+
+    def status(self) -> int:
+        """Wait for the end, reading what is still written."""
+        end = time.monotonic() + 30
+        while self.process.poll() is None:
+            assert time.monotonic() < end, f"did not end: {self.seen!r}"
+            if select.select([self.master], [], [], 0.05)[0]:
+                try:
+                    self.seen += os.read(self.master, 4096)
+                except OSError:
+                    self.process.wait(30)
+        return self.process.returncode
+
+    def close(self) -> None:
+        """Hang up."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+@pytest.fixture
+def screen(folder: Path) -> Iterator[Any]:
+    """Give a function that starts the command line on a new terminal."""
+    screens: list[Screen] = []
+
+    def start(*arguments: str) -> Screen:
+        screens.append(Screen(folder, *arguments))
+        return screens[-1]
+
+    yield start
+    for opened in screens:
+        opened.close()
+
+
+def test_a_program_reads_the_terminal(screen: Any) -> None:
+    """It is not stopped for reading in the background, and Ctrl-D is the end of its input."""
+    job = screen("run", "cat")
+    job.type(b"hello\n")
+    job.wait_for(rb"hello\r\nhello\r\n")
+    job.type(b"\x04")
+    assert job.status() == 0
+
+
+def test_a_function_reads_the_terminal(screen: Any) -> None:
+    """Python stages read it too, line by line, as they are typed."""
+    job = screen("run", "map:tools:upper")
+    job.type(b"hello\n")
+    job.wait_for(rb"HELLO\r\n")
+    job.type(b"\x04")
+    assert job.status() == 0
+
+
+@pytest.mark.parametrize("line", ["cat", "map:tools:upper | cat", "cat | map:tools:upper"])
+def test_ctrl_c_leaves_no_child(screen: Any, gone: Any, line: str) -> None:
+    """The key reaches commands and penstock alike; the status says so, and nobody complains."""
+    job = screen("run", f"sh -c 'echo pid $$ >&2; exec sleep 100' | {line}")
+    pid = int(job.wait_for(rb"pid (\d+)\r\n")[1])
+    job.type(b"\x03")
+    assert job.status() == 130
+    assert job.seen.replace(b"^C", b"").strip() == b""
+    gone([pid])
+
+
+def test_ctrl_c_on_a_program_that_ignores_it(screen: Any, gone: Any) -> None:
+    """It is cancelled after a moment."""
+    job = screen("run", "sh -c 'trap \"\" INT; echo pid $$; sleep 100'")
+    pid = int(job.wait_for(rb"pid (\d+)\r\n")[1])
+    job.type(b"\x03")
+    assert job.status() == 130
+    gone([pid])
+
+
+def test_ctrl_c_lets_a_program_say_goodbye(screen: Any) -> None:
+    """A program that ends by it in its own way, as ping does, is given the time for that."""
+    job = screen(
+        "run", "sh -c 'trap \"echo good; echo bye; exit 0\" INT; echo ready; while :; do sleep 0.05; done'"
+    )
+    job.wait_for(rb"ready")
+    job.type(b"\x03")
+    job.wait_for(rb"good\r\nbye\r\n")
+    assert job.status() == 130
+
+
+def test_ctrl_c_reaches_a_function(screen: Any) -> None:
+    """A pipeline without any command is cancelled as well."""
+    job = screen("run", "-v", "py:tools:f")
+    job.type(b"x\n")
+    job.wait_for(rb"<x>")
+    job.type(b"\x03")
+    assert job.status() == 130
+
+
+def test_a_password_prompt(screen: Any) -> None:
+    """A program switches the echo off and reads, and penstock does not get in its way."""
+    program = "import getpass; print(len(getpass.getpass()))"
+    job = screen("run", f"{sys.executable} -c '{program}' | map:tools:upper")
+    job.wait_for(rb"Password: ")
+    job.type(b"secret\n")
+    job.wait_for(rb"6\r\n")
+    assert job.status() == 0
+
+
+def test_the_terminal_gets_its_modes_back(screen: Any) -> None:
+    """Also where a program that had changed them was killed."""
+    job = screen("run", "--timeout", "1", "sh -c 'stty -echo; echo ready; exec sleep 100'")
+    before = job.modes()
+    job.wait_for(rb"ready")
+    assert not job.modes() & termios.ECHO
+    assert job.status() == 124
+    assert job.modes() == before
+
+
+@pytest.mark.skipif(shutil.which("less") is None, reason="less is not installed")
+def test_less(screen: Any) -> None:
+    """A pager takes the terminal over, shrugs off Ctrl-C, and ends by its own key."""
+    job = screen("run", "seq 1000 | less")
+    job.wait_for(rb"\r\n20\r\n")
+    job.wait_for(rb":")
+    job.type(b"\x03")
+    job.type(b" ")
+    job.wait_for(rb"\r\n40\r\n")
+    job.type(b"q")
+    assert job.status() == 0
+    assert job.modes() & termios.ICANON
+
+
+@pytest.mark.skipif(shutil.which("vi") is None, reason="no vi is installed")
+def test_vi(screen: Any, folder: Path) -> None:
+    """An editor edits."""
+    job = screen("run", "vi -u NONE note")
+    job.wait_for(rb"note")
+    job.type(b"ihello\x1b:wq\r")
+    assert job.status() == 0
+    assert (folder / "note").read_text() == "hello\n"

@@ -1,0 +1,196 @@
+"""What holds for every test: it leaves no descriptor, thread, child process or temporary file behind.
+
+A `Snapshot` is taken before each test and compared with one taken after it. In the good path that is all;
+only where they differ is anything waited for (threads are joined, garbage is collected, all else is looked at
+again until a deadline), and what is then still there fails the test, by name.
+
+The check is registered as a plugin of its own, not as a fixture of this folder, so that it also covers the
+doctests under `src/`. Temporary files are seen because the whole session gets a temporary folder of its own:
+`TMPDIR` points to it, for children too, and pytest's `tmp_path` lies outside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+import penstock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SETTLE_SECONDS = 5.0
+# Threads that outlive a run by design: the supervisor, and workers while they wait for their next task.
+SUPERVISOR = "penstock-supervisor"
+WORKER = "penstock-worker"
+# Where an idle worker stands; one with any other frame on its stack is at work for a run.
+IDLE_FRAMES = ("/penstock/control/workers.py", "/threading.py", "/queue.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the leak check around every test of the session, wherever its file lies."""
+    config.pluginmanager.register(LeakCheck(), "penstock-leak-check")
+
+
+class Snapshot:
+    """What a process holds at one moment: descriptors and their targets, threads, children, files."""
+
+    def __init__(self) -> None:
+        self.descriptors = dict(_descriptors())
+        self.threads = {thread.native_id or 0: thread for thread in threading.enumerate()}
+        self.tasks = _tasks() or set(self.threads)
+        self.busy = set(_busy_workers())
+        self.children = set(psutil.Process().children())
+        self.files = set(Path(tempfile.gettempdir()).rglob("*"))
+
+    def leaks(self, settle: float = SETTLE_SECONDS) -> list[str]:
+        """Tell what is there now and was not then; wait up to `settle` seconds for it to go."""
+        now = Snapshot()
+        if not now.beyond(self):
+            return []
+        deadline = time.monotonic() + settle
+        while True:
+            gc.collect()  # what only a cycle of dead objects holds is not a leak
+            now = Snapshot()
+            found = now.beyond(self)
+            if not found or time.monotonic() >= deadline:
+                return found
+            ending = [
+                thread
+                for ident, thread in now.threads.items()
+                if ident in now.strangers(self) and not thread.name.startswith(WORKER)
+            ]
+            if ending:
+                ending[0].join(max(0.0, deadline - time.monotonic()))
+            else:
+                time.sleep(0.001)  # nothing to wait on: this is the bad path, and it has a deadline
+
+    def beyond(self, before: Snapshot) -> list[str]:
+        """Return a sentence for each thing that this snapshot has and `before` has not."""
+        found = [
+            f"descriptor {fd}: {target}"
+            for fd, target in sorted(self.descriptors.items())
+            if before.descriptors.get(fd) != target
+        ]
+        found += [f"thread {self.thread_name(ident)}" for ident in sorted(self.strangers(before))]
+        found += [f"child process {_describe(child)}" for child in self.children - before.children]
+        found += [f"temporary file {path}" for path in sorted(self.files - before.files)]
+        return found
+
+    def strangers(self, before: Snapshot) -> set[int]:
+        """Return the native ids of threads that are new and no residents, and of workers that still work."""
+        new = {
+            ident
+            for ident in self.tasks - before.tasks
+            if not (ident in self.threads and self.threads[ident].name.startswith((SUPERVISOR, WORKER)))
+        }
+        return new | (self.busy - before.busy)
+
+    def thread_name(self, ident: int) -> str:
+        """Return a thread's name where `threading` knows the thread."""
+        thread = self.threads.get(ident)
+        return f"{thread.name!r}" if thread is not None else f"with native id {ident}, unknown to threading"
+
+
+class LeakCheck:
+    """The fixtures; the session's comes first, so that what the first run starts belongs to the baseline."""
+
+    @pytest.fixture(scope="session", autouse=True)
+    @classmethod
+    def _settled_process(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        """Give the session a temporary folder of its own, and a supervisor that is already up."""
+        folder = str(tmp_path_factory.mktemp("temporary"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", folder)
+            patch.setattr(tempfile, "tempdir", folder)
+            hasattr(penstock, "command") and _warm_up()
+            yield
+
+    @pytest.fixture(autouse=True)
+    def _nothing_leaks(self, _settled_process: None) -> Iterator[None]:
+        """Fail the test that leaves something behind; say what."""
+        before = Snapshot()
+        yield
+        leaks = before.leaks()
+        if leaks:
+            _clean_up(before)
+            pytest.fail("this test leaves behind:\n  " + "\n  ".join(leaks), pytrace=False)
+
+    @pytest.fixture
+    def snapshot(self) -> Callable[[], Snapshot]:
+        """Take snapshots where a test looks for leaks at a moment of its own choice."""
+        return Snapshot
+
+
+def _warm_up() -> None:
+    """Run a pipeline of a command and a function in the background, so that the supervisor is there."""
+    pipeline = penstock.source([b"x"]) | penstock.command("cat") | penstock.map_lines(bytes.upper)
+    pipeline.start(stdout=penstock.DEVNULL).wait()
+
+
+def _descriptors() -> Iterator[tuple[int, str]]:
+    """Yield each open descriptor and what it refers to; without procfs, what `fstat` tells of it."""
+    procfs = Path("/proc/self/fd")
+    for entry in (procfs if procfs.is_dir() else Path("/dev/fd")).iterdir():
+        # The descriptor that listed the folder is gone by now, and so may be another thread's.
+        with contextlib.suppress(OSError):
+            fd = int(entry.name)
+            if entry.parent == procfs:
+                yield fd, str(entry.readlink())
+            else:
+                status = os.fstat(fd)
+                yield fd, f"mode {status.st_mode:o}, device {status.st_dev}, inode {status.st_ino}"
+
+
+def _tasks() -> set[int]:
+    """Return the native ids of all threads, also of those unknown to `threading`; empty without procfs."""
+    try:
+        return {int(entry.name) for entry in Path("/proc/self/task").iterdir()}
+    except OSError:
+        return set()
+
+
+def _busy_workers() -> Iterator[int]:
+    """Yield the native ids of Penstock's workers that are at work for a run."""
+    frames = sys._current_frames()
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        while thread.name.startswith(WORKER) and frame is not None:
+            if not frame.f_code.co_filename.endswith(IDLE_FRAMES):
+                yield thread.native_id or 0
+                break
+            frame = frame.f_back
+
+
+def _describe(child: psutil.Process) -> str:
+    try:
+        return f"{child.pid} ({child.status()}): {' '.join(child.cmdline())}"
+    except psutil.ZombieProcess:  # it has a name still, but no command line
+        return f"{child.pid} (zombie): {child.name()}"
+    except psutil.NoSuchProcess:
+        return str(child.pid)
+
+
+def _clean_up(before: Snapshot) -> None:
+    """End what was leaked where that is possible, so that one leak fails one test."""
+    now = Snapshot()
+    for child in now.children - before.children:
+        with contextlib.suppress(psutil.Error, ChildProcessError):
+            child.kill()
+            os.waitpid(child.pid, 0)
+    for path in sorted(now.files - before.files, reverse=True):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()

@@ -1,0 +1,220 @@
+# ruff: noqa: D103 - the tests' names are their sentences
+"""What holds for the in-memory pipe alone: chunks by reference, the bound, and when the writer is woken."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.data import memory
+from penstock.data.memory import MemoryPipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
+
+    from penstock.data.streams import Reader, Writer
+
+    UntilBlocked = Callable[[Reader | Writer], None]
+
+SOON = 30.0
+KIB = 1024
+
+
+def test_bytes_cross_by_reference() -> None:
+    pipe = MemoryPipe()
+    chunk = bytes(100)
+    reads: list[Callable[[], bytes]] = [
+        pipe.reader.read1,
+        lambda: pipe.reader.read(100),
+        lambda: next(pipe.reader.chunks()),
+    ]
+    for read in reads:
+        pipe.writer.write(chunk)
+        assert read() is chunk
+
+
+def test_four_mebibytes_fit_and_one_byte_more_waits(
+    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+) -> None:
+    pipe = MemoryPipe()
+    chunk = bytes(64 * KIB)
+    for _ in range(64):
+        pipe.writer.write(chunk)
+    writing = threads.submit(pipe.writer.write, b"x")
+    until_blocked(pipe.writer)
+    assert len(pipe.reader.read(64 * 64 * KIB)) == 64 * 64 * KIB
+    assert writing.result(SOON) == 1
+
+
+def test_the_writer_sleeps_until_the_pipe_is_half_empty(
+    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+) -> None:
+    pipe = MemoryPipe(limit=10)
+    for _ in range(10):
+        pipe.writer.write(b"x")
+    writing = threads.submit(pipe.writer.write, b"y")
+    until_blocked(pipe.writer)
+    for _ in range(4):
+        pipe.reader.read1()
+        assert pipe.writer._state.writer_asleep
+    pipe.reader.read1()
+    assert writing.result(SOON) == 1
+
+
+def test_what_the_reader_took_and_did_not_deliver_is_in_flight(
+    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+) -> None:
+    pipe = MemoryPipe(limit=10)
+    for _ in range(10):
+        pipe.writer.write(b"x")
+    assert pipe.reader.read1() == b"x"  # takes the whole queue
+    pipe.writer.write(b"y")
+    writing = threads.submit(pipe.writer.write, b"z")
+    until_blocked(pipe.writer)
+    assert pipe.reader.read(5) == b"xxxxx"
+    assert writing.result(SOON) == 1
+    assert pipe.reader.read(6) == b"xxxxyz"
+
+
+def test_a_chunk_larger_than_the_bound_goes_through_an_empty_pipe_in_one_piece() -> None:
+    pipe = MemoryPipe(limit=10)
+    large = bytes(1000)
+    assert pipe.writer.write(large) == 1000
+    assert pipe.reader.read1() is large
+
+
+def test_a_chunk_larger_than_the_bound_waits_until_the_pipe_is_empty(
+    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+) -> None:
+    pipe = MemoryPipe(limit=10)
+    pipe.writer.write(b"a")
+    pipe.writer.write(b"b")
+    large = bytes(1000)
+    writing = threads.submit(pipe.writer.write, large)
+    until_blocked(pipe.writer)
+    assert pipe.reader.read1() == b"a"
+    assert pipe.writer._state.writer_asleep
+    assert pipe.reader.read1() == b"b"
+    assert writing.result(SOON) == 1000
+    assert pipe.reader.read1() is large
+
+
+def test_a_chunk_larger_than_half_waits_until_it_fits_and_no_longer(
+    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+) -> None:
+    pipe = MemoryPipe(limit=10)
+    for _ in range(10):
+        pipe.writer.write(b"x")
+    writing = threads.submit(pipe.writer.write, b"y" * 8)
+    until_blocked(pipe.writer)
+    for _ in range(7):
+        pipe.reader.read1()
+        assert pipe.writer._state.writer_asleep
+    pipe.reader.read1()
+    assert writing.result(SOON) == 8
+
+
+def test_small_chunks_do_not_overtake_a_large_one_that_waits(
+    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+) -> None:
+    pipe = MemoryPipe(limit=10)
+    pipe.writer.write(b"first")
+    large = threads.submit(pipe.writer.write, b"L" * 20)
+    until_blocked(pipe.writer)
+    small = threads.submit(pipe.writer.write, b"s")
+    assert pipe.reader.read(5) == b"first"
+    assert large.result(SOON) == 20
+    assert pipe.reader.read(20) == b"L" * 20
+    assert small.result(SOON) == 1
+    assert pipe.reader.read(1) == b"s"
+
+
+def test_chunks_are_bounded_in_number_too(
+    threads: ThreadPoolExecutor, until_blocked: UntilBlocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MAX_CHUNKS", 3)
+    pipe = MemoryPipe()
+    for _ in range(3):
+        pipe.writer.write(b"x")
+    writing = threads.submit(pipe.writer.write, b"y")
+    until_blocked(pipe.writer)
+    assert pipe.reader.read(4) == b"xxxy"
+    assert writing.result(SOON) == 1
+
+
+def test_closing_the_reader_drops_what_is_in_flight() -> None:
+    pipe = MemoryPipe()
+    chunk = Weighty(b"x")
+    gone = threading.Event()
+    chunk.on_end = gone.set
+    pipe.writer._push(chunk)
+    del chunk
+    pipe.reader.close()
+    assert gone.is_set()
+
+
+class Weighty(bytes):
+    on_end: Callable[[], None]
+
+    def __del__(self) -> None:
+        self.on_end()
+
+
+def test_the_bytes_of_a_subclass_are_copied() -> None:
+    pipe = MemoryPipe()
+    pipe.writer.write(type("Named", (bytes,), {})(b"x"))
+    assert type(pipe.reader.read1()) is bytes
+
+
+def test_a_sleep_that_a_signal_handler_ended_by_an_exception_leaves_the_pipe_in_order(
+    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+) -> None:
+    """As a KeyboardInterrupt does; twice, so that a flag or a gate left over from the first would show."""
+    pipe = MemoryPipe(limit=4)
+
+    armed = threading.Event()
+
+    def tear_away(_signum: int, _frame: object) -> None:
+        if armed.is_set():
+            armed.clear()
+            raise KeyboardInterrupt
+
+    def signal_until_torn_away(end: Reader | Writer) -> None:
+        # One that arrives in the instant before the thread enters the kernel does not end the sleep that follows.
+        until_blocked(end)
+        while armed.is_set():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    def block_and_be_torn_away(end: Reader | Writer, use: Callable[[], object]) -> None:
+        armed.set()
+        job = threads.submit(signal_until_torn_away, end)
+        with pytest.raises(KeyboardInterrupt):
+            use()
+        job.result(SOON)
+
+    previous = signal.signal(signal.SIGUSR1, tear_away)
+    try:
+        for _ in range(2):
+            block_and_be_torn_away(pipe.reader, pipe.reader.read1)
+            pipe.writer.write(b"full")
+            block_and_be_torn_away(pipe.writer, lambda: pipe.writer.write(b"more"))
+            assert pipe.reader.read1() == b"full"
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    writing = threads.submit(lambda: [pipe.writer.write(b"abc") for _ in range(100)])
+    assert pipe.reader.read(300) == b"abc" * 100
+    writing.result(SOON)
+    reading = threads.submit(pipe.reader.read1)
+    until_blocked(pipe.reader)
+    pipe.writer.write(b"end")
+    assert reading.result(SOON) == b"end"
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_pipe_that_holds_nothing_is_refused(limit: int) -> None:
+    with pytest.raises(ValueError, match="limit"):
+        MemoryPipe(limit=limit)

@@ -1,0 +1,154 @@
+# The functions of `os` are what these tests are about.
+# ruff: noqa: PTH123
+"""What the tests of the system layer share: each mechanism on and off, children that are always reaped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from penstock.system import fds, features, process, programs, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+class Start(Protocol):
+    def __call__(
+        self,
+        *argv: str | bytes,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: int = 1,
+        stderr: int = 2,
+        group: bool = True,
+    ) -> process.Process: ...
+
+
+@pytest.fixture(params=["glibc", "subprocess"])
+def spawner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Start children by either mechanism; gives its name."""
+    name: str = request.param
+    if name == "glibc" and not features.GLIBC_SPAWN:
+        pytest.skip("no glibc of 2.34 or later here")
+    monkeypatch.setattr(features, "GLIBC_SPAWN", features.GLIBC_SPAWN)
+    spawn.use_fallback(name == "subprocess")
+    return name
+
+
+@pytest.fixture(params=["pidfd", "no pidfd"])
+def pidfd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Hold processes by descriptors, or do without."""
+    wanted: bool = request.param == "pidfd"
+    if wanted and not features.PIDFD:
+        pytest.skip("no pidfds here")
+    monkeypatch.setattr(features, "PIDFD", wanted)
+    return wanted
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a child, on /dev/null unless told otherwise; it is killed, with its group, and reaped."""
+    started: list[process.Process] = []
+
+    def start(
+        *argv: str | bytes,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: int = 1,
+        stderr: int = 2,
+        group: bool = True,
+    ) -> process.Process:
+        name = argv[0] if isinstance(argv[0], str) else os.fsdecode(argv[0])
+        executable = programs.resolve(name, path=os.environ["PATH"], cwd=cwd)
+        nothing = fds.null(writable=False)
+        try:
+            pid = spawn.spawn(
+                executable,
+                argv,
+                env=os.environ if env is None else env,
+                cwd=cwd,
+                stdin=nothing.fileno() if stdin is None else stdin,
+                stdout=stdout,
+                stderr=stderr,
+                process_group=group,
+            )
+        finally:
+            nothing.close()
+        child = process.Process(pid, group=group)
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.send_signal(signal.SIGKILL)
+        finish(child)
+
+
+def finish(child: process.Process) -> process.ExitStatus | None:
+    """Wait until the child has ended, and reap it; None where somebody else has."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        return child.reap()
+    except ChildProcessError:
+        return None
+
+
+@pytest.fixture(name="finish")
+def _finish() -> Callable[[process.Process], process.ExitStatus | None]:
+    """Wait until a child has ended, and reap it."""
+    return finish
+
+
+@pytest.fixture
+def output(start: Start) -> Callable[..., bytes]:
+    """Run a program to its end, and return what it wrote to stdout."""
+
+    def output(*argv: str | bytes, cwd: str | None = None, env: Mapping[str, str] | None = None) -> bytes:
+        reader, writer = fds.pipe()
+        try:
+            child = start(*argv, cwd=cwd, env=env, stdout=writer.fileno())
+            writer.close()
+            with open(reader.detach(), "rb") as file:
+                data = file.read()
+            status = finish(child)
+            assert status is not None
+            assert status.returncode == 0
+            return data
+        finally:
+            reader.close()
+            writer.close()
+
+    return output
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Callable[[str, Sequence[str]], str]:
+    """Run a Python program as a host of its own, through a line of shell; gives what it wrote to a file.
+
+    The program finds that file's path in `RESULT`, and `exec "$@"` in the line is where it starts.
+    """
+
+    def host(program: str, shell: Sequence[str]) -> str:
+        result = tmp_path / "result"
+        result.touch()
+        subprocess.run(
+            ["/bin/sh", "-c", *shell, "sh", sys.executable, "-c", program],
+            env={**os.environ, "RESULT": str(result)},
+            stdin=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+        )
+        return result.read_text()
+
+    return host

@@ -1,0 +1,369 @@
+# The functions of `os` are what these tests are about.
+# ruff: noqa: PTH101, PTH108, PTH109, PTH118, PTH123
+"""Every promise of `spawn`, kept by either mechanism."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from penstock.system import fds, features, popen, process, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("spawner")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Callable[[str], int]]:
+    """Open files for reading and writing by name, for the length of a test."""
+    opened: list[int] = []
+
+    def open_file(name: str) -> int:
+        opened.append(os.open(tmp_path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC))
+        return opened[-1]
+
+    yield open_file
+    for number in opened:
+        os.close(number)
+
+
+def test_arguments_and_environment_arrive_as_they_are(output: Callable[..., bytes]) -> None:
+    """Bytes, text beyond ASCII, undecodable bytes, spaces, quotes and empty strings."""
+    argv = ["x y", "ü", "", "'\"$", os.fsdecode(b"\xff\xfe")]
+    assert output("printf", "%s|", *argv, b"\xfd") == b"".join(os.fsencode(a) + b"|" for a in argv) + b"\xfd|"
+    env = {"PLAIN": "1", "EMPTY": "", "ODD": os.fsdecode(b"\xff="), "ÜBER": "ä\nb"}
+    entries = output("/usr/bin/env", "-0", env=env).split(b"\0")[:-1]
+    assert entries == [os.fsencode(f"{name}={value}") for name, value in env.items()]
+    assert output("/usr/bin/env", env={}) == b""
+
+
+def test_the_first_argument_need_not_be_the_program() -> None:
+    """The name in argv is what the child sees; the file is what is run."""
+    reader, writer = fds.pipe()
+    pid = spawn.spawn(
+        "/bin/sh", ["other name", "-c", "echo $0"], env={}, cwd=None,
+        stdin=0, stdout=writer.fileno(), stderr=2, process_group=False,
+    )  # fmt: skip
+    writer.close()
+    os.waitpid(pid, 0)
+    assert os.read(reader.fileno(), 100) == b"other name\n"
+    reader.close()
+
+
+@pytest.mark.parametrize("place", ["argv", "env", "env name", "executable", "cwd"])
+def test_a_nul_byte_is_refused(place: str) -> None:
+    """C would end the string there, silently."""
+    executable = "/bin/true\0x" if place == "executable" else "/bin/true"
+    argv = ["a\0b"] if place == "argv" else ["true"]
+    env = {"A\0": "b"} if place == "env name" else {"A": "b\0c"} if place == "env" else {}
+    cwd = "/\0tmp" if place == "cwd" else None
+    with pytest.raises(ValueError, match="null byte"):
+        spawn.spawn(executable, argv, env=env, cwd=cwd, stdin=0, stdout=1, stderr=2, process_group=False)
+
+
+@pytest.mark.parametrize("cwd", [None, "/usr/bin", "/"])
+def test_the_child_runs_in_the_folder_asked_for(output: Callable[..., bytes], cwd: str | None) -> None:
+    """And in the caller's where none is."""
+    assert output("/bin/pwd", cwd=cwd).decode().strip() == (cwd or os.getcwd())
+
+
+def test_the_child_has_three_descriptors(output: Callable[..., bytes]) -> None:
+    """Gotcha 23: not even one that is inheritable and has a high number comes along."""
+    reader, writer = os.pipe()
+    high = os.dup2(reader, 200)  # inheritable, as dup2 makes it
+    os.set_inheritable(writer, True)  # noqa: FBT003
+    try:
+        assert output("ls", "/proc/self/fd").split() == [b"0", b"1", b"2", b"3"]  # 3 is the listing's own
+    finally:
+        for number in (reader, writer, high):
+            os.close(number)
+
+
+def test_pipes_close_although_other_threads_start_children(start: Any, finish: Any) -> None:
+    """Gotcha 23: `cat` ends when its stdin is closed, while children that other threads started live on."""
+    failures: list[BaseException] = []
+
+    def one() -> None:
+        try:
+            for _ in range(5):
+                reader, writer = fds.pipe()
+                child = start("cat", stdin=reader.fileno())
+                start("sleep", "1000")
+                reader.close()
+                writer.close()
+                assert finish(child).returncode == 0
+        except BaseException as error:  # noqa: BLE001 - told to the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_signals_are_at_their_defaults_and_none_is_blocked(output: Callable[..., bytes]) -> None:
+    """Whatever the host ignores, Python (SIGPIPE) or the program in it, and whichever thread starts it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+    try:
+        status = dict(line.split(b":\t") for line in output("cat", "/proc/self/status").splitlines())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert {name: int(status[name], 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt")} == {
+        b"SigBlk": 0,
+        b"SigIgn": 0,
+        b"SigCgt": 0,
+    }
+
+
+def test_the_promises_hold_also_where_signals_must_be_put_right(output: Callable[..., bytes]) -> None:
+    """The launcher of the fallback is not seen: same environment, arguments, folder and descriptors."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert output("ls", "/proc/self/fd").split() == [b"0", b"1", b"2", b"3"]
+        assert output("/usr/bin/env", env={"ONE": "1", "ODD": "a=b\n"}) == b"ONE=1\nODD=a=b\n\n"
+        assert output("/bin/pwd", cwd="/usr") == b"/usr\n"
+        assert len(output("printf", "%s", "x" * 100_000)) == 100_000
+        with pytest.raises(OSError, match=rf"\[Errno {errno.ENOEXEC}\]"):
+            _spawn_file(b"no magic")
+        with pytest.raises(FileNotFoundError):
+            _spawn("/nowhere/at/all")
+        with pytest.raises(OSError, match=rf"\[Errno {errno.E2BIG}\]"):
+            _spawn("/bin/true", "x" * (256 * 1024))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_the_child_leads_a_group_where_asked(start: Any, group: bool) -> None:  # noqa: FBT001
+    """From before its program runs, so the parent may signal the group at once."""
+    child = start("sleep", "1000", group=group)
+    assert os.getpgid(child.pid) == (child.pid if group else os.getpgrp())
+
+
+@pytest.mark.parametrize("cwd", ["/nowhere", "/etc/passwd"])
+def test_a_wrong_folder_is_an_error_of_the_spawn(cwd: str) -> None:
+    """Not an exit status of the child."""
+    with pytest.raises(OSError, match="Errno") as caught:
+        _spawn("/bin/true", cwd=cwd)
+    assert caught.value.errno == (errno.ENOENT if cwd == "/nowhere" else errno.ENOTDIR)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "number"),
+    [
+        (b"no magic", 0o755, errno.ENOEXEC),
+        (b"", 0o755, errno.ENOEXEC),
+        (b"#!/nowhere/at/all\n", 0o755, errno.ENOENT),
+        (b"#!/bin/sh\n", 0o644, errno.EACCES),
+    ],
+)
+def test_what_execve_says_is_raised(content: bytes, mode: int, number: int) -> None:
+    """ENOEXEC too: there is no second try with a shell, as posix_spawnp and execvp make."""
+    with pytest.raises(OSError, match="Errno") as caught:
+        _spawn_file(content, mode)
+    assert caught.value.errno == number
+
+
+def test_too_long_an_argument_is_raised() -> None:
+    """One string is limited to 128 KiB: execve(2)."""
+    with pytest.raises(OSError, match="Errno") as caught:
+        _spawn("/bin/true", "x" * (256 * 1024))
+    assert caught.value.errno == errno.E2BIG
+
+
+def test_a_closed_source_is_an_error() -> None:
+    """And not a child without that stream."""
+    reader, writer = fds.pipe()
+    number = reader.fileno()
+    reader.close()
+    with pytest.raises(OSError, match="Errno") as caught:
+        _spawn("/bin/true", stdin=number)
+    writer.close()
+    assert caught.value.errno == errno.EBADF
+
+
+def test_one_descriptor_can_be_all_three(
+    start: Any, finish: Any, files: Callable[[str], int], tmp_path: Path
+) -> None:
+    """As a pseudo terminal is; and it stays open here."""
+    number = files("all")
+    os.write(number, b"input\n")
+    os.lseek(number, 0, os.SEEK_SET)
+    child = start("sh", "-c", "read x; echo $x out; echo err >&2", stdin=number, stdout=number, stderr=number)
+    assert finish(child).returncode == 0
+    assert (tmp_path / "all").read_text() == "input\ninput out\nerr\n"
+    os.fstat(number)
+
+
+SHUFFLE = """
+import itertools, os, sys
+from penstock.system import spawn
+spawn.use_fallback({fallback})
+results = os.path.dirname(os.environ["RESULT"])
+# 0, 1 and 2 become three files, close-on-exec as Python's own; then every assignment is tried.
+for number in range(3):
+    file = os.open(results + f"/file{{number}}", os.O_RDWR | os.O_CREAT)
+    os.dup2(file, number, inheritable=False)
+    os.close(file)
+wrong = []
+for sources in itertools.product(range(3), repeat=3):
+    pid = spawn.spawn("/bin/sleep", ["sleep", "1000"], env=os.environ, cwd=None,
+                      stdin=sources[0], stdout=sources[1], stderr=sources[2], process_group=False)
+    folder = f"/proc/{{pid}}/fd/"
+    links = {{int(n): int(os.readlink(folder + n)[-1:]) for n in os.listdir(folder)}}
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    if links != dict(enumerate(sources)):
+        wrong.append((sources, links))
+with open(os.environ["RESULT"], "w") as result:
+    inheritable = [os.get_inheritable(number) for number in range(3)]
+    result.write(repr((wrong, inheritable, len(os.listdir("/proc/self/fd")) - 1)))
+"""
+
+
+def test_0_1_and_2_can_be_swapped_in_every_way(spawner: str, host: Callable[..., str]) -> None:
+    """All 27 assignments, from close-on-exec descriptors; the parent keeps its own, nothing else is left."""
+    assert host(SHUFFLE.format(fallback=spawner == "subprocess"), ['exec "$@"']) == repr(([], [False] * 3, 4))
+
+
+CLOSED = """
+import os
+from penstock.system import fds, spawn
+spawn.use_fallback({fallback})
+reader, writer = fds.pipe()
+above = min(reader.fileno(), writer.fileno()) > 2
+pid = spawn.spawn("/bin/sleep", ["sleep", "1000"], env=os.environ, cwd="/",
+                  stdin=0, stdout=writer.fileno(), stderr={stderr}, process_group=True)
+links = {{int(n): os.readlink(f"/proc/{{pid}}/fd/{{n}}")[:9] for n in os.listdir(f"/proc/{{pid}}/fd")}}
+pipe = os.readlink(f"/proc/self/fd/{{writer.fileno()}}")[:9]
+os.kill(pid, 9)
+os.waitpid(pid, 0)
+with open(os.environ["RESULT"], "w") as result:
+    result.write(repr((above, links == {{0: "/dev/null", 1: pipe, 2: "/dev/null"}})))
+"""
+
+
+@pytest.mark.parametrize("stderr", [1, 2])
+def test_a_host_without_0_1_and_2_can_start_children(
+    spawner: str, host: Callable[..., str], stderr: int
+) -> None:
+    """The pipe does not take their numbers, and the child gets /dev/null for what it should inherit."""
+    program = CLOSED.format(fallback=spawner == "subprocess", stderr=stderr)
+    assert host(program, ['exec "$@" <&- >&- 2>&-']) == repr((True, True))
+
+
+def test_a_child_is_nobodys_but_ours(start: Any, finish: Any) -> None:
+    """No Popen object waits for it, warns of it, or puts it on a list that later ones poll."""
+    child = start("sh", "-c", "exit 3")
+    gc.collect()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert getattr(subprocess, "_active", []) == []
+    subprocess.run(["true"], check=True)  # polls that list
+    gc.collect()
+    assert finish(child).returncode == 3
+
+
+def test_an_interrupt_in_the_call_leaves_no_child(spawner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KeyboardInterrupt may come after the child was made and before anyone knows its pid."""
+    if spawner == "glibc":
+        from penstock.system import glibc
+
+        original = glibc._posix_spawn
+
+        def interrupted(*args: Any) -> None:
+            original(*args)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(glibc, "_posix_spawn", interrupted)
+    else:
+        execute = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+
+        def interrupted_too(*args: Any) -> None:
+            execute(*args)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(subprocess.Popen, "_execute_child", interrupted_too)
+    with pytest.raises(KeyboardInterrupt):
+        _spawn("/bin/sleep", "1000")  # the leak check sees whether the child is gone
+
+
+def test_without_ctypes_or_its_symbols_the_fallback_takes_over(
+    monkeypatch: pytest.MonkeyPatch, start: Any, finish: Any
+) -> None:
+    """As on another C library, or a Python that was built without ctypes."""
+    monkeypatch.setattr(features, "GLIBC_SPAWN", True)
+    monkeypatch.setitem(sys.modules, "penstock.system.glibc", None)
+    monkeypatch.delattr("penstock.system.glibc", raising=False)
+    assert finish(start("true")).returncode == 0
+    assert not features.GLIBC_SPAWN
+
+
+def test_a_program_that_is_no_python_is_never_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a frozen or embedding program `sys.executable` would start that program again."""
+    for name, value in (("executable", "/usr/bin/blender"), ("executable", ""), ("frozen", True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, name, value, raising=False)
+            assert popen._interpreter() is None
+
+
+def test_a_launcher_that_fails_is_an_error_and_is_reaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not pass for the program."""
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    monkeypatch.setattr(popen, "_needs_launcher", lambda: True)
+    spawn.use_fallback(flag=True)
+    with pytest.raises(ChildProcessError, match="launcher"):
+        _spawn("/bin/true")
+
+
+def test_importing_penstock_does_not_import_ctypes(host: Callable[..., str]) -> None:
+    """The first spawn does."""
+    program = """
+import os, sys
+before = set(sys.modules)
+from penstock.system import spawn, process, poller, procfs, programs
+after = set(sys.modules) - before
+spawn.spawn("/bin/true", ["true"], env={}, cwd=None, stdin=0, stdout=1, stderr=2, process_group=False)
+with open(os.environ["RESULT"], "w") as result:
+    result.write(repr(("ctypes" in after, "ctypes" in sys.modules)))
+os.wait()
+"""
+    assert host(program, ['exec "$@"']) == repr((False, features._has_glibc_spawn()))
+
+
+def _spawn(*argv: str, cwd: str | None = None, stdin: int = 0) -> None:
+    """Start what cannot start; should it start all the same, it does not outlive the test."""
+    pid = spawn.spawn(argv[0], argv, env={}, cwd=cwd, stdin=stdin, stdout=1, stderr=2, process_group=False)
+    process.discard(pid)
+
+
+def _spawn_file(content: bytes, mode: int = 0o755) -> None:
+    """Start a file of that content."""
+    path = os.path.join(os.environ["TMPDIR"], "file")
+    with open(path, "wb") as file:
+        file.write(content)
+    try:
+        os.chmod(path, mode)
+        _spawn(path)
+    finally:
+        os.unlink(path)
