@@ -113,7 +113,7 @@ class LeakCheck:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", folder)
             patch.setattr(tempfile, "tempdir", folder)
-            hasattr(penstock, "command") and _warm_up()
+            _warm_up()
             yield
 
     @pytest.fixture(autouse=True)

@@ -1,52 +1,63 @@
 """Streaming pipelines of external commands and Python functions.
 
-`command("git", "log") | map_lines(f) | command("sort")` is a pipeline; `run`, `output`, `start` and so on execute it.
+`command("git", "log") | map_lines(f) | command("sort")` is a pipeline; `run`, `output`, `start` and so on
+execute it.
+
+The names are imported when they are first used: a program that may start a pipeline, but has not yet, pays
+for `import penstock` next to nothing.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.context import StageContext
-from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, closing
-from penstock.core.env import Secret
-from penstock.core.errors import (
-    ExitError,
-    FinishEarly,
-    LineTooLong,
-    MemoryLimitExceeded,
-    PenstockError,
-    PipelineCancelled,
-    PipelineError,
-    PipelineTimeout,
-    StartError,
-)
-from penstock.core.matchers import any_error, is_closed_pipe, is_epipe, is_error, is_pipe_error, is_signal, is_sigpipe
-from penstock.core.plan import Plan
-from penstock.core.stage import Requirements, RunningStage, Stage, Stream
-from penstock.data.buffers import BufferPool, buffer_pool
-from penstock.data.ends import Input, Output
-from penstock.factories import (
-    command,
-    each_line,
-    echo,
-    filter_error,
-    filter_lines,
-    function,
-    ignore_error,
-    map_line_batches,
-    map_lines,
-    scan,
-    source,
-    transform,
-    transform_lines,
-)
-from penstock.pipeline import Pipeline
-from penstock.run import Run
-
 if TYPE_CHECKING:
+    from penstock.control.context import StageContext
+    from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, closing
+    from penstock.core.env import Secret
+    from penstock.core.errors import (
+        ExitError,
+        FinishEarly,
+        LineTooLong,
+        MemoryLimitExceeded,
+        PenstockError,
+        PipelineCancelled,
+        PipelineError,
+        PipelineTimeout,
+        StartError,
+    )
     from penstock.core.events import Event
+    from penstock.core.matchers import (
+        any_error,
+        is_closed_pipe,
+        is_epipe,
+        is_error,
+        is_pipe_error,
+        is_signal,
+        is_sigpipe,
+    )
+    from penstock.core.plan import Plan
     from penstock.core.result import Result, StageResult
+    from penstock.core.stage import Requirements, RunningStage, Stage, Stream
+    from penstock.data.buffers import BufferPool, buffer_pool
+    from penstock.data.ends import Input, Output
+    from penstock.factories import (
+        command,
+        each_line,
+        echo,
+        filter_error,
+        filter_lines,
+        function,
+        ignore_error,
+        map_line_batches,
+        map_lines,
+        scan,
+        source,
+        transform,
+        transform_lines,
+    )
+    from penstock.pipeline import Pipeline
+    from penstock.run import Run
 
 __all__ = [
     "CAPTURE",
@@ -102,13 +113,87 @@ __all__ = [
     "transform_lines",
 ]
 
-# Dataclasses, which cost as much to import as the rest of the package, and which few programs name.
-_LATE = {"Event": "penstock.core.events", "Result": "penstock.core.result", "StageResult": "penstock.core.result"}
+_HOMES = {
+    "penstock.control.context": ("StageContext",),
+    "penstock.core.constants": (
+        "CAPTURE",
+        "DEVNULL",
+        "INHERIT",
+        "PIPE",
+        "STDOUT",
+        "closing",
+    ),
+    "penstock.core.env": ("Secret",),
+    "penstock.core.errors": (
+        "ExitError",
+        "FinishEarly",
+        "LineTooLong",
+        "MemoryLimitExceeded",
+        "PenstockError",
+        "PipelineCancelled",
+        "PipelineError",
+        "PipelineTimeout",
+        "StartError",
+    ),
+    "penstock.core.events": ("Event",),
+    "penstock.core.matchers": (
+        "any_error",
+        "is_closed_pipe",
+        "is_epipe",
+        "is_error",
+        "is_pipe_error",
+        "is_signal",
+        "is_sigpipe",
+    ),
+    "penstock.core.plan": ("Plan",),
+    "penstock.core.result": (
+        "Result",
+        "StageResult",
+    ),
+    "penstock.core.stage": (
+        "Requirements",
+        "RunningStage",
+        "Stage",
+        "Stream",
+    ),
+    "penstock.data.buffers": (
+        "BufferPool",
+        "buffer_pool",
+    ),
+    "penstock.data.ends": (
+        "Input",
+        "Output",
+    ),
+    "penstock.factories": (
+        "command",
+        "each_line",
+        "echo",
+        "filter_error",
+        "filter_lines",
+        "function",
+        "ignore_error",
+        "map_line_batches",
+        "map_lines",
+        "scan",
+        "source",
+        "transform",
+        "transform_lines",
+    ),
+    "penstock.pipeline": ("Pipeline",),
+    "penstock.run": ("Run",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATE:
+    home = _HOME_OF.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib  # noqa: PLC0415
+    import importlib  # noqa: PLC0415 - for the first use only
 
-    return getattr(importlib.import_module(_LATE[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,12 +1,14 @@
 """The engine of a run: from the first open descriptor to the verdict.
 
-What counts as the end. A run has ended when its tree of stages has, its stdout is drained where Penstock does that, and what fed its stdin is
-released. Each of these facts can be read off at any time; `advance` looks at them and does what is due, as often as it is called. That is
-what lets a KeyboardInterrupt fall into the middle of it, in a thread that drives its own run: afterwards `recover` looks again, and nothing was missed.
+What counts as the end. A run has ended when its tree of stages has, its stdout is drained where Penstock does
+that, and what fed its stdin is released. Each of these facts can be read off at any time; `advance` looks at
+them and does what is due, as often as it is called. That is what lets a KeyboardInterrupt fall into the
+middle of it, in a thread that drives its own run: afterwards `recover` looks again, and nothing was missed.
 
-Locks. `_lock` guards the ends in the tree and the reasons; it is held for bookkeeping only, never while anything is called that may block or
-that is the caller's. `_conclusion` lets one thread at a time conclude. `post_cancel` takes no lock at all: it appends and wakes the
-reactor, so it may be called from a signal handler that interrupted any of this.
+Locks. `_lock` guards the ends in the tree and the reasons; it is held for bookkeeping only, never while
+anything is called that may block or that is the caller's. `_conclusion` lets one thread at a time conclude.
+`post_cancel` takes no lock at all: it appends and wakes the reactor, so it may be called from a signal
+handler that interrupted any of this.
 """
 
 from __future__ import annotations
@@ -114,7 +116,10 @@ class Execution:
     # Starting, in the thread that called `start()`.
 
     def start(self) -> None:
-        """Start all stages. Where one cannot be, the others are told to end, and the run ends with a StartError."""
+        """Start all stages.
+
+        Where one cannot be, the others are told to end, and the run ends with a StartError.
+        """
         live.add(self._handle)
         try:
             self._launch()
@@ -165,7 +170,9 @@ class Execution:
         running.on_done(partial(self._leaf_ended, leaf))
 
     def _defer(self, task: Callable[[], None]) -> None:
-        """What is to begin once every stage has been started: at once where that is so, never where it was given up."""
+        """What is to begin once every stage has been started: at once where that is so, never where
+        it was given up.
+        """
         if self._deferred is not None:
             self._deferred.append(task)
         elif not self._given_up:
@@ -216,7 +223,12 @@ class Execution:
         while end is not None and node.parent is not None:
             parent = node.parent
             with self._lock:
-                ask = isinstance(parent, Filter) and parent.end is None and not parent.asked and parent.applies(end)
+                ask = (
+                    isinstance(parent, Filter)
+                    and parent.end is None
+                    and not parent.asked
+                    and parent.applies(end)
+                )
                 if isinstance(parent, Filter):
                     parent.asked = True
                     if parent.end is None and not parent.applies(end):
@@ -233,7 +245,9 @@ class Execution:
             self.advance()
 
     def _ask(self, node: Any, end: End) -> None:
-        """Have the caller's filter decide, in a worker: it may take its time, and only this stage waits for it."""
+        """Have the caller's filter decide, in a worker: it may take its time, and only this stage
+        waits for it.
+        """
 
         def decide() -> None:
             node.end = node.apply(end)
@@ -267,7 +281,11 @@ class Execution:
                 if self._reason is not None:
                     return
                 self._reason = reason
-            told = [leaf for leaf in self.leaves if leaf.end is None and leaf.reason is None and leaf.within(group)]
+            told = [
+                leaf
+                for leaf in self.leaves
+                if leaf.end is None and leaf.reason is None and leaf.within(group)
+            ]
             for leaf in told:
                 leaf.reason = reason
         for leaf in told:
@@ -284,7 +302,10 @@ class Execution:
                 leaf.running.kill_now()
 
     def recover(self) -> None:
-        """Look at everything again, after an interruption in the middle of who knows what. In the reactor's thread."""
+        """Look at everything again, after an interruption in the middle of who knows what.
+
+        In the reactor's thread.
+        """
         for leaf in self.leaves:
             if isinstance(leaf.running, Child):
                 leaf.running.look()

@@ -1,4 +1,6 @@
-"""The constructors of stages. Each returns a pipeline of one stage, which can be joined by `|` or run by itself.
+"""The constructors of stages.
+
+Each returns a pipeline of one stage, which can be joined by `|` or run by itself.
 
 A mistake in an argument is a TypeError or ValueError here, when the stage is made.
 """
@@ -12,7 +14,14 @@ from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
 from penstock.pipeline import Pipeline, checked_stage
 from penstock.stages.command import Command
 from penstock.stages.function import Echo, Function, Scan, Source
-from penstock.stages.transform import EachLine, FilterLines, MapLineBatches, MapLines, Transform, TransformLines
+from penstock.stages.transform import (
+    EachLine,
+    FilterLines,
+    MapLineBatches,
+    MapLines,
+    Transform,
+    TransformLines,
+)
 from penstock.stages.wrappers import Filtered, ignoring
 
 if TYPE_CHECKING:
@@ -47,24 +56,32 @@ def command(  # noqa: PLR0913 - what can be said of a command
     *args: str | bytes | os.PathLike[str] | Secret,
     name: str | None = None,
     cwd: str | bytes | os.PathLike[str] | None = None,
-    env: Mapping[str, str | Secret | None | Callable[[], str | None]] | None = None,
+    env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
     stderr: Any = None,
     ok_codes: Iterable[int] = (0,),
     process_group: bool = True,
 ) -> Pipeline:
     """Make a stage that is an external command; no shell is involved.
 
-    `program` and `args` are str, bytes or PathLike, or a `Secret`; anything else is a TypeError, an empty program or a NUL byte a ValueError. A program with
-    a slash is taken from the caller's working directory, whatever `cwd` is; a bare name is searched on the child's PATH, whose empty
-    and relative entries are skipped. `cwd`, `env` and `stderr` go before the pipeline's. An exit status outside `ok_codes`, or a
-    death by signal, is an `ExitError`. `process_group=False` leaves the child in the caller's process group, as interactive programs on
-    a terminal need it; a cancellation then reaches its descendants one by one.
+    `program` and `args` are str, bytes or PathLike, or a `Secret`; anything else is a TypeError, an empty
+    program or a NUL byte a ValueError. A program with a slash is taken from the caller's working directory,
+    whatever `cwd` is; a bare name is searched on the child's PATH, whose empty and relative entries are
+    skipped. `cwd`, `env` and `stderr` go before the pipeline's. An exit status outside `ok_codes`, or a death
+    by signal, is an `ExitError`. `process_group=False` leaves the child in the caller's process group, as
+    interactive programs on a terminal need it; a cancellation then reaches its descendants one by one.
 
     >>> command("printf", "%s", "a|b").output()
     b'a|b'
     """
     made = Command(
-        program, args, name=name, cwd=cwd, env=env, stderr=stderr, ok_codes=ok_codes, process_group=process_group
+        program,
+        args,
+        name=name,
+        cwd=cwd,
+        env=env,
+        stderr=stderr,
+        ok_codes=ok_codes,
+        process_group=process_group,
     )
     return Pipeline(made)
 
@@ -72,9 +89,10 @@ def command(  # noqa: PLR0913 - what can be said of a command
 def function(fn: Callable[[StageContext, Reader, Writer], object], *, name: str | None = None) -> Pipeline:
     """Make a stage of `fn(ctx, stdin, stdout)`, which runs in a thread of its own.
 
-    `stdin` has `read(n)`, `read1`, `readinto`, `readline`, iteration by line (with LF) and `chunks()`; `stdout` has `write` (takes all of any
-    bytes-like object and returns its length), `writelines` and `flush`. Both are closed when `fn` returns. What `fn` raises is the stage's
-    error, `FinishEarly` an early success.
+    `stdin` has `read(n)`, `read1`, `readinto`, `readline`, iteration by line (with LF) and `chunks()`;
+    `stdout` has `write` (takes all of any bytes-like object and returns its length), `writelines` and
+    `flush`. Both are closed when `fn` returns. What `fn` raises is the stage's error, `FinishEarly` an early
+    success.
 
     >>> def shout(ctx, stdin, stdout):
     ...     for line in stdin:
@@ -97,8 +115,8 @@ def transform(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: str | N
 def transform_lines(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
     """Make a stage of a function from an iterator of lines to an iterable of lines, both bytes without LF.
 
-    Every line that is written gets an LF. Lines are passed on in blocks, but never held back while the input has to be waited for, nor
-    longer than 50 ms. LineTooLong past 16 MiB.
+    Every line that is written gets an LF. Lines are passed on in blocks, but never held back while the input
+    has to be waited for, nor longer than 50 ms. LineTooLong past 16 MiB.
 
     >>> (echo("b\\na") | transform_lines(sorted)).output()
     b'a\\nb\\n'
@@ -127,7 +145,8 @@ def filter_lines(fn: Callable[[bytes], object], *, name: str | None = None) -> P
 def map_line_batches(fn: Callable[[list[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
     """Make a stage of a function from a list of lines to an iterable of lines, bytes without LF both ways.
 
-    The fast path for many short lines: one call for all the lines that one read brought, so how they are divided is up to the input.
+    The fast path for many short lines: one call for all the lines that one read brought, so how they are
+    divided is up to the input.
 
     >>> (echo("1\\n2") | map_line_batches(lambda lines: [line * 2 for line in lines])).output()
     b'11\\n22\\n'
@@ -136,9 +155,14 @@ def map_line_batches(fn: Callable[[list[bytes]], Iterable[bytes]], *, name: str 
 
 
 def each_line(
-    fn: Callable[[StageContext, bytes, Writer], object], *, name: str | None = None, max_line: int = DEFAULT_MAX_LINE
+    fn: Callable[[StageContext, bytes, Writer], object],
+    *,
+    name: str | None = None,
+    max_line: int = DEFAULT_MAX_LINE,
 ) -> Pipeline:
-    """Make a stage that calls `fn(ctx, line, stdout)` for each line (bytes without LF); go-pipe's LinewiseFunction.
+    """Make a stage that calls `fn(ctx, line, stdout)` for each line (bytes without LF).
+
+    Go-pipe's LinewiseFunction.
 
     What `fn` writes is passed on as it is, joined to larger blocks. `LineTooLong` past `max_line` bytes.
 
@@ -149,11 +173,17 @@ def each_line(
 
 
 def scan(
-    split: Callable[[Reader], Iterator[Any]], fn: Callable[[StageContext, Any, Writer], object], *, name: str | None = None
+    split: Callable[[Reader], Iterator[Any]],
+    fn: Callable[[StageContext, Any, Writer], object],
+    *,
+    name: str | None = None,
 ) -> Pipeline:
-    """Make a stage that calls `fn(ctx, token, stdout)` for each token of `split(stdin)`; go-pipe's ScannerFunction.
+    """Make a stage that calls `fn(ctx, token, stdout)` for each token of `split(stdin)`.
 
-    >>> words = scan(lambda stdin: iter(stdin.read().split()), lambda ctx, word, stdout: stdout.write(word + b";"))
+    Go-pipe's ScannerFunction.
+
+    >>> words = scan(lambda stdin: iter(stdin.read().split()), lambda ctx, word, stdout: stdout.write(word +
+    b";"))
     >>> (echo("a b") | words).output()
     b'a;b;'
     """
@@ -167,7 +197,9 @@ def source(iterable: Iterable[bytes], *, name: str | None = None) -> Pipeline:
     b'ab'
     """
     if isinstance(iterable, bytes | bytearray | str) or not hasattr(iterable, "__iter__"):
-        raise TypeError(f"source() takes an iterable of bytes, not {type(iterable).__name__}; for one text there is echo()")
+        raise TypeError(
+            f"source() takes an iterable of bytes, not {type(iterable).__name__}; for one text there is echo()"
+        )
     return Pipeline(Source(iterable, name))
 
 
@@ -194,7 +226,9 @@ def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
     return filter_error(stage, ignoring(matcher))
 
 
-def filter_error(stage: Stage | Pipeline, fn: Callable[[BaseException | None], BaseException | None]) -> Pipeline:
+def filter_error(
+    stage: Stage | Pipeline, fn: Callable[[BaseException | None], BaseException | None]
+) -> Pipeline:
     """Make a stage that is `stage` (or a whole pipeline), except that `fn(error | None)` says what its error is, or None.
 
     What `fn` raises is the error too. It is called in a worker thread.

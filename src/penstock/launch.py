@@ -1,17 +1,18 @@
 """The start of a run: endpoints, edges, stages, in this order.
 
-Both endpoints are opened first, then the stages are started from the first to the last, each as soon as its two ends exist. Workers begin only when
-every stage has been started (`defer`), so that a command that cannot be started fails the run before any function has done something.
+Both endpoints are opened first, then the stages are started from the first to the last, each as soon as its
+two ends exist. Workers begin only when every stage has been started (`defer`), so that a command that cannot
+be started fails the run before any function has done something.
 
-A stage closes what it was given, also where its start fails; what was opened and not yet given to a stage is closed here. A cancellation that
-arrives in between is looked for around each start.
+A stage closes what it was given, also where its start fails; what was opened and not yet given to a stage is
+closed here. A cancellation that arrives in between is looked for around each start.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.control.context import Scope, StageContext
+from penstock.control.context import Scope
 from penstock.control.running import Custom, Running
 from penstock.control.stderr import StderrTarget
 from penstock.core.plan import carriers
@@ -64,7 +65,10 @@ def edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list
 def make_scopes(
     leaves: Sequence[Leaf], reactor: Reactor, dispatcher: Dispatcher, began: float, opened: list[StderrTarget]
 ) -> dict[int, Scope]:
-    """One scope for each pipeline, by its id: options, environment, stderr. What is opened for that is added to `opened`."""
+    """One scope for each pipeline, by its id: options, environment, stderr.
+
+    What is opened for that is added to `opened`.
+    """
     scopes: dict[int, Scope] = {}
     for group in groups_below(leaves):
         outer = scopes.get(id(group.chain()[-2])) if group.parent is not None else None
@@ -149,7 +153,9 @@ def start_stages(
     pipe_size: int | None,
     started: Callable[[Leaf, Running], None],
 ) -> None:
-    """Start the stages in order, and tell `started` of each. StartFailure where one cannot be; then no end is left open.
+    """Start the stages in order, and tell `started` of each.
+
+    StartFailure where one cannot be; then no end is left open.
 
     A stage that was cancelled before its turn is passed over, and its two ends are closed.
     """
@@ -177,7 +183,10 @@ def start_stages(
 
 
 def _start(leaf: Leaf, stdin: Input, stdout: Output) -> Running:
-    """Start one stage; a custom one is given a worker that waits for it. Both ends are the stage's from here on."""
+    """Start one stage; a custom one is given a worker that waits for it.
+
+    Both ends are the stage's from here on.
+    """
     leaf.stdin, leaf.stdout = stdin, stdout
     assert leaf.ctx is not None
     started = leaf.stage.start(leaf.ctx, stdin, stdout)

@@ -21,7 +21,9 @@ __all__ = ["start_nested"]
 
 
 def start_nested(pipeline: Composite, ctx: StageContext, stdin: Input, stdout: Output) -> RunningStage:
-    """Start `pipeline` between two given ends, with what its own options leave open taken from the context."""
+    """Start `pipeline` between two given ends, with what its own options leave open taken from the
+    context.
+    """
     stages, own = pipeline.stages, pipeline.options
     if len(stages) == 1 and not own:
         started: RunningStage = stages[0].start(ctx, stdin, stdout)  # type: ignore[union-attr]
@@ -48,7 +50,9 @@ class _RunningPipeline:
         self._run = run
 
     def wait(self) -> None:
-        """Wait for the run, and raise the error that its verdict has kept, or FinishEarly where it ended early."""
+        """Wait for the run, and raise the error that its verdict has kept, or FinishEarly where it
+        ended early.
+        """
         error = self._run.wait(check=False).error
         if error is not None:
             raise error

@@ -1,8 +1,8 @@
 """The pipeline as a value: immutable, reusable, and itself a stage.
 
-A stage alone is a pipeline of one stage without options, which is what the constructors of stages return; so everything that a pipeline can do, each
-stage can. Joining flattens pipelines without options of their own and keeps the others as one stage. No engine lives here: the methods
-check options, make a `Run`, and wait for it.
+A stage alone is a pipeline of one stage without options, which is what the constructors of stages return; so
+everything that a pipeline can do, each stage can. Joining flattens pipelines without options of their own and
+keeps the others as one stage. No engine lives here: the methods check options, make a `Run`, and wait for it.
 """
 
 from __future__ import annotations
@@ -44,15 +44,18 @@ __all__ = ["Pipeline", "checked_stage"]
 class Pipeline(Composite):
     """Stages joined by pipes, and how to run them. Immutable; `replace`, `then` and `|` make new ones.
 
-    `name` is how errors of the options call it; `cwd` and `env` are those of its commands (`env` lies over the inherited environment, and
-    a command's own over it; None unsets, a callable is called at start); `stdin` and `stdout` are what the first stage reads and the
-    last writes, `input` bytes or str (as UTF-8) for the first; `stderr` is where the commands' stderr goes. `on_event` is called with each `Event`,
-    `on_exception(stage_name, exc)` with what Python stages raise, and returns what is to count. `timeout` is seconds or a timedelta for the
-    whole run, `grace` seconds between SIGTERM and SIGKILL. `fail_fast` ends the rest when one stage fails. `pipe_errors` is "forgive"
-    (an early end downstream excuses SIGPIPE upstream) or "report" (only a `FinishEarly` does, as in go-pipe). `pipe_size` is bytes for the pipes
+    `name` is how errors of the options call it; `cwd` and `env` are those of its commands (`env` lies over
+    the inherited environment, and a command's own over it; None unsets, a callable is called at start);
+    `stdin` and `stdout` are what the first stage reads and the last writes, `input` bytes or str (as UTF-8)
+    for the first; `stderr` is where the commands' stderr goes. `on_event` is called with each `Event`,
+    `on_exception(stage_name, exc)` with what Python stages raise, and returns what is to count. `timeout` is
+    seconds or a timedelta for the whole run, `grace` seconds between SIGTERM and SIGKILL. `fail_fast` ends
+    the rest when one stage fails. `pipe_errors` is "forgive" (an early end downstream excuses SIGPIPE
+    upstream) or "report" (only a `FinishEarly` does, as in go-pipe). `pipe_size` is bytes for the pipes
     between stages, as far as the kernel allows.
 
-    A mistake in an option is a TypeError or ValueError that names it. What is passed in stays the caller's, unless wrapped in `closing`.
+    A mistake in an option is a TypeError or ValueError that names it. What is passed in stays the caller's,
+    unless wrapped in `closing`.
     """
 
     __slots__ = ()
@@ -62,7 +65,7 @@ class Pipeline(Composite):
         *stages: Joinable,
         name: str | None = None,
         cwd: str | bytes | os.PathLike[str] | None = None,
-        env: Mapping[str, str | Secret | None | Callable[[], str | None]] | None = None,
+        env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
         inherit_env: bool = True,
         stdin: Any = DEVNULL,
         stdout: Any = INHERIT,
@@ -157,7 +160,8 @@ class Pipeline(Composite):
     def run(self, check: bool = True, **options: Unpack[Options]) -> Result:  # noqa: FBT001, FBT002 - subprocess's signature
         """Run it and wait for the end.
 
-        Raises the PipelineError of the verdict; with `check=False` returns it in `Result.error`, a failed start too.
+        Raises the PipelineError of the verdict; with `check=False` returns it in `Result.error`, a failed
+        start too.
         """
         merged = self._merged(options)
         check_ends(merged, "run")
@@ -173,15 +177,19 @@ class Pipeline(Composite):
         return b"" if captured is None else captured
 
     def text(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
-        """As `output`, decoded; a trailing LF stays, and so does CR. UnicodeDecodeError where it is no such text."""
+        """As `output`, decoded; a trailing LF stays, and so does CR.
+
+        UnicodeDecodeError where it is no such text.
+        """
         codecs.lookup(encoding)  # a LookupError before anything starts
         return self.output(**options).decode(encoding, errors)
 
     def iter_bytes(self, **options: Unpack[Options]) -> Iterator[bytes]:
         """Run it, and iterate over what its last stage writes, in chunks as they come, none empty.
 
-        It starts with the first `next()`. Its failure is raised after the last chunk. Closing the iterator early (leaving a `for` by `break`, once
-        nothing refers to the iterator) ends the run, and is not a failure.
+        It starts with the first `next()`. Its failure is raised after the last chunk. Closing the iterator
+        early (leaving a `for` by `break`, once nothing refers to the iterator) ends the run, and is not a
+        failure.
         """
         check_ends(options, "iter_bytes", ("stdout",))
         merged = self._merged(options)
@@ -190,7 +198,9 @@ class Pipeline(Composite):
         return self._iterate(merged)
 
     def iter_lines(self, **options: Unpack[Options]) -> Iterator[bytes]:
-        """As `iter_bytes`, by line: bytes without the LF (a CR stays); a last line that has none is delivered too."""
+        """As `iter_bytes`, by line: bytes without the LF (a CR stays); a last line that has none is
+        delivered too.
+        """
         return _lines(self.iter_bytes(**options))
 
     @overload
@@ -198,9 +208,12 @@ class Pipeline(Composite):
     @overload
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> RunningStage: ...
     def start(self, *given: Any, **options: Any) -> Run | RunningStage:
-        """Start it, and return the `Run` at once. StartError where a stage cannot be started; then nothing is left.
+        """Start it, and return the `Run` at once.
 
-        Called with a context, an Input and an Output it is the start of a stage, for custom stages that hold a pipeline.
+        StartError where a stage cannot be started; then nothing is left.
+
+        Called with a context, an Input and an Output it is the start of a stage, for custom stages that hold
+        a pipeline.
         """
         if given:
             ctx, stdin, stdout = given
@@ -250,7 +263,9 @@ class Pipeline(Composite):
 def checked_stage(stage: Any) -> Any:
     """A stage as the engine takes it: a pipeline of one stage without options is that stage."""
     if not _is_stage(stage):
-        raise TypeError(f"not a stage or pipeline: {stage!r}; wrap a function in function(), map_lines() or the like")
+        raise TypeError(
+            f"not a stage or pipeline: {stage!r}; wrap a function in function(), map_lines() or the like"
+        )
     if isinstance(stage, Composite):
         for option in ("stdin", "stdout", "input"):
             if option in stage.options:
@@ -293,5 +308,3 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _restore(cls: type[Pipeline], stages: tuple[Joinable, ...], options: dict[str, Any]) -> Pipeline:
     return cls._of(stages, options)
-
-

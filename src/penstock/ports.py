@@ -1,7 +1,8 @@
 """The two outer edges of a run: what feeds the first stage, and what drains the last.
 
-A port is opened before anything is spawned, so that a path that cannot be opened fails the run with nothing started. It owns whatever it needs besides
-the end that the stage gets: a feeder or drainer in a worker, a tap in the reactor, a file object for the caller.
+A port is opened before anything is spawned, so that a path that cannot be opened fails the run with nothing
+started. It owns whatever it needs besides the end that the stage gets: a feeder or drainer in a worker, a tap
+in the reactor, a file object for the caller.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ __all__ = ["Sink", "Source"]
 class Source:
     """What feeds the first stage; `input` is the end that the stage gets."""
 
-    def __init__(self, endpoint: Endpoint, requirements: Requirements, reactor: Reactor, pipe_size: int | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, requirements: Requirements, reactor: Reactor, pipe_size: int | None
+    ) -> None:
         self.file: io.BufferedWriter | None = None
         self.feeder: Feeder | None = None
         self._feed: Feed | None = None
@@ -96,7 +99,10 @@ class Source:
             self._feed.start()
 
     def release(self, on_end: Callable[[], None]) -> None:
-        """Stop feeding: the stages have ended, or were never started. `on_end()` follows once this is `over`. Idempotent."""
+        """Stop feeding: the stages have ended, or were never started.
+
+        `on_end()` follows once this is `over`. Idempotent.
+        """
         if self._released:
             return
         self._released = True
@@ -247,7 +253,9 @@ class Sink:
 
 
 class _PipeWriter(io.BufferedWriter):
-    """A pipe to the first stage as a file object: what was written is on its way, so that a dialogue needs no flush()."""
+    """A pipe to the first stage as a file object: what was written is on its way, so that a dialogue
+    needs no flush().
+    """
 
     def write(self, data: Any, /) -> int:
         """Write all of `data`."""

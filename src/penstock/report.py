@@ -67,7 +67,9 @@ def _stage_result(leaf: Leaf) -> StageResult:
     elapsed = running.ended - running.started
     status = running.status
     if status is None:
-        return StageResult(stage.name, kind, running.pid, error=leaf.error, stderr=running.stderr, elapsed=elapsed)
+        return StageResult(
+            stage.name, kind, running.pid, error=leaf.error, stderr=running.stderr, elapsed=elapsed
+        )
     return StageResult(
         name=stage.name,
         kind=kind,

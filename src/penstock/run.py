@@ -1,7 +1,8 @@
 """The handle of one execution of a pipeline.
 
-Who drives. A run is steered by a reactor: the supervisor's, or one that the calling thread drives itself while it waits (`inline`), which is
-possible where nobody else ever gets hold of the run. The engine is `Execution`; here is what its users may do with it.
+Who drives. A run is steered by a reactor: the supervisor's, or one that the calling thread drives itself
+while it waits (`inline`), which is possible where nobody else ever gets hold of the run. The engine is
+`Execution`; here is what its users may do with it.
 """
 
 from __future__ import annotations
@@ -31,11 +32,15 @@ __all__ = ["Run"]
 class Run:
     """A pipeline that goes on, or has ended; what `start()` returns.
 
-    As a context manager it closes `stdin` and `stdout` and waits when the block is left, and cancels first where that is by an exception.
+    As a context manager it closes `stdin` and `stdout` and waits when the block is left, and cancels first
+    where that is by an exception.
     """
 
     stdin: io.BufferedWriter | None
-    """The pipe to the first stage, where `stdin=PIPE` was asked for. What is written is on its way at once; close it to give EOF."""
+    """The pipe to the first stage, where `stdin=PIPE` was asked for.
+
+    What is written is on its way at once; close it to give EOF.
+    """
     stdout: io.BufferedReader | None
     """The pipe from the last stage, where `stdout=PIPE` was asked for. Reads bytes; the caller closes it."""
 
@@ -54,7 +59,9 @@ class Run:
         self.stdout = None
         reactor = local_reactor() if inline else supervisor()
         try:
-            self._execution = execution = Execution(pipeline, options, reactor, self, iterate=iterate, ends=ends)
+            self._execution = execution = Execution(
+                pipeline, options, reactor, self, iterate=iterate, ends=ends
+            )
         except BaseException:
             if inline:
                 reactor.close()
@@ -77,7 +84,9 @@ class Run:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The process ids of the commands that were started, in order; an ended one's may be another process's by now."""
+        """The process ids of the commands that were started, in order; an ended one's may be another
+        process's by now.
+        """
         running = [leaf.running for leaf in self._execution.leaves]
         return tuple(one.pid for one in running if one is not None and one.pid is not None)
 
@@ -88,11 +97,14 @@ class Run:
     def wait(self, timeout: float | None = None, *, check: bool = True) -> Result:
         """Wait for the end, at most `timeout` seconds.
 
-        Raises TimeoutError where that is over first (the run goes on), and with `check` the run's PipelineError if it failed. It may be
-        called again, and from any thread. KeyboardInterrupt cancels the run, waits for its children, and is raised again.
+        Raises TimeoutError where that is over first (the run goes on), and with `check` the run's
+        PipelineError if it failed. It may be called again, and from any thread. KeyboardInterrupt cancels the
+        run, waits for its children, and is raised again.
         """
         if os.getpid() != self._owner:
-            raise RuntimeError("this run belongs to the process that started it, of which this one is a forked copy")
+            raise RuntimeError(
+                "this run belongs to the process that started it, of which this one is a forked copy"
+            )
         try:
             if not self._sleep(timeout):
                 raise TimeoutError(f"the run has not ended within {timeout:g} s")
@@ -111,9 +123,12 @@ class Run:
         return result
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
-        """End the run with PipelineCancelled: SIGTERM to its commands, SIGKILL after the grace time; blocked functions wake.
+        """End the run with PipelineCancelled.
 
-        Returns at once. Idempotent; from any thread or signal handler. `reason` is an exception, or a text for one.
+        SIGTERM to its commands, SIGKILL after the grace time; blocked functions wake.
+
+        Returns at once. Idempotent; from any thread or signal handler. `reason` is an exception, or a text
+        for one.
         """
         if reason is None or isinstance(reason, str):
             reason = Cancelled(reason or "cancelled")
@@ -157,7 +172,9 @@ class Run:
         return sink.reader
 
     def leave_early(self) -> None:
-        """The iterator over stdout was closed: close the pipe, end what is left, and wait; none of it is a failure."""
+        """The iterator over stdout was closed: close the pipe, end what is left, and wait; none of it
+        is a failure.
+        """
         execution = self._execution
         execution.left_early = True
         self.reader.close()
@@ -189,7 +206,9 @@ class Run:
         self._execution.post_cancel(Reason(reason, PipelineCancelled, self._execution.root))
 
     def _sleep(self, timeout: float | None = None) -> bool:
-        """Sleep until the end, driving the run's own reactor where it has one; False where the time is over first."""
+        """Sleep until the end, driving the run's own reactor where it has one; False where the time
+        is over first.
+        """
         execution = self._execution
         if not self._inline:
             return execution.ended.wait(timeout)
@@ -199,7 +218,9 @@ class Run:
         return True
 
     def _reap(self) -> None:
-        """Wait until nothing is left, after an interruption; each further Ctrl-C takes what is left of the grace time away."""
+        """Wait until nothing is left, after an interruption; each further Ctrl-C takes what is left
+        of the grace time away.
+        """
         execution = self._execution
         execution.reactor.post(execution.recover)
         while True:

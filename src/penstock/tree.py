@@ -1,8 +1,10 @@
-"""A pipeline taken apart for one run: the leaf stages in order, and the tree of pipelines and filters above them.
+"""A pipeline taken apart for one run.
 
-Ends travel up the tree. A leaf has ended when its running stage has; a filter when its child has and the caller's function has said what that
-counts as; a group (a pipeline, nested or not) when all its children have, by the verdict. Nothing here waits or does I/O; who calls it
-looks after the order.
+The leaf stages in order, and the tree of pipelines and filters above them.
+
+Ends travel up the tree. A leaf has ended when its running stage has; a filter when its child has and the
+caller's function has said what that counts as; a group (a pipeline, nested or not) when all its children
+have, by the verdict. Nothing here waits or does I/O; who calls it looks after the order.
 """
 
 from __future__ import annotations
@@ -47,9 +49,12 @@ class Composite:
 
 
 class Reason:
-    """Why stages were told to end: the error that they report, what the run makes of it, and whose doing it was.
+    """Why stages were told to end.
 
-    `because_of_another` is set where a stage is cancelled for a fault that is not its own; then it takes no part in the verdict.
+    The error that they report, what the run makes of it, and whose doing it was.
+
+    `because_of_another` is set where a stage is cancelled for a fault that is not its own; then it takes no
+    part in the verdict.
     """
 
     __slots__ = ("because_of_another", "error", "origin", "reported_as")
@@ -88,7 +93,9 @@ class End:
 
     @property
     def outcome(self) -> Outcome:
-        """The same for the verdict, to which a reason is never a pipe error, whatever the caller gave for one."""
+        """The same for the verdict, to which a reason is never a pipe error, whatever the caller gave
+        for one.
+        """
         if self.reason is not None and self.error is not None:
             return Outcome(Cancelled(), excluded=self.excluded)
         return Outcome(self.error, excluded=self.excluded)
@@ -172,11 +179,16 @@ class Filter(Node):
         self.asked = False
 
     def applies(self, end: End) -> bool:
-        """Whether the function is asked: not where the stage was cancelled from outside, by the run's deadline for one."""
+        """Whether the function is asked: not where the stage was cancelled from outside, by the run's
+        deadline for one.
+        """
         return end.reason is None or end.reason.origin.within(self)
 
     def apply(self, end: End) -> End:
-        """Ask the function; what it raises is the error. `FinishEarly` is a success to it, and stays what it is."""
+        """Ask the function; what it raises is the error.
+
+        `FinishEarly` is a success to it, and stays what it is.
+        """
         early = isinstance(end.error, FinishEarly)
         try:
             error = self.fn(None if early else end.error)
@@ -227,7 +239,9 @@ class Group(Node):
         kept = verdict([end.outcome for end in ends], pipe_errors=self.option("pipe_errors"))
         if kept.index is not None:
             return ends[kept.index]
-        cut = any(end.excluded and end.reason is not None and not end.reason.origin.within(self) for end in ends)
+        cut = any(
+            end.excluded and end.reason is not None and not end.reason.origin.within(self) for end in ends
+        )
         return End(FinishEarly() if kept.finished_early else None, None, excluded=cut)
 
 

@@ -158,14 +158,14 @@ def _pipeline(
 
 
 def _path(redirection: Redirection) -> str:
-    assert redirection.target is not None  # noqa: S101 - only 2>&1 has none, and nothing is opened for it
+    assert redirection.target is not None
     return redirection.target.text
 
 
 def _open(files: ExitStack, redirection: Redirection) -> int:
     """Open a file as a shell does: relative to our own folder, and created with the umask's modes."""
     target = redirection.target
-    assert target is not None  # noqa: S101 - as above
+    assert target is not None
     try:
         fd = os.open(
             target.text, _FLAGS[redirection.kind.removeprefix("2")] | os.O_CLOEXEC | os.O_NOCTTY, 0o666

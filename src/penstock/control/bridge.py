@@ -1,6 +1,7 @@
 """Descriptors for a stage that needs them, where it was given in-memory streams.
 
-A run plans OS pipes around commands, so this is for a custom stage that wraps a command without passing its requirements on.
+A run plans OS pipes around commands, so this is for a custom stage that wraps a command without passing its
+requirements on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ __all__ = ["start_over_pipes"]
 def start_over_pipes(
     start: Callable[[StageContext, Input, Output], Running], ctx: StageContext, stdin: Input, stdout: Output
 ) -> Running:
-    """Call `start` with descriptors in the place of what is in memory, and copy between the two in workers."""
+    """Call `start` with descriptors in the place of what is in memory, and copy between the two in
+    workers.
+    """
     feeder: Feeder | None = None
     if stdin.fd is None:
         read_end, write_end = pipe()

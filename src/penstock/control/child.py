@@ -1,11 +1,12 @@
 """One child process while it runs: its exit, its stderr, and the two steps of its end when it is cancelled.
 
-All of it happens in the reactor's thread; `kill` only hands over. A command is done when its process has exited and what it had written
-to stderr is read, whoever else still holds that pipe's other end.
+All of it happens in the reactor's thread; `kill` only hands over. A command is done when its process has
+exited and what it had written to stderr is read, whoever else still holds that pipe's other end.
 
-Why a dead leader may be left unreaped for a while: after a cancellation its group may have members that still tidy up, and they have the rest of
-the grace time to do so. The number of the group is the leader's pid, and the kernel gives a pid away again once it is reaped; so the zombie is
-kept until the group is empty or has got its SIGKILL. That is what makes the signal to the group race-free.
+Why a dead leader may be left unreaped for a while: after a cancellation its group may have members that still
+tidy up, and they have the rest of the grace time to do so. The number of the group is the leader's pid, and
+the kernel gives a pid away again once it is reaped; so the zombie is kept until the group is empty or has got
+its SIGKILL. That is what makes the signal to the group race-free.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ class Child(Running):
     """A running command."""
 
     def __init__(
-        self, ctx: StageContext, process: Process, shown: Sequence[str], ok_codes: frozenset[int], tap: Tap | None
+        self,
+        ctx: StageContext,
+        process: Process,
+        shown: Sequence[str],
+        ok_codes: frozenset[int],
+        tap: Tap | None,
     ) -> None:
         super().__init__(ctx)
         self.pid = process.pid
@@ -67,7 +73,10 @@ class Child(Running):
         self.ctx.reactor.post(lambda: self._kill(reason))
 
     def kill_now(self) -> None:
-        """SIGKILL to the whole tree: the host process ends, or its user insists. In whatever thread that is."""
+        """SIGKILL to the whole tree: the host process ends, or its user insists.
+
+        In whatever thread that is.
+        """
         if self.done:
             return
         self._forced = True

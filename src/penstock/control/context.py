@@ -21,10 +21,23 @@ __all__ = ["Scope", "StageContext"]
 class Scope:
     """What the stages of one pipeline (a nested one too) share; made at start, read-only from then on.
 
-    `environ()` evaluates the environment once, in the starter's thread and context, for all stages that add nothing of their own.
+    `environ()` evaluates the environment once, in the starter's thread and context, for all stages that add
+    nothing of their own.
     """
 
-    __slots__ = ("_base", "cwd", "deadline", "dispatcher", "env_layers", "grace", "handler", "inherit_env", "on_exception", "reactor", "stderr")
+    __slots__ = (
+        "_base",
+        "cwd",
+        "deadline",
+        "dispatcher",
+        "env_layers",
+        "grace",
+        "handler",
+        "inherit_env",
+        "on_exception",
+        "reactor",
+        "stderr",
+    )
 
     def __init__(  # noqa: PLR0913 - a record
         self,
@@ -62,8 +75,9 @@ class Scope:
 class StageContext:
     """What a running stage is told of its run, and may ask of it.
 
-    `name` is the stage's, `cwd` the folder its relative paths belong to (None: the process's own), `environ` the environment that a child would
-    get (names and values as str; secrets in clear), `deadline` the time by `time.monotonic()` at which the run ends (None: none).
+    `name` is the stage's, `cwd` the folder its relative paths belong to (None: the process's own), `environ`
+    the environment that a child would get (names and values as str; secrets in clear), `deadline` the time by
+    `time.monotonic()` at which the run ends (None: none).
     """
 
     def __init__(self, name: str, scope: Scope, defer: Callable[[Callable[[], None]], None]) -> None:
@@ -96,7 +110,9 @@ class StageContext:
         return self._reason is not None
 
     def check(self) -> None:
-        """Raise the reason of the cancellation, if there is one; for a long computation to call now and then."""
+        """Raise the reason of the cancellation, if there is one; for a long computation to call now
+        and then.
+        """
         if self._reason is not None:
             raise self._reason
 
@@ -122,7 +138,11 @@ class StageContext:
             self._reason = reason
 
     def tell(
-        self, kind: str, message: str, error: BaseException | None = None, context: Mapping[str, Any] | None = None
+        self,
+        kind: str,
+        message: str,
+        error: BaseException | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue an event; nothing where nobody listens."""
         handler, dispatcher = self.scope.handler, self.scope.dispatcher

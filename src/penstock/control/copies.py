@@ -1,11 +1,13 @@
 """Copies between a pipeline and an object of the caller's, whose methods may block for as long as they like.
 
-Each runs in a worker. A feeder copies from the caller's object into the first stage; when the stages have ended it is of no more use, so it
-is released: where it sits in the caller's own code it is left there, holding nothing of ours, and ends when that returns. A
-drainer copies from the last stage to the caller's object; the run waits for it, except after a cancellation, where it is abandoned like a
-function that does not end.
+Each runs in a worker. A feeder copies from the caller's object into the first stage; when the stages have
+ended it is of no more use, so it is released: where it sits in the caller's own code it is left there,
+holding nothing of ours, and ends when that returns. A drainer copies from the last stage to the caller's
+object; the run waits for it, except after a cancellation, where it is abandoned like a function that does not
+end.
 
-`_lock` of a feeder guards who closes: the worker, or whoever released it while the worker was in the caller's code.
+`_lock` of a feeder guards who closes: the worker, or whoever released it while the worker was in the caller's
+code.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ class Feeder:
         workers.submit(self._work)
 
     def release(self, on_end: Callable[[], None]) -> None:
-        """The stages have ended: stop. `on_end()` is called once nothing of the run is held any more, perhaps at once."""
+        """The stages have ended: stop.
+
+        `on_end()` is called once nothing of the run is held any more, perhaps at once.
+        """
         with self._lock:
             self._released = True
             waits = not (self._ended or self._busy)
@@ -107,7 +112,9 @@ class Feeder:
 class Drainer:
     """Copies what the last stage writes into a caller's object."""
 
-    def __init__(self, reactor: Reactor, grace: float, reader: Reader, sink: Any, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, reactor: Reactor, grace: float, reader: Reader, sink: Any, on_end: Callable[[], None]
+    ) -> None:
         self._reactor = reactor
         self._grace = grace
         self._reader = reader

@@ -1,9 +1,11 @@
 """Delivery of events and lines to the caller's handlers: in order, one at a time, in a worker thread.
 
-The supervisor only appends. A handler that raises is logged and goes on with the next; a slow one delays nobody but itself, except
-that the end of a run waits for it a moment (`flush`), so that what a quick handler collects is complete when `run()` returns.
+The supervisor only appends. A handler that raises is logged and goes on with the next; a slow one delays
+nobody but itself, except that the end of a run waits for it a moment (`flush`), so that what a quick handler
+collects is complete when `run()` returns.
 
-`_lock` guards the queue and the flag that says whether a worker delivers; neither is held while a handler runs.
+`_lock` guards the queue and the flag that says whether a worker delivers; neither is held while a handler
+runs.
 """
 
 from __future__ import annotations

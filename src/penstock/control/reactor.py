@@ -1,12 +1,14 @@
 """The loop that steers runs: descriptors to watch, timers, and calls handed over from other threads.
 
-There is one class and two ways to drive it. The supervisor's thread drives one reactor for all runs of the process; a thread
-that waits in `run()` or `output()` drives one of its own for that single run, which saves two switches of thread.
+There is one class and two ways to drive it. The supervisor's thread drives one reactor for all runs of the
+process; a thread that waits in `run()` or `output()` drives one of its own for that single run, which saves
+two switches of thread.
 
-Who may do what. `watch`, `call_at` and `post` may be called from any thread; `post` from a signal handler too, for it takes no lock:
-an append to a deque and a write to the waker. Callbacks, `unwatch` and `turn` run in the driving thread only, which is what makes it safe
-to close a descriptor in a callback: nobody else can be about to dispatch to it. A callback may be called for nothing (its number may
-have been reused within one batch), so each tolerates that. No callback may block, nor call code of the user's.
+Who may do what. `watch`, `call_at` and `post` may be called from any thread; `post` from a signal handler
+too, for it takes no lock: an append to a deque and a write to the waker. Callbacks, `unwatch` and `turn` run
+in the driving thread only, which is what makes it safe to close a descriptor in a callback: nobody else can
+be about to dispatch to it. A callback may be called for nothing (its number may have been reused within one
+batch), so each tolerates that. No callback may block, nor call code of the user's.
 """
 
 from __future__ import annotations
@@ -69,7 +71,10 @@ class Reactor:
             self._waker.wake()
 
     def unwatch(self, fd: int) -> None:
-        """Stop watching. To be called before the descriptor is closed: a forked copy would keep the registration alive."""
+        """Stop watching.
+
+        To be called before the descriptor is closed: a forked copy would keep the registration alive.
+        """
         if self._watched.pop(fd, None) is not None:
             self._poller.remove(fd)
 
@@ -117,7 +122,8 @@ class Reactor:
 
     def _schedule(self, timer: Timer) -> None:
         if len(self._timers) >= self._crowded:
-            # The timers of runs that ended long before their deadline: dropped when they are many, at a cost spread over all.
+            # The timers of runs that ended long before their deadline: dropped when they are many, at a cost
+            # spread over all.
             self._timers = [entry for entry in self._timers if entry[2].callback is not None]
             heapq.heapify(self._timers)
             self._crowded = max(_CROWD, 2 * len(self._timers))

@@ -1,7 +1,8 @@
 """A stage while it runs: who is told of its end, and how it is made to end.
 
-`Running` is the base of the engine's own running stages. It ends exactly once, by `complete`, in whatever thread that happens; those who
-asked are called there. It fulfils the public `RunningStage` as well, so that a custom stage may wrap one.
+`Running` is the base of the engine's own running stages. It ends exactly once, by `complete`, in whatever
+thread that happens; those who asked are called there. It fulfils the public `RunningStage` as well, so that a
+custom stage may wrap one.
 """
 
 from __future__ import annotations
@@ -103,12 +104,16 @@ class Threaded(Running):
     def _abandon(self) -> None:
         if self.done or self._reason is None:
             return
-        self.ctx.tell("abandoned", f"did not end within {self.ctx.grace:g} s of being cancelled", self._reason)
+        self.ctx.tell(
+            "abandoned", f"did not end within {self.ctx.grace:g} s of being cancelled", self._reason
+        )
         self.release()
         self.complete(self._reason)
 
     def outcome(self, error: BaseException | None) -> BaseException | None:
-        """What the end counts as: a stage that was cancelled while it ran reports the reason, however it ended."""
+        """What the end counts as: a stage that was cancelled while it ran reports the reason, however
+        it ended.
+        """
         return error if self._reason is None else self._reason
 
     def interrupt(self, reason: BaseException) -> None:
@@ -126,7 +131,8 @@ class Custom(Threaded):
     def __init__(self, ctx: StageContext, inner: RunningStage) -> None:
         super().__init__(ctx)
         self._inner = inner
-        # Not deferred as functions are: the stage runs already, and has to be waited for also where the start fails.
+        # Not deferred as functions are: the stage runs already, and has to be waited for also where the start
+        # fails.
         workers.submit(self._wait)
 
     def _wait(self) -> None:

@@ -1,7 +1,7 @@
 """Where the stderr of commands goes.
 
-A target is opened once by whoever the option belongs to, the pipeline or a single command, and each command takes from it the descriptor
-that its child gets, and a tap where Penstock reads it.
+A target is opened once by whoever the option belongs to, the pipeline or a single command, and each command
+takes from it the descriptor that its child gets, and a tap where Penstock reads it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class StderrTarget:
     __slots__ = ("_call", "_fd", "_kind", "_to_close")
 
     def __init__(self, option: str, value: Any) -> None:
-        """Open it. OSError where a path cannot be opened; ValueError naming `option` where a file is closed."""
+        """Open it.
+
+        OSError where a path cannot be opened; ValueError naming `option` where a file is closed.
+        """
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
         self._to_close = value.thing if isinstance(value, closing) else None
@@ -69,7 +72,9 @@ class StderrTarget:
             self._call = endpoints.chunk_writer(endpoint.value) or endpoint.value.write
 
     def connect(self, ctx: StageContext, stdout: int) -> tuple[int, Fd | None, Tap | None]:
-        """What one child gets: the descriptor's number, the Fd to close after the spawn, and the tap to start then."""
+        """What one child gets: the descriptor's number, the Fd to close after the spawn, and the tap
+        to start then.
+        """
         if self._kind == _INHERIT:
             return 2, None, None
         if self._kind == _STDOUT:
@@ -87,13 +92,17 @@ class StderrTarget:
         def guarded(data: bytes) -> None:
             try:
                 call(data)
-            except BaseException as error:  # noqa: BLE001 - a callback of the caller's never breaks the run
+            except BaseException as error:
                 ctx.tell("failed", "the stderr callback raised", error)
                 if ctx.scope.handler is None:
                     raise
 
         lines = self._kind == _LINES
-        return write_end.fileno(), write_end, CallbackTap(ctx.reactor, read_end, guarded, ctx.scope.dispatcher, lines=lines)
+        return (
+            write_end.fileno(),
+            write_end,
+            CallbackTap(ctx.reactor, read_end, guarded, ctx.scope.dispatcher, lines=lines),
+        )
 
     def close(self) -> None:
         """Let go of what was opened, and close what was handed over."""

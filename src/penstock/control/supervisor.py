@@ -1,8 +1,9 @@
 """The one background thread of the process that steers all runs which nobody drives for themselves.
 
-It starts with the first such run and stays, asleep in the kernel, until the process ends; it owns an epoll and a waker descriptor.
-It never blocks elsewhere and never calls code of the user's. At interpreter exit all runs that still go are ended with SIGKILL,
-and in a forked copy of the host the thread is simply absent: the next run there starts its own.
+It starts with the first such run and stays, asleep in the kernel, until the process ends; it owns an epoll
+and a waker descriptor. It never blocks elsewhere and never calls code of the user's. At interpreter exit all
+runs that still go are ended with SIGKILL, and in a forked copy of the host the thread is simply absent: the
+next run there starts its own.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class _Supervisor(Reactor):
 
 
 live: set[Steered] = set()
-"""The runs that go on, so that exit and fork find them. Adding and discarding are atomic under the interpreter's lock."""
+"""The runs that go on, so that exit and fork find them.
+
+Adding and discarding are atomic under the interpreter's lock.
+"""
 
 _lock = threading.Lock()
 _current: _Supervisor | None = None
@@ -81,7 +85,8 @@ def _at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     global _current, _lock  # noqa: PLW0603
-    # The descriptors are closed by system.fds, which knows them all. The epoll's own is closed by the poller's registry there.
+    # The descriptors are closed by system.fds, which knows them all. The epoll's own is closed by the
+    # poller's registry there.
     _lock = threading.Lock()
     _current = None
     for run in list(live):

@@ -1,7 +1,9 @@
-"""Descriptors that the reactor itself reads or writes: captured stderr and stdout, and input that lies ready in memory.
+"""Descriptors that the reactor itself reads or writes.
 
-All of it is non-blocking and calls no code of the user's. Each tap owns its descriptor, unwatches it before it closes it, and lives in the
-reactor's thread from `start` on.
+Captured stderr and stdout, and input that lies ready in memory.
+
+All of it is non-blocking and calls no code of the user's. Each tap owns its descriptor, unwatches it before
+it closes it, and lives in the reactor's thread from `start` on.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ class Tap:
             data = read(self._fd.fileno(), _CHUNK)
         except BlockingIOError:
             return None
-        except OSError:  # EIO of a pseudo-terminal whose other side is gone: the end, as far as a reader is concerned
+        except (
+            OSError
+        ):  # EIO of a pseudo-terminal whose other side is gone: the end, as far as a reader is concerned
             data = b""
         if not data:
             self.ended = True
@@ -130,12 +134,18 @@ class ExcerptTap(Tap):
 class CallbackTap(Tap):
     """Gives lines, or chunks as they come, to a function of the caller's by way of a dispatcher.
 
-    Where the function is slow, reading pauses while a MiB waits for it, so that a flood of stderr is held up at its source. A line
-    longer than that is given in pieces.
+    Where the function is slow, reading pauses while a MiB waits for it, so that a flood of stderr is held up
+    at its source. A line longer than that is given in pieces.
     """
 
     def __init__(
-        self, reactor: Reactor, fd: Fd, call: Callable[[bytes], object], dispatcher: Dispatcher, *, lines: bool
+        self,
+        reactor: Reactor,
+        fd: Fd,
+        call: Callable[[bytes], object],
+        dispatcher: Dispatcher,
+        *,
+        lines: bool,
     ) -> None:
         super().__init__(reactor, fd)
         self._call = call

@@ -1,11 +1,13 @@
 """Threads for code that may block: function stages, copies through the caller's objects, callbacks.
 
-A worker that has nothing to do waits a while for the next task, so that a service which starts pipelines all the time does not start
-threads all the time. Any number may be busy at once, for stages of one pipeline wait for each other. They are daemon threads:
-one that sits in the caller's own code must not keep the interpreter from ending.
+A worker that has nothing to do waits a while for the next task, so that a service which starts pipelines all
+the time does not start threads all the time. Any number may be busy at once, for stages of one pipeline wait
+for each other. They are daemon threads: one that sits in the caller's own code must not keep the interpreter
+from ending.
 
-`_lock` guards the stack of idle workers and is never held while anything runs. A worker takes itself off the stack when its patience is
-over; where a task was handed to it in that very moment, it finds itself already gone from the stack, and takes the task.
+`_lock` guards the stack of idle workers and is never held while anything runs. A worker takes itself off the
+stack when its patience is over; where a task was handed to it in that very moment, it finds itself already
+gone from the stack, and takes the task.
 """
 
 from __future__ import annotations

@@ -33,7 +33,9 @@ INHERIT = Special.INHERIT
 
 
 class closing:  # noqa: N801 - reads as a verb where it is used, like contextlib's
-    """Hand a file object, socket or descriptor over: it is closed when the run has ended, also where it failed.
+    """Hand a file object, socket or descriptor over.
+
+    It is closed when the run has ended, also where it failed.
 
     Without it, what the caller passes in stays the caller's and is never closed.
     """

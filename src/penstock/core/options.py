@@ -1,8 +1,8 @@
 """The options of a pipeline: their names, defaults and checks.
 
-A mistake is a TypeError or ValueError that names the option, before anything starts. A pipeline keeps only the options
-that differ from their defaults, so that it can be told whether it has any of its own; a method's options are kept as given,
-since `timeout=None` in a call takes a pipeline's timeout away.
+A mistake is a TypeError or ValueError that names the option, before anything starts. A pipeline keeps only
+the options that differ from their defaults, so that it can be told whether it has any of its own; a method's
+options are kept as given, since `timeout=None` in a call takes a pipeline's timeout away.
 
 What may not live here: any look at what a stdin or stdout object is made of; that is `data.endpoints`.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
 from penstock.core.env import check_layer
@@ -19,31 +19,32 @@ from penstock.core.env import check_layer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import timedelta
+    from typing import TypedDict
 
     from penstock.core.env import Secret
     from penstock.core.events import Event
 
+    class Options(TypedDict, total=False):
+        """What `Pipeline(...)`, `replace` and the methods that run accept by name."""
+
+        name: str | None
+        cwd: str | bytes | os.PathLike[str] | None
+        env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None
+        inherit_env: bool
+        stdin: Any
+        stdout: Any
+        stderr: Any
+        input: bytes | bytearray | memoryview | str | None
+        on_event: Callable[[Event], object] | None
+        on_exception: Callable[[str, BaseException], BaseException | None] | None
+        timeout: float | timedelta | None
+        grace: float | timedelta
+        fail_fast: bool
+        pipe_errors: str
+        pipe_size: int | None
+
+
 __all__ = ["DEFAULTS", "Options", "check", "check_ends", "check_stderr", "own"]
-
-
-class Options(TypedDict, total=False):
-    """What `Pipeline(...)`, `replace` and the methods that run accept by name."""
-
-    name: str | None
-    cwd: str | bytes | os.PathLike[str] | None
-    env: Mapping[str, str | Secret | None | Callable[[], str | None]] | None
-    inherit_env: bool
-    stdin: Any
-    stdout: Any
-    stderr: Any
-    input: bytes | bytearray | memoryview | str | None
-    on_event: Callable[[Event], object] | None
-    on_exception: Callable[[str, BaseException], BaseException | None] | None
-    timeout: float | timedelta | None
-    grace: float | timedelta
-    fail_fast: bool
-    pipe_errors: str
-    pipe_size: int | None
 
 
 DEFAULTS: dict[str, Any] = {
@@ -80,17 +81,25 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def own(checked: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the checked options that differ from their defaults."""
-    return {option: value for option, value in checked.items() if value is not DEFAULTS[option] and value != DEFAULTS[option]}
+    return {
+        option: value
+        for option, value in checked.items()
+        if value is not DEFAULTS[option] and value != DEFAULTS[option]
+    }
 
 
 def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ...] = ()) -> None:
-    """Refuse what `method` cannot honour: an end that it decides itself, or a PIPE that nobody could serve."""
+    """Refuse what `method` cannot honour: an end that it decides itself, or a PIPE that nobody could
+    serve.
+    """
     for option in forbidden:
         if option in options:
             raise TypeError(f"{method}() decides about {option} itself; use start() to choose it")
     for option in ("stdin", "stdout"):
         if options.get(option) is PIPE and method != "start":
-            raise ValueError(f"{option}=PIPE needs start(): {method}() waits, and nobody would serve the pipe meanwhile")
+            raise ValueError(
+                f"{option}=PIPE needs start(): {method}() waits, and nobody would serve the pipe meanwhile"
+            )
 
 
 def _name(option: str, value: object) -> str | None:
@@ -172,7 +181,9 @@ def _input(option: str, value: object) -> bytes | None:
         return value.encode()
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
-    raise TypeError(f"{option} must be bytes or str, not {type(value).__name__}; give an iterable or a file as stdin")
+    raise TypeError(
+        f"{option} must be bytes or str, not {type(value).__name__}; give an iterable or a file as stdin"
+    )
 
 
 def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
@@ -194,13 +205,17 @@ def _stdin(option: str, value: object) -> object:
     value = _end(option, value, (PIPE, DEVNULL, INHERIT))
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, bytes | bytearray):
-        raise TypeError(f"{option} cannot be {type(thing).__name__}: give data as input=, a path as str or PathLike")
+        raise TypeError(
+            f"{option} cannot be {type(thing).__name__}: give data as input=, a path as str or PathLike"
+        )
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
         hasattr(thing, method) for method in ("read", "readinto", "recv", "write_to", "__iter__", "__next__")
     ):
-        raise TypeError(f"{option} must be a path, a descriptor, a socket, a file, an iterable of bytes or a special, not {thing!r}")
+        raise TypeError(
+            f"{option} must be a path, a descriptor, a socket, a file, an iterable of bytes or a special, not {thing!r}"
+        )
     return value
 
 
@@ -209,8 +224,12 @@ def _stdout(option: str, value: object) -> object:
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
-    elif not isinstance(thing, int) and not any(hasattr(thing, method) for method in ("write", "send", "read_from")):
-        raise TypeError(f"{option} must be a path, a descriptor, a socket, an object with write() or a special, not {thing!r}")
+    elif not isinstance(thing, int) and not any(
+        hasattr(thing, method) for method in ("write", "send", "read_from")
+    ):
+        raise TypeError(
+            f"{option} must be a path, a descriptor, a socket, an object with write() or a special, not {thing!r}"
+        )
     return value
 
 
@@ -221,7 +240,9 @@ def check_stderr(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not callable(thing) and not hasattr(thing, "write"):
-        raise TypeError(f"{option} must be a path, a descriptor, a file, a callable or a special, not {thing!r}")
+        raise TypeError(
+            f"{option} must be a path, a descriptor, a file, a callable or a special, not {thing!r}"
+        )
     return value
 
 

@@ -1,7 +1,9 @@
-"""How each edge of a pipeline is carried: a pure function of what the stages ask for and what the endpoints are.
+"""How each edge of a pipeline is carried.
 
-The engine and `explain()` ask the same function, so that what is shown is what happens. What may not live here: any
-look at a descriptor or an object; `data.endpoints` classifies those first, into the names below.
+A pure function of what the stages ask for and what the endpoints are.
+
+The engine and `explain()` ask the same function, so that what is shown is what happens. What may not live
+here: any look at a descriptor or an object; `data.endpoints` classifies those first, into the names below.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ _FIXED = {
 def carriers(requirements: Sequence[Requirements], source: str, sink: str) -> list[str]:
     """The kind of every edge, from the one that feeds the first stage to the one that drains the last.
 
-    `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`, `input` (bytes at hand),
-    `object` (its own read or write is called), `iterate` (the caller reads chunks as they come) or `given` (an end that a custom
-    stage passes on).
+    `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`,
+    `input` (bytes at hand), `object` (its own read or write is called), `iterate` (the caller reads chunks as
+    they come) or `given` (an end that a custom stage passes on).
     """
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
@@ -88,4 +90,6 @@ class Plan:
     def __str__(self) -> str:
         from penstock.core.table import table  # noqa: PLC0415 - only who prints a plan needs it
 
-        return table(["from", "to", "carried by"], [[edge.source, edge.target, edge.kind] for edge in self.edges])
+        return table(
+            ["from", "to", "carried by"], [[edge.source, edge.target, edge.kind] for edge in self.edges]
+        )

@@ -1,4 +1,7 @@
-"""What a run leaves behind. Imported when the first run ends: `dataclasses` costs as much as the rest of the package."""
+"""What a run leaves behind.
+
+Imported when the first run ends: `dataclasses` costs as much as the rest of the package.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ __all__ = ["EdgeResult", "Result", "StageResult"]
 class StageResult:
     """The outcome of one leaf stage.
 
-    `returncode` is as in subprocess (negative for a signal; None for a Python stage, and for a command that never ran),
-    `signal` the signal's number, `error` the stage's own error (also where the verdict forgave it, and the reason
-    where it was cancelled; None for a success and for `FinishEarly`), `stderr` the captured bytes, bounded. Times are seconds, of
-    the process and the children it waited for, from the kernel at reaping; `max_rss` is bytes. They are None where there was no process.
+    `returncode` is as in subprocess (negative for a signal; None for a Python stage, and for a command that
+    never ran), `signal` the signal's number, `error` the stage's own error (also where the verdict forgave
+    it, and the reason where it was cancelled; None for a success and for `FinishEarly`), `stderr` the
+    captured bytes, bounded. Times are seconds, of the process and the children it waited for, from the kernel
+    at reaping; `max_rss` is bytes. They are None where there was no process.
     """
 
     name: str
@@ -34,7 +38,9 @@ class StageResult:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EdgeResult:
-    """What carried the bytes between two neighbours, and how many: None where the kernel did, out of sight."""
+    """What carried the bytes between two neighbours, and how many: None where the kernel did, out of
+    sight.
+    """
 
     source: str
     target: str
@@ -46,7 +52,8 @@ class EdgeResult:
 class Result:
     """The outcome of a run.
 
-    `error` is what the run raised or would have raised, `stdout` the captured bytes (None where stdout was not captured),
+    `error` is what the run raised or would have raised, `stdout` the captured bytes (None where stdout was
+    not captured),
     `elapsed` seconds from `start()` to the end.
     """
 

@@ -93,7 +93,10 @@ class RunningStage(Protocol):
     """A started stage."""
 
     def wait(self) -> None:
-        """Return once the stage has ended; raise its error if it failed. Called once, in a thread of its own."""
+        """Return once the stage has ended; raise its error if it failed.
+
+        Called once, in a thread of its own.
+        """
 
     def kill(self, reason: BaseException) -> None:
         """Make the stage end soon. May be called from any thread, more than once, and after the end."""

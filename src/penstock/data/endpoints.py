@@ -1,8 +1,9 @@
 """What the caller gave as stdin, stdout or stderr: told apart first, opened later.
 
-`classify_source` and `classify_sink` only look; `explain()` needs no more, and the plan is made of their kinds. A descriptor is passed only where its
-bytes are the object's bytes: numbers, plain blocking sockets, raw and buffered binary files, text layers over those. Everything else
-(gzip, TLS, whatever merely lends another's `fileno()`) is copied by calling the object itself, in `feed` and `drain`, which run in a worker.
+`classify_source` and `classify_sink` only look; `explain()` needs no more, and the plan is made of their
+kinds. A descriptor is passed only where its bytes are the object's bytes: numbers, plain blocking sockets,
+raw and buffered binary files, text layers over those. Everything else (gzip, TLS, whatever merely lends
+another's `fileno()`) is copied by calling the object itself, in `feed` and `drain`, which run in a worker.
 """
 
 from __future__ import annotations
@@ -27,14 +28,25 @@ if TYPE_CHECKING:
     from penstock.data.writer import Writer
     from penstock.system.fds import Fd
 
-__all__ = ["Endpoint", "chunk_writer", "classify_sink", "classify_source", "drain", "feed", "open_sink", "open_source"]
+__all__ = [
+    "Endpoint",
+    "chunk_writer",
+    "classify_sink",
+    "classify_source",
+    "drain",
+    "feed",
+    "open_sink",
+    "open_source",
+]
 
 
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
 class Endpoint:
-    """One end of a pipeline: its kind, as `core.plan` names it, the object, and what is to be closed after the run."""
+    """One end of a pipeline: its kind, as `core.plan` names it, the object, and what is to be closed
+    after the run.
+    """
 
     __slots__ = ("closing", "kind", "value")
 
@@ -84,7 +96,9 @@ def classify_sink(value: Any, option: str = "stdout") -> Endpoint:
 
 
 def open_source(endpoint: Endpoint) -> Fd:
-    """A descriptor of our own for a `path` or `descriptor` source, at the position where the caller's object stands."""
+    """A descriptor of our own for a `path` or `descriptor` source, at the position where the caller's
+    object stands.
+    """
     value = endpoint.value
     if endpoint.kind == "path":
         return open_read(value)
@@ -97,7 +111,9 @@ def open_source(endpoint: Endpoint) -> Fd:
 
 
 def open_sink(endpoint: Endpoint) -> Fd:
-    """A descriptor of our own for a `path` or `descriptor` sink; what the caller's object held back is written first."""
+    """A descriptor of our own for a `path` or `descriptor` sink; what the caller's object held back
+    is written first.
+    """
     value = endpoint.value
     if endpoint.kind == "path":
         return open_write(value)
@@ -109,7 +125,8 @@ def open_sink(endpoint: Endpoint) -> Fd:
 def feed(source: Any, writer: Writer, busy: Callable[[bool], None]) -> None:
     """Copy all of a caller's object into `writer`: a file, a socket, an iterable of bytes.
 
-    `busy(True)` is called before each call of the caller's code and `busy(False)` after it; it raises where the copy is to end.
+    `busy(True)` is called before each call of the caller's code and `busy(False)` after it; it raises where
+    the copy is to end.
     """
     if isinstance(source, io.TextIOBase):
         encoding, errors = source.encoding or "utf-8", source.errors or "strict"
@@ -147,7 +164,10 @@ def drain(reader: Reader, sink: Any) -> None:
 
 
 def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
-    """How to give bytes to a sink that is no binary file: decoded to a text file, sent to a socket. None for a binary one."""
+    """How to give bytes to a sink that is no binary file: decoded to a text file, sent to a socket.
+
+    None for a binary one.
+    """
     if isinstance(sink, io.TextIOBase):
         # A character may be split between two chunks, so the decoder keeps the rest of it for the next.
         decoder = codecs.getincrementaldecoder(sink.encoding or "utf-8")("replace")
@@ -158,7 +178,9 @@ def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
 
 
 def _unwrap(value: Any) -> tuple[Any, Any]:
-    """What is to be closed after the run, and the object itself, out of the wrapper that tempfile puts around a file."""
+    """What is to be closed after the run, and the object itself, out of the wrapper that tempfile
+    puts around a file.
+    """
     keep = None
     if isinstance(value, closing):
         keep = value = value.thing
@@ -185,7 +207,8 @@ def _number(value: Any) -> int:
 
 
 def _is_plain_socket(value: Any) -> bool:
-    # Who has a socket has imported the module. Exactly this type: a TLS socket is a subclass whose descriptor carries other bytes.
+    # Who has a socket has imported the module. Exactly this type: a TLS socket is a subclass whose descriptor
+    # carries other bytes.
     module = sys.modules.get("socket")
     return module is not None and type(value) is module.socket
 
@@ -210,7 +233,8 @@ def _passable_for_reading(value: Any) -> bool:
             return False
     if not _blocking_file(value):
         return False
-    # A buffered reader over a pipe may hold bytes that cannot be put back, and to ask whether it does may block.
+    # A buffered reader over a pipe may hold bytes that cannot be put back, and to ask whether it does may
+    # block.
     return type(value) is io.FileIO or _is_seekable_file(value.fileno())
 
 

@@ -1,6 +1,7 @@
 """The two ends of edges as stages get them: `Input` and `Output`, each a descriptor or an in-memory stream.
 
-A stage closes what it was given. An end that is borrowed (the process's own stdin, say) is not closed by that.
+A stage closes what it was given. An end that is borrowed (the process's own stdin, say) is not closed by
+that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ __all__ = ["Input", "Output"]
 class Input:
     """What a stage reads: `fd` where it is a descriptor, and in any case `reader`, a file-like object.
 
-    `close()` is idempotent. Use either `fd` or `reader`, not both: a reader may have taken bytes off the descriptor.
+    `close()` is idempotent. Use either `fd` or `reader`, not both: a reader may have taken bytes off the
+    descriptor.
     """
 
     __slots__ = ("_borrowed", "_fd", "_ours", "_reader")

@@ -1,7 +1,8 @@
 """Python functions as stages: the base of all of them, and those that get their streams themselves.
 
-A Python stage is a `body(ctx, stdin, stdout)` that runs in a worker, in a copy of the starter's contextvars context. The streams are closed when it
-returns or raises: EOF for the next stage, a closed pipe for the one before.
+A Python stage is a `body(ctx, stdin, stdout)` that runs in a worker, in a copy of the starter's contextvars
+context. The streams are closed when it returns or raises: EOF for the next stage, a closed pipe for the one
+before.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ class PythonStage:
 
 
 class _RunningFunction(Threaded):
-    """A Python stage while it runs. `_begun` and `_dropped` are under `_lock`: either the worker begins, or a kill comes first."""
+    """A Python stage while it runs.
+
+    `_begun` and `_dropped` are under `_lock`: either the worker begins, or a kill comes first.
+    """
 
     def __init__(
         self,
@@ -107,7 +111,9 @@ class _RunningFunction(Threaded):
         self.complete(self.outcome(error))
 
     def _seen(self, error: BaseException) -> BaseException | None:
-        """What `on_exception` makes of it; the wake-up of a cancelled stage is nothing that the function raised."""
+        """What `on_exception` makes of it; the wake-up of a cancelled stage is nothing that the
+        function raised.
+        """
         handler = self.ctx.scope.on_exception
         if handler is None or error is self._reason:
             return error
@@ -155,7 +161,7 @@ class Source(PythonStage):
     def __repr__(self) -> str:
         return f"source({type(self.fn).__name__})"
 
-    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:  # noqa: ARG002
+    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Write each chunk."""
         stdin.close()
         iterator = iter(self.fn)

@@ -1,8 +1,9 @@
 """Stages that turn an iterator of chunks or lines into another, and the line stages made of a function for one line or many.
 
-Lines are split on LF only and carry none; a last line without LF is delivered, and every line that is written gets one. Splitting and joining is done by
-the block. What a stage holds is passed on before each read that may block, and once it is 50 ms old, so that a slow producer is not held
-back; what was made before an error is written before the error is raised.
+Lines are split on LF only and carry none; a last line without LF is delivered, and every line that is written
+gets one. Splitting and joining is done by the block. What a stage holds is passed on before each read that
+may block, and once it is 50 ms old, so that a slow producer is not held back; what was made before an error
+is written before the error is raised.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ __all__ = ["EachLine", "FilterLines", "MapLineBatches", "MapLines", "Transform",
 _AGE = 0.05
 """Seconds that what was made may be held back."""
 _SLICE = 0.005
-"""Seconds that one slice of lines should take, so that a slow function's first results are not held back by its last."""
+"""Seconds that one slice of lines should take, so that a slow function's first results are not held
+back by its last.
+"""
 _BLOCK = 65536
 
 
@@ -59,7 +62,8 @@ class TransformLines(PythonStage):
             for line in lines:
                 held.add(line)
         finally:
-            # The writer may be what failed; then there is nowhere to write the rest to, and that error stands.
+            # The writer may be what failed; then there is nowhere to write the rest to, and that error
+            # stands.
             held.flush_rest()
             close_iterator(lines)
 
@@ -120,7 +124,9 @@ class _BlockStage(PythonStage):
         except TypeError:
             for line in out:
                 if not isinstance(line, bytes | bytearray | memoryview):
-                    raise TypeError(f"{self.name} made a {type(line).__name__}, not bytes, of a line") from None
+                    raise TypeError(
+                        f"{self.name} made a {type(line).__name__}, not bytes, of a line"
+                    ) from None
             raise
 
 

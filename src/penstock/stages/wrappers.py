@@ -49,7 +49,9 @@ class Filtered:
 
 
 class _RunningFiltered:
-    def __init__(self, inner: RunningStage, fn: Callable[[BaseException | None], BaseException | None]) -> None:
+    def __init__(
+        self, inner: RunningStage, fn: Callable[[BaseException | None], BaseException | None]
+    ) -> None:
         self._inner = inner
         self._fn = fn
 

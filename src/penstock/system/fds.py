@@ -157,7 +157,9 @@ def pipe(size: int | None = None) -> tuple[Fd, Fd]:
 
 
 def pipe_capacity(number: int) -> int:
-    """Return how many bytes a pipe holds at the most; 64 KiB, Linux's usual size, where it cannot be asked."""
+    """Return how many bytes a pipe holds at the most; 64 KiB, Linux's usual size, where it cannot be
+    asked.
+    """
     try:
         return fcntl.fcntl(number, fcntl.F_GETPIPE_SZ)
     except (AttributeError, OSError):

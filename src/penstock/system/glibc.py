@@ -72,7 +72,7 @@ _same_group = _attributes(0)
 _own_group = _attributes(_SETPGROUP)
 
 
-def launch(  # noqa: PLR0913, PLR0917 - as spawn's
+def launch(  # noqa: PLR0913 - as spawn's
     executable: str,
     argv: Sequence[str | bytes],
     env: Mapping[str, str],

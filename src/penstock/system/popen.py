@@ -74,7 +74,7 @@ class _Child(subprocess.Popen[bytes]):
         """Leave the child alone."""
 
 
-def launch(  # noqa: PLR0913, PLR0917 - as spawn's
+def launch(  # noqa: PLR0913 - as spawn's
     executable: str,
     argv: Sequence[str | bytes],
     env: Mapping[str, str],
@@ -93,7 +93,7 @@ def launch(  # noqa: PLR0913, PLR0917 - as spawn's
     return _start_launcher(interpreter, b"".join(word + b"\0" for word in words), sources, cwd, process_group)
 
 
-def _start(  # noqa: PLR0913, PLR0917
+def _start(  # noqa: PLR0913
     executable: str,
     argv: Sequence[str | bytes],
     sources: tuple[int, int, int],

@@ -21,7 +21,7 @@ class Stat:
 
     __slots__ = ("group", "parent", "pid", "started", "state", "threads")
 
-    def __init__(self, pid: int, state: str, parent: int, group: int, threads: int, started: int) -> None:  # noqa: PLR0913, PLR0917 - a record
+    def __init__(self, pid: int, state: str, parent: int, group: int, threads: int, started: int) -> None:  # noqa: PLR0913 - a record
         self.pid = pid
         self.state = state
         self.parent = parent

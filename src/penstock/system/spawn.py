@@ -71,7 +71,7 @@ def use_fallback(flag: bool) -> None:  # noqa: FBT001 - a switch for tests
     features.GLIBC_SPAWN = not flag
 
 
-def _launch(  # noqa: PLR0913, PLR0917 - as spawn's
+def _launch(  # noqa: PLR0913 - as spawn's
     executable: str,
     argv: Sequence[str | bytes],
     env: Mapping[str, str],
