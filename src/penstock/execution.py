@@ -69,7 +69,7 @@ def survey(
 class Execution:
     """One run of a pipeline; `penstock.Run` is the handle that users get."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is run, and how
         self,
         pipeline: Composite,
         options: Mapping[str, Any],

@@ -7,7 +7,6 @@ A mistake in an argument is a TypeError or ValueError here, when the stage is ma
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
@@ -25,6 +24,7 @@ from penstock.stages.transform import (
 from penstock.stages.wrappers import Filtered, ignoring
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from penstock.control.context import StageContext
@@ -87,7 +87,7 @@ def command(  # noqa: PLR0913 - what can be said of a command
 
 
 def function(fn: Callable[[StageContext, Reader, Writer], object], *, name: str | None = None) -> Pipeline:
-    """Make a stage of `fn(ctx, stdin, stdout)`, which runs in a thread of its own.
+    r"""Make a stage of `fn(ctx, stdin, stdout)`, which runs in a thread of its own.
 
     `stdin` has `read(n)`, `read1`, `readinto`, `readline`, iteration by line (with LF) and `chunks()`;
     `stdout` has `write` (takes all of any bytes-like object and returns its length), `writelines` and
@@ -98,58 +98,58 @@ def function(fn: Callable[[StageContext, Reader, Writer], object], *, name: str 
     ...     for line in stdin:
     ...         stdout.write(line.upper())
     >>> (echo("hello") | function(shout)).output()
-    b'HELLO\\n'
+    b'HELLO\n'
     """
     return Pipeline(Function(_callable("function", fn), name))
 
 
 def transform(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
-    """Make a stage of a function from an iterator of chunks (bytes of any length, as they come) to an iterable of chunks.
+    r"""Make a stage of a function from an iterator of chunks to an iterable of chunks: bytes, as they come.
 
     >>> (echo("abc") | transform(lambda chunks: (chunk[::-1] for chunk in chunks))).output()
-    b'\\ncba'
+    b'\ncba'
     """
     return Pipeline(Transform(_callable("transform", fn), name))
 
 
 def transform_lines(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
-    """Make a stage of a function from an iterator of lines to an iterable of lines, both bytes without LF.
+    r"""Make a stage of a function from an iterator of lines to an iterable of lines, both bytes without LF.
 
     Every line that is written gets an LF. Lines are passed on in blocks, but never held back while the input
     has to be waited for, nor longer than 50 ms. LineTooLong past 16 MiB.
 
-    >>> (echo("b\\na") | transform_lines(sorted)).output()
-    b'a\\nb\\n'
+    >>> (echo("b\na") | transform_lines(sorted)).output()
+    b'a\nb\n'
     """
     return Pipeline(TransformLines(_callable("transform_lines", fn), name))
 
 
 def map_lines(fn: Callable[[bytes], bytes | None], *, name: str | None = None) -> Pipeline:
-    """Make a stage that writes `fn(line)` for each line, bytes without LF both ways; None drops the line.
+    r"""Make a stage that writes `fn(line)` for each line, bytes without LF both ways; None drops the line.
 
-    >>> (echo("a\\nb") | map_lines(bytes.upper)).output()
-    b'A\\nB\\n'
+    >>> (echo("a\nb") | map_lines(bytes.upper)).output()
+    b'A\nB\n'
     """
     return Pipeline(MapLines(_callable("map_lines", fn), name))
 
 
 def filter_lines(fn: Callable[[bytes], object], *, name: str | None = None) -> Pipeline:
-    """Make a stage that keeps the lines (bytes without LF) for which `fn(line)` is true.
+    r"""Make a stage that keeps the lines (bytes without LF) for which `fn(line)` is true.
 
-    >>> (echo("1\\nx\\n2") | filter_lines(bytes.isdigit)).output()
-    b'1\\n2\\n'
+    >>> (echo("1\nx\n2") | filter_lines(bytes.isdigit)).output()
+    b'1\n2\n'
     """
     return Pipeline(FilterLines(_callable("filter_lines", fn), name))
 
 
 def map_line_batches(fn: Callable[[list[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
-    """Make a stage of a function from a list of lines to an iterable of lines, bytes without LF both ways.
+    r"""Make a stage of a function from a list of lines to an iterable of lines, bytes without LF both ways.
 
     The fast path for many short lines: one call for all the lines that one read brought, so how they are
     divided is up to the input.
 
-    >>> (echo("1\\n2") | map_line_batches(lambda lines: [line * 2 for line in lines])).output()
-    b'11\\n22\\n'
+    >>> (echo("1\n2") | map_line_batches(lambda lines: [line * 2 for line in lines])).output()
+    b'11\n22\n'
     """
     return Pipeline(MapLineBatches(_callable("map_line_batches", fn), name))
 
@@ -160,13 +160,13 @@ def each_line(
     name: str | None = None,
     max_line: int = DEFAULT_MAX_LINE,
 ) -> Pipeline:
-    """Make a stage that calls `fn(ctx, line, stdout)` for each line (bytes without LF).
+    r"""Make a stage that calls `fn(ctx, line, stdout)` for each line (bytes without LF).
 
     Go-pipe's LinewiseFunction.
 
     What `fn` writes is passed on as it is, joined to larger blocks. `LineTooLong` past `max_line` bytes.
 
-    >>> (echo("a\\nb") | each_line(lambda ctx, line, stdout: stdout.write(line))).output()
+    >>> (echo("a\nb") | each_line(lambda ctx, line, stdout: stdout.write(line))).output()
     b'ab'
     """
     return Pipeline(EachLine(_callable("each_line", fn), name, check_max_line(max_line)))
@@ -182,23 +182,22 @@ def scan(
 
     Go-pipe's ScannerFunction.
 
-    >>> words = scan(lambda stdin: iter(stdin.read().split()), lambda ctx, word, stdout: stdout.write(word +
-    b";"))
-    >>> (echo("a b") | words).output()
+    >>> split = lambda stdin: iter(stdin.read().split())
+    >>> (echo("a b") | scan(split, lambda ctx, word, stdout: stdout.write(word + b";"))).output()
     b'a;b;'
     """
     return Pipeline(Scan(_callable("scan", split), _callable("scan", fn), name))
 
 
 def source(iterable: Iterable[bytes], *, name: str | None = None) -> Pipeline:
-    """Make a stage that reads nothing and emits the chunks of an iterable of bytes, nothing added between them.
+    """Make a stage that reads nothing and emits the chunks of an iterable of bytes, with nothing between.
 
     >>> (source([b"a", b"b"]) | command("cat")).output()
     b'ab'
     """
     if isinstance(iterable, bytes | bytearray | str) or not hasattr(iterable, "__iter__"):
         raise TypeError(
-            f"source() takes an iterable of bytes, not {type(iterable).__name__}; for one text there is echo()"
+            f"source() takes an iterable of bytes, not {type(iterable).__name__}; echo() is for one text"
         )
     return Pipeline(Source(iterable, name))
 
@@ -213,7 +212,7 @@ def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None)
 
 
 def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
-    """Make a stage that is `stage` (or a whole pipeline), except that it succeeds where `matcher(error)` is true.
+    """Make a stage that is `stage`, or a whole pipeline, but succeeds where `matcher(error)` is true.
 
     A run's own deadline or cancellation is not ignored by that, nor can `FinishEarly` be.
 
@@ -229,7 +228,7 @@ def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
 def filter_error(
     stage: Stage | Pipeline, fn: Callable[[BaseException | None], BaseException | None]
 ) -> Pipeline:
-    """Make a stage that is `stage` (or a whole pipeline), except that `fn(error | None)` says what its error is, or None.
+    """Make a stage that is `stage`, or a whole pipeline, whose error `fn(error | None)` decides.
 
     What `fn` raises is the error too. It is called in a worker thread.
     """

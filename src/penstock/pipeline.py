@@ -23,7 +23,7 @@ from penstock.tree import Composite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from datetime import timedelta
     from typing import Self, TypeAlias, Unpack
 
@@ -184,7 +184,7 @@ class Pipeline(Composite):
         codecs.lookup(encoding)  # a LookupError before anything starts
         return self.output(**options).decode(encoding, errors)
 
-    def iter_bytes(self, **options: Unpack[Options]) -> Iterator[bytes]:
+    def iter_bytes(self, **options: Unpack[Options]) -> Generator[bytes]:
         """Run it, and iterate over what its last stage writes, in chunks as they come, none empty.
 
         It starts with the first `next()`. Its failure is raised after the last chunk. Closing the iterator
@@ -197,7 +197,7 @@ class Pipeline(Composite):
         survey(self, merged, iterate=True)
         return self._iterate(merged)
 
-    def iter_lines(self, **options: Unpack[Options]) -> Iterator[bytes]:
+    def iter_lines(self, **options: Unpack[Options]) -> Generator[bytes]:
         """As `iter_bytes`, by line: bytes without the LF (a CR stays); a last line that has none is
         delivered too.
         """
@@ -227,7 +227,7 @@ class Pipeline(Composite):
         """How each edge would be carried; starts nothing."""
         _, leaves, _, kinds = survey(self, self._merged(options))
         names = ["stdin", *(leaf.stage.name for leaf in leaves), "stdout"]
-        return Plan(names, [Edge(*edge) for edge in zip(names, names[1:], kinds, strict=False)])
+        return Plan(names, [Edge(*edge) for edge in zip(names[:-1], names[1:], kinds, strict=True)])
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The pipeline's options under those of a call, checked."""
@@ -240,7 +240,7 @@ class Pipeline(Composite):
             merged["input"] = None
         return merged
 
-    def _iterate(self, options: Mapping[str, Any]) -> Iterator[bytes]:
+    def _iterate(self, options: Mapping[str, Any]) -> Generator[bytes]:
         run = Run(self, options, iterate=True)
         if run.failed_to_start:
             run.wait()
@@ -270,7 +270,7 @@ def checked_stage(stage: Any) -> Any:
         for option in ("stdin", "stdout", "input"):
             if option in stage.options:
                 raise ValueError(
-                    f"a nested pipeline takes its streams from its parent, but {stage!r} has {option} among its options"
+                    f"a nested pipeline takes its streams from its parent, but {stage!r} has the option {option}"
                 )
         if not stage.options and len(stage.stages) == 1:
             return stage.stages[0]
@@ -294,7 +294,7 @@ def _is_stage(thing: object) -> bool:
     )
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _lines(chunks: Generator[bytes]) -> Generator[bytes]:
     splitter = LineSplitter()
     try:
         for chunk in chunks:
@@ -303,7 +303,7 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 raise splitter.error
         yield from splitter.finish()
     finally:
-        chunks.close()  # type: ignore[attr-defined] # a generator
+        chunks.close()
 
 
 def _restore(cls: type[Pipeline], stages: tuple[Joinable, ...], options: dict[str, Any]) -> Pipeline:

@@ -7,6 +7,7 @@ in the reactor, a file object for the caller.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from typing import TYPE_CHECKING, Any
@@ -265,10 +266,8 @@ class _PipeWriter(io.BufferedWriter):
 
     def close(self) -> None:
         """Close the pipe; that nobody reads any more is no error of who closes it."""
-        try:
+        with contextlib.suppress(BrokenPipeError):
             super().close()
-        except BrokenPipeError:
-            pass
 
 
 def _feeder(endpoint: Endpoint, writer: Writer) -> Feeder:

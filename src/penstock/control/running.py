@@ -74,7 +74,7 @@ class Running:
 
 
 class Threaded(Running):
-    """A stage whose work is done by a worker thread, and which is abandoned where it ignores that it was cancelled.
+    """A stage whose work is done by a worker, and which is abandoned where it ignores that it was cancelled.
 
     `_timer` and `_reason` belong to the reactor's thread.
     """

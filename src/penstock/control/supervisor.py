@@ -72,10 +72,10 @@ def local_reactor() -> Reactor:
 
 
 def report(message: str) -> None:
-    """Log the exception at hand. Imported late: `logging` is for the day something goes wrong."""
-    import logging  # noqa: PLC0415
+    """Log the exception at hand, in an except block."""
+    import logging  # noqa: PLC0415 - for the day something goes wrong
 
-    logging.getLogger("penstock").exception(message)
+    logging.getLogger("penstock").exception(message)  # noqa: LOG004 - called where there is one
 
 
 def _at_exit() -> None:

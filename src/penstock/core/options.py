@@ -211,10 +211,10 @@ def _stdin(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("read", "readinto", "recv", "write_to", "__iter__", "__next__")
+        hasattr(thing, method) for method in ("read", "readinto", "recv", "__iter__")
     ):
         raise TypeError(
-            f"{option} must be a path, a descriptor, a socket, a file, an iterable of bytes or a special, not {thing!r}"
+            f"{option} must be a path, descriptor, socket, file, iterable of bytes or special, not {thing!r}"
         )
     return value
 
@@ -224,11 +224,9 @@ def _stdout(option: str, value: object) -> object:
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
-    elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("write", "send", "read_from")
-    ):
+    elif not isinstance(thing, int) and not hasattr(thing, "write") and not hasattr(thing, "send"):
         raise TypeError(
-            f"{option} must be a path, a descriptor, a socket, an object with write() or a special, not {thing!r}"
+            f"{option} must be a path, descriptor, socket, object with write() or special, not {thing!r}"
         )
     return value
 

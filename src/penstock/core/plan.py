@@ -8,6 +8,7 @@ here: any look at a descriptor or an object; `data.endpoints` classifies those f
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from penstock.core.stage import Stream
@@ -41,7 +42,7 @@ def carriers(requirements: Sequence[Requirements], source: str, sink: str) -> li
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
         "os-pipe" if Stream.PREFER_FILE in (left.stdout, right.stdin) else "memory"
-        for left, right in zip(requirements, requirements[1:], strict=False)
+        for left, right in pairwise(requirements)
     ]
     feed = _FIXED.get(source) or ("pooled" if first is Stream.PREFER_FILE else "memory")
     if sink == "iterate":

@@ -6,8 +6,12 @@ Imported when the first run ends: `dataclasses` costs as much as the rest of the
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from penstock.core.table import table
+
+if TYPE_CHECKING:
+    from penstock.core.errors import PipelineError
 
 __all__ = ["EdgeResult", "Result", "StageResult"]
 
@@ -57,7 +61,7 @@ class Result:
     `elapsed` seconds from `start()` to the end.
     """
 
-    error: BaseException | None
+    error: PipelineError | None
     elapsed: float
     stages: tuple[StageResult, ...]
     edges: tuple[EdgeResult, ...]

@@ -112,10 +112,13 @@ class Stage(Protocol):
     @property
     def name(self) -> str:
         """How errors, events and results call the stage."""
+        ...
 
     @property
     def requirements(self) -> Requirements:
         """What it asks of its streams."""
+        ...
 
     def start(self, ctx: Any, stdin: Any, stdout: Any, /) -> RunningStage:
         """Start the stage and return at once; raise if it cannot be started."""
+        ...

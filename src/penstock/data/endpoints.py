@@ -17,7 +17,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, closing
+from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, closing
 from penstock.data.copy import pump
 from penstock.system.fds import duplicate, is_nonblocking, open_read, open_write
 
@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 
+_SPECIAL_SOURCES = {DEVNULL: "null", INHERIT: "inherit", PIPE: "pipe"}
+_SPECIAL_SINKS = {**_SPECIAL_SOURCES, CAPTURE: "capture"}
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
@@ -61,12 +63,8 @@ def classify_source(value: Any, data: bytes | None) -> Endpoint:
     if data is not None:
         return Endpoint("input", data)
     keep, value = _unwrap(value)
-    if value is DEVNULL:
-        return Endpoint("null")
-    if value is INHERIT:
-        return Endpoint("inherit")
-    if value is PIPE:
-        return Endpoint("pipe")
+    if isinstance(value, Special):
+        return Endpoint(_SPECIAL_SOURCES[value])
     if isinstance(value, str | os.PathLike):
         return Endpoint("path", value)
     if isinstance(value, int):
@@ -81,9 +79,8 @@ def classify_source(value: Any, data: bytes | None) -> Endpoint:
 def classify_sink(value: Any, option: str = "stdout") -> Endpoint:
     """Where the last stage writes: the stdout option, or what else `option` says."""
     keep, value = _unwrap(value)
-    kinds = {DEVNULL: "null", INHERIT: "inherit", PIPE: "pipe", CAPTURE: "capture"}
-    if isinstance(value, int) and value in kinds:
-        return Endpoint(kinds[value])
+    if isinstance(value, Special):
+        return Endpoint(_SPECIAL_SINKS[value])
     if isinstance(value, str | os.PathLike):
         return Endpoint("path", value)
     if isinstance(value, int):

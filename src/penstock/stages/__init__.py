@@ -1,0 +1,1 @@
+"""The built-in stages, as the engine starts them."""

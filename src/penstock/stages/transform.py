@@ -1,4 +1,4 @@
-"""Stages that turn an iterator of chunks or lines into another, and the line stages made of a function for one line or many.
+"""Stages that turn an iterator of chunks or lines into another, or work on one line or a block of lines.
 
 Lines are split on LF only and carry none; a last line without LF is delivered, and every line that is written
 gets one. Splitting and joining is done by the block. What a stage holds is passed on before each read that
@@ -269,7 +269,7 @@ def _iterate(stage: PythonStage, made: Iterable[bytes] | None) -> Iterator[bytes
     """What a function returned, if it is an iterable of bytes."""
     if made is None or isinstance(made, bytes | bytearray | str):
         raise TypeError(
-            f"{stage.name} must return an iterable of bytes, or be a generator; it returned {type(made).__name__}"
+            f"{stage.name} must return an iterable of bytes or be a generator, not {type(made).__name__}"
         )
     return made if isinstance(made, list) else iter(made)
 
