@@ -68,7 +68,7 @@ def test_dir_shows_the_public_names() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """A late-loading package is still a package like any other."""
     with pytest.raises(AttributeError, match="no_such_name"):
-        _ = penstock.no_such_name  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        _ = penstock.no_such_name
 
 
 def test_star_import_gives_the_public_names() -> None:
@@ -82,6 +82,19 @@ def test_importing_the_package_imports_nothing_that_only_some_users_need() -> No
     code = "import sys; before = set(sys.modules); import penstock; print(*sorted(set(sys.modules) - before))"
     imported = set(_fresh(code).split())
     assert "penstock" in imported
+    assert not imported & NOT_AT_IMPORT
+
+
+def test_making_a_pipeline_imports_nothing_that_only_some_users_need() -> None:
+    """Neither does what most programs use of it: late loading does not mean to load all the rest."""
+    code = """
+import sys; before = set(sys.modules)
+from penstock import Pipeline, PipelineError, command, filter_lines, function, map_lines
+Pipeline(command("true") | map_lines(bytes.upper), cwd="/", timeout=5)
+print(*sorted(set(sys.modules) - before))
+"""
+    imported = set(_fresh(code).split())
+    assert "penstock.pipeline" in imported
     assert not imported & NOT_AT_IMPORT
 
 

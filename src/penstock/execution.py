@@ -25,9 +25,9 @@ from penstock.control.dispatch import Dispatcher
 from penstock.control.stderr import close_thing
 from penstock.control.supervisor import live
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
-from penstock.data.endpoints import Endpoint, classify_sink, classify_source
-from penstock.launch import StartFailure, edge_kinds, make_scopes, open_ports, start_stages
-from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below, grow
+from penstock.launch import StartFailure, make_scopes, open_ports, start_stages, survey
+from penstock.narrate import tell_end, tell_failure
+from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,33 +37,12 @@ if TYPE_CHECKING:
     from penstock.control.running import Running
     from penstock.control.stderr import StderrTarget
     from penstock.control.supervisor import Steered
-    from penstock.core.errors import PipelineError
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
     from penstock.ports import Sink, Source
     from penstock.tree import Composite
 
-__all__ = ["Execution", "survey"]
-
-
-def survey(
-    pipeline: Composite,
-    options: Mapping[str, Any],
-    *,
-    iterate: bool = False,
-    ends: tuple[Input, Output] | None = None,
-) -> tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]:
-    """The tree, the leaves, the endpoints and the kinds of the edges; starts and opens nothing.
-
-    TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.
-    """
-    root, leaves = grow(pipeline, options)
-    if ends is not None:
-        source, sink = (Endpoint("given", end) for end in ends)
-    else:
-        source = classify_source(root.option("stdin"), root.option("input"))
-        sink = Endpoint("iterate") if iterate else classify_sink(root.option("stdout"))
-    return root, leaves, (source, sink), edge_kinds(leaves, source, sink)
+__all__ = ["Execution"]
 
 
 class Execution:
@@ -214,7 +193,7 @@ class Execution:
             if first:
                 leaf.end = end
         if first and running is not None:
-            _tell_end(leaf, running, end)
+            tell_end(leaf, running, end)
         self._climb(leaf)
 
     def _climb(self, node: Node) -> None:
@@ -369,7 +348,8 @@ class Execution:
             self.result = make_result(self, error)
             if error is not None:
                 error.result = self.result
-                self._tell_failure(error)
+                if failure is None:
+                    tell_failure(self.root, self.dispatcher, error)
             live.discard(self._handle)
             self.ended.set()
             self.reactor.wake()
@@ -386,27 +366,3 @@ class Execution:
             # The caller is the reader, and a reader that closes its pipe has finished early.
             after.append(End(FinishEarly(), None))
         return self.root.judge(before, after)
-
-    def _tell_failure(self, error: PipelineError) -> None:
-        handler = self.root.option("on_event")
-        if handler is None or self._failure is not None:
-            return
-        from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
-
-        event = Event("failed", error.stage, str(error.cause), error.cause)
-        self.dispatcher.submit(lambda: handler(event))
-
-
-def _tell_end(leaf: Leaf, running: Running, end: End) -> None:
-    ctx = leaf.ctx
-    if ctx is None or ctx.scope.handler is None:
-        return
-    context: dict[str, Any] = {}
-    if running.pid is not None:
-        context["pid"] = running.pid
-    if running.status is not None:
-        context["returncode"] = running.status.returncode
-    error = None if isinstance(end.error, FinishEarly) else end.error
-    if end.reason is not None:
-        ctx.tell("cancelled", f"cancelled: {error}", error, context)
-    ctx.tell("exit", "ended" if error is None else f"ended: {error}", error, context)

@@ -10,28 +10,28 @@ closed here. A cancellation that arrives in between is looked for around each st
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.control.context import Scope
 from penstock.control.running import Custom, Running
 from penstock.control.stderr import StderrTarget
 from penstock.core.plan import carriers
 from penstock.core.stage import Requirements, Stream
+from penstock.data.endpoints import Endpoint, classify_sink, classify_source
 from penstock.data.ends import Input, Output
 from penstock.data.memory import MemoryPipe
 from penstock.ports import Sink, Source
 from penstock.system.fds import pipe
-from penstock.tree import groups_below
+from penstock.tree import groups_below, grow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
-    from penstock.data.endpoints import Endpoint
-    from penstock.tree import Group, Leaf
+    from penstock.tree import Composite, Group, Leaf
 
-__all__ = ["StartFailure", "edge_kinds", "make_scopes", "open_ports", "start_stages"]
+__all__ = ["StartFailure", "make_scopes", "open_ports", "start_stages", "survey"]
 
 
 class StartFailure(Exception):  # noqa: N818 - never leaves the package
@@ -50,7 +50,27 @@ def requirements_of(leaf: Leaf) -> Requirements:
     return Requirements() if found is None else found
 
 
-def edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:
+def survey(
+    pipeline: Composite,
+    options: Mapping[str, Any],
+    *,
+    iterate: bool = False,
+    ends: tuple[Input, Output] | None = None,
+) -> tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]:
+    """The tree, the leaves, the endpoints and the kinds of the edges; starts and opens nothing.
+
+    TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.
+    """
+    root, leaves = grow(pipeline, options)
+    if ends is not None:
+        source, sink = (Endpoint("given", end) for end in ends)
+    else:
+        source = classify_source(root.option("stdin"), root.option("input"))
+        sink = Endpoint("iterate") if iterate else classify_sink(root.option("stdout"))
+    return root, leaves, (source, sink), _edge_kinds(leaves, source, sink)
+
+
+def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:
     """How each edge is going to be carried; ValueError naming the stage where a stream is forbidden to it."""
     requirements = [requirements_of(leaf) for leaf in leaves]
     for place, (leaf, wants) in enumerate(zip(leaves, requirements, strict=True)):

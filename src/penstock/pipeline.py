@@ -15,7 +15,7 @@ from penstock.core.framing import LineSplitter
 from penstock.core.options import check, check_ends, own
 from penstock.core.plan import Edge, Plan
 from penstock.core.stage import Requirements
-from penstock.execution import survey
+from penstock.launch import survey
 from penstock.nested import start_nested
 from penstock.run import Run
 from penstock.stages.wrappers import Filtered, ignoring
@@ -270,7 +270,7 @@ def checked_stage(stage: Any) -> Any:
         for option in ("stdin", "stdout", "input"):
             if option in stage.options:
                 raise ValueError(
-                    f"a nested pipeline takes its streams from its parent, but {stage!r} has the option {option}"
+                    f"a nested pipeline takes its streams from its parent, but {stage!r} has {option} set"
                 )
         if not stage.options and len(stage.stages) == 1:
             return stage.stages[0]

@@ -131,12 +131,12 @@ def test_ctrl_c_leaves_no_child(screen: Any, gone: Any, line: str) -> None:
 
 
 def test_ctrl_c_on_a_program_that_ignores_it(screen: Any, gone: Any) -> None:
-    """It is cancelled after a moment."""
-    job = screen("run", "sh -c 'trap \"\" INT; echo pid $$; sleep 100'")
-    pid = int(job.wait_for(rb"pid (\d+)\r\n")[1])
+    """It is cancelled after a moment, and its children with it, though they lead no group of their own."""
+    job = screen("run", "sh -c 'trap \"\" INT; sleep 100 & echo pids $$ $!; wait'")
+    pids = job.wait_for(rb"pids (\d+) (\d+)\r\n").groups()
     job.type(b"\x03")
     assert job.status() == 130
-    gone([pid])
+    gone([int(pid) for pid in pids])
 
 
 def test_ctrl_c_lets_a_program_say_goodbye(screen: Any) -> None:

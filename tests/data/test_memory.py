@@ -184,7 +184,7 @@ def test_a_sleep_that_a_signal_handler_ended_by_an_exception_leaves_the_pipe_in_
             raise KeyboardInterrupt
 
     def signal_until_torn_away(end: Reader | Writer) -> None:
-        # One that arrives in the instant before the thread enters the kernel does not end the sleep that follows.
+        # One that arrives just before the thread enters the kernel does not end the sleep that follows.
         until_blocked(end)
         while armed.is_set():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)

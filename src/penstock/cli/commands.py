@@ -127,7 +127,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
             cwd=cwd,
             env=dict(env),
             timeout=timeout,
-            on_event=report.Diary() if verbose else None,
+            on_event=report.tell if verbose else None,
         )
     except Mistake as mistake:
         report.say(f"penstock: {mistake.show(pipeline)}")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from penstock import Event, Result, StageResult
     from penstock.cli.execute import Ending
 
-__all__ = ["Diary", "as_json", "exit_status", "say", "say_error", "show_table"]
+__all__ = ["as_json", "exit_status", "say", "say_error", "show_table", "tell"]
 
 
 def say(text: str) -> None:
@@ -142,12 +142,11 @@ def _stage_fields(stage: StageResult) -> dict[str, Any]:
 
 def show_table(result: Result) -> None:
     """Print one row for each stage: exit, wall, user and system time, peak RSS."""
-    from rich import box  # noqa: PLC0415 - only --stats needs it
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 - only --stats needs it
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("stage", overflow="fold")
     for heading in ("exit", "wall", "user", "system", "peak RSS"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -158,8 +157,10 @@ def show_table(result: Result) -> None:
             *(Text(_seconds(time)) for time in (stage.elapsed, stage.user_time, stage.system_time)),
             Text("-" if stage.max_rss is None else f"{stage.max_rss / 2**20:.1f} MiB"),
         )
-    with contextlib.suppress(OSError, ValueError):
-        Console(stderr=True, highlight=False).print(table)
+    console = Console(stderr=True, highlight=False)
+    with console.capture() as capture:  # by itself rich ends the process where nobody reads stderr
+        console.print(table)
+    say(capture.get().rstrip("\n"))
 
 
 def _exit(stage: StageResult) -> str:
@@ -175,9 +176,9 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f} s"
 
 
-class Diary:
-    """An `on_event` handler that writes a line about each stage as it starts and ends."""
-
-    def __call__(self, event: Event) -> None:
-        """Write one line."""
-        say(f"penstock: {event.stage}: {event.message or event.kind}")
+def tell(event: Event) -> None:
+    """Write a line about an event: that a stage starts, ends, or says something on its way."""
+    if event.kind in {"cancelled", "failed"}:  # told again by the stage's end, and by the run's error
+        return
+    pid = event.context.get("pid") if event.kind == "start" else None
+    say(f"penstock: {event.stage}: {event.message}{'' if pid is None else f', pid {pid}'}")

@@ -1,0 +1,128 @@
+"""The signals that ask penstock to end, and what becomes of them: the cancellation of its run.
+
+A signal never unwinds the stack while a run is going: the run is cancelled, and the thread that waits for it
+goes on to reap it. Before the run is started there is nothing to reap, so `Stopped` is raised then, also out
+of a system call that blocks, such as opening a FIFO.
+
+Who acts. Python runs its handlers in the main thread, between two bytecodes; a signal that comes just before
+that thread goes to sleep on a lock would be seen when it wakes, which may be never. The wakeup descriptor is
+written by the C handler, at once and in any thread, so a thread that reads it does the cancelling, and the
+handlers themselves only raise `Stopped`. `_lock` guards which run there is and which signal came first.
+
+Ctrl-C on a terminal is sent to all processes of the foreground group, our commands among them. They are given
+a moment to end by it in their own way (`ping` prints its figures) before the run is cancelled. Without a
+terminal the commands lead groups of their own, a SIGINT reaches us alone, and the run is cancelled at once.
+
+What may not live here: exit statuses, and anything said about a signal.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from penstock import Pipeline, Run
+    from penstock.cli.terminal import Terminal
+
+__all__ = ["Signals", "Stopped"]
+
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_MOMENT: Final = 0.5
+"""Seconds that the commands have to end by a Ctrl-C that reached them too."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked us to end before anything was started."""
+
+
+class Signals:
+    """While it is entered, signals end the run that it starts. For the main thread, once."""
+
+    def __init__(self, terminal: Terminal | None) -> None:
+        self._terminal = terminal
+        self._lock = threading.Lock()
+        self._signum: int | None = None
+        self._starting = False
+        self._run: Run | None = None
+        self._before: dict[int, Any] = {}
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)  # as set_wakeup_fd wants it
+        self._watcher = threading.Thread(target=self._watch, name="penstock-signals", daemon=True)
+
+    @property
+    def signum(self) -> int | None:
+        """The signal that asked us to end; the first one, where there were several."""
+        return self._signum
+
+    def __enter__(self) -> Self:
+        self._watcher.start()
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for signum in _ENDING:
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # by nohup, or a simple shell's `&`
+                self._before[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        signal.set_wakeup_fd(-1)
+        os.write(self._write, b"\0")  # no signal has this number: the watcher's end
+        self._watcher.join()
+        os.close(self._read)
+        os.close(self._write)
+
+    def start(self, pipeline: Pipeline) -> Run:
+        """Start the pipeline, and cancel it at once where a signal came meanwhile."""
+        self._starting = True
+        run = pipeline.start()
+        with self._lock:
+            self._run = run
+            came = self._signum is not None
+        if came:
+            run.cancel()
+        return run
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        """Run in the main thread, sooner or later."""
+        if not self._starting:
+            self._signum = signum
+            raise Stopped(signum)
+
+    def _watch(self) -> None:
+        timeout: float | None = None
+        while True:
+            if not select.select([self._read], [], [], timeout)[0]:
+                timeout = None
+                self._cancel()
+                continue
+            for signum in os.read(self._read, 64):
+                if signum == 0:
+                    return
+                if signum not in self._before:  # a handler of somebody else
+                    continue
+                if signum == signal.SIGINT and self._terminal is not None:
+                    if self._terminal.taken_over:
+                        continue
+                    if timeout is None and self._signum is None:
+                        self._note(signum)
+                        timeout = _MOMENT
+                        continue
+                self._note(signum)
+                self._cancel()
+
+    def _note(self, signum: int) -> None:
+        with self._lock:
+            if self._signum is None:
+                self._signum = signum
+
+    def _cancel(self) -> None:
+        with self._lock:
+            run = self._run
+        if run is not None:
+            run.cancel()

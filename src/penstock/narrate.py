@@ -1,0 +1,42 @@
+"""The events that a run tells of its stages and of itself; those of a stage's own are told by its context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import FinishEarly
+
+if TYPE_CHECKING:
+    from penstock.control.dispatch import Dispatcher
+    from penstock.control.running import Running
+    from penstock.core.errors import PipelineError
+    from penstock.tree import End, Group, Leaf
+
+__all__ = ["tell_end", "tell_failure"]
+
+
+def tell_end(leaf: Leaf, running: Running, end: End) -> None:
+    """Say that a stage has ended, and how."""
+    ctx = leaf.ctx
+    if ctx is None or ctx.scope.handler is None:
+        return
+    context: dict[str, Any] = {}
+    if running.pid is not None:
+        context["pid"] = running.pid
+    if running.status is not None:
+        context["returncode"] = running.status.returncode
+    error = None if isinstance(end.error, FinishEarly) else end.error
+    if end.reason is not None:
+        ctx.tell("cancelled", f"cancelled: {error}", error, context)
+    ctx.tell("exit", "ended" if error is None else f"ended: {error}", error, context)
+
+
+def tell_failure(root: Group, dispatcher: Dispatcher, error: PipelineError) -> None:
+    """Say that the run failed, and which stage is why."""
+    handler = root.option("on_event")
+    if handler is None:
+        return
+    from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
+
+    event = Event("failed", error.stage, str(error.cause), error.cause)
+    dispatcher.submit(lambda: handler(event))
