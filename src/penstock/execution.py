@@ -13,6 +13,7 @@ handler that interrupted any of this.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from functools import partial
@@ -22,7 +23,6 @@ from penstock.control import workers
 from penstock.control.child import Child
 from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
-from penstock.control.stderr import close_thing
 from penstock.control.supervisor import live
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
 from penstock.launch import StartFailure, make_scopes, open_ports, start_stages, survey
@@ -81,6 +81,8 @@ class Execution:
         self._deferred: list[Callable[[], None]] | None = []
         self._reason: Reason | None = None
         self._given_up = False
+        self._to_close = [end.closing for end in self._endpoints if end.closing is not None]
+        self._closing = False
         self._failure: StartFailure | None = None
 
     @property
@@ -113,7 +115,9 @@ class Execution:
             raise
 
     def _launch(self) -> None:
-        self._scopes = make_scopes(self.leaves, self.reactor, self.dispatcher, self.began, self._stderrs)
+        self._scopes = make_scopes(
+            self.leaves, self.reactor, self.dispatcher, self.began, self._stderrs, self._to_close
+        )
         for leaf in self.leaves:
             leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._defer)
         grace, pipe_size = self.root.option("grace"), self.root.option("pipe_size")
@@ -306,21 +310,27 @@ class Execution:
             self._conclude_once()
 
     def _conclude_once(self) -> None:
-        things = [endpoint.closing for endpoint in self._endpoints if endpoint.closing is not None]
+        """Conclude, after what the caller handed over was closed: in a worker, since that may block."""
+        with self._lock:
+            things, self._to_close = self._to_close, []
+            if self._closing:
+                return
+            self._closing = bool(things)
         if not things:
             self._conclude()
             return
-        for endpoint in self._endpoints:
-            endpoint.closing = None
-        try:  # close() of the caller's object may block
+        try:
             workers.submit(partial(self._close_and_conclude, things))
-        except RuntimeError:
+        except RuntimeError:  # no thread to be had
             self._close_and_conclude(things)
 
     def _close_and_conclude(self, things: list[Any]) -> None:
         for thing in things:
             try:
-                close_thing(thing)
+                if isinstance(thing, int):
+                    os.close(thing)
+                else:
+                    thing.close()
             except Exception as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
                 if self.sink is not None:
                     self.sink.failed = error

@@ -82,17 +82,28 @@ def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> lis
     return carriers(requirements, source.kind, sink.kind)
 
 
-def make_scopes(
-    leaves: Sequence[Leaf], reactor: Reactor, dispatcher: Dispatcher, began: float, opened: list[StderrTarget]
+def make_scopes(  # noqa: PLR0913 - what scopes are made of
+    leaves: Sequence[Leaf],
+    reactor: Reactor,
+    dispatcher: Dispatcher,
+    began: float,
+    opened: list[StderrTarget],
+    to_close: list[Any],
 ) -> dict[int, Scope]:
     """One scope for each pipeline, by its id: options, environment, stderr.
 
-    What is opened for that is added to `opened`.
+    What is opened for that is added to `opened`, what the caller handed over with it to `to_close`. An
+    environment with values of the pipeline's own is evaluated here, in the starter's thread and context.
     """
     scopes: dict[int, Scope] = {}
     for group in groups_below(leaves):
         outer = scopes.get(id(group.chain()[-2])) if group.parent is not None else None
-        scopes[id(group)] = _scope(group, outer, reactor, dispatcher, began, opened)
+        scope = scopes[id(group)] = _scope(group, outer, reactor, dispatcher, began, opened, to_close)
+        if scope.env_layers:
+            try:
+                scope.environ()
+            except Exception as error:
+                raise StartFailure(error, stage="env") from error
     return scopes
 
 
@@ -103,6 +114,7 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
     dispatcher: Dispatcher,
     began: float,
     opened: list[StderrTarget],
+    to_close: list[Any],
 ) -> Scope:
     timeout = group.options.get("timeout")
     deadline = None if timeout is None else began + timeout
@@ -117,6 +129,8 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
         except OSError as error:
             raise StartFailure(error, stage="stderr") from error
         opened.append(stderr)
+        if stderr.closing is not None:
+            to_close.append(stderr.closing)
     else:
         stderr = outer.stderr
     return Scope(
@@ -130,6 +144,7 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
         handler=group.option("on_event"),
         dispatcher=dispatcher,
         on_exception=group.option("on_exception"),
+        to_close=to_close,
     )
 
 

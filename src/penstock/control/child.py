@@ -11,11 +11,13 @@ its SIGKILL. That is what makes the signal to the group race-free.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from penstock.control.running import Running
+from penstock.control.supervisor import supervisor
 from penstock.control.taps import ExcerptTap
 from penstock.core.errors import ExitError
 from penstock.system.poller import READ
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Child"]
 
+_LAST_WAIT = 0.5
+"""Seconds after SIGKILL until a process that does not die is left behind."""
 _FIRST_LOOK = 0.0005
 _LONGEST_LOOK = 0.02
 """Seconds between two looks at what no descriptor tells of: doubled each time, between these bounds."""
@@ -108,6 +112,24 @@ class Child(Running):
         self._signal(signal.SIGKILL)
         if self._process.exited():
             self._finish()
+        else:
+            self._timer = self.ctx.reactor.call_at(time.monotonic() + _LAST_WAIT, self._abandon)
+
+    def _abandon(self) -> None:
+        """It outlives SIGKILL: a set-uid program that we may not signal, or one in an uninterruptible sleep.
+
+        The run ends without it. The supervisor reaps it, whenever it may die.
+        """
+        if self.done or self._reason is None:
+            return
+        fd = self._process.fileno()
+        if fd is not None:
+            self.ctx.reactor.unwatch(fd)
+        if self._tap is not None:
+            self._tap.close()
+        self.ctx.tell("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
+        _Late(self._process, self._escaped).watch()
+        self.complete(self._reason)
 
     def _signal(self, signum: int) -> None:
         self._process.send_signal(signum)
@@ -160,3 +182,40 @@ class Child(Running):
         elif self.status is not None and self.status.returncode not in self._ok_codes:
             error = ExitError(self.status.returncode, self._shown, self.stderr)
         self.complete(error)
+
+
+class _Late:
+    """A child that its run has left behind; it stays with the supervisor until it can be reaped."""
+
+    def __init__(self, process: Process, escaped: Sequence[Descendant]) -> None:
+        self._process = process
+        self._escaped = escaped
+        self._reactor = supervisor()
+        self._look = _LONGEST_LOOK
+
+    def watch(self) -> None:
+        """Wait for its end."""
+        fd = self._process.fileno()
+        if fd is None:
+            self._reactor.post(self._look_again)
+        else:
+            self._reactor.watch(fd, READ, self._on_exit)
+
+    def _look_again(self) -> None:
+        if self._process.exited():
+            self._reap()
+        else:
+            self._reactor.call_at(time.monotonic() + self._look, self._look_again)
+
+    def _on_exit(self, _events: int) -> None:
+        if self._process.exited():
+            fd = self._process.fileno()
+            if fd is not None:
+                self._reactor.unwatch(fd)
+            self._reap()
+
+    def _reap(self) -> None:
+        for descendant in self._escaped:
+            descendant.close()
+        with contextlib.suppress(ChildProcessError):
+            self._process.reap()

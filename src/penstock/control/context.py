@@ -37,6 +37,7 @@ class Scope:
         "on_exception",
         "reactor",
         "stderr",
+        "to_close",
     )
 
     def __init__(  # noqa: PLR0913 - a record
@@ -52,6 +53,7 @@ class Scope:
         handler: Callable[[Any], object] | None,
         dispatcher: Dispatcher,
         on_exception: Callable[[str, BaseException], BaseException | None] | None,
+        to_close: list[Any],
     ) -> None:
         self.reactor = reactor
         self.cwd = cwd
@@ -63,6 +65,7 @@ class Scope:
         self.handler = handler
         self.dispatcher = dispatcher
         self.on_exception = on_exception
+        self.to_close = to_close
         self._base: dict[str, str] | None = None
 
     def environ(self) -> dict[str, str]:

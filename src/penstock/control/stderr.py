@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.control.taps import Tap
     from penstock.system.fds import Fd
 
-__all__ = ["StderrTarget", "close_thing"]
+__all__ = ["StderrTarget"]
 
 _CAPTURE, _INHERIT, _NULL, _STDOUT, _DESCRIPTOR, _LINES, _CHUNKS = range(7)
 
@@ -31,7 +31,7 @@ _CAPTURE, _INHERIT, _NULL, _STDOUT, _DESCRIPTOR, _LINES, _CHUNKS = range(7)
 class StderrTarget:
     """One value of the stderr option, opened."""
 
-    __slots__ = ("_call", "_fd", "_kind", "_to_close")
+    __slots__ = ("_call", "_fd", "_kind", "closing")
 
     def __init__(self, option: str, value: Any) -> None:
         """Open it.
@@ -40,9 +40,10 @@ class StderrTarget:
         """
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
-        self._to_close = value.thing if isinstance(value, closing) else None
-        if self._to_close is not None:
-            value = self._to_close
+        self.closing = value.thing if isinstance(value, closing) else None
+        """What was handed over, to be closed by the run when it ends."""
+        if self.closing is not None:
+            value = self.closing
         if isinstance(value, Special):
             self._kind = {
                 Special.CAPTURE: _CAPTURE,
@@ -105,19 +106,9 @@ class StderrTarget:
         )
 
     def close(self) -> None:
-        """Let go of what was opened, and close what was handed over."""
+        """Let go of what was opened."""
         if self._fd is not None:
             self._fd.close()
         writer = getattr(self._call, "__self__", None)
         if isinstance(writer, FdWriter):
             writer.close()
-        if self._to_close is not None:
-            close_thing(self._to_close)
-
-
-def close_thing(thing: Any) -> None:
-    """Close what the caller wrapped in `closing`."""
-    if isinstance(thing, int):
-        os.close(thing)
-    else:
-        thing.close()

@@ -99,11 +99,13 @@ def open_source(endpoint: Endpoint) -> Fd:
     value = endpoint.value
     if endpoint.kind == "path":
         return open_read(value)
-    if isinstance(value, io.TextIOWrapper):
-        value.seek(value.tell())  # puts the binary layer where the text layer stands
-        value = value.buffer
-    if isinstance(value, io.BufferedReader | io.BufferedRandom):
-        os.lseek(value.fileno(), value.tell(), os.SEEK_SET)  # bytes already buffered are read again, once
+    if isinstance(value, io.TextIOWrapper | io.BufferedReader | io.BufferedRandom):
+        # By way of the end, so that the object's own buffer is dropped and the descriptor stands where the
+        # object does: bytes that were buffered are read again, once, and the caller may go on reading after
+        # the run.
+        position = value.tell()
+        value.seek(0, os.SEEK_END)
+        value.seek(position)
     return duplicate(_number(value))
 
 

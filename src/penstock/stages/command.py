@@ -82,6 +82,8 @@ class Command:
         program = os.fsdecode(argv[0])
         executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
+        if own is not None and own.closing is not None:
+            ctx.scope.to_close.append(own.closing)
         stderr_fd: Fd | None = None
         tap: Tap | None = None
         try:
@@ -102,14 +104,16 @@ class Command:
         except BaseException:
             if tap is not None:
                 tap.close()
+            if own is not None:
+                own.close()
             raise
         finally:
             if stderr_fd is not None:
                 stderr_fd.close()
-            if own is not None:
-                own.close()
         shown = [show(arg) for arg in self.argv]
         child = Child(ctx, Process(pid, group=self.process_group), shown, self.ok_codes, tap)
+        if own is not None:
+            child.on_done(own.close)
         child.start()
         return child
 
