@@ -221,7 +221,7 @@ class Execution:
             if ask:
                 self._ask(parent, end)
                 return
-            if isinstance(parent, Group) and end.failed and parent.options.get("fail_fast"):
+            if isinstance(parent, Group) and end.failed and parent.option("fail_fast"):
                 self._fail_fast(parent, end)
             node, end = parent, parent.end
         if self.root.end is not None:
@@ -274,6 +274,9 @@ class Execution:
         for leaf in told:
             if leaf.ctx is not None:
                 leaf.ctx.cancel(reason.error)
+        # From last to first: a stage that ends closes its stdout, which must not look like the end of its
+        # input to a next one that has not heard the reason yet.
+        for leaf in reversed(told):
             if leaf.running is not None:
                 leaf.running.kill(reason.error)
         self.advance()

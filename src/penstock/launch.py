@@ -10,6 +10,7 @@ closed here. A cancellation that arrives in between is looked for around each st
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from penstock.control.context import Scope
@@ -21,6 +22,7 @@ from penstock.data.endpoints import Endpoint, classify_sink, classify_source
 from penstock.data.ends import Input, Output
 from penstock.data.memory import MemoryPipe
 from penstock.ports import Sink, Source
+from penstock.stages.fused import ChainStage, start_fused
 from penstock.system.fds import pipe
 from penstock.tree import groups_below, grow
 
@@ -79,7 +81,13 @@ def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> lis
         unconnected = sink.kind in ("null", "inherit")
         if wants.stdout is Stream.FORBIDDEN and (place < len(leaves) - 1 or not unconnected):
             raise ValueError(f"stage {leaf.stage.name!r} has no stdout, but one is wanted of it")
-    return carriers(requirements, source.kind, sink.kind)
+    chained = [
+        isinstance(left.stage, ChainStage)
+        and isinstance(right.stage, ChainStage)
+        and left.group is right.group
+        for left, right in pairwise(leaves)
+    ]
+    return carriers(requirements, source.kind, sink.kind, chained)
 
 
 def make_scopes(  # noqa: PLR0913 - what scopes are made of
@@ -195,34 +203,47 @@ def start_stages(
     A stage that was cancelled before its turn is passed over, and its two ends are closed.
     """
     stdin = ports[0].input
-    for place, leaf in enumerate(leaves):
+    place = 0
+    while place < len(leaves):
+        first = place
+        while place < len(leaves) - 1 and kinds[place + 1] == "fused":
+            place += 1
+        unit = leaves[first : place + 1]
         stdout, following = ports[1].output, None
         try:
             if place < len(leaves) - 1:
                 stdout, following = make_edge(kinds[place + 1], pipe_size)
-            if leaf.reason is None:
-                started(leaf, _start(leaf, stdin, stdout))
-            else:
+            if any(leaf.reason is not None for leaf in unit):  # all, since they are of one pipeline
                 stdin.close()
                 stdout.close()
+            else:
+                for leaf, running in zip(unit, _start(unit, stdin, stdout), strict=True):
+                    started(leaf, running)
         except BaseException as error:
             stdin.close()  # a stage does so itself; one that forgets must not hang its neighbours
             stdout.close()
             if following is not None:
                 following.close()
             if isinstance(error, Exception):
-                raise StartFailure(error, leaf=leaf) from error
+                raise StartFailure(error, leaf=unit[0]) from error
             raise
         if following is not None:
             stdin = following
+        place += 1
 
 
-def _start(leaf: Leaf, stdin: Input, stdout: Output) -> Running:
-    """Start one stage; a custom one is given a worker that waits for it.
+def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Running]:
+    """Start one stage, or several that are fused. Both ends are theirs from here on.
 
-    Both ends are the stage's from here on.
+    A custom stage is given a worker that waits for it.
     """
-    leaf.stdin, leaf.stdout = stdin, stdout
-    assert leaf.ctx is not None
-    started = leaf.stage.start(leaf.ctx, stdin, stdout)
-    return started if isinstance(started, Running) else Custom(leaf.ctx, started)
+    unit[0].stdin, unit[-1].stdout = stdin, stdout
+    if len(unit) == 1:
+        ctx = unit[0].ctx
+        assert ctx is not None
+        started = unit[0].stage.start(ctx, stdin, stdout)
+        return [started if isinstance(started, Running) else Custom(ctx, started)]
+    parts = start_fused([(leaf.stage, leaf.ctx) for leaf in unit], stdin, stdout)  # type: ignore[misc]
+    for leaf, part in zip(unit[:-1], parts, strict=False):
+        leaf.stdout = part
+    return parts

@@ -10,9 +10,9 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Any, overload
 
-from penstock.core.constants import CAPTURE, DEVNULL, INHERIT
+from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.framing import LineSplitter
-from penstock.core.options import check, check_ends, own
+from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.plan import Edge, Plan
 from penstock.core.stage import Requirements
 from penstock.launch import survey
@@ -22,14 +22,11 @@ from penstock.stages.wrappers import Filtered, ignoring
 from penstock.tree import Composite
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Generator, Mapping
-    from datetime import timedelta
+    from collections.abc import Generator, Mapping
+    from inspect import Signature
     from typing import Self, TypeAlias, Unpack
 
     from penstock.control.context import StageContext
-    from penstock.core.env import Secret
-    from penstock.core.events import Event
     from penstock.core.matchers import Matcher
     from penstock.core.options import Options
     from penstock.core.result import Result
@@ -39,6 +36,22 @@ if TYPE_CHECKING:
     Joinable: TypeAlias = Stage | Composite
 
 __all__ = ["Pipeline", "checked_stage"]
+
+
+class _Signature:
+    """What `help()` and `inspect` show: the options by name, with their defaults.
+
+    The constructor itself takes them as a mapping, to know which were given: a nested pipeline's
+    `stderr=CAPTURE` counts against its parent's, though it is the default.
+    """
+
+    def __get__(self, instance: object, owner: type) -> Signature:
+        from inspect import Parameter, Signature  # noqa: PLC0415 - for who looks only
+
+        options = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in DEFAULTS.items()
+        ]
+        return Signature([Parameter("stages", Parameter.VAR_POSITIONAL), *options])
 
 
 class Pipeline(Composite):
@@ -60,43 +73,10 @@ class Pipeline(Composite):
 
     __slots__ = ()
 
-    def __init__(  # noqa: PLR0913 - the options of a run
-        self,
-        *stages: Joinable,
-        name: str | None = None,
-        cwd: str | bytes | os.PathLike[str] | None = None,
-        env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
-        inherit_env: bool = True,
-        stdin: Any = DEVNULL,
-        stdout: Any = INHERIT,
-        stderr: Any = CAPTURE,
-        input: bytes | bytearray | memoryview | str | None = None,  # noqa: A002 - subprocess's name for it
-        on_event: Callable[[Event], object] | None = None,
-        on_exception: Callable[[str, BaseException], BaseException | None] | None = None,
-        timeout: float | timedelta | None = None,
-        grace: float | timedelta = 2.0,
-        fail_fast: bool = False,
-        pipe_errors: str = "forgive",
-        pipe_size: int | None = None,
-    ) -> None:
-        given = {
-            "name": name,
-            "cwd": cwd,
-            "env": env,
-            "inherit_env": inherit_env,
-            "stdin": stdin,
-            "stdout": stdout,
-            "stderr": stderr,
-            "input": input,
-            "on_event": on_event,
-            "on_exception": on_exception,
-            "timeout": timeout,
-            "grace": grace,
-            "fail_fast": fail_fast,
-            "pipe_errors": pipe_errors,
-            "pipe_size": pipe_size,
-        }
-        self._options = own(check(given))
+    __signature__ = _Signature()
+
+    def __init__(self, *stages: Joinable, **options: Unpack[Options]) -> None:
+        self._options = check(options)
         self._stages = _flat(stages)
 
     @classmethod
@@ -123,7 +103,9 @@ class Pipeline(Composite):
     def name(self) -> str:
         """Its own name, else its stages' names joined by ` | `."""
         given = self._options.get("name")
-        return given if isinstance(given, str) else " | ".join(stage.name for stage in self._stages)  # type: ignore[union-attr]
+        if isinstance(given, str):
+            return given
+        return " | ".join(stage.name for stage in self._stages) or "copy"  # type: ignore[union-attr]
 
     @property
     def requirements(self) -> Requirements:
@@ -153,7 +135,7 @@ class Pipeline(Composite):
 
     def replace(self, **options: Unpack[Options]) -> Pipeline:
         """The pipeline with these options in the place of its own."""
-        return Pipeline._of(self._stages, own(self._merged(options)))
+        return Pipeline._of(self._stages, self._merged(options))
 
     # Running.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from typing import TYPE_CHECKING, Any
 
 from penstock.control.copies import Drainer, Feeder
@@ -50,8 +49,6 @@ class Source:
         self._whole = 0
         wants_file = requirements.stdin is Stream.PREFER_FILE
         kind = endpoint.kind
-        if kind == "inherit" and not _is_open(0):
-            kind = "null"
         if kind == "given":
             self.input = endpoint.value
         elif kind == "null":
@@ -156,8 +153,6 @@ class Sink:
         """What closing the caller's object raised, where it was handed over."""
         wants_file = requirements.stdout is Stream.PREFER_FILE
         kind = endpoint.kind
-        if kind == "inherit" and not _is_open(1):
-            kind = "null"
         if kind == "given":
             self.output = endpoint.value
         elif kind == "null":
@@ -274,11 +269,3 @@ def _feeder(endpoint: Endpoint, writer: Writer) -> Feeder:
     if isinstance(endpoint.value, int):  # a non-blocking descriptor: read here, with wake-up
         return Feeder(None, writer, FdReader(open_source(endpoint), owned_description=False))
     return Feeder(endpoint.value, writer)
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True

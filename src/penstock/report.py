@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.ports import Sink, Source
-    from penstock.tree import End, Leaf
+    from penstock.tree import Counted, End, Leaf
 
 __all__ = ["error_of", "make_result"]
 
@@ -98,6 +98,5 @@ def _edge_results(
     )
 
 
-def _count(end: object) -> int | None:
-    count = getattr(end, "count", None)
-    return count if isinstance(count, int) else None
+def _count(end: Counted | None) -> int | None:
+    return None if end is None else end.count

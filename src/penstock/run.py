@@ -8,8 +8,11 @@ while it waits (`inline`), which is possible where nobody else ever gets hold of
 from __future__ import annotations
 
 import os
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+from penstock.control.reactor import LONGEST_SLEEP
 from penstock.control.supervisor import local_reactor, supervisor
 from penstock.core.errors import Cancelled, PipelineCancelled
 from penstock.execution import Execution
@@ -17,6 +20,7 @@ from penstock.tree import Reason
 
 if TYPE_CHECKING:
     import io
+    import threading
     from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
@@ -71,12 +75,12 @@ class Run:
         except BaseException:
             self._reap()
             self._take_files()
-            self._close_files()
+            self._close_ends()
             raise
         self._take_files()
         if execution.failed_to_start:
             self._sleep()
-            self._close_files()
+            self._close_ends()
 
     def __repr__(self) -> str:
         names = " | ".join(leaf.stage.name for leaf in self._execution.leaves)
@@ -180,6 +184,8 @@ class Run:
         self.reader.close()
         reason = Cancelled("nobody reads its output any more")
         execution.post_cancel(Reason(reason, PipelineCancelled, execution.root, because_of_another=True))
+        if sys.is_finalizing():  # an iterator that was left open: the children are dead, and nobody steers
+            return
         self.wait(check=False)
 
     # What the end of the process, and forks, concern.
@@ -202,6 +208,13 @@ class Run:
             if file is not None:
                 file.close()
 
+    def _close_ends(self) -> None:
+        """Nobody was, or will be, given the other ends of a run that did not start."""
+        self._close_files()
+        sink = self._execution.sink
+        if sink is not None and sink.reader is not None:
+            sink.reader.close()
+
     def _cancel(self, reason: BaseException) -> None:
         self._execution.post_cancel(Reason(reason, PipelineCancelled, self._execution.root))
 
@@ -211,7 +224,7 @@ class Run:
         """
         execution = self._execution
         if not self._inline:
-            return execution.ended.wait(timeout)
+            return _wait(execution.ended, timeout)
         while not execution.ended.is_set():
             execution.reactor.turn()
         execution.reactor.close()
@@ -231,3 +244,14 @@ class Run:
                 execution.reactor.post(execution.recover)
             else:
                 return
+
+
+def _wait(event: threading.Event, timeout: float | None) -> bool:
+    """Wait in slices, since a signal that arrives just before a sleep does not end it."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        slice_ = LONGEST_SLEEP if end is None else min(LONGEST_SLEEP, end - time.monotonic())
+        if event.wait(max(0.0, slice_)):
+            return True
+        if end is not None and time.monotonic() >= end:
+            return event.is_set()

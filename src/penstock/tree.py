@@ -9,7 +9,7 @@ have, by the verdict. Nothing here waits or does I/O; who calls it looks after t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.core.errors import Cancelled, FinishEarly
 from penstock.core.matchers import is_pipe_error
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     from penstock.control.running import Running
     from penstock.core.errors import PipelineError
     from penstock.core.stage import Stage
-    from penstock.data.ends import Input, Output
 
 __all__ = ["Composite", "End", "Filter", "Group", "Leaf", "Reason", "grow"]
 
 
 class Composite:
-    """What a pipeline is to the engine: stages, and the options that differ from the defaults."""
+    """What a pipeline is to the engine: stages, and the options that were given."""
 
     __slots__ = ("_options", "_stages")
     _stages: tuple[Stage | Composite, ...]
@@ -44,7 +43,7 @@ class Composite:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The options that differ from their defaults."""
+        """The options that were given, checked."""
         return self._options
 
 
@@ -111,6 +110,13 @@ class End:
         )
 
 
+class Counted(Protocol):
+    """An end of an edge that may know how many bytes went through it."""
+
+    @property
+    def count(self) -> int | None: ...
+
+
 class Node:
     """Anything in the tree."""
 
@@ -142,8 +148,8 @@ class Leaf(Node):
         self.ctx: StageContext | None = None
         self.running: Running | None = None
         self.reason: Reason | None = None
-        self.stdin: Input | None = None
-        self.stdout: Output | None = None
+        self.stdin: Counted | None = None
+        self.stdout: Counted | None = None
 
     @property
     def group(self) -> Group:

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -135,11 +136,11 @@ def command_line(*arguments: str | bytes) -> list[str | bytes]:
 @pytest.fixture
 def spawn(folder: Path) -> Iterator[Any]:
     """Give a function that starts the command line and returns its `Popen`; it is killed at the end."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[subprocess.Popen[Any]] = []
 
-    def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[Any]:
         settings: dict[str, Any] = {"cwd": folder, "start_new_session": True, **options}
-        process = subprocess.Popen(command_line(*arguments), **settings)
+        process: subprocess.Popen[Any] = subprocess.Popen(command_line(*arguments), **settings)
         started.append(process)
         return process
 
@@ -185,12 +186,11 @@ def herald(tmp_path: Path) -> Iterator[Herald]:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether there is such a process, running or not yet reaped."""
+    """Tell whether there is such a process; orphans that have ended wait for an init that may never reap."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 @pytest.fixture

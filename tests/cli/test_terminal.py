@@ -186,6 +186,7 @@ def test_less(screen: Any) -> None:
     job.wait_for(rb"\r\n20\r\n")
     job.wait_for(rb":")
     job.type(b"\x03")
+    job.wait_for(rb":")
     job.type(b" ")
     job.wait_for(rb"\r\n40\r\n")
     job.type(b"q")

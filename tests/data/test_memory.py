@@ -142,6 +142,9 @@ def test_chunks_are_bounded_in_number_too(
         pipe.writer.write(b"x")
     writing = threads.submit(pipe.writer.write, b"y")
     until_blocked(pipe.writer)
+    assert (
+        pipe.writer._state.wake_held == memory.NOBODY
+    )  # else it would look again and again until the reader comes
     assert pipe.reader.read(4) == b"xxxy"
     assert writing.result(SOON) == 1
 
@@ -212,6 +215,15 @@ def test_a_sleep_that_a_signal_handler_ended_by_an_exception_leaves_the_pipe_in_
     until_blocked(pipe.reader)
     pipe.writer.write(b"end")
     assert reading.result(SOON) == b"end"
+
+
+def test_a_gate_that_is_opened_twice_lets_one_sleeper_through() -> None:
+    gate = threading.Lock()
+    gate.acquire()
+    memory._open(gate)
+    memory._open(gate)
+    assert gate.acquire(blocking=False)
+    assert not gate.acquire(blocking=False)
 
 
 @pytest.mark.parametrize("limit", [0, -1])

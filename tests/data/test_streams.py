@@ -364,6 +364,15 @@ def test_lines_are_searched_and_copied_a_bounded_number_of_times(line: bytes, si
     assert Counted.work <= 4 * len(data)
 
 
+@pytest.mark.parametrize("method", ["read", "read1", "readline"])
+def test_eof_is_final_even_where_the_source_would_go_on(method: str) -> None:
+    """A terminal does: it gives more after Ctrl-D."""
+    reader = CountedReader([b"a", b"", b"more"])
+    assert getattr(reader, method)() == b"a"
+    assert getattr(reader, method)() == b""
+    assert (getattr(reader, method)(), list(reader.chunks()), list(reader)) == (b"", [], [])
+
+
 def test_an_empty_reader_is_at_eof() -> None:
     with EmptyReader() as reader:
         assert reader.read() == b""

@@ -6,7 +6,7 @@ What may not live here: output of any kind, and the exit status; that is `report
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -52,30 +52,26 @@ def execute(
     """Run a line on our own stdin, stdout and stderr, and wait for it; `Mistake` before it starts."""
     terminal = Terminal.find()
     options = {"cwd": cwd, "env": env, "timeout": timeout, "on_event": on_event}
-    with ExitStack() as files, Signals(terminal) as signals:
+    result: Result | None = None
+    error: PipelineError | None = None
+    signals = Signals(terminal)
+    with ExitStack() as files, suppress(Stopped), signals:
+        # Once without opening anything: a mistake in the last stage must not empty the file of the first.
+        _pipeline(line, _path, process_group=True, **options)
+        pipeline = _pipeline(line, partial(_open, files), process_group=terminal is None, **options)
         try:
-            # Once without opening anything: a mistake in the last stage must not empty the file of the first.
-            _pipeline(line, _path, process_group=True, **options)
-            pipeline = _pipeline(line, partial(_open, files), process_group=terminal is None, **options)
-            ending = _wait(pipeline, signals)
-        except Stopped:
-            return Ending(None, None, signals.signum)
-    if terminal is not None and ending.error is not None:
+            result = signals.start(pipeline).wait()
+        except PipelineError as raised:
+            error, result = raised, raised.result
+    # Only now is it certain that a Ctrl-C which ended a command has been noted for ourselves too.
+    if terminal is not None and error is not None:
         terminal.restore()
-    return ending
+    return Ending(result, error, signals.signum)
 
 
 def plan(line: Line) -> Plan:
     """Tell how the line would be carried; opens and starts nothing. Raises `Mistake`."""
     return _pipeline(line, _path, process_group=True).explain()
-
-
-def _wait(pipeline: Pipeline, signals: Signals) -> Ending:
-    try:
-        result = signals.start(pipeline).wait()
-    except PipelineError as error:
-        return Ending(error.result, error, signals.signum)
-    return Ending(result, None, signals.signum)
 
 
 def _pipeline(

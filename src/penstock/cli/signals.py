@@ -57,7 +57,7 @@ class Signals:
 
     @property
     def signum(self) -> int | None:
-        """The signal that asked us to end; the first one, where there were several."""
+        """The first signal that asked us to end. Final once this has been left."""
         return self._signum
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ requirements on.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.control import workers
@@ -57,7 +58,13 @@ def start_over_pipes(
         stdin.close()
     if feeder is not None:
         feeder.start()
+        # A command that leaves its stdin unread must not keep who writes it waiting, nor a worker.
+        running.on_done(partial(feeder.release, _nothing))
     return running
+
+
+def _nothing() -> None:
+    """What follows the release of a feeder."""
 
 
 class _Copied(Threaded):

@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 
     from penstock.system.poller import Poller
 
-__all__ = ["Reactor", "Timer"]
+__all__ = ["LONGEST_SLEEP", "Reactor", "Timer"]
 
 
+LONGEST_SLEEP = 1.0
+"""Seconds.
+
+A signal that arrives in the instant before the main thread goes to sleep does not wake it; its handler, which
+may be what raises KeyboardInterrupt, runs after this at the latest.
+"""
 _CROWD = 256
 """Timers that may lie in the heap before those that were cancelled are looked for."""
 
@@ -129,14 +135,12 @@ class Reactor:
             self._crowded = max(_CROWD, 2 * len(self._timers))
         heapq.heappush(self._timers, (timer.when, next(self._serial), timer))
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         if self._posted:
             return 0.0
-        while self._timers and self._timers[0][2].callback is None:
-            heapq.heappop(self._timers)
         if not self._timers:
-            return None
-        return max(0.0, self._timers[0][0] - time.monotonic())
+            return LONGEST_SLEEP
+        return min(max(0.0, self._timers[0][0] - time.monotonic()), LONGEST_SLEEP)
 
     def _run_timers(self) -> None:
         now = time.monotonic()

@@ -116,6 +116,16 @@ class Threaded(Running):
         """
         return error if self._reason is None else self._reason
 
+    def seen(self, error: BaseException) -> BaseException | None:
+        """What `on_exception` makes of an error of the function's; its wake-up at a cancellation is none."""
+        handler = self.ctx.scope.on_exception
+        if handler is None or error is self._reason:
+            return error
+        try:
+            return handler(self.ctx.name, error)
+        except BaseException as raised:  # noqa: BLE001 - a handler may well raise: then that is the outcome
+            return raised
+
     def interrupt(self, reason: BaseException) -> None:
         """Wake the worker."""
         raise NotImplementedError

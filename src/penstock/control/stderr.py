@@ -67,7 +67,7 @@ class StderrTarget:
             self._fd = endpoints.open_sink(endpoint)
             return
         self._kind = _CHUNKS
-        if isinstance(value, int):
+        if isinstance(endpoint.value, int):
             self._call = FdWriter(endpoints.open_sink(endpoint), owned_description=False).write
         else:
             self._call = endpoints.chunk_writer(endpoint.value) or endpoint.value.write

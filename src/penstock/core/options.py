@@ -1,8 +1,8 @@
 """The options of a pipeline: their names, defaults and checks.
 
-A mistake is a TypeError or ValueError that names the option, before anything starts. A pipeline keeps only
-the options that differ from their defaults, so that it can be told whether it has any of its own; a method's
-options are kept as given, since `timeout=None` in a call takes a pipeline's timeout away.
+A mistake is a TypeError or ValueError that names it, before anything starts. Options are kept as they were
+given, since also a default counts where it is given: `timeout=None` in a call takes a pipeline's timeout
+away.
 
 What may not live here: any look at what a stdin or stdout object is made of; that is `data.endpoints`.
 """
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         pipe_size: int | None
 
 
-__all__ = ["DEFAULTS", "Options", "check", "check_ends", "check_stderr", "own"]
+__all__ = ["DEFAULTS", "Options", "check", "check_ends", "check_stderr"]
 
 
 DEFAULTS: dict[str, Any] = {
@@ -77,15 +77,6 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
     if checked.get("input") is not None and checked.get("stdin", DEVNULL) is not DEVNULL:
         raise ValueError("input and stdin cannot be given together: each says what the first stage reads")
     return checked
-
-
-def own(checked: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the checked options that differ from their defaults."""
-    return {
-        option: value
-        for option, value in checked.items()
-        if value is not DEFAULTS[option] and value != DEFAULTS[option]
-    }
 
 
 def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ...] = ()) -> None:

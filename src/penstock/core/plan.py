@@ -8,7 +8,7 @@ here: any look at a descriptor or an object; `data.endpoints` classifies those f
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from penstock.core.stage import Stream
@@ -32,18 +32,22 @@ _FIXED = {
 }
 
 
-def carriers(requirements: Sequence[Requirements], source: str, sink: str) -> list[str]:
+def carriers(
+    requirements: Sequence[Requirements], source: str, sink: str, fused: Sequence[bool] = ()
+) -> list[str]:
     """The kind of every edge, from the one that feeds the first stage to the one that drains the last.
 
     `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`,
     `input` (bytes at hand), `object` (its own read or write is called), `iterate` (the caller reads chunks as
-    they come) or `given` (an end that a custom stage passes on).
+    they come) or `given` (an end that a custom stage passes on). `fused` says of each pair of
+    neighbours whether they may run as one chain of iterators.
     """
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
         "os-pipe" if Stream.PREFER_FILE in (left.stdout, right.stdin) else "memory"
         for left, right in pairwise(requirements)
     ]
+    between = ["fused" if chained else kind for kind, chained in zip_longest(between, fused)]
     feed = _FIXED.get(source) or ("pooled" if first is Stream.PREFER_FILE else "memory")
     if sink == "iterate":
         drain = "os-pipe" if last is Stream.PREFER_FILE else "memory"

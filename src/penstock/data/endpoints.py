@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-_SPECIAL_SOURCES = {DEVNULL: "null", INHERIT: "inherit", PIPE: "pipe"}
+_SPECIAL_SOURCES = {DEVNULL: "null", PIPE: "pipe"}
 _SPECIAL_SINKS = {**_SPECIAL_SOURCES, CAPTURE: "capture"}
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
@@ -64,7 +64,7 @@ def classify_source(value: Any, data: bytes | None) -> Endpoint:
         return Endpoint("input", data)
     keep, value = _unwrap(value)
     if isinstance(value, Special):
-        return Endpoint(_SPECIAL_SOURCES[value])
+        return _inherited(0) if value is INHERIT else Endpoint(_SPECIAL_SOURCES[value])
     if isinstance(value, str | os.PathLike):
         return Endpoint("path", value)
     if isinstance(value, int):
@@ -73,14 +73,16 @@ def classify_source(value: Any, data: bytes | None) -> Endpoint:
     readable = getattr(value, "readable", None)
     if isinstance(value, io.IOBase) and callable(readable) and not readable():
         raise ValueError(f"stdin is not open for reading: {value!r}")
-    return Endpoint("descriptor" if _passable_for_reading(value) else "object", value, keep)
+    if _passable_for_reading(value):
+        return Endpoint("descriptor", value, keep)
+    return Endpoint("object", _bare(value), keep)
 
 
 def classify_sink(value: Any, option: str = "stdout") -> Endpoint:
     """Where the last stage writes: the stdout option, or what else `option` says."""
     keep, value = _unwrap(value)
     if isinstance(value, Special):
-        return Endpoint(_SPECIAL_SINKS[value])
+        return _inherited(1) if value is INHERIT else Endpoint(_SPECIAL_SINKS[value])
     if isinstance(value, str | os.PathLike):
         return Endpoint("path", value)
     if isinstance(value, int):
@@ -89,7 +91,9 @@ def classify_sink(value: Any, option: str = "stdout") -> Endpoint:
     writable = getattr(value, "writable", None)
     if isinstance(value, io.IOBase) and callable(writable) and not writable():
         raise ValueError(f"{option} is not open for writing: {value!r}")
-    return Endpoint("descriptor" if _passable_for_writing(value) else "object", value, keep)
+    if _passable_for_writing(value):
+        return Endpoint("descriptor", value, keep)
+    return Endpoint("object", _bare(value), keep)
 
 
 def open_source(endpoint: Endpoint) -> Fd:
@@ -128,8 +132,9 @@ def feed(source: Any, writer: Writer, busy: Callable[[bool], None]) -> None:
     the copy is to end.
     """
     if isinstance(source, io.TextIOBase):
-        encoding, errors = source.encoding or "utf-8", source.errors or "strict"
-        read: Callable[[], Any] = lambda: source.read(8192).encode(encoding, errors) or None  # noqa: E731
+        # One encoder for all, since some encodings begin with a mark; so it is the text that tells the end.
+        encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
+        read: Callable[[], Any] = lambda: encoder.encode(text) if (text := source.read(8192)) else None  # noqa: E731
     elif any(hasattr(source, method) for method in _READ_METHODS):
         pump(_Watched(source, busy), writer)
         return
@@ -157,6 +162,8 @@ def drain(reader: Reader, sink: Any) -> None:
     else:
         for chunk in reader.chunks():
             write(chunk)
+        if isinstance(sink, io.TextIOBase):
+            write(b"")  # the end: a character may have been cut off
     flush = getattr(sink, "flush", None)
     if callable(flush):
         flush()
@@ -170,7 +177,7 @@ def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
     if isinstance(sink, io.TextIOBase):
         # A character may be split between two chunks, so the decoder keeps the rest of it for the next.
         decoder = codecs.getincrementaldecoder(sink.encoding or "utf-8")("replace")
-        return lambda chunk: sink.write(decoder.decode(chunk))
+        return lambda chunk: sink.write(decoder.decode(chunk, final=not chunk))
     if not hasattr(sink, "write"):
         return lambda chunk: _send(sink, chunk)
     return None
@@ -194,6 +201,14 @@ def _refuse_closed(option: str, value: Any) -> None:
         raise ValueError(f"{option} is closed: {value!r}")
 
 
+def _inherited(number: int) -> Endpoint:
+    """The process's own stdin or stdout: copied where it is non-blocking, nothing where it is closed."""
+    try:
+        return Endpoint("object", number) if is_nonblocking(number) else Endpoint("inherit")
+    except OSError:
+        return Endpoint("null")
+
+
 def _kind_of_number(option: str, number: int) -> str:
     try:
         return "object" if is_nonblocking(number) else "descriptor"
@@ -203,6 +218,11 @@ def _kind_of_number(option: str, number: int) -> str:
 
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else int(value.fileno())
+
+
+def _bare(value: Any) -> Any:
+    """What is only its descriptor, and non-blocking, as a number: copied with a wake-up, by no method of its."""
+    return value.fileno() if _is_plain_socket(value) or type(value) is io.FileIO else value
 
 
 def _is_plain_socket(value: Any) -> bool:
@@ -299,6 +319,8 @@ class _Watched:
         self._busy = busy
 
     def __getattr__(self, name: str) -> Any:
+        if name == "fileno":  # to wait on, where it is non-blocking
+            return self._source.fileno
         if name not in _READ_METHODS:
             raise AttributeError(name)
         method = getattr(self._source, name)

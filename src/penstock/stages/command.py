@@ -67,13 +67,17 @@ class Command:
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
         """Start the process. OSError, with a text that says what is missing, where that fails."""
+        copied = False
         try:
             if stdin.fd is None or stdout.fd is None:
-                return start_over_pipes(self.start, ctx, stdin, stdout)
+                running = start_over_pipes(self.start, ctx, stdin, stdout)
+                copied = True
+                return running
             return self._start(ctx, stdin.fd, stdout.fd)
         finally:
-            stdin.close()
-            stdout.close()
+            if not copied:  # else the copies, which have only just begun, close them
+                stdin.close()
+                stdout.close()
 
     def _start(self, ctx: StageContext, stdin: int, stdout: int) -> Child:
         environ = ctx.scope.environ() if not self.env else merge(ctx.environ, self.env)

@@ -46,7 +46,7 @@ class PythonStage:
         """Do the work; what it raises is the stage's outcome."""
         raise NotImplementedError
 
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> _RunningFunction:
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Threaded:
         """Have the body run in a worker."""
         try:
             return _RunningFunction(ctx, self.body, stdin.reader, stdout.writer)
@@ -106,21 +106,9 @@ class _RunningFunction(Threaded):
             error = early
         except BaseException as raised:  # noqa: BLE001 - whatever the function raises is the stage's outcome
             # Without this frame, which would tie the error to all that the run holds.
-            error = self._seen(raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next))
+            error = self.seen(raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next))
         self.release()
         self.complete(self.outcome(error))
-
-    def _seen(self, error: BaseException) -> BaseException | None:
-        """What `on_exception` makes of it; the wake-up of a cancelled stage is nothing that the
-        function raised.
-        """
-        handler = self.ctx.scope.on_exception
-        if handler is None or error is self._reason:
-            return error
-        try:
-            return handler(self.ctx.name, error)
-        except BaseException as raised:  # noqa: BLE001 - a handler may well raise: then that is the outcome
-            return raised
 
 
 class Function(PythonStage):

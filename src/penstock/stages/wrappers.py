@@ -54,20 +54,27 @@ class _RunningFiltered:
     ) -> None:
         self._inner = inner
         self._fn = fn
+        self._reason: BaseException | None = None
 
     def wait(self) -> None:
-        """Wait for the stage, and raise what the filter makes of its error."""
+        """Wait for the stage, and raise what the filter makes of its error, or the reason of its
+        cancellation, which it is not asked about.
+        """
         error: BaseException | None = None
         try:
             self._inner.wait()
-        except BaseException as raised:  # noqa: BLE001 - the filter decides about every kind of error
+        except BaseException as raised:
             error = raised
+            if self._reason is not None and self._reason in (raised, raised.__cause__):
+                raise
         error = self._fn(error)
         if error is not None:
             raise error
 
     def kill(self, reason: BaseException) -> None:
         """End the stage."""
+        if self._reason is None:
+            self._reason = reason
         self._inner.kill(reason)
 
 

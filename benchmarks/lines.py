@@ -1,0 +1,165 @@
+"""Line works: many short lines, counted, and mapped on their way into a command.
+
+A file of lines of seven bytes is read by `cat`. Lines are handed over without their LF everywhere. Loops by
+hand use a buffer of 64 KiB, as much as Penstock and go-pipe take from a pipe at most; the same loop with
+Popen's own buffer is shown too. The mapping puts one letter before each line.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.kit import CHUNK
+from benchmarks.measure import OURS, Bar, Work, expect, repeat
+from benchmarks.peers import library
+from penstock import DEVNULL, command, map_line_batches, map_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from benchmarks.kit import Kit
+    from penstock import Pipeline
+
+__all__ = ["works"]
+
+
+def works(kit: Kit) -> Iterator[Work]:
+    """Counted by line, by batch; mapped by line, by batch."""
+    yield from _counted(kit)
+    yield from _mapped(kit)
+
+
+def _counted(kit: Kit) -> Iterator[Work]:
+    path = str(kit.lines_path)
+
+    def by_line() -> None:
+        count = 0
+        for _ in command("cat", path).iter_lines():
+            count += 1
+        expect(count, kit.lines)
+
+    def by_batch() -> None:
+        count = 0
+
+        def add(lines: list[bytes]) -> list[bytes]:
+            nonlocal count
+            count += len(lines)
+            return []
+
+        (command("cat", path) | map_line_batches(add)).run(stdout=DEVNULL)
+        expect(count, kit.lines)
+
+    def by_hand(bufsize: int) -> Callable[[], None]:
+        def loop() -> None:
+            count = 0
+            with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=bufsize) as process:
+                for line in _opened(process.stdout):
+                    line.rstrip(b"\n")
+                    count += 1
+            expect(process.returncode, 0)
+            expect(count, kit.lines)
+
+        return loop
+
+    peers = {
+        "Popen loop by hand": repeat(1, by_hand(CHUNK)),
+        "Popen loop, its own buffer": repeat(1, by_hand(-1)),
+    }
+    plumbum = library("plumbum")
+    if plumbum is not None:
+
+        def by_plumbum() -> None:
+            lines = plumbum.local["cat"][path].popen(text=False, encoding=None)
+            count = 0
+            with lines:
+                for line in lines.stdout:
+                    line.rstrip(b"\n")
+                    count += 1
+            expect(count, kit.lines)
+
+        peers["plumbum"] = repeat(1, by_plumbum)
+    for name, ours, limit in (("line", by_line, 1.6), ("batch", by_batch, 3)):
+        yield Work(
+            f"count-by-{name}",
+            f"{_amount(kit)} short lines counted, by {name}",
+            {OURS: repeat(1, ours), **peers},
+            (Bar("Popen loop by hand", "throughput", limit),),
+            volume=7 * kit.lines,
+        )
+
+
+def _mapped(kit: Kit) -> Iterator[Work]:
+    path = kit.lines_path
+    by_line = command("cat", path) | map_lines(lambda line: b"x" + line) | command("cat")
+    by_batch = (
+        command("cat", path)
+        | map_line_batches(lambda lines: [b"x" + line for line in lines])
+        | command("cat")
+    )
+    wanted = b"".join(b"x" + line for line in path.read_bytes().splitlines(keepends=True))
+    for pipeline in (by_line, by_batch):
+        expect(pipeline.output() == wanted, True)  # noqa: FBT003
+    _check_by_hand(path, kit.scratch / "mapped", wanted)
+    peers = {"Popen loop by hand": repeat(1, lambda: _by_hand(path, subprocess.DEVNULL))}
+    if kit.go is not None:
+        _, delivered = kit.go.ask("lines", 1, 0, str(path))
+        expect(delivered, len(wanted))
+        peers["go-pipe's linewise"] = kit.go.round("lines-cat", 1, 0, str(path), wanted=0)
+    against_loop, against_go = "Popen loop by hand", "go-pipe's linewise"
+    rows: tuple[tuple[str, Pipeline, tuple[Bar, ...]], ...] = (
+        (
+            "map_lines",
+            by_line,
+            (Bar(against_loop, "throughput", 1.8), Bar(against_go, "throughput", 0.9)),
+        ),
+        ("map_line_batches", by_batch, (Bar(against_go, "throughput", 1.6),)),
+    )
+    for name, pipeline, bars in rows:
+        yield Work(
+            name.replace("_", "-"),
+            f"{_amount(kit)} short lines through `{name}` into `cat`",
+            {OURS: _to_null(pipeline), **peers},
+            bars,
+            volume=7 * kit.lines,
+        )
+
+
+def _to_null(pipeline: Pipeline) -> Callable[[], float]:
+    return repeat(1, lambda: pipeline.run(stdout=DEVNULL))
+
+
+def _by_hand(path: Path, target: int) -> None:
+    def add(line: bytes) -> bytes:
+        return b"x" + line
+
+    with (
+        subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=CHUNK) as first,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=target, bufsize=CHUNK) as last,
+    ):
+        stdin = _opened(last.stdin)
+        for line in _opened(first.stdout):
+            stdin.write(add(line.rstrip(b"\n")) + b"\n")
+        stdin.close()
+    expect((first.returncode, last.returncode), (0, 0))
+
+
+def _check_by_hand(path: Path, target: Path, wanted: bytes) -> None:
+    number = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        _by_hand(path, number)
+    finally:
+        os.close(number)
+    expect(target.read_bytes() == wanted, True)  # noqa: FBT003
+
+
+def _opened(stream: Any) -> Any:
+    if stream is None:
+        raise ValueError("no pipe was asked for")
+    return stream
+
+
+def _amount(kit: Kit) -> str:
+    return "1 M" if kit.lines == 1_000_000 else f"{kit.lines:,}"

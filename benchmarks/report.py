@@ -1,0 +1,109 @@
+"""Put the figures of one run into a page: `python -m benchmarks.report RESULTS.json docs/`.
+
+Writes `performance.svg` into the folder, and the table into its `performance.md`, between the two marks; the
+prose around them is not touched. Where there is no page yet, one with only the marks, the picture and the table
+is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.picture import picture
+from benchmarks.table import HEADINGS, Row, rows
+
+__all__ = ["main", "page"]
+
+BEGIN = "<!-- figures: written by `python -m benchmarks.report` -->"
+END = "<!-- end of figures -->"
+SKELETON = f"# Performance\n\n{BEGIN}\n{END}\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page and the picture."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("results", type=Path, help="a JSON file of python -m benchmarks")
+    parser.add_argument("folder", type=Path, help="where performance.md and performance.svg go")
+    options = parser.parse_args(argv)
+    results: dict[str, Any] = json.loads(options.results.read_text())
+    target = options.folder / "performance.md"
+    before = target.read_text() if target.exists() else SKELETON
+    target.write_text(page(before, results))
+    (options.folder / "performance.svg").write_text(picture(results))
+    print(f"written: {target} and performance.svg beside it")
+    return 0
+
+
+def page(before: str, results: dict[str, Any]) -> str:
+    """The page with the figures between the marks replaced; ValueError where the marks are missing."""
+    head, begin, rest = before.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page needs the two lines {BEGIN!r} and {END!r}")
+    return f"{head}{BEGIN}\n\n{_figures(results)}\n{END}{tail}"
+
+
+def _figures(results: dict[str, Any]) -> str:
+    everything = rows(results)
+    barred = [row for row in everything if row.passed is not None]
+    others = [row for row in everything if row.passed is None]
+    met = sum(1 for row in barred if row.passed)
+    notes = "".join(f"- {text}\n" for text in results["notices"])
+    return (
+        "\n".join(
+            (
+                _setting(results),
+                "",
+                "![How far each figure is from its bar](performance.svg)",
+                "",
+                f"{met} of {len(barred)} bars are met. A ratio beside `<=` is of times, one beside `>=` of throughputs;",
+                "each is the median over the rounds of the ratio within a round.",
+                "",
+                _table(barred),
+                "",
+                "What has no bar:",
+                "",
+                _table(others, with_notes=True),
+                "",
+                notes,
+            )
+        ).rstrip("\n")
+        + "\n"
+    )
+
+
+def _setting(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
+    before, after = results["load_before"][0], results["load_after"][0]
+    return (
+        f"One run of {results['began'][:10]}: {results['rounds']} rounds on {machine['cores']} cores,"
+        f" {machine['system']} {machine['kernel'].split('-')[0]}; load average {before:.1f} before and"
+        f" {after:.1f} after. {versions}."
+    )
+
+
+def _table(chosen: list[Row], *, with_notes: bool = False) -> str:
+    headings = (*HEADINGS[:5], "note") if with_notes else HEADINGS
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    last = ""
+    for row in chosen:
+        cells = [_escaped(cell) for cell in row.cells()]
+        work, cells[0] = cells[0], "" if cells[0] == last else cells[0]
+        last = work
+        if with_notes:
+            cells[5:] = [_escaped(row.note)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

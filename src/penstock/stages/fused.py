@@ -1,0 +1,190 @@
+"""Neighbouring stages that turn an iterator of chunks into another, run as one chain in one worker.
+
+Each stage has a guard around its iterator: it records how the stage ended and then ends the iterator, so that
+an error stays with the stage that raised it, the stages after it see EOF, and those before it, which were not
+read to their end, a closed pipe. Guards are closed from the last to the first. The last stage has ended only
+when what it made has been written.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from penstock.control import workers
+from penstock.control.running import Threaded
+from penstock.core.errors import ClosedPipe, FinishEarly
+from penstock.stages.function import PythonStage, close_iterator
+from penstock.stages.held import HeldWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from penstock.control.context import StageContext
+    from penstock.data.ends import Input, Output
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+
+__all__ = ["ChainStage", "start_fused"]
+
+
+class ChainStage(PythonStage):
+    """A stage that can be fused with its neighbours."""
+
+    small_pieces = False
+    """Whether it makes many small chunks, which are joined before they are written."""
+
+    def chain(self, ctx: StageContext, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Turn the input's chunks into the output's, lazily."""
+        raise NotImplementedError
+
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> _Part:
+        """Start it alone."""
+        return start_fused([(self, ctx)], stdin, stdout)[0]
+
+
+def start_fused(
+    stages: Sequence[tuple[ChainStage, StageContext]], stdin: Input, stdout: Output
+) -> Sequence[_Part]:
+    """Start stages as one chain between two ends; a running stage for each of them."""
+    try:
+        return _Chain(stages, stdin.reader, stdout.writer).parts
+    except BaseException:
+        stdin.close()
+        stdout.close()
+        raise
+
+
+class _Part(Threaded):
+    """One stage of a chain while it runs."""
+
+    def __init__(self, stage: ChainStage, ctx: StageContext, chain: _Chain) -> None:
+        super().__init__(ctx)
+        self.stage = stage
+        self.count = 0
+        """Bytes that it made."""
+        self.failure: BaseException | None = None
+        self._chain = chain
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Wake the worker."""
+        self._chain.interrupt(reason)
+        if self._chain.dropped:
+            self.complete(reason)
+
+    def release(self) -> None:
+        """Close the chain's streams."""
+        self._chain.release()
+
+    def guard(self, chunks: Iterator[bytes], close: Callable[[], None]) -> Generator[bytes]:
+        """Yield what the stage makes of `chunks`; then `close()` its input, and record how it ended."""
+        made: Any = None
+        try:
+            made = self.stage.chain(self.ctx, chunks)
+            for chunk in made:
+                data = chunk if type(chunk) is bytes else _as_bytes(self.stage, chunk)
+                if data:
+                    self.count += len(data)
+                    yield data
+        except GeneratorExit:
+            self._fail(ClosedPipe())
+        except BaseException as raised:  # noqa: BLE001 - whatever the function raises is the stage's outcome
+            self._fail(raised)
+        try:
+            close_iterator(made)
+        except BaseException as raised:  # noqa: BLE001 - a generator may raise while it is closed
+            if self.failure is None or isinstance(self.failure, ClosedPipe):
+                self.failure = None
+                self._fail(raised)
+        close()
+        if self is not self._chain.parts[-1]:
+            self.end()
+
+    def end(self) -> None:
+        """Report the outcome."""
+        self.complete(self.outcome(self.failure))
+
+    def _fail(self, error: BaseException) -> None:
+        """Record an error, unless there is one, as `on_exception` sees it where it is the function's own."""
+        if self.failure is not None:
+            return
+        self.failure = error if isinstance(error, FinishEarly | ClosedPipe) else self.seen(error)
+
+
+class _Chain:
+    """What the parts share: one worker, and the streams at both ends."""
+
+    def __init__(
+        self, stages: Sequence[tuple[ChainStage, StageContext]], stdin: Reader, stdout: Writer
+    ) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._context = copy_context()
+        self._gate = threading.Lock()
+        self._begun = False
+        self.dropped = False
+        """Whether it was cancelled before its worker began, which then never does."""
+        self.parts = [_Part(stage, ctx, self) for stage, ctx in stages]
+        stages[0][1].defer(lambda: workers.submit(self._work))
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Wake the worker where it reads or writes."""
+        with self._gate:
+            self.dropped = not self._begun
+        self._stdin.interrupt(reason)
+        self._stdout.interrupt(reason)
+        if self.dropped:
+            self.release()
+
+    def release(self) -> None:
+        """Close the streams."""
+        self._stdout.close()
+        self._stdin.close()
+
+    def _work(self) -> None:
+        with self._gate:
+            if self.dropped:
+                return
+            self._begun = True
+        self._context.run(self._drive)
+
+    def _drive(self) -> None:
+        last = self.parts[-1]
+        held = None
+        if any(part.stage.small_pieces for part in self.parts):
+            held = HeldWriter(last.ctx, self._stdout)
+        chunks = self._stdin.chunks() if held is None else _passing_on(self._stdin, held)
+        close = self._stdin.close
+        for part in self.parts:
+            chunks = part.guard(chunks, close)
+            close = chunks.close
+        sink = self._stdout if held is None else held
+        try:
+            for chunk in chunks:
+                sink.write(chunk)
+            sink.flush()
+        except BaseException as error:  # noqa: BLE001 - writing is the last stage's doing, and its outcome
+            last.failure = error if last.failure is None else last.failure
+        finally:
+            close()
+        self.release()
+        last.end()
+
+
+def _passing_on(stdin: Reader, held: HeldWriter) -> Iterator[bytes]:
+    """The chunks of `stdin`; what is held is passed on ahead of each read, since it may block."""
+    chunks = stdin.chunks()
+    while held.pass_on():
+        chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
+
+
+def _as_bytes(stage: ChainStage, chunk: Any) -> bytes:
+    """A copy of a chunk that its maker may reuse; TypeError naming the stage where it is no such thing."""
+    try:
+        return memoryview(chunk).tobytes()
+    except TypeError:
+        raise TypeError(f"{stage.name} made a {type(chunk).__name__}, not bytes") from None

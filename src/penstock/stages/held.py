@@ -1,0 +1,93 @@
+"""Small writes joined to large ones, without holding anything back for long.
+
+What is held is written when it has grown to a block, before each read that may block, and once it is 50 ms
+old: a timer of the reactor's has a worker do the last, since the stage itself may be busy with something else
+by then. `_order` makes the writes one after the other, whoever does them; it is held while writing, which may
+block, so only the stage's thread and that worker take it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from penstock.control import workers
+from penstock.data.writer import Writer
+
+if TYPE_CHECKING:
+    from penstock.control.context import StageContext
+
+__all__ = ["HeldWriter"]
+
+_AGE = 0.05
+"""Seconds that anything may be held back."""
+_BLOCK = 65536
+"""Bytes that are worth a write of their own."""
+
+
+class HeldWriter(Writer):
+    """A writer that joins what it is given, in front of another."""
+
+    __slots__ = ("_armed", "_ctx", "_order", "_pieces", "_since", "_size", "_target", "failed")
+
+    def __init__(self, ctx: StageContext, target: Writer) -> None:
+        super().__init__()
+        self._ctx = ctx
+        self._target = target
+        self._order = threading.Lock()
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._since = 0.0
+        self._armed = False
+        self.failed: BaseException | None = None
+        """What a write raised in `pass_on`, which does not raise itself."""
+
+    def _push(self, data: bytes | memoryview) -> None:
+        now = time.monotonic()
+        with self._order:
+            self._check()
+            if not self._pieces:
+                self._since = now
+                if not self._armed:
+                    self._armed = True
+                    self._ctx.reactor.call_at(now + _AGE, self._tick)
+            self._pieces.append(bytes(data))
+            self._size += len(data)
+            self.count += len(data)
+            if self._size >= _BLOCK or now - self._since >= _AGE:
+                self._write_out()
+
+    def flush(self) -> None:
+        """Pass on what is held."""
+        with self._order:
+            self._check()
+            self._write_out()
+
+    def pass_on(self) -> bool:
+        """Pass on what is held; False, and the error in `failed`, where that does not work."""
+        with self._order:
+            if self.failed is None:
+                try:
+                    self._write_out()
+                except BaseException as error:  # noqa: BLE001 - it is kept for who writes next
+                    self.failed = error
+            return self.failed is None
+
+    def _tick(self) -> None:
+        """In the reactor's thread, which must not write itself."""
+        self._armed = False
+        if self._pieces:
+            workers.submit(self._pass_on_late)
+
+    def _pass_on_late(self) -> None:
+        self.pass_on()
+
+    def _check(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+
+    def _write_out(self) -> None:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if pieces:
+            self._target.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))

@@ -1,0 +1,342 @@
+"""The conformance suite for stages: `check_stage(factory)` holds a stage to every rule of the contract.
+
+Strategy. Some rules are looked at in a whole run, between a Python source and a Python sink; the others in a
+`Trial`, which starts the stage by itself, with both its neighbours in the suite's own hands. Each rule is a
+generator of sentences, one for each way in which the rule is broken; `check_stage` collects them
+all, and looks after each rule for what the stage left behind.
+
+Whatever may block happens in a thread that is joined with a timeout, so that a broken stage costs time but
+never hangs the suite. Whether a stage that was killed had ended by itself just before is not guessed: where
+it matters, the same trial is made again without the kill. What may not live here: anything of a test runner,
+and any knowledge of which stage is under test.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from penstock.control.supervisor import supervisor
+from penstock.core.constants import DEVNULL
+from penstock.core.errors import Cancelled, FinishEarly, StartError
+from penstock.core.matchers import is_pipe_error
+from penstock.core.stage import Requirements, RunningStage, Stage
+from penstock.pipeline import Pipeline
+from penstock.trials import Case, Holdings, Outcome, Task, Trial, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["check_stage"]
+
+_LINES = b"".join(
+    b"line %06d of what the conformance suite gives to a stage to read\n" % n for n in range(4096)
+)
+"""About 256 KiB: more than the pipes of a trial hold."""
+_REST = 0.02
+"""Seconds in which a stage gets to sleep in its read or write; only how sharp a trial is depends on it."""
+
+
+def check_stage(
+    factory: Callable[[], Any],
+    *,
+    input: bytes | None = None,  # noqa: A002 - as in `run(input=...)`
+    expect: bytes | None = None,
+    reusable: bool = True,
+    timeout: float = 10.0,
+) -> None:
+    r"""Check that the stages which `factory()` makes keep every rule of the contract for stages.
+
+    `factory` takes nothing and returns a fresh stage each time: a custom `Stage` object, or what a
+    constructor such as `command` or `map_lines` returned. AssertionError where rules are broken, with a
+    sentence for each of them; TypeError where `factory` is not callable. It needs no test runner.
+
+    `input` (bytes) is what the stage is given to read, by default 4096 lines of text; `expect` (bytes) what
+    it then writes, which is not looked at by default. `reusable=False` is for a stage that can be run only
+    once. `timeout` is the seconds after which a step that does not end counts as hanging. A stage may fail on
+    its input, read none of it, or never stop writing; it has to end once its input has, or its reader left.
+
+    >>> from penstock import map_lines
+    >>> check_stage(lambda: map_lines(bytes.upper), input=b"a\nb", expect=b"A\nB\n")
+    """
+    if not callable(factory):
+        raise TypeError(f"check_stage() takes a function that makes a stage, not {factory!r}")
+    supervisor()  # it outlives every run, so it is no leak of the first
+    data = _LINES if input is None else input
+    try:
+        case = Case(factory, data, expect, reusable=reusable, timeout=timeout)
+    except (TypeError, ValueError) as error:  # what a pipeline says that is to hold it
+        raise AssertionError(f"this can be no stage of a pipeline: {error}") from error
+    broken = list(_is_a_stage(case)) or _sentences(_starts_at_once, case)
+    if not broken:
+        for rule in _RULES:
+            broken += _sentences(rule, case)
+    if broken:
+        lines = "".join(f"\n- {sentence}" for sentence in dict.fromkeys(broken))
+        raise AssertionError(f"this stage breaks the contract for stages: {case.stage!r}{lines}")
+
+
+def _sentences(rule: Callable[[Case], Iterator[str]], case: Case) -> list[str]:
+    """How the stage breaks the rule, or what it leaves behind where it keeps it."""
+    before = Holdings()
+    title = rule.__name__.strip("_").replace("_", " ")
+    found: list[str] = []
+    try:
+        found += rule(case)
+    except Exception as error:  # noqa: BLE001 - the stage's code is foreign, and the other rules are wanted too
+        found.append(f"rule {title!r}: the stage raised {error!r}")
+    if not found:
+        eventually(lambda: not Holdings().beyond(before), case.timeout)
+        found += [f"it leaves {thing} behind (rule {title!r})" for thing in Holdings().beyond(before)]
+    return found
+
+
+def _comes_from(error: BaseException | None, reason: BaseException) -> bool:
+    while error is not None and error is not reason:
+        error = error.__cause__
+    return error is reason
+
+
+# The rules. What a stage is:
+
+
+def _is_a_stage(case: Case) -> Iterator[str]:
+    """Broken, nothing else can be looked at."""
+    if not isinstance(case.stage, Stage):
+        yield "it is no Stage: name, requirements or start() is missing"
+    elif not isinstance(case.stage.requirements, Requirements):
+        yield f"its requirements must be a Requirements, not {case.stage.requirements!r}"
+
+
+def _has_a_name(case: Case) -> Iterator[str]:
+    name: object = case.stage.name
+    if not isinstance(name, str) or not name:
+        yield f"its name must be a str that is not empty, not {name!r}"
+
+
+def _explains_its_edges(case: Case) -> Iterator[str]:
+    plan = Pipeline(case.stage).explain(stdout=DEVNULL)
+    nodes = [plan.edges[0].source, *(edge.target for edge in plan.edges)]
+    if nodes != list(plan.nodes) or not all(edge.kind and isinstance(edge.kind, str) for edge in plan.edges):
+        yield f"explain() does not name its edges: {plan!r}"
+
+
+def _survives_pickling(case: Case) -> Iterator[str]:
+    stage = case.fresh()
+    try:
+        pickled = pickle.dumps(stage)
+    except Exception:  # noqa: BLE001 - it does not claim to
+        return
+    try:
+        copy = pickle.loads(pickled)  # noqa: S301 - made two lines above
+    except Exception as error:  # noqa: BLE001 - whatever its class raises
+        yield f"it can be pickled, but its pickle cannot be loaded: {error!r}"
+        return
+    if (copy.name, copy.requirements) != (stage.name, stage.requirements):
+        yield "it can be pickled, but its copy has another name or other requirements"
+    elif case.ordinary is not None:
+        difference = case.run(copy, case.data).unlike(case.ordinary)
+        if difference is not None:
+            yield f"it can be pickled, but its copy {difference}"
+
+
+# How it runs:
+
+
+def _starts_at_once(case: Case) -> Iterator[str]:
+    """Broken, every run of it would hang."""
+    for ends in case.ends:
+        with Trial(case, ends) as trial:
+            starter = Task(trial.start)
+            returned = starter.ends(case.timeout)
+            trial.kill(Cancelled("it was started, which is all"))
+        if not returned:
+            starter.join(case.timeout)  # its streams are closed now
+            yield f"start() has not returned within {case.timeout:g} s, {trial.where}"
+
+
+def _ends_in_a_run(case: Case) -> Iterator[str]:
+    outcome = case.run(case.fresh(), case.data)
+    if outcome.hangs:
+        yield (
+            f"a run of it between a Python source and a Python sink has not ended within {case.timeout:g} s:"
+            " it must end, and close its stdout, once its input has ended"
+        )
+        return
+    case.ordinary = outcome
+    if isinstance(outcome.error, StartError):
+        yield f"it cannot be started: {outcome.error.cause!r}"
+    elif case.expect is not None and outcome.output != case.expect:
+        yield f"it writes {outcome.output[:200]!r}, where {case.expect[:200]!r} was expected"
+
+
+def _takes_empty_input(case: Case) -> Iterator[str]:
+    if case.run(case.fresh(), b"").hangs:
+        yield f"a run of it with empty input has not ended within {case.timeout:g} s"
+
+
+def _is_reusable(case: Case) -> Iterator[str]:
+    if not case.reusable or case.ordinary is None:
+        return
+    stage = case.fresh()
+    for _ in range(2):
+        outcome = case.run(stage, case.data)
+    difference = outcome.unlike(case.ordinary)
+    if difference is not None:
+        yield f"it is not reusable: the second run of the same stage {difference}"
+
+
+def _runs_twice_at_once(case: Case) -> Iterator[str]:
+    if not case.reusable or case.ordinary is None:
+        return
+    stage = case.fresh()
+    outcomes: list[Outcome] = []
+    tasks = [Task(lambda: outcomes.append(case.run(stage, case.data))) for _ in range(2)]
+    for task in tasks:
+        task.join(3 * case.timeout)  # a run that hangs is waited for, cancelled, and waited for again
+    differences = [difference for outcome in outcomes if (difference := outcome.unlike(case.ordinary))]
+    differences += [f"raises {task.error!r}" for task in tasks if task.error is not None]
+    if differences:
+        yield f"it is not reusable: one of two runs at the same time {differences[0]}"
+
+
+def _closes_its_streams(case: Case) -> Iterator[str]:
+    for ends in case.ends:
+        with Trial(case, ends) as trial:
+            trial.start()
+            trial.feed(case.data)
+            trial.drain()
+            if not trial.ends():
+                yield f"wait() has not ended within {case.timeout:g} s of the end of its input, {trial.where}"
+                continue
+            if trial.refusal is None and not isinstance(trial.running, RunningStage):
+                yield f"start() must return a RunningStage, with wait() and kill(), not {trial.running!r}"
+            for stream in trial.open_streams():
+                yield f"it has ended, but never closes its {stream}, {trial.where}"
+
+
+def _closes_its_streams_where_it_cannot_start(case: Case) -> Iterator[str]:
+    for ends in case.ends:
+        for closed in ("stdin", "stdout"):
+            with Trial(case, ends) as trial:
+                (trial.input if closed == "stdin" else trial.output).close()
+                trial.start()
+                trial.feed(case.data)
+                trial.drain()
+                if not trial.ends():
+                    yield f"wait() does not end where its {closed} was closed before its start, {trial.where}"
+                    continue
+                for stream in trial.open_streams():
+                    yield (
+                        f"it never closes its {stream} where it cannot run, because its {closed} was closed"
+                        f" before its start, {trial.where}"
+                    )
+
+
+def _forgives_a_reader_that_leaves(case: Case) -> Iterator[str]:
+    for ends in case.ends:
+        with Trial(case, ends) as trial:
+            trial.start()
+            trial.feed(case.data)
+            trial.drain(most=1)
+            if not trial.ends():
+                yield f"it hangs where the reader of its output leaves early, {trial.where}"
+            elif not _is_forgiven(trial.error) and case.ordinary is not None and case.ordinary.error is None:
+                yield (
+                    "where the reader of its output leaves early it must end well or with a pipe error,"
+                    f" which a run forgives, not with {trial.error!r}, {trial.where}"
+                )
+
+
+def _is_forgiven(error: BaseException | None) -> bool:
+    return error is None or isinstance(error, FinishEarly) or is_pipe_error(error)
+
+
+# How it is killed:
+
+
+def _wakes_from_waiting_for_its_first_byte(case: Case) -> Iterator[str]:
+    def block(trial: Trial) -> None:
+        trial.drain()
+
+    yield from _killed(case, block, "waiting for the first byte of stdin")
+
+
+def _wakes_from_reading(case: Case) -> Iterator[str]:
+    def block(trial: Trial) -> None:
+        trial.drain()
+        trial.feed(case.data, close=False).join(case.timeout)
+
+    yield from _killed(case, block, "reading stdin that never ends")
+
+
+def _wakes_from_writing(case: Case) -> Iterator[str]:
+    def block(trial: Trial) -> None:
+        trial.feed(case.data)
+        trial.peek().join(case.timeout)
+
+    yield from _killed(case, block, "writing stdout that nobody reads")
+
+
+def _killed(case: Case, block: Callable[[Trial], None], doing: str) -> Iterator[str]:
+    for ends in case.ends:
+        with Trial(case, ends) as trial:
+            trial.start()
+            block(trial)
+            if trial.waiter is not None:
+                trial.waiter.join(_REST)
+            yield from _killed_now(case, trial, block, doing, ends)
+
+
+def _killed_now(
+    case: Case, trial: Trial, block: Callable[[Trial], None], doing: str, ends: tuple[str, str]
+) -> Iterator[str]:
+    reason = Cancelled("the conformance suite kills it")
+    ended_before = trial.waiter is None or not trial.waiter.is_alive()
+    yield from _kill_from_a_thread(trial, reason, "kill()")
+    yield from _kill_from_a_thread(trial, Cancelled("a second reason"), "a second kill()")
+    if not trial.ends():
+        yield f"kill() has not woken it within {case.timeout:g} s from {doing}, {trial.where}"
+        return
+    yield from _kill_from_a_thread(trial, reason, "kill() after the end")
+    for stream in trial.open_streams():
+        yield f"it was killed while {doing}, and never closes its {stream}, {trial.where}"
+    told = ended_before or _comes_from(trial.error, reason)
+    if not told and not _ends_by_itself(case, block, ends):
+        yield (
+            f"it was killed while {doing}, so wait() must raise the reason given to kill(),"
+            f" but the outcome is {trial.error!r}, {trial.where}"
+        )
+
+
+def _kill_from_a_thread(trial: Trial, reason: BaseException, which: str) -> Iterator[str]:
+    killer = Task(lambda: trial.kill(reason))
+    if not killer.ends(trial.timeout):
+        yield f"{which} does not return, {trial.where}"
+    elif killer.error is not None:
+        yield f"{which} must not raise, but raised {killer.error!r}, {trial.where}"
+
+
+def _ends_by_itself(case: Case, block: Callable[[Trial], None], ends: tuple[str, str]) -> bool:
+    """Whether it ends in the same trial without being killed; then the kill may have come too late."""
+    with Trial(case, ends) as trial:
+        trial.start()
+        block(trial)
+        return trial.ends()
+
+
+_RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
+    _has_a_name,
+    _explains_its_edges,
+    _ends_in_a_run,  # the yardstick for the others
+    _takes_empty_input,
+    _is_reusable,
+    _runs_twice_at_once,
+    _survives_pickling,
+    _closes_its_streams,
+    _closes_its_streams_where_it_cannot_start,
+    _forgives_a_reader_that_leaves,
+    _wakes_from_waiting_for_its_first_byte,
+    _wakes_from_reading,
+    _wakes_from_writing,
+)
