@@ -1,1 +1,4 @@
-"""What Penstock costs beside its peers: `python -m benchmarks` measures, `python -m benchmarks.report` draws."""
+"""What Penstock costs beside its peers.
+
+`python -m benchmarks` measures, `python -m benchmarks.report` puts the figures into a page and draws them.
+"""

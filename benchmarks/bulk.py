@@ -2,7 +2,8 @@
 
 All read and write in chunks of 64 KiB where they handle bytes themselves; `head -c` is the command that
 produces. A file is opened once and rewound, so that no page has to be found anew. Sockets are TCP on loopback
-to a process that drains them, and the time ends when that has answered that all has come.
+to a process that drains them, with the options that the kernel gives them, and the time ends when that
+process has answered that all has come.
 """
 
 from __future__ import annotations
@@ -201,7 +202,6 @@ def _consumer(total: Counter) -> Callable[[StageContext, Any, Any], None]:
 
 def _through_socket(port: int, size: int, send: Callable[[socket.socket], object]) -> None:
     with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as Go has it
         send(sock)
         sock.setblocking(True)
         sock.shutdown(socket.SHUT_WR)

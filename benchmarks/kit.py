@@ -37,7 +37,7 @@ class Kit:
     @cached_property
     def scratch(self) -> Path:
         """A folder, in memory where the machine has one, so that no disk is measured."""
-        memory = Path("/dev/shm")
+        memory = Path("/dev", "shm")
         folder = memory if os.access(memory, os.W_OK) else None
         return Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=folder)))
 

@@ -52,35 +52,19 @@ def _counted(kit: Kit) -> Iterator[Work]:
         (command("cat", path) | map_line_batches(add)).run(stdout=DEVNULL)
         expect(count, kit.lines)
 
-    def by_hand(bufsize: int) -> Callable[[], None]:
-        def loop() -> None:
-            count = 0
-            with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=bufsize) as process:
-                for line in _opened(process.stdout):
-                    line.rstrip(b"\n")
-                    count += 1
-            expect(process.returncode, 0)
-            expect(count, kit.lines)
-
-        return loop
+    def counts(bufsize: int) -> Callable[[], None]:
+        return lambda: expect(
+            _count(subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=bufsize)), kit.lines
+        )
 
     peers = {
-        "Popen loop by hand": repeat(1, by_hand(CHUNK)),
-        "Popen loop, its own buffer": repeat(1, by_hand(-1)),
+        "Popen loop by hand": repeat(1, counts(CHUNK)),
+        "Popen loop, its own buffer": repeat(1, counts(-1)),
     }
     plumbum = library("plumbum")
     if plumbum is not None:
-
-        def by_plumbum() -> None:
-            lines = plumbum.local["cat"][path].popen(text=False, encoding=None)
-            count = 0
-            with lines:
-                for line in lines.stdout:
-                    line.rstrip(b"\n")
-                    count += 1
-            expect(count, kit.lines)
-
-        peers["plumbum"] = repeat(1, by_plumbum)
+        cat = plumbum.local["cat"][path]
+        peers["plumbum"] = repeat(1, lambda: expect(_count(cat.popen(encoding=None)), kit.lines))
     for name, ours, limit in (("line", by_line, 1.6), ("batch", by_batch, 3)):
         yield Work(
             f"count-by-{name}",
@@ -89,6 +73,16 @@ def _counted(kit: Kit) -> Iterator[Work]:
             (Bar("Popen loop by hand", "throughput", limit),),
             volume=7 * kit.lines,
         )
+
+
+def _count(process: Any) -> int:
+    count = 0
+    with process:
+        for line in process.stdout:
+            line.rstrip(b"\n")
+            count += 1
+    expect(process.returncode, 0)
+    return count
 
 
 def _mapped(kit: Kit) -> Iterator[Work]:

@@ -1,4 +1,4 @@
-"""The ratios with a bar as an SVG picture: one line each, how much better than the peer, and where the bar is.
+"""The ratios with a bar as an SVG picture: how much better than the peer each is, and where its bar is.
 
 Written by hand, so that nothing has to be installed. The scale is logarithmic and turned so that right is
 better for times and throughputs alike: twice as fast as the peer is at 2, half as fast at 1/2.
@@ -24,8 +24,10 @@ def picture(results: dict[str, Any]) -> str:
     compared = [row for row in rows(results) if row.passed is not None and row.number is not None]
     height = TOP + LINE * len(compared) + 44
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" font-family="system-ui, sans-serif" font-size="12" role="img">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+            f'height="{height}" font-family="system-ui, sans-serif" font-size="12" role="img">'
+        ),
         "<title>Penstock beside its peers</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(
@@ -35,10 +37,7 @@ def picture(results: dict[str, Any]) -> str:
     bottom = TOP + LINE * len(compared)
     for tick in (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0):
         x = _place(tick)
-        stroke = 1.5 if tick == 1.0 else 0.75
-        parts.append(
-            f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{bottom}" stroke="{GRID}" stroke-width="{stroke}"/>'
-        )
+        parts.append(_rule(x, TOP - 8, bottom, GRID, 1.5 if tick == 1.0 else 0.75))
         label = f"{tick:g}x" if tick >= 1 else f"1/{1 / tick:g}x"
         parts.append(_text(x, TOP - 14, label, anchor="middle"))
     for number, row in enumerate(compared):
@@ -60,8 +59,7 @@ def _line(row: Row, top: int) -> list[str]:
     return [
         _text(LABELS - 10, middle + 4, name, anchor="end"),
         f'<rect x="{left:.1f}" y="{middle - 7:.1f}" width="{width:.1f}" height="14" fill="{colour}"/>',
-        f'<line x1="{bar:.1f}" y1="{middle - 10:.1f}" x2="{bar:.1f}" y2="{middle + 10:.1f}" stroke="{BAR}" '
-        'stroke-width="2"/>',
+        _rule(bar, middle - 10, middle + 10, BAR, 2),
         _text(outside, middle + 4, f"{speed:.2f}x"),
     ]
 
@@ -73,9 +71,16 @@ def _legend(y: float) -> str:
             _text(30, y, "bar met"),
             f'<rect x="100" y="{y - 9}" width="12" height="10" fill="{MISSED}"/>',
             _text(118, y, "bar missed"),
-            f'<line x1="206" y1="{y - 11}" x2="206" y2="{y + 3}" stroke="{BAR}" stroke-width="2"/>',
+            _rule(206, y - 11, y + 3, BAR, 2),
             _text(214, y, "the bar"),
         )
+    )
+
+
+def _rule(x: float, top: float, bottom: float, colour: str, width: float) -> str:
+    return (
+        f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{colour}" '
+        f'stroke-width="{width}"/>'
     )
 
 

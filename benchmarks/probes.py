@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -156,17 +155,21 @@ def _slice(call: Callable[[], None], seconds: float) -> list[float]:
     return [allocated, count, collections, elapsed]
 
 
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def _idle(count: int) -> dict[str, float]:
     """Many pipelines of five commands, all waiting for input at one time."""
     pipeline = command("cat") | command("cat") | command("cat") | command("cat") | command("cat")
     pipeline.output(input=b"")
     before = status("self", "VmRSS")
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = _descriptors()
     runs = [pipeline.start(stdin=PIPE, stdout=DEVNULL) for _ in range(count)]
     figures = {
         "commands": 5.0 * count,
         "threads": float(status("self", "Threads")),
-        "descriptors": (len(os.listdir("/proc/self/fd")) - descriptors) / count,
+        "descriptors": (_descriptors() - descriptors) / count,
         "KB": (status("self", "VmRSS") - before) / count / 1e3,
     }
     for run in runs:

@@ -1,8 +1,8 @@
 """Put the figures of one run into a page: `python -m benchmarks.report RESULTS.json docs/`.
 
 Writes `performance.svg` into the folder, and the table into its `performance.md`, between the two marks; the
-prose around them is not touched. Where there is no page yet, one with only the marks, the picture and the table
-is made.
+prose around them is not touched. Where there is no page yet, one with only the marks, the picture and the
+table is made.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def _figures(results: dict[str, Any]) -> str:
                 "",
                 "![How far each figure is from its bar](performance.svg)",
                 "",
-                f"{met} of {len(barred)} bars are met. A ratio beside `<=` is of times, one beside `>=` of throughputs;",
-                "each is the median over the rounds of the ratio within a round.",
+                f"{met} of {len(barred)} bars are met. A ratio beside `<=` is of times, one beside `>=` of",
+                "throughputs; each is the median over the rounds of the ratio within a round.",
                 "",
                 _table(barred),
                 "",

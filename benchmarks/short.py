@@ -129,7 +129,7 @@ def _pass(_ctx: StageContext, stdin: Any, stdout: Any) -> None:
 
 
 def _chain(commands: list[list[str]]) -> bytes:
-    """What a careful person writes by hand, less the capture of ten stderrs, which needs ten threads or files."""
+    """What one writes by hand; it does not capture ten stderrs, which would take ten threads or files."""
     processes: list[subprocess.Popen[bytes]] = []
     stdin: Any = subprocess.DEVNULL
     for argv in commands:

@@ -1,5 +1,5 @@
 # ruff: noqa: D103 - the tests' names are their sentences
-"""Hundreds of pipelines at once, ended in every way there is: each gets its own verdict, and nothing is left."""
+"""Hundreds of pipelines at once, ended in every way there is."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ func toSocket(size int64, port string) int64 {
 	conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 	must(err)
 	defer conn.Close()
-	must(conn.(*net.TCPConn).SetNoDelay(os.Getenv("ND") == "1"))
+	must(conn.(*net.TCPConn).SetNoDelay(false))
 	p := pipe.New(pipe.WithStdout(conn))
 	p.Add(zeros(size))
 	must(p.Run(ctx))

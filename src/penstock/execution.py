@@ -23,10 +23,11 @@ from penstock.control import workers
 from penstock.control.child import Child
 from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
-from penstock.control.supervisor import live
+from penstock.control.supervisor import begin_start, end_start, live
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
 from penstock.launch import StartFailure, make_scopes, open_ports, start_stages, survey
 from penstock.narrate import tell_end, tell_failure
+from penstock.system import procfs
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
     from penstock.ports import Sink, Source
+    from penstock.system.process import ProcessTable
     from penstock.tree import Composite
 
 __all__ = ["Execution"]
@@ -101,6 +103,7 @@ class Execution:
 
         Where one cannot be, the others are told to end, and the run ends with a StartError.
         """
+        begin_start()
         live.add(self._handle)
         try:
             self._launch()
@@ -113,6 +116,8 @@ class Execution:
         except BaseException as error:
             self.give_up(Reason(error, PipelineCancelled, self.root, because_of_another=True))
             raise
+        finally:
+            end_start()
 
     def _launch(self) -> None:
         self._scopes = make_scopes(
@@ -193,11 +198,12 @@ class Execution:
             reason = None  # it had ended by itself before the news reached it
         end = End(error, leaf, reason, excluded=reason is not None and reason.because_of_another)
         with self._lock:
-            first = leaf.end is None
-            if first:
-                leaf.end = end
+            first, leaf.told = not leaf.told, True
         if first and running is not None:
-            tell_end(leaf, running, end)
+            tell_end(leaf, running, end)  # before the end is recorded, with which the run may be over
+        with self._lock:
+            if leaf.end is None:
+                leaf.end = end
         self._climb(leaf)
 
     def _climb(self, node: Node) -> None:
@@ -218,7 +224,7 @@ class Execution:
                         parent.end = end
                 elif parent.end is None and parent.over:
                     parent.end = parent.judge()
-            if ask:
+            if ask and isinstance(parent, Filter):
                 self._ask(parent, end)
                 return
             if isinstance(parent, Group) and end.failed and parent.option("fail_fast"):
@@ -227,14 +233,13 @@ class Execution:
         if self.root.end is not None:
             self.advance()
 
-    def _ask(self, node: Any, end: End) -> None:
+    def _ask(self, node: Filter, end: End) -> None:
         """Have the caller's filter decide, in a worker: it may take its time, and only this stage
         waits for it.
         """
 
         def decide() -> None:
-            node.end = node.apply(end)
-            self._climb(node)
+            self._decided(node, node.apply(end))
 
         try:
             workers.submit(decide)
@@ -271,21 +276,45 @@ class Execution:
             ]
             for leaf in told:
                 leaf.reason = reason
+        running = [leaf.running for leaf in told if leaf.running is not None]
+        processes = procfs.table() if any(isinstance(one, Child) for one in running) else None
         for leaf in told:
             if leaf.ctx is not None:
                 leaf.ctx.cancel(reason.error)
-        # From last to first: a stage that ends closes its stdout, which must not look like the end of its
-        # input to a next one that has not heard the reason yet.
-        for leaf in reversed(told):
-            if leaf.running is not None:
-                leaf.running.kill(reason.error)
+        # All are warned before the first is made to end, so that none takes the end of its neighbour for the
+        # end of its input, or for a reader that has had enough.
+        for one in running:
+            one.warn(reason.error, processes)
+        for one in reversed(running):
+            one.kill(reason.error)
+        for node in {
+            id(node): node for leaf in self.leaves for node in leaf.filters() if node.within(group)
+        }.values():
+            if node.asked and node.end is None:
+                expire = partial(self._abandon_filter, node, reason)
+                self.reactor.call_at(time.monotonic() + self.root.option("grace"), expire)
         self.advance()
 
-    def kill_now(self) -> None:
+    def _abandon_filter(self, node: Filter, reason: Reason) -> None:
+        """The caller's function has not decided in time: the reason is the end."""
+        leaf = next(leaf for leaf in self.leaves if leaf.within(node))
+        end = End(reason.error, leaf, reason, excluded=reason.because_of_another)
+        if self._decided(node, end) and leaf.ctx is not None:
+            leaf.ctx.tell("abandoned", "its error filter did not return", reason.error)
+
+    def _decided(self, node: Filter, end: End) -> bool:
+        with self._lock:
+            first = node.end is None
+            if first:
+                node.end = end
+        self._climb(node)
+        return first
+
+    def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to every child, without grace: the interpreter is ending, or the user insists."""
         for leaf in self.leaves:
             if isinstance(leaf.running, Child):
-                leaf.running.kill_now()
+                leaf.running.kill_now(processes)
 
     def recover(self) -> None:
         """Look at everything again, after an interruption in the middle of who knows what.

@@ -16,6 +16,7 @@ from penstock.control.reactor import LONGEST_SLEEP
 from penstock.control.supervisor import local_reactor, supervisor
 from penstock.core.errors import Cancelled, PipelineCancelled
 from penstock.execution import Execution
+from penstock.system import procfs
 from penstock.tree import Reason
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
     from penstock.data.reader import Reader
+    from penstock.system.process import ProcessTable
     from penstock.tree import Composite
 
 __all__ = ["Run"]
@@ -190,9 +192,9 @@ class Run:
 
     # What the end of the process, and forks, concern.
 
-    def end_with_process(self) -> None:
+    def end_with_process(self, processes: ProcessTable) -> None:
         """Kill every child at once: the interpreter is ending. The kernel hands the dead to init."""
-        self._execution.kill_now()
+        self._execution.kill_now(processes)
 
     def forget_in_child(self) -> None:
         """In a forked copy: its descriptors are closed there, and its threads are not there."""
@@ -240,7 +242,7 @@ class Run:
             try:
                 self._sleep()
             except KeyboardInterrupt:
-                execution.kill_now()
+                execution.kill_now(procfs.table())
                 execution.reactor.post(execution.recover)
             else:
                 return

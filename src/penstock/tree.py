@@ -139,7 +139,7 @@ class Node:
 class Leaf(Node):
     """One stage of one run."""
 
-    __slots__ = ("ctx", "index", "reason", "running", "stage", "stdin", "stdout")
+    __slots__ = ("ctx", "index", "reason", "running", "stage", "stdin", "stdout", "told")
 
     def __init__(self, parent: Group | Filter, index: int, stage: Stage) -> None:
         super().__init__(parent)
@@ -150,6 +150,8 @@ class Leaf(Node):
         self.reason: Reason | None = None
         self.stdin: Counted | None = None
         self.stdout: Counted | None = None
+        self.told = False
+        """Whether its end was told to `on_event`."""
 
     @property
     def group(self) -> Group:
@@ -159,6 +161,14 @@ class Leaf(Node):
             node = node.parent
         assert node is not None
         return node
+
+    def filters(self) -> Iterator[Filter]:
+        """The filters that its end goes through, innermost first."""
+        node: Node | None = self.parent
+        while node is not None:
+            if isinstance(node, Filter):
+                yield node
+            node = node.parent
 
     @property
     def error(self) -> BaseException | None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         [b"", b"a", b"", b"bc"],
         {b"abc": 1},
         [bytearray(b"a"), memoryview(b"bc")],
-        io.BytesIO(b"abc"),
     ],
 )
 def test_a_source_emits_the_chunks_with_nothing_between(over: Pipeline, chunks: Any) -> None:
@@ -100,7 +99,7 @@ def test_a_buffer_that_is_reused_by_the_iterable_has_been_copied() -> None:
         buffer = bytearray(1)
         for letter in b"abc":
             buffer[0] = letter
-            yield buffer
+            yield buffer  # type: ignore[misc]
 
     assert source(chunks()).output() == b"abc"
     assert (source(chunks()) | command("cat")).output() == b"abc"
@@ -127,6 +126,13 @@ def test_a_source_and_an_echo_ignore_what_is_fed_to_them() -> None:
     assert (command("yes") | source([b"a"])).output() == b"a"
     assert (command("yes") | echo("a")).output() == b"a\n"
     assert echo("a").output(input=b"x" * 100_000) == b"a\n"
+
+
+def test_a_file_that_is_a_source_stays_open() -> None:
+    """It is an iterable of lines; and what the caller passes in stays the caller's."""
+    file = io.BytesIO(b"a\nb")
+    assert (source(file) | command("cat")).output() == b"a\nb"
+    assert not file.closed
 
 
 def test_a_source_has_a_name() -> None:

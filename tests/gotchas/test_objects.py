@@ -364,7 +364,7 @@ def test_gotcha_28_no_further_process_is_a_start_error_and_the_others_are_reaped
         calls.append(executable)
         if len(calls) == 3:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return real(executable, *args, **options)
+        return int(real(executable, *args, **options))
 
     monkeypatch.setattr(module, "spawn", spawn)
     pipeline = command("cat") | command("sleep", "1000") | command("sort")

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,8 +60,9 @@ def _write(_ctx: Any, _stdin: Any, stdout: Any) -> None:
         stdout.write(CHUNK)
 
 
-TRAPS_TO_0 = sh("trap 'exit 0' TERM; echo ready; sleep 1000 & wait")
-TRAPS_TO_3 = sh("trap 'exit 3' TERM; echo ready; sleep 1000 & wait")
+# Short sleeps: a shell's child that has not yet become `sleep` has its trap still, and loses the signal.
+TRAPS_TO_0 = sh("trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done")
+TRAPS_TO_3 = sh("trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done")
 IGNORES = sh("trap '' TERM; echo ready; exec sleep 1000")
 HEEDS = sh("echo ready; exec sleep 1000")
 
@@ -68,7 +70,7 @@ HEEDS = sh("echo ready; exec sleep 1000")
 # The deadline.
 
 
-@pytest.mark.parametrize("timeout", [0.05, datetime.timedelta(milliseconds=50)])
+@pytest.mark.parametrize("timeout", [0.05, dt.timedelta(milliseconds=50)])
 @pytest.mark.parametrize(
     "pipeline", [SLEEP, SLEEP | command("cat"), SLEEP | function(_read), function(_read)]
 )
@@ -138,9 +140,11 @@ def test_wait_may_time_out_and_leaves_the_run_going() -> None:
 
 def test_a_nested_pipelines_deadline_ends_that_pipeline_only() -> None:
     nested = Pipeline(SLEEP, timeout=0.1, name="nested")
-    with pytest.raises(PipelineTimeout) as raised, (nested | sh("cat; echo after")).start(stdout=PIPE) as run:
-        assert run.stdout is not None
-        assert run.stdout.read() == b"after\n"
+    run = (nested | sh("cat; echo after")).start(stdout=PIPE)
+    assert run.stdout is not None
+    assert run.stdout.read() == b"after\n"
+    with run.stdout, pytest.raises(PipelineTimeout) as raised:
+        run.wait()
     assert raised.value.index == 0
     assert raised.value.result is not None
     assert raised.value.result.returncodes == (-signal.SIGTERM, 0)
@@ -154,10 +158,11 @@ def _cancelled(run: Run, cancel: Callable[[], object], within: float = 1.0) -> P
     began = time.monotonic()
     with pytest.raises(PipelineCancelled) as raised:
         run.wait()
-    assert time.monotonic() - began < within
+    took = time.monotonic() - began
     assert run.done()
     if run.stdout is not None:
         run.stdout.close()
+    assert took < within
     return raised.value
 
 
@@ -495,7 +500,7 @@ class Stuck:
 BOUND: dict[str, Callable[[Any], tuple[Pipeline, dict[str, Any]]]] = {
     "a child ignores SIGTERM": lambda _: (sh("trap '' TERM; sleep 1000; sleep 1000"), {}),
     "a child stops": lambda _: (sh("kill -STOP $$"), {}),
-    "a grandchild keeps stdout": lambda _: (sh("setsid sleep 3 & exec sleep 1000"), {"stdout": "capture"}),
+    "a grandchild keeps stdout": lambda _: (sh("setsid sleep 3 & exec sleep 1000"), {"capture": True}),
     "a function ignores it": lambda stubborn: (function(stubborn) | SLEEP, {}),
     "a transform ignores it": lambda stubborn: (SLEEP | transform(lambda _: stubborn() or []), {}),
     "stdin blocks": lambda stubborn: (SLEEP, {"stdin": Stuck(stubborn)}),
@@ -520,12 +525,9 @@ def _raise(_ctx: Any, _stdin: Any, _stdout: Any) -> None:
 def test_nothing_keeps_wait_beyond_deadline_and_grace_and_a_second(case: str, stubborn: Any) -> None:
     pipeline, options = BOUND[case](stubborn)
     began = time.monotonic()
+    run = pipeline.output if options.pop("capture", False) else partial(pipeline.run, stdout=DEVNULL)
     with pytest.raises(PipelineTimeout):
-        if options.pop("stdout", DEVNULL) == "capture":
-            pipeline.output(timeout=0.1, grace=0.1, **options)
-        else:
-            _, again = BOUND[case](stubborn)
-            pipeline.run(timeout=0.1, grace=0.1, **{"stdout": DEVNULL, **again})
+        run(timeout=0.1, grace=0.1, **options)
     assert time.monotonic() - began < 0.1 + 0.1 + 1
 
 
@@ -561,7 +563,7 @@ ACTS = {
     "run": "command('sh', '-c', 'echo ready >&2; exec sleep 1000').run(stderr=note)",
     "output": "command('sh', '-c', 'echo ready >&2; exec sleep 1000').output(stderr=note)",
     "wait": "command('sh', '-c', 'echo ready >&2; exec sleep 1000').start(stderr=note).wait()",
-    "wait with a timeout": "command('sh', '-c', 'echo ready >&2; exec sleep 1000').start(stderr=note).wait(99)",
+    "timed wait": "command('sh', '-c', 'echo ready >&2; exec sleep 1000').start(stderr=note).wait(99)",
     "iter": "list(command('sh', '-c', 'echo ready >&2; exec sleep 1000').iter_lines(stderr=note))",
     "block": "with command('sh', '-c', 'echo ready >&2; exec sleep 1000').start(stderr=note): pass",
     "functions": "(command('sh', '-c', 'echo ready >&2; exec sleep 1000')"

@@ -330,7 +330,7 @@ KINDS: dict[str, Callable[[], object]] = {
     "deadline": lambda: (SLEEP | MIXED).run(stdout=DEVNULL, timeout=0.01, check=False),
     "cancellation": _cancel,
     "iterator left early": _leave_early,
-    "iterator never begun": lambda: MIXED.iter_bytes(),
+    "iterator never begun": MIXED.iter_bytes,
 }
 
 

@@ -71,7 +71,7 @@ class _Copied(Threaded):
     """A stage whose stdout is copied on: it has ended when both it and the copy have."""
 
     def __init__(self, ctx: StageContext, inner: Running, reader: Reader, writer: Writer) -> None:
-        super().__init__(ctx)
+        super().__init__(ctx, writer, reader)
         self.pid = inner.pid
         self._inner = inner
         self._reader = reader
@@ -81,13 +81,7 @@ class _Copied(Threaded):
     def interrupt(self, reason: BaseException) -> None:
         """End the inner stage and the copy."""
         self._inner.kill(reason)
-        self._reader.interrupt(reason)
-        self._writer.interrupt(reason)
-
-    def release(self) -> None:
-        """Close the copy's streams."""
-        self._reader.close()
-        self._writer.close()
+        super().interrupt(reason)
 
     def _work(self) -> None:
         failed: BaseException | None = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.reactor import Timer
     from penstock.control.taps import Tap
-    from penstock.system.process import Descendant, Process
+    from penstock.system.process import Descendant, Process, ProcessTable
 
 __all__ = ["Child"]
 
@@ -59,6 +59,7 @@ class Child(Running):
         self._reason: BaseException | None = None
         self._escaped: Sequence[Descendant] = ()
         self._timer: Timer | None = None
+        self._told = False
         self._look = _FIRST_LOOK
         self._forced = False
 
@@ -72,11 +73,17 @@ class Child(Running):
         else:
             self.ctx.reactor.watch(fd, READ, self._on_exit)
 
+    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
+        """Find the descendants that a signal to the group will miss, as long as they can be told for such."""
+        if not (self.done or self._told or self._process.exited()):
+            self._told = True
+            self._escaped = self._process.escaped(processes)
+
     def kill(self, reason: BaseException) -> None:
         """SIGTERM to the process group, SIGKILL once the grace time is over."""
         self.ctx.reactor.post(lambda: self._kill(reason))
 
-    def kill_now(self) -> None:
+    def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to the whole tree: the host process ends, or its user insists.
 
         In whatever thread that is.
@@ -84,7 +91,7 @@ class Child(Running):
         if self.done:
             return
         self._forced = True
-        escaped = self._process.escaped()
+        escaped = self._process.escaped(processes)
         self._signal(signal.SIGKILL)
         for descendant in escaped:
             descendant.send_signal(signal.SIGKILL)
@@ -100,8 +107,8 @@ class Child(Running):
         if self._process.exited():  # it ended by itself, and only the news of it is under way
             self._finish()
             return
+        self.warn(reason, None)
         self._reason = reason
-        self._escaped = self._process.escaped()
         self._signal(signal.SIGTERM)
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.reactor import Timer
     from penstock.core.stage import RunningStage
-    from penstock.system.process import ExitStatus
+    from penstock.data.base import Stream
+    from penstock.system.process import ExitStatus, ProcessTable
 
 __all__ = ["Custom", "Running", "Threaded"]
 
@@ -68,6 +69,14 @@ class Running:
         if self.error is not None:
             raise self.error
 
+    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
+        """All stages that are to end are told so before the first of them is made to.
+
+        In the reactor's thread.
+
+        `processes` is what runs on the machine at that moment.
+        """
+
     def kill(self, reason: BaseException) -> None:
         """Make the stage end with `reason`. From any thread; the first reason stands."""
         raise NotImplementedError
@@ -76,25 +85,36 @@ class Running:
 class Threaded(Running):
     """A stage whose work is done by a worker, and which is abandoned where it ignores that it was cancelled.
 
-    `_timer` and `_reason` belong to the reactor's thread.
+    `streams` are those that the worker may be blocked in, the one it writes first. `_timer` and `_told`
+    belong to the reactor's thread.
     """
 
-    def __init__(self, ctx: StageContext) -> None:
+    def __init__(self, ctx: StageContext, *streams: Stream) -> None:
         super().__init__(ctx)
+        self.streams = streams
         self._reason: BaseException | None = None
+        self._told = False
         self._timer: Timer | None = None
+
+    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:  # noqa: ARG002 - has none
+        """From now on whatever goes wrong is the cancellation's doing."""
+        if not self.done and self._reason is None:
+            self._reason = reason
+            for stream in self.streams:
+                stream.warn(reason)
 
     def kill(self, reason: BaseException) -> None:
         """Wake the stage from whatever it is blocked in; after the grace time it is abandoned."""
         self.ctx.reactor.post(lambda: self._kill(reason))
 
     def _kill(self, reason: BaseException) -> None:
-        if self.done or self._reason is not None:
+        if self.done or self._told:
             return
-        self._reason = reason
+        self._told = True
+        self.warn(reason, None)
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._abandon)
         self.on_done(self._forget_timer)
-        self.interrupt(reason)
+        self.interrupt(self._reason or reason)
 
     def _forget_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -128,11 +148,13 @@ class Threaded(Running):
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the worker."""
-        raise NotImplementedError
+        for stream in self.streams:
+            stream.interrupt(reason)
 
     def release(self) -> None:
-        """Close the streams of a worker that is given up."""
-        raise NotImplementedError
+        """Close the streams: the worker has ended, or is given up."""
+        for stream in self.streams:
+            stream.close()
 
 
 class Custom(Threaded):
@@ -156,6 +178,3 @@ class Custom(Threaded):
     def interrupt(self, reason: BaseException) -> None:
         """Ask the stage to end, in a worker, since its kill() is foreign code."""
         workers.submit(lambda: self._inner.kill(reason))
-
-    def release(self) -> None:
-        """Nothing: the streams are the stage's."""

@@ -14,19 +14,20 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.control.reactor import Reactor
+from penstock.system import procfs
 from penstock.system.poller import PollPoller, new_poller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from penstock.system.process import ProcessTable
 
-__all__ = ["Steered", "live", "local_reactor", "supervisor"]
+__all__ = ["Steered", "begin_start", "end_start", "live", "local_reactor", "report", "supervisor"]
 
 
 class Steered(Protocol):
     """A run, as far as the end of the process concerns it."""
 
-    def end_with_process(self) -> None:
-        """Kill every process of the run at once."""
+    def end_with_process(self, processes: ProcessTable) -> None:
+        """Kill every process of the run at once; `processes` is what runs on the machine."""
 
     def forget_in_child(self) -> None:
         """Called in a forked copy: this run belongs to another process now."""
@@ -55,6 +56,12 @@ Adding and discarding are atomic under the interpreter's lock.
 _lock = threading.Lock()
 _current: _Supervisor | None = None
 
+_PATIENCE = 2.0
+"""Seconds that the interpreter's end waits for spawns that other threads are in the middle of."""
+_starting = threading.Condition()
+_starts = 0
+_ending = False
+
 
 def supervisor() -> Reactor:
     """The process's own reactor; its thread is started by the first call."""
@@ -78,16 +85,53 @@ def report(message: str) -> None:
     logging.getLogger("penstock").exception(message)  # noqa: LOG004 - called where there is one
 
 
+def begin_start() -> None:
+    """Say that a run is being started.
+
+    RuntimeError once the interpreter is ending: nobody would end the run.
+    """
+    global _starts  # noqa: PLW0603
+    with _starting:
+        if _ending:
+            raise RuntimeError("the interpreter is ending: no run can be started any more")
+        _starts += 1
+
+
+def end_start() -> None:
+    """Say that it has been started, or not: all its children are known."""
+    global _starts  # noqa: PLW0603
+    with _starting:
+        _starts -= 1
+        if _ending:
+            _starting.notify_all()
+
+
 def _at_exit() -> None:
+    """Kill what goes on, also what other threads are about to start at this moment."""
+    global _ending  # noqa: PLW0603
+    with _starting:
+        _ending = True
+    if not live:
+        return
+    _kill_all()
+    with _starting:
+        _starting.wait_for(lambda: _starts == 0, timeout=_PATIENCE)
+    _kill_all()
+
+
+def _kill_all() -> None:
+    processes = procfs.table()
     for run in list(live):
-        run.end_with_process()
+        run.end_with_process(processes)
 
 
 def _after_fork_in_child() -> None:
-    global _current, _lock  # noqa: PLW0603
+    global _current, _lock, _starting, _starts  # noqa: PLW0603
     # The descriptors are closed by system.fds, which knows them all. The epoll's own is closed by the
     # poller's registry there.
     _lock = threading.Lock()
+    _starting = threading.Condition()
+    _starts = 0
     _current = None
     for run in list(live):
         run.forget_in_child()
@@ -96,8 +140,3 @@ def _after_fork_in_child() -> None:
 
 atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def register_fork_reset(reset: Callable[[], None]) -> None:
-    """Have `reset` called in every forked copy of the host."""
-    os.register_at_fork(after_in_child=reset)

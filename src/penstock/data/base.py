@@ -52,17 +52,23 @@ class Stream:
         """No stream of a pipeline can seek."""
         return False
 
-    def interrupt(self, reason: BaseException) -> None:
-        """Make a blocked read or write of this end, and every later one, raise `reason`; from any thread.
-
-        The first reason stays. The stream's other end is not touched: it sees EOF, or a closed pipe, once
-        this one is closed.
+    def warn(self, reason: BaseException) -> None:
+        """Let every later read or write of this end raise `reason`, and one that fails by itself from
+        now on; wake nobody.
         """
         with self._lock:
             if self._reason is None:
                 self._traceback = reason.__traceback__
                 self._reason = reason
                 self._stopped = True
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Make a blocked read or write of this end, and every later one, raise `reason`; from any thread.
+
+        The first reason stays. The stream's other end is not touched: it sees EOF, or a closed pipe, once
+        this one is closed.
+        """
+        self.warn(reason)
         self._wake()
 
     def close(self) -> None:

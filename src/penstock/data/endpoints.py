@@ -221,7 +221,9 @@ def _number(value: Any) -> int:
 
 
 def _bare(value: Any) -> Any:
-    """What is only its descriptor, and non-blocking, as a number: copied with a wake-up, by no method of its."""
+    """What is only its descriptor, and non-blocking, as a number: copied with a wake-up, by no method
+    of its.
+    """
     return value.fileno() if _is_plain_socket(value) or type(value) is io.FileIO else value
 
 

@@ -138,6 +138,8 @@ class Reader(Stream, metaclass=ABCMeta):
         self._rest = b""
         self._offset = 0
         self._rest = self._pull()
+        if not self._rest and self._stopped:  # no end of the input: whoever wrote it was cancelled as well
+            raise self._refusal()
         self._at_eof = not self._rest
         return not self._at_eof
 

@@ -49,10 +49,19 @@ class Writer(Stream, metaclass=ABCMeta):
         """
         if self._stopped:
             raise self._refusal()
-        if type(data) is bytes:
-            if data:
-                self._push(data)
-            return len(data)
+        try:
+            if type(data) is bytes:
+                if data:
+                    self._push(data)
+                return len(data)
+            return self._push_view(data)
+        except BrokenPipeError:
+            if self._reason is not None:  # whoever read it was cancelled as well
+                raise self._refusal() from None
+            raise
+
+    def _push_view(self, data: ReadableBuffer) -> int:
+        """Push what is no bytes object."""
         if isinstance(data, str):
             raise TypeError("write() takes bytes, not str: encode the text first, as in text.encode()")
         with memoryview(data) as view:

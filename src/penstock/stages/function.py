@@ -69,7 +69,7 @@ class _RunningFunction(Threaded):
         stdin: Reader,
         stdout: Writer,
     ) -> None:
-        super().__init__(ctx)
+        super().__init__(ctx, stdout, stdin)
         self._body = body
         self._stdin = stdin
         self._stdout = stdout
@@ -83,16 +83,10 @@ class _RunningFunction(Threaded):
         """Wake the function where it reads or writes; where it has not begun, it never will."""
         with self._gate:
             self._dropped = not self._begun
-        self._stdin.interrupt(reason)
-        self._stdout.interrupt(reason)
+        super().interrupt(reason)
         if self._dropped:
             self.release()
             self.complete(reason)
-
-    def release(self) -> None:
-        """Close the streams."""
-        self._stdout.close()
-        self._stdin.close()
 
     def _work(self) -> None:
         with self._gate:

@@ -60,7 +60,7 @@ class _Part(Threaded):
     """One stage of a chain while it runs."""
 
     def __init__(self, stage: ChainStage, ctx: StageContext, chain: _Chain) -> None:
-        super().__init__(ctx)
+        super().__init__(ctx, *chain.streams)
         self.stage = stage
         self.count = 0
         """Bytes that it made."""
@@ -68,14 +68,11 @@ class _Part(Threaded):
         self._chain = chain
 
     def interrupt(self, reason: BaseException) -> None:
-        """Wake the worker."""
-        self._chain.interrupt(reason)
-        if self._chain.dropped:
+        """Wake the worker; where it has not begun, it never will."""
+        super().interrupt(reason)
+        if self._chain.drop():
+            self.release()
             self.complete(reason)
-
-    def release(self) -> None:
-        """Close the chain's streams."""
-        self._chain.release()
 
     def guard(self, chunks: Iterator[bytes], close: Callable[[], None]) -> Generator[bytes]:
         """Yield what the stage makes of `chunks`; then `close()` its input, and record how it ended."""
@@ -120,31 +117,23 @@ class _Chain:
     ) -> None:
         self._stdin = stdin
         self._stdout = stdout
+        self.streams = (stdout, stdin)
         self._context = copy_context()
         self._gate = threading.Lock()
         self._begun = False
-        self.dropped = False
-        """Whether it was cancelled before its worker began, which then never does."""
+        self._dropped = False
         self.parts = [_Part(stage, ctx, self) for stage, ctx in stages]
         stages[0][1].defer(lambda: workers.submit(self._work))
 
-    def interrupt(self, reason: BaseException) -> None:
-        """Wake the worker where it reads or writes."""
+    def drop(self) -> bool:
+        """Whether the worker has not begun; then it never does."""
         with self._gate:
-            self.dropped = not self._begun
-        self._stdin.interrupt(reason)
-        self._stdout.interrupt(reason)
-        if self.dropped:
-            self.release()
-
-    def release(self) -> None:
-        """Close the streams."""
-        self._stdout.close()
-        self._stdin.close()
+            self._dropped = not self._begun
+        return self._dropped
 
     def _work(self) -> None:
         with self._gate:
-            if self.dropped:
+            if self._dropped:
                 return
             self._begun = True
         self._context.run(self._drive)
@@ -168,7 +157,7 @@ class _Chain:
             last.failure = error if last.failure is None else last.failure
         finally:
             close()
-        self.release()
+        last.release()
         last.end()
 
 

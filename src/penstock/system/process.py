@@ -17,8 +17,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import TypeAlias
 
 from penstock.system import fds, features, procfs
+
+ProcessTable: TypeAlias = "dict[int, procfs.Stat]"
 
 
 class ExitStatus:
@@ -132,15 +135,17 @@ class Process:
         # Had it been reaped meanwhile, these could be the group of another process with its number.
         return bool(others) and self._is_ours_now()
 
-    def escaped(self) -> list[Descendant]:
+    def escaped(self, processes: ProcessTable | None = None) -> list[Descendant]:
         """Return its descendants that a signal to its group misses, all where it leads none; close each.
 
         Ask before it is killed: at its death its children become init's, and nobody knows whose they were.
-        Empty without procfs.
+        Empty without procfs. `processes` is a `procfs.table()` that the caller has just read, for several
+        children.
         """
         if not self._is_ours_now():
             return []
-        processes = procfs.table()
+        if processes is None:
+            processes = procfs.table()
         own = processes.get(self.pid)
         if own is None:
             return []

@@ -1,0 +1,295 @@
+"""The copy between two descriptors: the kernel carries the bytes where it can, the pooled loop where not.
+
+`decide` is the table of which ways ("rungs") may be tried for a pair, best first; it is pure. `rungs` asks it
+about two descriptors. A `Transfer` climbs down: a rung that cannot (a kernel without it, a sandbox, a file
+system) gives way to the next one. The kernel's rungs work at the descriptors' own positions and hold nothing
+back, so the next rung goes on exactly where the last one stopped, whenever that happens. The pooled loop is
+the last: it can do every pair, and whatever error was real all along is met there.
+
+Nothing spins. On EAGAIN both sides are asked, and only the one that is not ready is waited for: with a full
+pipe as sink, to wait for both would return at once for the source's sake, for ever. Where both are ready and
+the kernel refuses all the same, time after time, the rung is one that cannot.
+
+Whose flags: a description that is ours alone becomes non-blocking. A borrowed one that blocks keeps its
+flags; it is polled first, and a sink then gets no more than PIPE_BUF at a time, except a pipe that is
+spliced to, where SPLICE_F_NONBLOCK does what is needed. What that cannot give: where another process takes
+the bytes or the room between our poll and our call, or where a terminal that polls as writable has less room
+than that, the call blocks until it can go on, and `interrupt` takes effect only then.
+
+Only `Transfer.run` blocks. What may not live here: which objects may be copied by descriptor at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import stat
+import threading
+from typing import TYPE_CHECKING, Final
+
+from penstock.data.base import Stream
+from penstock.data.buffers import BufferPool, buffer_pool
+from penstock.system import splice
+from penstock.system.fds import Waker, is_nonblocking, set_nonblocking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from penstock.system.fds import Fd
+
+__all__ = ["Transfer", "decide", "rungs"]
+
+POOLED: Final = "pooled"
+
+# Bytes per call of a kernel's mover. A pipe or a socket moves what it holds, so a larger number changes
+# nothing there; between files it bounds how long a call, and with it an interruption, takes.
+LENGTH: Final = 1 << 20
+FILE_LENGTH: Final = 1 << 24
+
+# How often in a row a rung may say EAGAIN while both sides are ready. Once or twice is a race with others who
+# use the same pipe or socket.
+_PATIENCE: Final = 8
+
+_FILE, _PIPE, _SOCKET, _OTHER = "file", "pipe", "socket", "other"
+
+
+def decide(source: str, sink: str, *, append: bool, movers: Collection[str]) -> list[str]:
+    """Return the rungs for a pair of "file", "pipe", "socket" and "other" (a device), best first.
+
+    `append`: the sink is O_APPEND. `movers` are those that the platform has. "pooled" is always the last.
+
+    >>> decide("file", "socket", append=False, movers={"splice", "sendfile"})
+    ['sendfile', 'pooled']
+    """
+    found: list[str] = []
+    # To an O_APPEND sink only a pipe may be spliced to; the rest is EINVAL or EBADF (splice(2), sendfile(2),
+    # copy_file_range(2)).
+    if sink == _PIPE:
+        # From a file `splice` is better than `sendfile`, whose waiting goes by the pipe's flags.
+        found = ["splice", "sendfile"] if source == _FILE else ["splice"]
+    elif not append:
+        if source == _PIPE:
+            found = ["splice"]
+        elif source == _FILE:
+            found = ["copy-file-range", "sendfile"] if sink == _FILE else ["sendfile"]
+    # Neither side a pipe or a file: two splices through a pipe of our own are no faster than the pooled loop
+    # between TCP sockets, and would have to be drained by hand where they stop half-way.
+    return [*(rung for rung in found if rung in movers), POOLED]
+
+
+def rungs(source: int, sink: int) -> list[str]:
+    """Return the rungs for two open descriptors, best first; OSError where one is not open."""
+    append = bool(fcntl.fcntl(sink, fcntl.F_GETFL) & os.O_APPEND)
+    return decide(_kind(source), _kind(sink), append=append, movers=splice.movers())
+
+
+def _kind(number: int) -> str:
+    mode = os.fstat(number).st_mode
+    if stat.S_ISREG(mode):
+        return _FILE
+    if stat.S_ISFIFO(mode):
+        return _PIPE
+    return _SOCKET if stat.S_ISSOCK(mode) else _OTHER
+
+
+class _Side:
+    """One descriptor of a transfer: how it may be used, and how it is waited for."""
+
+    __slots__ = ("event", "fd", "kind", "poll", "polite", "ready")
+
+    def __init__(self, fd: Fd, event: int, *, owned: bool) -> None:
+        self.fd = fd
+        self.event = event
+        number = fd.fileno()
+        self.kind = _kind(number)
+        instant = self.kind == _FILE or _is_null(number)
+        if owned and not instant:
+            set_nonblocking(number)
+        # Whether a call may block, so that it has to be polled first: borrowed, and its owner wants it so.
+        self.polite = not (owned or instant or is_nonblocking(number))
+        self.ready = select.poll()
+        self.ready.register(number, event)
+        self.poll: select.poll | None = None  # the same with the waker, made for the first wait
+
+
+class Transfer(Stream):
+    """Moves all of `source` into `sink`, and owns both.
+
+    `source_owned`, `sink_owned`: nobody else has this open file description, so that it may be made
+    non-blocking. `count` is the number of bytes moved so far, for any thread to read. `kind` is the rung that
+    carries them: the one in use, or that was in use at the end.
+    """
+
+    __slots__ = ("_closing", "_in_use", "_pool", "_rungs", "_sink", "_source", "_waker")
+
+    def __init__(
+        self, source: Fd, sink: Fd, *, source_owned: bool, sink_owned: bool, pool: BufferPool = buffer_pool
+    ) -> None:
+        super().__init__()
+        self._rungs = rungs(source.fileno(), sink.fileno())
+        self._source = _Side(source, select.POLLIN, owned=source_owned)
+        self._sink = _Side(sink, select.POLLOUT, owned=sink_owned)
+        self._pool = pool
+        self._waker: Waker | None = None
+        self._in_use = threading.Lock()
+        self._closing = False
+
+    @property
+    def kind(self) -> str:
+        """The rung: "copy-file-range", "sendfile", "splice" or "pooled"."""
+        return self._rungs[0]
+
+    def run(self) -> int:
+        """Move everything until EOF, and return how many bytes were moved in all. Closes nothing.
+
+        Raises the reason of `interrupt`, ValueError once closed, and what the kernel says otherwise
+        (BrokenPipeError where the sink's reader has gone); `count` says how much had been moved by then.
+        """
+        with self._in_use:
+            try:
+                while self._rungs[0] != POOLED:
+                    if self._climb(self._rungs[0]):
+                        return self.count
+                    del self._rungs[0]
+                self._copy()
+            finally:
+                # Under the lock still, and in this thread: whoever closed it meanwhile left that to us.
+                if self._closing:
+                    self._close_both()
+        return self.count
+
+    def _climb(self, rung: str) -> bool:
+        """Move until EOF by one of the kernel's movers; False where the next rung is to go on."""
+        move: Callable[[int, int, int], int] = {
+            "splice": splice.splice,
+            "sendfile": splice.sendfile,
+            "copy-file-range": splice.copy_file_range,
+        }[rung]
+        source, sink = self._source, self._sink
+        polite = [
+            side for side in (source, sink) if side.polite and not (rung == "splice" and side.kind == _PIPE)
+        ]
+        length = FILE_LENGTH if source.kind == sink.kind == _FILE else LENGTH
+        if sink in polite and sink.kind != _PIPE:
+            length = select.PIPE_BUF
+        refusals = 0
+        while True:
+            for side in polite:
+                self._wait(side)
+            if self._stopped:
+                raise self._refusal()
+            try:
+                size = move(source.fd.fileno(), sink.fd.fileno(), length)
+            except BlockingIOError:
+                refusals = 0 if self._wait_for_the_blocked() else refusals + 1
+                if refusals == _PATIENCE:
+                    return False
+                continue
+            except OSError as error:
+                if splice.cannot(error):
+                    return False
+                raise
+            if size == 0:
+                return self._is_at_end()
+            refusals = 0
+            self.count += size
+
+    def _is_at_end(self) -> bool:
+        """Whether a mover's 0 is EOF."""
+        if self._source.kind != _FILE or self.count:
+            return True
+        # An empty file, or one of those (as in /proc) whose size says nothing: only a read tells. One byte
+        # would be lost to the sink if it were taken here, so it is asked for at the position.
+        try:
+            return not os.pread(
+                self._source.fd.fileno(), 1, os.lseek(self._source.fd.fileno(), 0, os.SEEK_CUR)
+            )
+        except OSError:
+            return False
+
+    def _copy(self) -> None:
+        """Move until EOF through a buffer of the pool."""
+        source, sink = self._source, self._sink
+        piece = select.PIPE_BUF if sink.polite else self._pool.size
+        with self._pool.lend() as buffer, memoryview(buffer) as view:
+            while size := self._perform(source, os.readv, (view,)):
+                done = 0
+                while done < size:
+                    with view[done : min(size, done + piece)] as rest:
+                        written = self._perform(sink, os.write, rest)
+                    done += written
+                    self.count += written
+
+    def _perform(self, side: _Side, call: Callable[[int, object], int], argument: object) -> int:
+        """Return `call(number, argument)`, waiting while that would block."""
+        if side.polite:
+            self._wait(side)
+        while not self._stopped:
+            try:
+                return call(side.fd.fileno(), argument)
+            except BlockingIOError:
+                self._wait(side)
+        raise self._refusal()
+
+    def _wait_for_the_blocked(self) -> bool:
+        """Wait for the side that is not ready, the source first; False where both are."""
+        for side in (self._source, self._sink):
+            if not side.ready.poll(0):
+                self._wait(side)
+                return True
+        return False
+
+    def _wait(self, side: _Side) -> None:
+        """Sleep until a side polls as ready, or the transfer is stopped."""
+        if side.ready.poll(0):
+            return
+        if side.poll is None:
+            # Under the lock that `interrupt` and `close` take: either they came first, and are seen here, or
+            # they find the waker and make it readable, which it then stays.
+            with self._lock:
+                if self._stopped:
+                    return
+                if self._waker is None:
+                    self._waker = Waker()
+                poll = select.poll()
+                poll.register(self._waker.fileno(), select.POLLIN)
+            poll.register(side.fd.fileno(), side.event)
+            side.poll = poll
+        # Errors and hang-ups are always reported: the call that follows meets them.
+        side.poll.poll()
+
+    def _wake(self) -> None:
+        with self._lock:
+            waker = self._waker
+        if waker is not None:
+            waker.wake()
+
+    def _release(self) -> None:
+        # A number must not be closed under the thread that is about to use it. Said first, then tried: of the
+        # closer and the runner, whoever holds `_in_use` last closes.
+        self._closing = True
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._close_both()
+            finally:
+                self._in_use.release()
+
+    def _close_both(self) -> None:
+        self._source.poll = self._sink.poll = None
+        if self._waker is not None:
+            self._waker.close()
+        # The sink's reader waits for EOF; the source's writer may wait for nothing.
+        self._sink.fd.close()
+        self._source.fd.close()
+
+    def _refusal(self) -> BaseException:
+        return (
+            super()._refusal() if self._reason is not None else ValueError("run of a transfer that is closed")
+        )
+
+
+def _is_null(number: int) -> bool:
+    """Whether this is /dev/null, which takes everything at once."""
+    status = os.fstat(number)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
