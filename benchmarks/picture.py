@@ -14,7 +14,7 @@ from benchmarks.table import Row, rows
 
 __all__ = ["picture"]
 
-WIDTH, LABELS, RIGHT, LINE, TOP = 900, 430, 70, 24, 56
+WIDTH, LABELS, RIGHT, LINE, TOP = 920, 450, 70, 24, 56
 LOW, HIGH = 1 / 8, 8.0
 MET, MISSED, BAR, TEXT, GRID = "#2e7d4f", "#b3541e", "#1f2933", "#1f2933", "#d5dae0"
 

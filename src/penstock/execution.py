@@ -25,13 +25,14 @@ from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
 from penstock.control.supervisor import begin_start, end_start, live
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
-from penstock.launch import StartFailure, make_scopes, open_ports, start_stages, survey
+from penstock.launch import StartFailure, make_scopes, open_ports, start_stages
 from penstock.narrate import tell_end, tell_failure
 from penstock.system import procfs
+from penstock.system.fds import guard
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from penstock.control.context import Scope
     from penstock.control.reactor import Reactor, Timer
@@ -39,10 +40,9 @@ if TYPE_CHECKING:
     from penstock.control.stderr import StderrTarget
     from penstock.control.supervisor import Steered
     from penstock.core.result import Result
-    from penstock.data.ends import Input, Output
+    from penstock.launch import Survey
     from penstock.ports import Sink, Source
     from penstock.system.process import ProcessTable
-    from penstock.tree import Composite
 
 __all__ = ["Execution"]
 
@@ -50,21 +50,10 @@ __all__ = ["Execution"]
 class Execution:
     """One run of a pipeline; `penstock.Run` is the handle that users get."""
 
-    def __init__(  # noqa: PLR0913 - what is run, and how
-        self,
-        pipeline: Composite,
-        options: Mapping[str, Any],
-        reactor: Reactor,
-        handle: Steered,
-        *,
-        iterate: bool = False,
-        ends: tuple[Input, Output] | None = None,
-    ) -> None:
+    def __init__(self, surveyed: Survey, reactor: Reactor, handle: Steered) -> None:
         self.began = time.monotonic()
         self.reactor = reactor
-        self.root, self.leaves, self._endpoints, self.kinds = survey(
-            pipeline, options, iterate=iterate, ends=ends
-        )
+        self.root, self.leaves, self._endpoints, self.kinds = surveyed
         self.dispatcher = Dispatcher()
         self.ended = threading.Event()
         self.source: Source | None = None
@@ -287,13 +276,16 @@ class Execution:
             one.warn(reason.error, processes)
         for one in reversed(running):
             one.kill(reason.error)
-        for node in {
-            id(node): node for leaf in self.leaves for node in leaf.filters() if node.within(group)
-        }.values():
-            if node.asked and node.end is None:
-                expire = partial(self._abandon_filter, node, reason)
-                self.reactor.call_at(time.monotonic() + self.root.option("grace"), expire)
+        self._hurry_filters(group, reason)
         self.advance()
+
+    def _hurry_filters(self, group: Group, reason: Reason) -> None:
+        """What the caller's filters have not decided when the grace time is over is decided by the reason."""
+        late = time.monotonic() + self.root.option("grace")
+        for leaf in self.leaves:
+            for node in leaf.filters():
+                if node.asked and node.end is None and node.within(group):
+                    self.reactor.call_at(late, partial(self._abandon_filter, node, reason))
 
     def _abandon_filter(self, node: Filter, reason: Reason) -> None:
         """The caller's function has not decided in time: the reason is the end."""
@@ -377,7 +369,8 @@ class Execution:
                 timer.cancel()
             for target in self._stderrs:
                 target.close()
-            from penstock.report import error_of, make_result  # noqa: PLC0415 - dataclasses cost as much as all the rest
+            with guard:  # a fork must not copy the lock of an import in the middle of it
+                from penstock.report import error_of, make_result  # noqa: PLC0415 - dataclasses are dear to import
 
             end = self._judge()
             self.finished_early = isinstance(end.error, FinishEarly)

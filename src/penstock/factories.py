@@ -13,14 +13,9 @@ from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
 from penstock.pipeline import Pipeline, checked_stage
 from penstock.stages.command import Command
 from penstock.stages.function import Echo, Function, Scan, Source
-from penstock.stages.transform import (
-    EachLine,
-    FilterLines,
-    MapLineBatches,
-    MapLines,
-    Transform,
-    TransformLines,
-)
+from penstock.stages.line_blocks import FilterLines, MapLineBatches, MapLines
+from penstock.stages.lines import EachLine, TransformLines
+from penstock.stages.transform import Transform
 from penstock.stages.wrappers import Filtered, ignoring
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ closed here. A cancellation that arrives in between is looked for around each st
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.control.context import Scope
 from penstock.control.running import Custom, Running
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
     from penstock.tree import Composite, Group, Leaf
+
+    Survey: TypeAlias = tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]
 
 __all__ = ["StartFailure", "make_scopes", "open_ports", "start_stages", "survey"]
 
@@ -58,7 +60,7 @@ def survey(
     *,
     iterate: bool = False,
     ends: tuple[Input, Output] | None = None,
-) -> tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]:
+) -> Survey:
     """The tree, the leaves, the endpoints and the kinds of the edges; starts and opens nothing.
 
     TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.

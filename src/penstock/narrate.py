@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import FinishEarly
+from penstock.system.fds import guard
 
 if TYPE_CHECKING:
     from penstock.control.dispatch import Dispatcher
@@ -36,7 +37,8 @@ def tell_failure(root: Group, dispatcher: Dispatcher, error: PipelineError) -> N
     handler = root.option("on_event")
     if handler is None:
         return
-    from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
+    with guard:  # a fork must not copy the lock of an import in the middle of it
+        from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
 
     event = Event("failed", error.stage, str(error.cause), error.cause)
     dispatcher.submit(lambda: handler(event))

@@ -16,6 +16,7 @@ from penstock.control.reactor import LONGEST_SLEEP
 from penstock.control.supervisor import local_reactor, supervisor
 from penstock.core.errors import Cancelled, PipelineCancelled
 from penstock.execution import Execution
+from penstock.launch import survey
 from penstock.system import procfs
 from penstock.tree import Reason
 
@@ -63,15 +64,10 @@ class Run:
         self._inline = inline
         self.stdin = None
         self.stdout = None
+        # Before anything is opened here, so that a number that is no open descriptor is found to be none.
+        surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
         reactor = local_reactor() if inline else supervisor()
-        try:
-            self._execution = execution = Execution(
-                pipeline, options, reactor, self, iterate=iterate, ends=ends
-            )
-        except BaseException:
-            if inline:
-                reactor.close()
-            raise
+        self._execution = execution = Execution(surveyed, reactor, self)
         try:
             execution.start()
         except BaseException:

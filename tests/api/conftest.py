@@ -31,7 +31,7 @@ class Probe:
     def __init__(self) -> None:
         self.starts = 0
 
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output) -> Probe:  # noqa: ARG002
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output) -> Probe:
         """Note it, close both ends, and be the running stage too."""
         self.starts += 1
         stdin.close()

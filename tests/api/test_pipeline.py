@@ -52,7 +52,7 @@ class Tag:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output) -> RunningTag:  # noqa: ARG002
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output) -> RunningTag:
         """Begin nothing yet; `wait` is called in a thread of its own."""
         return RunningTag(self.name, stdin, stdout)
 

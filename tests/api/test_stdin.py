@@ -54,7 +54,7 @@ def fed(send: Callable[[bytes], object], finish: Callable[[], object], data: byt
 
     def work() -> None:
         with contextlib.suppress(OSError):
-            rest = memoryview(data)
+            rest = data
             while rest:
                 rest = rest[int(send(rest[:50_000])) :]  # type: ignore[call-overload]
         finish()
@@ -381,8 +381,8 @@ def test_inherited_stdin_is_the_hosts_and_stays_open(host: Any, kind: str) -> No
 
 def test_inherited_stdin_that_is_closed_is_empty(host: Any) -> None:
     """A daemon has none."""
-    program = "import os; os.close(0); print(command('cat').output(stdin=INHERIT), Pipeline().output(stdin=INHERIT))"
-    assert host(program).stdout == b"b'' b''\n"
+    program = "import os; os.close(0); print([p.output(stdin=INHERIT) for p in (command('cat'), Pipeline())])"
+    assert host(program).stdout == b"[b'', b'']\n"
 
 
 def test_pipe_gives_the_caller_a_file_to_write(consumer: Pipeline) -> None:
@@ -473,8 +473,9 @@ def test_a_closed_socket_is_a_value_error(probe: Any) -> None:
     theirs.close()
     ours.close()
     for option in ("stdin", "stdout"):
+        given: dict[str, Any] = {option: ours}
         with pytest.raises(ValueError, match=option):
-            Pipeline(probe).run(**{option: ours})
+            Pipeline(probe, **given).run()
     assert probe.starts == 0
 
 

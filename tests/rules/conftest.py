@@ -55,23 +55,31 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-@pytest.fixture
-def stubborn() -> Iterator[Any]:
-    """Make stage functions that ignore that they are cancelled, until the test is over."""
-    release = threading.Event()
-    left: list[threading.Event] = []
+class Stubborn:
+    """A function that ignores that it is cancelled, until it is released (or after a few seconds)."""
 
-    def ignore(*_given: object) -> None:
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.release = threading.Event()
+        self.left: list[threading.Event] = []
+
+    def __call__(self, *_given: object) -> None:
         ended = threading.Event()
-        left.append(ended)
+        self.left.append(ended)
+        self.begun.set()
         try:
-            release.wait(5)  # so that a run which does wait for it fails its test soon
+            self.release.wait(5)  # so that a run which does wait for it fails its test soon
         finally:
             ended.set()
 
-    yield ignore
-    release.set()
-    assert all(ended.wait(PATIENCE) for ended in left)
+
+@pytest.fixture
+def stubborn() -> Iterator[Any]:
+    """Make a function that ignores that it is cancelled, until the test is over."""
+    function = Stubborn()
+    yield function
+    function.release.set()
+    assert all(ended.wait(PATIENCE) for ended in function.left)
 
 
 @pytest.fixture

@@ -263,7 +263,8 @@ def test_cancel_reaches_nested_pipelines() -> None:
 def test_leaving_the_block_by_an_exception_cancels() -> None:
     mine = KeyError("mine")
     began = time.monotonic()
-    with pytest.raises(KeyError) as raised, HEEDS.start(stdout=PIPE) as run:
+    run = _ready(HEEDS.start(stdout=PIPE))
+    with pytest.raises(KeyError) as raised, run:
         raise mine
     assert raised.value is mine
     assert run.done()
@@ -455,6 +456,7 @@ def test_a_function_that_ignores_it_is_abandoned_and_an_event_says_so(
 ) -> None:
     events: list[Event] = []
     run = function(stubborn, name="stubborn").start(stdout=DEVNULL, grace=0.2, on_event=events.append)
+    assert stubborn.begun.wait(20)
     began = time.monotonic()
     error = _cancelled(run, lambda: run.cancel("mine"), within=1.2)
     assert time.monotonic() - began >= 0.2
@@ -466,9 +468,10 @@ def test_a_function_that_ignores_it_is_abandoned_and_an_event_says_so(
 
 def test_what_an_abandoned_function_had_is_closed() -> None:
     outcome: list[BaseException] = []
-    release, ended = threading.Event(), threading.Event()
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def fn(_ctx: Any, _stdin: Any, stdout: Any) -> None:
+        begun.set()
         release.wait(20)
         try:
             stdout.write(b"too late")
@@ -479,6 +482,7 @@ def test_what_an_abandoned_function_had_is_closed() -> None:
     read_end, write_end = os.pipe()
     try:
         run = function(fn).start(stdout=write_end, grace=0.05)
+        assert begun.wait(20)
         _cancelled(run, run.cancel)
         release.set()
         assert ended.wait(20)
@@ -543,11 +547,17 @@ def test_a_filter_that_ignores_it_does_not_keep_the_run(stubborn: Any) -> None:
 # Ctrl-C.
 
 HOST = """
-    import signal, sys, time
+    import signal, sys, threading, time, traceback
     import penstock
     from penstock import command, function
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    def waits():
+        stack = traceback.walk_stack(sys._current_frames()[threading.main_thread().ident])
+        names = [frame.f_code.co_name for frame, _ in stack]
+        return names[0] in ("wait", "poll") and names[-2:-1] != ["start"]
     def note(line):
+        while line == b"ready" and not waits():  # it is waiting that is to be interrupted
+            time.sleep(0.001)
         print(line.decode())
     began = time.monotonic()
     try:

@@ -65,14 +65,15 @@ def test_every_stage_starts_in_order_before_it_ends() -> None:
         assert _kinds(events, stage) == ["start", "exit"]
 
 
-def test_a_stage_that_failed_is_told_with_its_error() -> None:
+def test_a_stage_that_failed_is_told_with_its_error_and_last_of_all_why_the_run_failed() -> None:
     def fail(_ctx: Any, _stdin: Any, _stdout: Any) -> None:
         raise KeyError("mine")
 
     events = _told(sh("exit 3") | function(fail, name="fn"))
-    failed = {event.stage: event for event in events if event.kind == "failed"}
-    assert str(failed["sh"].error) == "exit status 3"
-    assert str(failed["fn"].error) == "'mine'"
+    exits = {event.stage: event for event in events if event.kind == "exit"}
+    assert str(exits["sh"].error) == "exit status 3"
+    assert str(exits["fn"].error) == "'mine'"
+    assert (events[-1].kind, events[-1].stage, str(events[-1].error)) == ("failed", "sh", "exit status 3")
 
 
 def test_a_stage_that_could_not_start_is_told() -> None:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.env import merge
+from penstock.system.fds import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -151,7 +152,8 @@ class StageContext:
         handler, dispatcher = self.scope.handler, self.scope.dispatcher
         if handler is None:
             return
-        from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are loaded for those who listen only
+        with guard:  # a fork must not copy the lock of an import in the middle of it
+            from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are loaded for those who listen only
 
         event = Event(kind, self.name, message, error, context or {}, time.time())
         dispatcher.submit(lambda: handler(event))

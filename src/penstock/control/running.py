@@ -96,7 +96,7 @@ class Threaded(Running):
         self._told = False
         self._timer: Timer | None = None
 
-    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:  # noqa: ARG002 - has none
+    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """From now on whatever goes wrong is the cancellation's doing."""
         if not self.done and self._reason is None:
             self._reason = reason

@@ -139,7 +139,10 @@ def _seconds(option: str, value: object) -> float:
         raise TypeError(f"{option} must be seconds or a timedelta, not {value!r}")
     if math.isnan(value) or value < 0:
         raise ValueError(f"{option} must not be negative: {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an int past all floats
+        return math.inf
 
 
 def _timeout(option: str, value: object) -> float | None:
@@ -169,7 +172,10 @@ def _input(option: str, value: object) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{option} cannot be encoded as UTF-8: {error.reason}") from error
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise TypeError(
@@ -195,7 +201,7 @@ def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
 def _stdin(option: str, value: object) -> object:
     value = _end(option, value, (PIPE, DEVNULL, INHERIT))
     thing = value.thing if isinstance(value, closing) else value
-    if isinstance(thing, bytes | bytearray):
+    if _is_buffer(thing):
         raise TypeError(
             f"{option} cannot be {type(thing).__name__}: give data as input=, a path as str or PathLike"
         )
@@ -208,6 +214,16 @@ def _stdin(option: str, value: object) -> object:
             f"{option} must be a path, descriptor, socket, file, iterable of bytes or special, not {thing!r}"
         )
     return value
+
+
+def _is_buffer(thing: object) -> bool:
+    if hasattr(thing, "read"):  # an mmap is both
+        return False
+    try:
+        memoryview(thing).release()  # type: ignore[arg-type] # that is the question
+    except TypeError:
+        return False
+    return True
 
 
 def _stdout(option: str, value: object) -> object:

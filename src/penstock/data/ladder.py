@@ -26,7 +26,7 @@ import os
 import select
 import stat
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from penstock.data.base import Stream
 from penstock.data.buffers import BufferPool, buffer_pool
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from penstock.system.fds import Fd
+
+    _Argument = TypeVar("_Argument")
 
 __all__ = ["Transfer", "decide", "rungs"]
 
@@ -96,7 +98,7 @@ def _kind(number: int) -> str:
 class _Side:
     """One descriptor of a transfer: how it may be used, and how it is waited for."""
 
-    __slots__ = ("event", "fd", "kind", "poll", "polite", "ready")
+    __slots__ = ("event", "fd", "kind", "polite", "poll", "ready")
 
     def __init__(self, fd: Fd, event: int, *, owned: bool) -> None:
         self.fd = fd
@@ -146,33 +148,22 @@ class Transfer(Stream):
         Raises the reason of `interrupt`, ValueError once closed, and what the kernel says otherwise
         (BrokenPipeError where the sink's reader has gone); `count` says how much had been moved by then.
         """
-        with self._in_use:
-            try:
+        try:
+            with self._in_use:
                 while self._rungs[0] != POOLED:
                     if self._climb(self._rungs[0]):
                         return self.count
                     del self._rungs[0]
                 self._copy()
-            finally:
-                # Under the lock still, and in this thread: whoever closed it meanwhile left that to us.
-                if self._closing:
-                    self._close_both()
+        finally:
+            if self._closing:
+                self._close_unless_used()
         return self.count
 
     def _climb(self, rung: str) -> bool:
         """Move until EOF by one of the kernel's movers; False where the next rung is to go on."""
-        move: Callable[[int, int, int], int] = {
-            "splice": splice.splice,
-            "sendfile": splice.sendfile,
-            "copy-file-range": splice.copy_file_range,
-        }[rung]
         source, sink = self._source, self._sink
-        polite = [
-            side for side in (source, sink) if side.polite and not (rung == "splice" and side.kind == _PIPE)
-        ]
-        length = FILE_LENGTH if source.kind == sink.kind == _FILE else LENGTH
-        if sink in polite and sink.kind != _PIPE:
-            length = select.PIPE_BUF
+        move, polite, length = self._terms(rung)
         refusals = 0
         while True:
             for side in polite:
@@ -182,6 +173,8 @@ class Transfer(Stream):
             try:
                 size = move(source.fd.fileno(), sink.fd.fileno(), length)
             except BlockingIOError:
+                if source.kind == _PIPE and _hung_up(source):
+                    return True  # into a full pipe, an empty one whose writers have gone gives EAGAIN, not 0
                 refusals = 0 if self._wait_for_the_blocked() else refusals + 1
                 if refusals == _PATIENCE:
                     return False
@@ -194,6 +187,21 @@ class Transfer(Stream):
                 return self._is_at_end()
             refusals = 0
             self.count += size
+
+    def _terms(self, rung: str) -> tuple[Callable[[int, int, int], int], list[_Side], int]:
+        """Return the mover, the sides that are to be polled before each call, and the bytes for a call."""
+        source, sink = self._source, self._sink
+        spliced = rung == "splice"  # it does not wait for pipes, whatever their flags say
+        polite = [side for side in (source, sink) if side.polite and not (spliced and side.kind == _PIPE)]
+        length = FILE_LENGTH if source.kind == sink.kind == _FILE else LENGTH
+        if sink in polite and sink.kind != _PIPE:
+            length = select.PIPE_BUF
+        move = {
+            "splice": splice.splice,
+            "sendfile": splice.sendfile,
+            "copy-file-range": splice.copy_file_range,
+        }
+        return move[rung], polite, length
 
     def _is_at_end(self) -> bool:
         """Whether a mover's 0 is EOF."""
@@ -221,7 +229,7 @@ class Transfer(Stream):
                     done += written
                     self.count += written
 
-    def _perform(self, side: _Side, call: Callable[[int, object], int], argument: object) -> int:
+    def _perform(self, side: _Side, call: Callable[[int, _Argument], int], argument: _Argument) -> int:
         """Return `call(number, argument)`, waiting while that would block."""
         if side.polite:
             self._wait(side)
@@ -266,22 +274,21 @@ class Transfer(Stream):
             waker.wake()
 
     def _release(self) -> None:
-        # A number must not be closed under the thread that is about to use it. Said first, then tried: of the
-        # closer and the runner, whoever holds `_in_use` last closes.
+        # A number must not be closed under the thread that is about to use it. The closer says so and tries
+        # to take `_in_use`; the runner looks after letting go of it; so one of them closes.
         self._closing = True
+        self._close_unless_used()
+
+    def _close_unless_used(self) -> None:
         if self._in_use.acquire(blocking=False):
             try:
-                self._close_both()
+                self._source.poll = self._sink.poll = None
+                if self._waker is not None:
+                    self._waker.close()
+                self._sink.fd.close()
+                self._source.fd.close()
             finally:
                 self._in_use.release()
-
-    def _close_both(self) -> None:
-        self._source.poll = self._sink.poll = None
-        if self._waker is not None:
-            self._waker.close()
-        # The sink's reader waits for EOF; the source's writer may wait for nothing.
-        self._sink.fd.close()
-        self._source.fd.close()
 
     def _refusal(self) -> BaseException:
         return (
@@ -292,4 +299,10 @@ class Transfer(Stream):
 def _is_null(number: int) -> bool:
     """Whether this is /dev/null, which takes everything at once."""
     status = os.fstat(number)
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - pathlib is dear to import
+
+
+def _hung_up(side: _Side) -> bool:
+    """Whether a pipe is empty and has no writer."""
+    events = side.ready.poll(0)
+    return bool(events) and events[0][1] & (select.POLLIN | select.POLLHUP) == select.POLLHUP

@@ -48,7 +48,7 @@ class Command:
         process_group: bool,
     ) -> None:
         self.argv = (_argument("program", program), *(_argument("argument", arg) for arg in args))
-        if not self.argv[0]:
+        if not _clear(self.argv[0]):
             raise ValueError("the program must not be empty")
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name must be a str that is not empty, or None, not {name!r}")
@@ -82,9 +82,12 @@ class Command:
     def _start(self, ctx: StageContext, stdin: int, stdout: int) -> Child:
         environ = ctx.scope.environ() if not self.env else merge(ctx.environ, self.env)
         cwd = self.cwd or ctx.cwd
-        argv = [arg.reveal() if isinstance(arg, Secret) else arg for arg in self.argv]
+        argv = [_clear(arg) for arg in self.argv]
         program = os.fsdecode(argv[0])
-        executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
+        try:
+            executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
+        except OSError as error:
+            raise self._shown(error) from None
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
         if own is not None and own.closing is not None:
             ctx.scope.to_close.append(own.closing)
@@ -104,7 +107,8 @@ class Command:
                     process_group=self.process_group,
                 )
             except OSError as error:
-                raise explain_failure(error, program=program, executable=executable, cwd=cwd) from None
+                explained = explain_failure(error, program=program, executable=executable, cwd=cwd)
+                raise self._shown(explained) from None
         except BaseException:
             if tap is not None:
                 tap.close()
@@ -121,28 +125,39 @@ class Command:
         child.start()
         return child
 
+    def _shown(self, error: OSError) -> OSError:
+        """The error as it may be seen, where the program's name is a secret."""
+        if isinstance(self.argv[0], Secret):
+            return type(error)(error.errno, "the program, whose name is a secret, could not be started")
+        return error
+
+
+def _clear(arg: str | bytes | Secret) -> str | bytes:
+    return arg.reveal() if isinstance(arg, Secret) else arg
+
 
 def _argument(what: str, arg: object) -> str | bytes | Secret:
     """An argument as it is kept: str, bytes or Secret."""
-    if isinstance(arg, Secret):
-        if "\0" in arg.reveal():
-            raise ValueError(f"a secret {what} holds a NUL byte")
-        return arg
     if isinstance(arg, os.PathLike):
         arg = os.fspath(arg)
-    if isinstance(arg, str):
-        if "\0" in arg:
-            raise ValueError(f"{what} holds a NUL byte: {arg!r}")
-        return arg
-    if isinstance(arg, bytes):
-        if b"\0" in arg:
-            raise ValueError(f"{what} holds a NUL byte: {arg!r}")
-        return arg
-    raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}")
+    if isinstance(arg, Secret):
+        text: str | bytes = arg.reveal()
+        shown = "a secret"
+    elif isinstance(arg, str | bytes):
+        text, shown = arg, repr(arg)
+    else:
+        raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}")
+    try:
+        encoded = os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} cannot be encoded: {shown}") from None
+    if b"\0" in encoded:
+        raise ValueError(f"{what} holds a NUL byte: {shown}")
+    return arg
 
 
 def _codes(codes: Iterable[int]) -> frozenset[int]:
-    if isinstance(codes, int | str | bytes):
+    if isinstance(codes, int | str | bytes) or not hasattr(codes, "__iter__"):
         raise TypeError(f"ok_codes must be an iterable of exit statuses, not {codes!r}")
     kept = frozenset(codes)
     for code in kept:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import copy_context
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from penstock.control import workers
@@ -152,7 +153,10 @@ class Source(PythonStage):
                 ctx.check()
                 stdout.write(chunk)
         finally:
-            close_iterator(iterator)
+            if iterator is not self.fn or isinstance(
+                iterator, GeneratorType
+            ):  # a file is its own iterator, and the caller's
+                close_iterator(iterator)
 
 
 class Echo(PythonStage):
@@ -166,7 +170,7 @@ class Echo(PythonStage):
     def __repr__(self) -> str:
         return f"echo({self.fn!r})"
 
-    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:  # noqa: ARG002
+    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Write it."""
         stdin.close()
         stdout.write(self.fn)

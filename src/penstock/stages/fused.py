@@ -26,17 +26,24 @@ if TYPE_CHECKING:
     from penstock.data.reader import Reader
     from penstock.data.writer import Writer
 
-__all__ = ["ChainStage", "start_fused"]
+__all__ = ["ChainStage", "iterator_of", "start_fused"]
 
 
 class ChainStage(PythonStage):
     """A stage that can be fused with its neighbours."""
 
-    small_pieces = False
-    """Whether it makes many small chunks, which are joined before they are written."""
+    outlet: str = "direct"
+    """How what it makes is written.
 
-    def chain(self, ctx: StageContext, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Turn the input's chunks into the output's, lazily."""
+    `direct`, `joined` (many small chunks are held and joined), or `lent` (another thread may write for it,
+    while it is busy).
+    """
+
+    def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Iterator[bytes]:
+        """Turn the input's chunks into the output's, lazily.
+
+        `outlet` is what the last stage writes to, if it lends.
+        """
         raise NotImplementedError
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> _Part:
@@ -74,11 +81,13 @@ class _Part(Threaded):
             self.release()
             self.complete(reason)
 
-    def guard(self, chunks: Iterator[bytes], close: Callable[[], None]) -> Generator[bytes]:
+    def guard(
+        self, chunks: Iterator[bytes], close: Callable[[], None], outlet: HeldWriter | None
+    ) -> Generator[bytes]:
         """Yield what the stage makes of `chunks`; then `close()` its input, and record how it ended."""
         made: Any = None
         try:
-            made = self.stage.chain(self.ctx, chunks)
+            made = self.stage.chain(chunks, outlet)
             for chunk in made:
                 data = chunk if type(chunk) is bytes else _as_bytes(self.stage, chunk)
                 if data:
@@ -140,18 +149,22 @@ class _Chain:
 
     def _drive(self) -> None:
         last = self.parts[-1]
+        modes = {part.stage.outlet for part in self.parts}
         held = None
-        if any(part.stage.small_pieces for part in self.parts):
+        if "joined" in modes or last.stage.outlet == "lent":
             held = HeldWriter(last.ctx, self._stdout)
         chunks = self._stdin.chunks() if held is None else _passing_on(self._stdin, held)
         close = self._stdin.close
         for part in self.parts:
-            chunks = part.guard(chunks, close)
+            lends = part is last and part.stage.outlet == "lent"
+            chunks = part.guard(chunks, close, held if lends else None)
             close = chunks.close
         sink = self._stdout if held is None else held
+        flush = sink.flush if "joined" not in modes else _nothing
         try:
             for chunk in chunks:
                 sink.write(chunk)
+                flush()
             sink.flush()
         except BaseException as error:  # noqa: BLE001 - writing is the last stage's doing, and its outcome
             last.failure = error if last.failure is None else last.failure
@@ -177,3 +190,19 @@ def _as_bytes(stage: ChainStage, chunk: Any) -> bytes:
         return memoryview(chunk).tobytes()
     except TypeError:
         raise TypeError(f"{stage.name} made a {type(chunk).__name__}, not bytes") from None
+
+
+def iterator_of(stage: PythonStage, made: Any) -> Iterator[bytes]:
+    """What a stage's function returned, if that is an iterable of bytes; else a TypeError naming the
+    stage.
+    """
+    if made is None or isinstance(made, bytes | bytearray | str):
+        raise TypeError(
+            f"{stage.name} must return an iterable of bytes or be a generator, not {type(made).__name__}"
+        )
+    iterator: Iterator[bytes] = iter(made)
+    return iterator
+
+
+def _nothing() -> None:
+    """No flush: pieces are joined."""

@@ -16,6 +16,8 @@ from penstock.control import workers
 from penstock.data.writer import Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.control.context import StageContext
 
 __all__ = ["HeldWriter"]
@@ -29,7 +31,7 @@ _BLOCK = 65536
 class HeldWriter(Writer):
     """A writer that joins what it is given, in front of another."""
 
-    __slots__ = ("_armed", "_ctx", "_order", "_pieces", "_since", "_size", "_target", "failed")
+    __slots__ = ("_armed", "_ctx", "_lender", "_order", "_pieces", "_since", "_size", "_target", "failed")
 
     def __init__(self, ctx: StageContext, target: Writer) -> None:
         super().__init__()
@@ -40,6 +42,7 @@ class HeldWriter(Writer):
         self._size = 0
         self._since = 0.0
         self._armed = False
+        self._lender: Callable[[], bytes] | None = None
         self.failed: BaseException | None = None
         """What a write raised in `pass_on`, which does not raise itself."""
 
@@ -49,9 +52,7 @@ class HeldWriter(Writer):
             self._check()
             if not self._pieces:
                 self._since = now
-                if not self._armed:
-                    self._armed = True
-                    self._ctx.reactor.call_at(now + _AGE, self._tick)
+                self._arm()
             self._pieces.append(bytes(data))
             self._size += len(data)
             self.count += len(data)
@@ -64,6 +65,20 @@ class HeldWriter(Writer):
             self._check()
             self._write_out()
 
+    def lend_from(self, lender: Callable[[], bytes] | None) -> None:
+        """While the stage is busy, `lender()` may be asked (under the lock) for what it has ready.
+
+        With None no longer.
+
+        Writes what was held before, and returns when nobody is asking or writing any more.
+        """
+        with self._order:
+            self._lender = lender
+            if lender is not None:
+                self._check()
+                self._write_out()
+                self._arm()
+
     def pass_on(self) -> bool:
         """Pass on what is held; False, and the error in `failed`, where that does not work."""
         with self._order:
@@ -74,13 +89,24 @@ class HeldWriter(Writer):
                     self.failed = error
             return self.failed is None
 
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            self._ctx.reactor.call_at(time.monotonic() + _AGE, self._tick)
+
     def _tick(self) -> None:
         """In the reactor's thread, which must not write itself."""
         self._armed = False
-        if self._pieces:
+        if self._pieces or self._lender is not None:
             workers.submit(self._pass_on_late)
 
     def _pass_on_late(self) -> None:
+        with self._order:
+            lent = b"" if self._lender is None else self._lender()
+            if lent:
+                self._pieces.append(lent)
+            if self._lender is not None:
+                self._arm()
         self.pass_on()
 
     def _check(self) -> None:

@@ -82,8 +82,9 @@ def _launch(  # noqa: PLR0913 - as spawn's
     if features.GLIBC_SPAWN:
         try:
             # Here, because ctypes is dear to import, and a program that imports penstock may never start a
-            # child.
-            from penstock.system import glibc  # noqa: PLC0415
+            # child. Guarded, because a fork must not copy the lock of an import in the middle of it.
+            with fds.guard:
+                from penstock.system import glibc  # noqa: PLC0415
         except (ImportError, AttributeError, OSError):  # no ctypes; another C library; none to be loaded
             features.GLIBC_SPAWN = False
         else:

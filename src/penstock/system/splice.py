@@ -55,11 +55,11 @@ def movers() -> frozenset[str]:
 
 
 def splice(source: int, sink: int, length: int) -> int:
-    """Move bytes where one side is a pipe; at most what that pipe holds, or has room for. splice(2).
+    """Move bytes where one side is a pipe; at most what that pipe holds, or has room for.
 
-    BlockingIOError where a pipe is empty or full. Without SPLICE_F_MORE, which would hold back the end of
-    what was written until more comes. What comes out of a regular file is the page cache's own pages: who
-    changes the file before the pipe is read changes what is read.
+    BlockingIOError where a pipe is empty or full (splice(2)). Without SPLICE_F_MORE, which would hold back
+    the end of what was written until more comes. What comes out of a regular file is the page cache's own
+    pages: who changes the file before the pipe is read changes what is read.
     """
     if not features.SPLICE:
         raise _missing()
@@ -67,10 +67,10 @@ def splice(source: int, sink: int, length: int) -> int:
 
 
 def sendfile(source: int, sink: int, length: int) -> int:
-    """Move bytes of a regular file, at its position, into anything but an O_APPEND file. sendfile(2).
+    """Move bytes of a regular file, at its position, into anything but an O_APPEND file.
 
-    BlockingIOError where a non-blocking sink has no room. As with `splice`, a pipe or socket may refer to the
-    file's own pages until its reader has taken them.
+    BlockingIOError where a non-blocking sink has no room (sendfile(2)). As with `splice`, a pipe or socket
+    may refer to the file's own pages until its reader has taken them.
     """
     if not _has_sendfile():
         raise _missing()

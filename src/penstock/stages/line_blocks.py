@@ -1,0 +1,188 @@
+"""Stages that work on blocks of lines: a function for one line is mapped over many, or is given many at once.
+
+The lines that one read brought are cut into slices by the time that the function takes. The results of a
+slice lie in a list that grows while the function is still busy; where that takes long, another thread takes
+from its front what has been ready for 50 ms (`_Slice.lend`). Both take under the outlet's lock, so each
+result is written once, and in order.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import chain, compress
+from typing import TYPE_CHECKING, Any
+
+from penstock.stages.fused import ChainStage, iterator_of
+from penstock.stages.lines import blocks_of, check_line
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from penstock.stages.held import HeldWriter
+
+__all__ = ["FilterLines", "MapLineBatches", "MapLines"]
+
+_SLICE = 0.005
+"""Seconds that a slice should take. It begins with one line, and grows fourfold while it takes less."""
+
+
+class _BlockStage(ChainStage):
+    """What is common to them; `outlet` lets another thread write for a function that is busy."""
+
+    outlet = "lent"
+
+    def make(self, lines: list[bytes], results: list[Any]) -> None:
+        """Append what the function makes of `lines`, one after the other."""
+        raise NotImplementedError
+
+    def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
+        """The lines that the first results stand for."""
+        raise NotImplementedError
+
+    def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Generator[bytes]:
+        """A chunk for each slice."""
+        size = 1
+        for block in blocks_of(chunks):
+            start = 0
+            while start < len(block):
+                stop = start + self.slice_size(size)
+                lines = block[start:stop] if start or stop < len(block) else block
+                start += len(lines)
+                began = time.monotonic()
+                yield from self._one(_Slice(self, lines), outlet)
+                took = time.monotonic() - began
+                if took < _SLICE and len(lines) == size:
+                    size *= 4
+                elif took > 4 * _SLICE and size > 1:
+                    size //= 4
+
+    def slice_size(self, size: int) -> int:
+        """How many lines the next slice may have, where `size` would take the time that it may."""
+        return size
+
+    def _one(self, part: _Slice, outlet: HeldWriter | None) -> Generator[bytes]:
+        failure: BaseException | None = None
+        if outlet is not None:
+            outlet.lend_from(part.lend)
+        try:
+            self.make(part.lines, part.results)
+        except BaseException as raised:  # noqa: BLE001 - raised again, after what came before it
+            failure = raised
+        if outlet is not None:
+            outlet.lend_from(None)
+        data, mistake = part.take()
+        try:
+            if data:
+                yield data
+        finally:
+            if mistake is not None or failure is not None:
+                raise mistake or failure  # type: ignore[misc] # one of them is set
+
+
+class _Slice:
+    """Some lines, and what has been made of them so far."""
+
+    __slots__ = ("_stage", "_taken", "lines", "results")
+
+    def __init__(self, stage: _BlockStage, lines: list[bytes]) -> None:
+        self._stage = stage
+        self._taken = 0
+        self.lines = lines
+        self.results: list[Any] = []
+
+    def lend(self) -> bytes:
+        """What is ready, for another thread to write; a mistake is left for the stage's own to find."""
+        return self.take()[0]
+
+    def take(self) -> tuple[bytes, TypeError | None]:
+        """Take the results that are there off the list, as one chunk; and what is wrong with the
+        first that is none.
+        """
+        ready = len(self.results)
+        # A list may be cut at its front while `extend` in another thread is in the middle of adding to its
+        # end.
+        results = self.results[:ready]
+        del self.results[:ready]
+        lines = self._stage.lines_of(self.lines[self._taken : self._taken + ready], results)
+        self._taken += ready
+        if not lines:
+            return b"", None
+        try:
+            return b"\n".join(lines) + b"\n", None
+        except TypeError:
+            return self._until_mistake(lines)
+
+    def _until_mistake(self, lines: list[Any]) -> tuple[bytes, TypeError | None]:
+        for place, line in enumerate(lines):
+            try:
+                check_line(self._stage, line)
+            except TypeError as mistake:
+                return b"".join(bytes(good) + b"\n" for good in lines[:place]), mistake
+        return b"".join(bytes(good) + b"\n" for good in lines), None
+
+
+class MapLines(_BlockStage):
+    """`fn(line)` gives a line or None; see `penstock.map_lines`."""
+
+    kind = "map-lines"
+
+    def make(self, lines: list[bytes], results: list[Any]) -> None:
+        """Map them."""
+        _map(self, lines, results)
+
+    def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
+        """Those that are not None."""
+        return [line for line in results if line is not None] if None in results else results
+
+
+class FilterLines(_BlockStage):
+    """`fn(line)` says whether the line is kept; see `penstock.filter_lines`."""
+
+    kind = "filter-lines"
+
+    def make(self, lines: list[bytes], results: list[Any]) -> None:
+        """Ask the function."""
+        _map(self, lines, results)
+
+    def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
+        """Those that it is true of."""
+        return list(compress(lines, results))
+
+
+class MapLineBatches(_BlockStage):
+    """`fn(lines)` gives lines for a whole block; see `penstock.map_line_batches`."""
+
+    kind = "map-line-batches"
+
+    def slice_size(self, size: int) -> int:
+        """All that a read brought."""
+        return 1 << 62
+
+    def make(self, lines: list[bytes], results: list[Any]) -> None:
+        """Call the function once. What a generator yields may be a buffer that it uses again."""
+        made = self.fn(lines)
+        if isinstance(made, list | tuple):
+            results.extend(made)
+        else:
+            results.extend(map(_kept, iterator_of(self, made)))
+
+    def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
+        """The results themselves."""
+        return results
+
+
+def _map(stage: _BlockStage, lines: list[bytes], results: list[Any]) -> None:
+    """Map the function over the lines. A StopIteration of its own would pass for the end of the lines."""
+    reached: list[bool] = []
+    results.extend(map(stage.fn, chain(lines, _end(reached))))
+    if not reached:
+        raise RuntimeError(f"{stage.name} raised StopIteration")
+
+
+def _end(reached: list[bool]) -> Iterator[bytes]:
+    reached.append(True)
+    yield from ()
+
+
+def _kept(line: Any) -> Any:
+    return bytes(line) if isinstance(line, bytearray | memoryview) else line

@@ -1,0 +1,89 @@
+"""Stages that see their input as lines, one after the other.
+
+Lines are split on LF only and carry none; a last line without LF is delivered, and every line that is made
+gets one. What was made before an error is passed on before the error is raised, and nothing is held back
+while the input has to be waited for.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.framing import DEFAULT_MAX_LINE, LineSplitter
+from penstock.stages.function import PythonStage, close_iterator
+from penstock.stages.fused import ChainStage, iterator_of
+from penstock.stages.held import HeldWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from penstock.control.context import StageContext
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+
+__all__ = ["EachLine", "TransformLines", "blocks_of", "check_line"]
+
+
+class TransformLines(ChainStage):
+    """`fn(lines)` gives lines; see `penstock.transform_lines`."""
+
+    kind = "transform-lines"
+    outlet = "joined"
+
+    def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Generator[bytes]:
+        """Each line as a chunk of its own: the function may wait for input after any of them."""
+        made = iterator_of(self, self.fn(chain.from_iterable(blocks_of(chunks))))
+        try:
+            for line in made:
+                check_line(self, line)
+                yield bytes(line) + b"\n"
+        finally:
+            close_iterator(made)
+
+
+class EachLine(PythonStage):
+    """`fn(ctx, line, stdout)` for each line; see `penstock.each_line`."""
+
+    kind = "each-line"
+
+    def __init__(self, fn: Any, name: str | None, max_line: int) -> None:
+        super().__init__(fn, name)
+        self.max_line = max_line
+
+    def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
+        """Call it for each line."""
+        fn = self.fn
+        held = HeldWriter(ctx, stdout)
+        try:
+            for block in blocks_of(stdin.chunks(), self.max_line, held.flush):
+                for line in block:
+                    fn(ctx, line, held)
+        except BaseException:
+            held.pass_on()  # what was written before the error
+            raise
+        held.flush()
+
+
+def blocks_of(
+    chunks: Iterator[bytes], max_line: int = DEFAULT_MAX_LINE, before_read: Callable[[], None] | None = None
+) -> Generator[list[bytes]]:
+    """The lines that each chunk completes; `before_read()` is called ahead of each read, which may block."""
+    splitter = LineSplitter(max_line)
+    while True:
+        if before_read is not None:
+            before_read()
+        chunk = next(chunks, None)
+        lines = splitter.finish() if chunk is None else splitter.feed(chunk)
+        if lines:
+            yield lines
+        if chunk is None:
+            return
+        if splitter.error is not None:  # without waiting for more input to fail on
+            raise splitter.error
+
+
+def check_line(stage: PythonStage, line: Any) -> None:
+    """TypeError naming the stage where what its function made is no line."""
+    if not isinstance(line, bytes | bytearray | memoryview):
+        raise TypeError(f"{stage.name} made a {type(line).__name__}, not bytes, of a line")
