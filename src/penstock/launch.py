@@ -18,7 +18,7 @@ from penstock.control.running import Custom, Running
 from penstock.control.stderr import StderrTarget
 from penstock.core.plan import carriers
 from penstock.core.stage import Requirements, Stream
-from penstock.data.endpoints import Endpoint, classify_sink, classify_source
+from penstock.data.endpoints import Endpoint, check_open, classify_sink, classify_source
 from penstock.data.ends import Input, Output
 from penstock.data.memory import MemoryPipe
 from penstock.ports import Sink, Source
@@ -71,6 +71,10 @@ def survey(
     else:
         source = classify_source(root.option("stdin"), root.option("input"))
         sink = Endpoint("iterate") if iterate else classify_sink(root.option("stdout"))
+    for group in groups_below(leaves):
+        check_open("stderr", group.options.get("stderr"))
+    for leaf in leaves:
+        check_open("stderr", getattr(leaf.stage, "stderr", None))
     return root, leaves, (source, sink), _edge_kinds(leaves, source, sink)
 
 

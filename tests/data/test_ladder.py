@@ -154,20 +154,24 @@ def test_every_pair_carries_random_data(
 ) -> None:
     """What goes in comes out, whoever owns the descriptions, down whichever rung."""
 
-    @settings(max_examples=6, deadline=None, database=None)
+    @settings(max_examples=8, deadline=None, database=None)
     @given(
         piece=st.binary(max_size=500),
         times=st.sampled_from([0, 1, 7, 900]),
-        owned=st.booleans(),
+        flags=st.sampled_from(["owned", "borrowed", "borrowed and non-blocking"]),
         off=st.integers(0, len(SWITCHES)),
         size=st.sampled_from([1021, 65536]),
     )
-    def carry(piece: bytes, times: int, *, owned: bool, off: int, size: int) -> None:
+    def carry(piece: bytes, times: int, flags: str, off: int, size: int) -> None:
         data = piece * times
         with pytest.MonkeyPatch.context() as patch:
             for name in SWITCHES[:off]:
                 patch.setattr(features, name, False)
             source, sink = _source(source_kind, data, folder), _sink(sink_kind, folder)
+            if flags == "borrowed and non-blocking":
+                os.set_blocking(source.fd.fileno(), False)
+                os.set_blocking(sink.fd.fileno(), False)
+            owned = flags == "owned"
             _, found = _carry(threads, source, sink, data, owned=owned, pool=BufferPool(size))
         assert found is None or found == data
 

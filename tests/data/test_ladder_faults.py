@@ -41,7 +41,6 @@ MOVERS = PAIRS[:3]
 def pair(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    threads: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[str, Transfer, Path]]:
     """Give the name of the call, a transfer of DATA into a file that uses it, and the file."""
@@ -210,6 +209,8 @@ STRACE = [
     ("sendfile", "error=EINTR:when=1", "file", ("COPY_FILE_RANGE",), "sendfile"),
     ("readv", "error=EAGAIN:when=1+2", "pipe", ("SPLICE",), "pooled"),
     ("readv", "error=EINTR:when=1+2", "pipe", ("SPLICE",), "pooled"),
+    ("write", "error=EAGAIN:when=1", "pipe", ("SPLICE",), "pooled"),
+    ("write", "error=EINTR:when=1", "pipe", ("SPLICE",), "pooled"),
 ]
 
 

@@ -553,8 +553,7 @@ HOST = """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     def waits():
         stack = traceback.walk_stack(sys._current_frames()[threading.main_thread().ident])
-        names = [frame.f_code.co_name for frame, _ in stack]
-        return names[0] in ("wait", "poll") and names[-2:-1] != ["start"]
+        return any(frame.f_code.co_name in ("_sleep", "chunks") for frame, _ in stack)
     def note(line):
         while line == b"ready" and not waits():  # it is waiting that is to be interrupted
             time.sleep(0.001)

@@ -41,6 +41,7 @@ class Feeder:
         self._reader = reader
         self._writer = writer
         self._lock = threading.Lock()
+        self._begun = False
         self._busy = False
         self._released = False
         self._ended = False
@@ -53,16 +54,26 @@ class Feeder:
         return self._writer.count
 
     def start(self) -> None:
-        """Begin, in a worker."""
-        workers.submit(self._work)
+        """Begin, in a worker; not where it was released before."""
+        with self._lock:
+            if self._released:
+                return
+            self._begun = True
+        try:
+            workers.submit(self._work)
+        except RuntimeError:
+            self._begun = False  # the run is given up, and releases this
+            raise
 
     def release(self, on_end: Callable[[], None]) -> None:
-        """The stages have ended: stop.
+        """The stages have ended, or not all could be started: stop.
 
         `on_end()` is called once nothing of the run is held any more, perhaps at once.
         """
         with self._lock:
             self._released = True
+            never = not self._begun
+            self._ended = self._ended or never
             waits = not (self._ended or self._busy)
             if waits:
                 self._on_end = on_end
@@ -70,6 +81,8 @@ class Feeder:
         self._writer.interrupt(reason)
         if self._reader is not None:
             self._reader.interrupt(reason)
+        if never:
+            self.abandon()
         if not waits:
             self._writer.close()
             on_end()

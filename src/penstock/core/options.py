@@ -137,12 +137,13 @@ def _seconds(option: str, value: object) -> float:
         value = total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{option} must be seconds or a timedelta, not {value!r}")
-    if math.isnan(value) or value < 0:
-        raise ValueError(f"{option} must not be negative: {value!r}")
     try:
-        return float(value)
-    except OverflowError:  # an int past all floats
-        return math.inf
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(f"{option} is a number past all floats; None stands for no limit") from None
+    if math.isnan(seconds) or seconds < 0:
+        raise ValueError(f"{option} must not be negative: {value!r}")
+    return seconds
 
 
 def _timeout(option: str, value: object) -> float | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Endpoint",
+    "check_open",
     "chunk_writer",
     "classify_sink",
     "classify_source",
@@ -42,6 +43,8 @@ __all__ = [
 
 _SPECIAL_SOURCES = {DEVNULL: "null", PIPE: "pipe"}
 _SPECIAL_SINKS = {**_SPECIAL_SOURCES, CAPTURE: "capture"}
+_END = object()
+"""What a source gives when it has no more: no chunk, not even a wrong one."""
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
@@ -134,22 +137,21 @@ def feed(source: Any, writer: Writer, busy: Callable[[bool], None]) -> None:
     if isinstance(source, io.TextIOBase):
         # One encoder for all, since some encodings begin with a mark; so it is the text that tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
-        read: Callable[[], Any] = lambda: encoder.encode(text) if (text := source.read(8192)) else None  # noqa: E731
+        read: Callable[[], Any] = lambda: encoder.encode(text) if (text := source.read(8192)) else _END  # noqa: E731
     elif any(hasattr(source, method) for method in _READ_METHODS):
         pump(_Watched(source, busy), writer)
         return
     elif hasattr(source, "recv"):
         read = partial(_received, source)
     else:
-        iterator = iter(source)
-        read = partial(next, iterator, None)
+        read = partial(next, iter(source), _END)
     while True:
         busy(True)  # noqa: FBT003
         try:
             chunk = read()
         finally:
             busy(False)  # noqa: FBT003
-        if chunk is None:
+        if chunk is _END:
             return
         writer.write(chunk)
 
@@ -197,8 +199,14 @@ def _unwrap(value: Any) -> tuple[Any, Any]:
 
 
 def _refuse_closed(option: str, value: Any) -> None:
-    if getattr(value, "closed", False) is True:
+    if getattr(value, "closed", False) is True or (_is_plain_socket(value) and value.fileno() < 0):
         raise ValueError(f"{option} is closed: {value!r}")
+
+
+def check_open(option: str, value: Any) -> None:
+    """ValueError naming the option where a number is no open descriptor."""
+    if isinstance(value, int) and not isinstance(value, Special):
+        _kind_of_number(option, value)
 
 
 def _inherited(number: int) -> Endpoint:
@@ -285,11 +293,11 @@ def _send(sink: Any, chunk: bytes) -> None:
                     raise
 
 
-def _received(source: Any) -> bytes | None:
+def _received(source: Any) -> Any:
     while True:
         _wait_while_blocked(source, writing=False)
         try:
-            return bytes(source.recv(65536)) or None
+            return bytes(source.recv(65536)) or _END
         except (BlockingIOError, InterruptedError):
             continue
         except OSError as error:

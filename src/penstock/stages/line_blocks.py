@@ -9,6 +9,7 @@ result is written once, and in order.
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import chain, compress
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from penstock.stages.fused import ChainStage, iterator_of
 from penstock.stages.lines import blocks_of, check_line
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from penstock.stages.held import HeldWriter
 
@@ -31,7 +32,7 @@ class _BlockStage(ChainStage):
 
     outlet = "lent"
 
-    def make(self, lines: list[bytes], results: list[Any]) -> None:
+    def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
         """Append what the function makes of `lines`, one after the other."""
         raise NotImplementedError
 
@@ -42,16 +43,22 @@ class _BlockStage(ChainStage):
     def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Generator[bytes]:
         """A chunk for each slice."""
         size = 1
+        fn = self.fn
         for block in blocks_of(chunks):
             start = 0
             while start < len(block):
                 stop = start + self.slice_size(size)
-                lines = block[start:stop] if start or stop < len(block) else block
-                start += len(lines)
-                began = time.monotonic()
-                yield from self._one(_Slice(self, lines), outlet)
-                took = time.monotonic() - began
-                if took < _SLICE and len(lines) == size:
+                part = _Slice(self, block[start:stop] if start or stop < len(block) else block)
+                start += len(part.lines)
+                if outlet is not None:
+                    outlet.lend_from(part.lend)
+                took = part.make(fn)
+                if outlet is not None:
+                    outlet.lend_from(None)
+                if part.reuses_a_buffer:  # as the very first result tells, whose slice has one line
+                    fn = partial(_copying, self.fn)
+                yield from part.rest()
+                if took < _SLICE and len(part.lines) == size:
                     size *= 4
                 elif took > 4 * _SLICE and size > 1:
                     size //= 4
@@ -60,35 +67,40 @@ class _BlockStage(ChainStage):
         """How many lines the next slice may have, where `size` would take the time that it may."""
         return size
 
-    def _one(self, part: _Slice, outlet: HeldWriter | None) -> Generator[bytes]:
-        failure: BaseException | None = None
-        if outlet is not None:
-            outlet.lend_from(part.lend)
-        try:
-            self.make(part.lines, part.results)
-        except BaseException as raised:  # noqa: BLE001 - raised again, after what came before it
-            failure = raised
-        if outlet is not None:
-            outlet.lend_from(None)
-        data, mistake = part.take()
-        try:
-            if data:
-                yield data
-        finally:
-            if mistake is not None or failure is not None:
-                raise mistake or failure  # type: ignore[misc] # one of them is set
-
 
 class _Slice:
     """Some lines, and what has been made of them so far."""
 
-    __slots__ = ("_stage", "_taken", "lines", "results")
+    __slots__ = ("_failure", "_stage", "_taken", "lines", "results", "reuses_a_buffer")
 
     def __init__(self, stage: _BlockStage, lines: list[bytes]) -> None:
         self._stage = stage
         self._taken = 0
+        self._failure: BaseException | None = None
         self.lines = lines
         self.results: list[Any] = []
+        self.reuses_a_buffer = False
+
+    def make(self, fn: Callable[..., Any]) -> float:
+        """Call the function; how many seconds that took."""
+        began = time.monotonic()
+        try:
+            self._stage.make(fn, self.lines, self.results)
+        except BaseException as raised:  # noqa: BLE001 - raised by `rest`, after what came before it
+            self._failure = raised
+        self.reuses_a_buffer = bool(self.results) and isinstance(self.results[0], bytearray | memoryview)
+        return time.monotonic() - began
+
+    def rest(self) -> Generator[bytes]:
+        """What has not been lent as one chunk; then the error, if there was one."""
+        data, mistake = self.take()
+        try:
+            if data:
+                yield data
+        finally:
+            failure = mistake or self._failure
+            if failure is not None:
+                raise failure
 
     def lend(self) -> bytes:
         """What is ready, for another thread to write; a mistake is left for the stage's own to find."""
@@ -126,9 +138,9 @@ class MapLines(_BlockStage):
 
     kind = "map-lines"
 
-    def make(self, lines: list[bytes], results: list[Any]) -> None:
+    def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
         """Map them."""
-        _map(self, lines, results)
+        _map(self, fn, lines, results)
 
     def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
         """Those that are not None."""
@@ -140,9 +152,9 @@ class FilterLines(_BlockStage):
 
     kind = "filter-lines"
 
-    def make(self, lines: list[bytes], results: list[Any]) -> None:
+    def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
         """Ask the function."""
-        _map(self, lines, results)
+        _map(self, fn, lines, results)
 
     def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
         """Those that it is true of."""
@@ -158,9 +170,9 @@ class MapLineBatches(_BlockStage):
         """All that a read brought."""
         return 1 << 62
 
-    def make(self, lines: list[bytes], results: list[Any]) -> None:
+    def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
         """Call the function once. What a generator yields may be a buffer that it uses again."""
-        made = self.fn(lines)
+        made = fn(lines)
         if isinstance(made, list | tuple):
             results.extend(made)
         else:
@@ -171,10 +183,10 @@ class MapLineBatches(_BlockStage):
         return results
 
 
-def _map(stage: _BlockStage, lines: list[bytes], results: list[Any]) -> None:
+def _map(stage: _BlockStage, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
     """Map the function over the lines. A StopIteration of its own would pass for the end of the lines."""
     reached: list[bool] = []
-    results.extend(map(stage.fn, chain(lines, _end(reached))))
+    results.extend(map(fn, chain(lines, _end(reached))))
     if not reached:
         raise RuntimeError(f"{stage.name} raised StopIteration")
 
@@ -186,3 +198,8 @@ def _end(reached: list[bool]) -> Iterator[bytes]:
 
 def _kept(line: Any) -> Any:
     return bytes(line) if isinstance(line, bytearray | memoryview) else line
+
+
+def _copying(fn: Callable[..., Any], lines: Any) -> Any:
+    made = fn(lines)
+    return _kept(made)
