@@ -59,8 +59,12 @@ class Execution:
         self.source: Source | None = None
         self.sink: Sink | None = None
         self.result: Result | None = None
-        self.left_early = False
-        """The caller, who reads the last stage's output, has stopped doing so."""
+        self.left_early = self._endpoints[1].kind == "pipe"
+        """The caller reads the last stage's output, and may have stopped doing so before its end."""
+        self.failure: StartFailure | None = None
+        """What kept it from starting."""
+        self.reason: Reason | None = None
+        """Why the whole run was cancelled."""
         self.finished_early = False
         """Set at the end: it succeeded, with its input left unread on purpose."""
         self._handle = handle
@@ -70,20 +74,18 @@ class Execution:
         self._stderrs: list[StderrTarget] = []
         self._timers: list[Timer] = []
         self._deferred: list[Callable[[], None]] | None = []
-        self._reason: Reason | None = None
         self._given_up = False
         self._to_close = [end.closing for end in self._endpoints if end.closing is not None]
         self._closing = False
-        self._failure: StartFailure | None = None
 
     @property
     def failed_to_start(self) -> bool:
         """Whether a stage could not be started."""
-        return self._failure is not None
+        return self.failure is not None
 
     def was_told(self, error: BaseException) -> bool:
         """Whether `error` is the reason of the whole run's cancellation."""
-        return self._reason is not None and self._reason.error is error
+        return self.reason is not None and self.reason.error is error
 
     # Starting, in the thread that called `start()`.
 
@@ -97,7 +99,7 @@ class Execution:
         try:
             self._launch()
         except StartFailure as failure:
-            self._failure = failure
+            self.failure = failure
             if failure.leaf is not None and failure.leaf.ctx is not None:
                 failure.leaf.ctx.tell("start-failed", "could not be started", failure.cause)
             text = f"{failure.stage} could not be started"
@@ -179,8 +181,8 @@ class Execution:
         running, reason = leaf.running, leaf.reason
         if running is not None:
             error = running.error
-        elif self._failure is not None and self._failure.leaf is leaf:
-            error = self._failure.cause
+        elif self.failure is not None and self.failure.leaf is leaf:
+            error = self.failure.cause
         else:
             error = Cancelled("it was never started") if reason is None else reason.error
         if reason is not None and error is not reason.error:
@@ -255,9 +257,9 @@ class Execution:
             return
         with self._lock:
             if group is self.root:
-                if self._reason is not None:
+                if self.reason is not None:
                     return
-                self._reason = reason
+                self.reason = reason
             told = [
                 leaf
                 for leaf in self.leaves
@@ -325,7 +327,7 @@ class Execution:
         """See what is due once the stages have ended; conclude where nothing is."""
         if self.root.end is None:
             return
-        source, sink, reason = self.source, self.sink, self._reason
+        source, sink, reason = self.source, self.sink, self.reason
         if source is not None:
             source.release(self.advance)
         if sink is not None and not sink.over and reason is not None:
@@ -370,34 +372,16 @@ class Execution:
             for target in self._stderrs:
                 target.close()
             with guard:  # a fork must not copy the lock of an import in the middle of it
-                from penstock.report import error_of, make_result  # noqa: PLC0415 - dataclasses are dear to import
+                from penstock.report import error_of, judge, make_result  # noqa: PLC0415 - dataclasses are dear to import
 
-            end = self._judge()
+            end = judge(self)
             self.finished_early = isinstance(end.error, FinishEarly)
-            failure = self._failure
-            if failure is None:
-                error = error_of(end, self.source)
-            else:
-                index = None if failure.leaf is None else failure.leaf.index
-                error = StartError(failure.stage, failure.cause, index=index)
+            error = error_of(self, end)
             self.result = make_result(self, error)
             if error is not None:
                 error.result = self.result
-                if failure is None:
+                if self.failure is None:
                     tell_failure(self.root, self.dispatcher, error)
             live.discard(self._handle)
             self.ended.set()
             self.reactor.wake()
-
-    def _judge(self) -> End:
-        before, after = [], []
-        if self.source is not None and self.source.error is not None:
-            before.append(End(self.source.error, None))
-        error = None if self.sink is None else self.sink.error
-        if error is not None:
-            reason = self._reason if self._reason is not None and self._reason.error is error else None
-            after.append(End(error, None, reason, excluded=reason is not None and reason.because_of_another))
-        elif self.left_early or self._endpoints[1].kind == "pipe":
-            # The caller is the reader, and a reader that closes its pipe has finished early.
-            after.append(End(FinishEarly(), None))
-        return self.root.judge(before, after)

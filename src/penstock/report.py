@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.core.errors import ExitError, FinishEarly, PipelineError
+from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
 from penstock.core.excerpt import Excerpt
 from penstock.core.result import EdgeResult, Result, StageResult
+from penstock.tree import End
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.launch import StartFailure
     from penstock.ports import Sink, Source
-    from penstock.tree import Counted, End, Leaf
+    from penstock.tree import Counted, Group, Leaf, Reason
 
-__all__ = ["error_of", "make_result"]
+__all__ = ["error_of", "judge", "make_result"]
 
 _NOTE_LINES = 20
 _NOTE_BYTES = 2000
@@ -25,10 +27,31 @@ class _Ended(Protocol):
     """An execution, as far as its result is concerned."""
 
     began: float
+    root: Group
     leaves: list[Leaf]
     kinds: list[str]
     source: Source | None
     sink: Sink | None
+    reason: Reason | None
+    failure: StartFailure | None
+    left_early: bool
+
+
+def judge(execution: _Ended) -> End:
+    """The end of the whole: the verdict over its stages, and over the endpoints where these failed."""
+    before, after = [], []
+    source, sink, reason = execution.source, execution.sink, execution.reason
+    if source is not None and source.error is not None:
+        before.append(End(source.error, None))
+    if sink is not None and sink.error is not None:
+        if reason is not None and reason.error is not sink.error:
+            reason = None
+        excluded = reason is not None and reason.because_of_another
+        after.append(End(sink.error, None, reason, excluded=excluded))
+    elif execution.left_early:
+        # The caller is the reader, and a reader that closes its pipe has finished early.
+        after.append(End(FinishEarly(), None))
+    return execution.root.judge(before, after)
 
 
 def make_result(execution: _Ended, error: PipelineError | None) -> Result:
@@ -43,8 +66,12 @@ def make_result(execution: _Ended, error: PipelineError | None) -> Result:
     )
 
 
-def error_of(end: End, source: Source | None) -> PipelineError | None:
-    """The error that the run raises for the end that its verdict has kept."""
+def error_of(execution: _Ended, end: End) -> PipelineError | None:
+    """The error that the run raises for the end that its verdict has kept, or for its failure to start."""
+    failure, source = execution.failure, execution.source
+    if failure is not None:
+        index = None if failure.leaf is None else failure.leaf.index
+        return StartError(failure.stage, failure.cause, index=index)
     if end.error is None or isinstance(end.error, FinishEarly):
         return None
     kind = PipelineError if end.reason is None else end.reason.reported_as

@@ -55,8 +55,15 @@ def test_the_hierarchy() -> None:
     assert issubclass(FinishEarly, Exception)
     assert not issubclass(FinishEarly, PenstockError)
     assert not issubclass(StartError, OSError)
-    for kind in (PipelineError, StartError, PipelineTimeout, PipelineCancelled, FinishEarly):
-        assert kind.__name__ in penstock.__all__
+    names = {
+        "PenstockError",
+        "PipelineError",
+        "StartError",
+        "PipelineTimeout",
+        "PipelineCancelled",
+        "ExitError",
+    }
+    assert names <= set(penstock.__all__)
 
 
 def test_an_exit_error_is_what_subprocess_would_raise() -> None:
@@ -205,7 +212,7 @@ def test_memory_limit_exceeded_has_both_figures() -> None:
     ids=["exit", "start", "timeout", "function"],
 )
 def test_an_error_survives_a_pickle(pipeline: Pipeline, options: dict[str, Any]) -> None:
-    """As where a pool's worker ran the pipeline: the same type, text, stage, index, cause, notes and result."""
+    """As where a pool's worker ran the pipeline: with type, text, stage, index, cause, notes and result."""
     error = error_of(pipeline, **options)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
@@ -214,6 +221,7 @@ def test_an_error_survives_a_pickle(pipeline: Pipeline, options: dict[str, Any])
     assert type(again.cause) is type(error.cause)
     assert again.__cause__ is again.cause
     assert getattr(again, "__notes__", []) == getattr(error, "__notes__", [])
+    assert again.result is not None
     assert again.result.error is again
 
 

@@ -120,7 +120,7 @@ def test_output_and_text_take_no_check() -> None:
     """They return the data, so they must raise."""
     for method in (STAGES["command"].output, STAGES["command"].iter_bytes):
         with pytest.raises(TypeError, match="check"):
-            method(check=False)  # type: ignore[call-arg]
+            method(check=False)
 
 
 # text.

@@ -248,8 +248,7 @@ def test_writing_to_a_command_that_has_gone_is_a_broken_pipe_for_the_writer() ->
     with command("true").start(stdin=PIPE) as run:
         assert run.stdin is not None
         with pytest.raises(BrokenPipeError):
-            while True:
-                run.stdin.write(b"x" * 100_000)
+            run.stdin.write(b"x" * (4 << 20))
         run.stdin.close()
     assert run.wait().ok
 
@@ -339,14 +338,16 @@ def test_a_result_prints_well() -> None:
     assert "name='three'" in repr(result)
 
 
-def test_a_result_prints_on_one_line_each_whatever_names_and_errors_hold() -> None:
+def test_a_stage_has_one_line_in_the_table_whatever_its_name_and_error_hold() -> None:
     """Line ends inside are none of the table's."""
 
     def fail(_ctx: object, _stdin: object, _stdout: object) -> None:
         raise ValueError("two\nlines")
 
     result = function(fail, name="a\nb").run(check=False, stdout=DEVNULL)
-    assert len(str(result).splitlines()) == 3
+    last = str(result).splitlines()[-1]
+    assert last.startswith("a b ")
+    assert last.endswith("two lines")
 
 
 def test_a_result_cannot_be_changed_and_can_be_pickled() -> None:
@@ -365,7 +366,8 @@ def test_a_result_cannot_be_changed_and_can_be_pickled() -> None:
 
 def test_stderr_of_a_success_is_in_the_result_and_bounded() -> None:
     """The first and the last 32 KiB."""
-    script = "i=0; while [ $i -lt 3000 ]; do echo line $i is fifty bytes long, which makes a lot of it; i=$((i+1)); done >&2"
+    line = "echo line $i is fifty bytes long, which makes a lot of it"
+    script = f"i=0; while [ $i -lt 3000 ]; do {line}; i=$((i+1)); done >&2"
     stderr = command("sh", "-c", script).run().stages[0].stderr
     assert stderr.startswith(b"line 0 is")
     assert b"line 2999 is" in stderr[-100:]
