@@ -107,6 +107,8 @@ class Run:
             raise RuntimeError(
                 "this run belongs to the process that started it, of which this one is a forked copy"
             )
+        if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
+            raise ValueError("timeout must be a number of seconds, not nan")
         try:
             if not self._sleep(timeout):
                 raise TimeoutError(f"the run has not ended within {timeout:g} s")

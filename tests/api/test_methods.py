@@ -111,7 +111,7 @@ def test_with_check_false_a_failed_start_is_returned_too() -> None:
             pipeline.output,
             pipeline.text,
             lambda p=pipeline: list(p.iter_bytes()),
-        ):  # type: ignore[misc]
+        ):
             with pytest.raises(StartError):
                 method()
 
@@ -120,7 +120,7 @@ def test_output_and_text_take_no_check() -> None:
     """They return the data, so they must raise."""
     for method in (STAGES["command"].output, STAGES["command"].iter_bytes):
         with pytest.raises(TypeError, match="check"):
-            method(check=False)
+            method(check=False)  # type: ignore[call-arg]
 
 
 # text.

@@ -255,7 +255,7 @@ next(lines)
 """,
     "a run in a daemon thread": """
 stage = command("sh", "-c", "echo $$ >&2; exec sleep 1000", stderr=INHERIT_ERR)
-threading.Thread(target=stage.run, daemon=True).start()
+threading.Thread(target=stage.run, args=(False,), daemon=True).start()
 """,
     "a function that never ends": """
 deaf = function(lambda ctx, stdin, stdout: threading.Event().wait())

@@ -120,7 +120,7 @@ def test_after_the_reaping_no_signal_is_sent_to_anyone(
     assert not child.send_signal(signal.SIGKILL)
     assert not child.send_signal(signal.SIGKILL, group=False)
     assert not child.leftover()
-    assert child.escaped() == []
+    assert child.descendants() == []
     assert sent == []
 
 
@@ -193,11 +193,20 @@ def test_a_group_of_one_has_no_leftover(start: Any, finish: Any) -> None:
     finish(child)
 
 
+def strangers(child: process.Process) -> list[process.Descendant]:
+    """Those of its descendants that have left its group."""
+    found = child.descendants()
+    for one in found:
+        if one.grouped:
+            one.close()
+    return [one for one in found if not one.grouped]
+
+
 @needs_procfs
 def test_a_descendant_that_left_the_group_is_found_and_can_be_killed(speaking: Any) -> None:
     """Gotcha 5; and gotcha 22: by parent pid, whatever the kernel says under `children`."""
     child, line = speaking("(setsid sh -c 'echo $$; exec sleep 1000' & sleep 1000) & wait")
-    (found,) = child.escaped()
+    (found,) = strangers(child)
     assert found.pid == int(line)
     assert found.alive()
     assert found.send_signal(signal.SIGKILL)
@@ -211,7 +220,7 @@ def test_a_descendant_that_left_the_group_is_found_and_can_be_killed(speaking: A
 def test_a_descendant_that_has_gone_gets_no_signal(speaking: Any) -> None:
     """Nor does another process that has its number."""
     child, line = speaking("setsid sh -c 'echo $$; exec sleep 1000' & wait")
-    (found,) = child.escaped()
+    (found,) = strangers(child)
     stranger = process.Descendant(found.pid, found._started - 1, None)
     assert not stranger.alive()
     assert not stranger.send_signal(signal.SIGKILL)
@@ -236,7 +245,7 @@ def test_without_procfs_nothing_is_known(speaking: Any, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(features, "PROCFS", False)
         assert not child.leftover()
-        assert child.escaped() == []
+        assert child.descendants() == []
     os.kill(int(line), signal.SIGKILL)
     child.send_signal(signal.SIGKILL)
 
@@ -296,7 +305,7 @@ def test_a_forked_copy_of_the_host_touches_no_child(start: Any) -> None:
                 child.reap()
             except ChildProcessError:
                 verdict = 0
-            if child.send_signal(signal.SIGKILL) or not child.exited() or child.leftover() or child.escaped():
+            if child.send_signal(signal.SIGKILL) or not child.exited() or child.leftover() or child.descendants():
                 verdict = 2
         finally:
             os._exit(verdict)

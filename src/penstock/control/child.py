@@ -57,7 +57,7 @@ class Child(Running):
         self._ok_codes = ok_codes
         self._tap = tap
         self._reason: BaseException | None = None
-        self._escaped: Sequence[Descendant] = ()
+        self._descendants: Sequence[Descendant] = ()
         self._timer: Timer | None = None
         self._told = False
         self._look = _FIRST_LOOK
@@ -74,10 +74,10 @@ class Child(Running):
             self.ctx.reactor.watch(fd, READ, self._on_exit)
 
     def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
-        """Find the descendants that a signal to the group will miss, as long as they can be told for such."""
+        """Find the descendants, as long as they can be told for such."""
         if not (self.done or self._told or self._process.exited()):
             self._told = True
-            self._escaped = self._process.escaped(processes)
+            self._descendants = self._process.descendants(processes)
 
     def kill(self, reason: BaseException) -> None:
         """SIGTERM to the process group, SIGKILL once the grace time is over."""
@@ -91,10 +91,11 @@ class Child(Running):
         if self.done:
             return
         self._forced = True
-        escaped = self._process.escaped(processes)
-        self._signal(signal.SIGKILL)
-        for descendant in escaped:
+        descendants = self._process.descendants(processes)
+        self._process.send_signal(signal.SIGKILL)
+        for descendant in (*descendants, *self._descendants):
             descendant.send_signal(signal.SIGKILL)
+        for descendant in descendants:
             descendant.close()
 
     def look(self) -> None:
@@ -135,13 +136,16 @@ class Child(Running):
         if self._tap is not None:
             self._tap.close()
         self.ctx.tell("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
-        _Late(self._process, self._escaped).watch()
+        _Late(self._process, self._descendants).watch()
         self.complete(self._reason)
 
     def _signal(self, signum: int) -> None:
         self._process.send_signal(signum)
-        for descendant in self._escaped:
-            descendant.send_signal(signum)
+        for descendant in self._descendants:
+            # One that was in the group has got it by that, unless it left in this very moment; SIGKILL goes
+            # to each.
+            if signum == signal.SIGKILL or not descendant.grouped:
+                descendant.send_signal(signum)
 
     def _on_exit(self, _events: int) -> None:
         if self.done or not self._process.exited():
@@ -155,7 +159,7 @@ class Child(Running):
         self._finish()
 
     def _has_company(self) -> bool:
-        return self._process.leftover() or any(descendant.alive() for descendant in self._escaped)
+        return self._process.leftover() or any(descendant.alive() for descendant in self._descendants)
 
     def _look_again(self) -> None:
         """Poll for what no descriptor tells: an exit without pidfd, the last member of a group."""
@@ -177,7 +181,7 @@ class Child(Running):
                 self.stderr = self._tap.excerpt.value()
         if self._timer is not None:
             self._timer.cancel()
-        for descendant in self._escaped:
+        for descendant in self._descendants:
             descendant.close()
         error: BaseException | None = None
         try:
@@ -194,9 +198,9 @@ class Child(Running):
 class _Late:
     """A child that its run has left behind; it stays with the supervisor until it can be reaped."""
 
-    def __init__(self, process: Process, escaped: Sequence[Descendant]) -> None:
+    def __init__(self, process: Process, descendants: Sequence[Descendant]) -> None:
         self._process = process
-        self._escaped = escaped
+        self._descendants = descendants
         self._reactor = supervisor()
         self._look = _LONGEST_LOOK
 
@@ -222,7 +226,7 @@ class _Late:
             self._reap()
 
     def _reap(self) -> None:
-        for descendant in self._escaped:
+        for descendant in self._descendants:
             descendant.close()
         with contextlib.suppress(ChildProcessError):
             self._process.reap()

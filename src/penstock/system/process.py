@@ -135,8 +135,8 @@ class Process:
         # Had it been reaped meanwhile, these could be the group of another process with its number.
         return bool(others) and self._is_ours_now()
 
-    def escaped(self, processes: ProcessTable | None = None) -> list[Descendant]:
-        """Return its descendants that a signal to its group misses, all where it leads none; close each.
+    def descendants(self, processes: ProcessTable | None = None) -> list[Descendant]:
+        """Return its living descendants, those included that have left its group; close each.
 
         Ask before it is killed: at its death its children become init's, and nobody knows whose they were.
         Empty without procfs. `processes` is a `procfs.table()` that the caller has just read, for several
@@ -146,17 +146,14 @@ class Process:
             return []
         if processes is None:
             processes = procfs.table()
-        own = processes.get(self.pid)
-        if own is None:
+        if self.pid not in processes:
             return []
-        strangers = [
-            entry
-            for entry in procfs.descendants_in(processes, self.pid)
-            if not self._group or entry.group != own.group
-        ]
-        caught = [
-            found for entry in strangers if entry.alive and (found := Descendant.catch(entry)) is not None
-        ]
+        caught = []
+        for entry in procfs.descendants_in(processes, self.pid):
+            found = Descendant.catch(entry) if entry.alive else None
+            if found is not None:
+                found.grouped = self._group and entry.group == self.pid
+                caught.append(found)
         if caught and not self._is_ours_now():  # the walk may have begun at another process with its number
             for found in caught:
                 found.close()
@@ -222,10 +219,12 @@ class Descendant:
     leaves an instant in between, which cannot be closed without one.
     """
 
-    __slots__ = ("_pidfd", "_started", "pid")
+    __slots__ = ("_pidfd", "_started", "grouped", "pid")
 
     def __init__(self, pid: int, started: int, pidfd: fds.Fd | None) -> None:
         self.pid = pid
+        self.grouped = False
+        """Whether it was in its ancestor's process group, and so may have got a signal to that."""
         self._started = started
         self._pidfd = pidfd
 
