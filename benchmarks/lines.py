@@ -93,7 +93,7 @@ def _mapped(kit: Kit) -> Iterator[Work]:
         | map_line_batches(lambda lines: [b"x" + line for line in lines])
         | command("cat")
     )
-    wanted = b"".join(b"x" + line for line in path.read_bytes().splitlines(keepends=True))
+    wanted = b"x" + path.read_bytes()[:-1].replace(b"\n", b"\nx") + b"\n"
     for pipeline in (by_line, by_batch):
         expect(pipeline.output() == wanted, True)  # noqa: FBT003
     _check_by_hand(path, kit.scratch / "mapped", wanted)

@@ -9,9 +9,9 @@ for `import penstock` next to nothing.
 
 from __future__ import annotations
 
-import os
-from _thread import RLock
 from typing import TYPE_CHECKING, Any
+
+from penstock.system.forks import guard
 
 if TYPE_CHECKING:
     from penstock.control.context import StageContext
@@ -187,19 +187,11 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
-# Held during an import and across a fork of the host: a copy must not inherit the lock of an import that
-# nobody finishes there.
-_importing = RLock()
-os.register_at_fork(
-    before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
-)
-
-
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with _importing:
+    with guard:  # a forked copy must not inherit the lock of an import that nobody finishes there
         import importlib  # noqa: PLC0415 - for the first use only
 
         value = globals()[name] = getattr(importlib.import_module(home), name)

@@ -28,7 +28,7 @@ from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, Pipe
 from penstock.launch import StartFailure, make_scopes, open_ports, start_stages
 from penstock.narrate import tell_end, tell_failure
 from penstock.system import procfs
-from penstock.system.fds import guard
+from penstock.system.forks import guard
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.system import fds, features
+from penstock.system import fds, forks, features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,7 @@ def test_the_end_of_the_interpreter_is_silent() -> None:
     """Whatever holds a descriptor then: a module, a thread that never ends, a cycle."""
     program = """
 import builtins, threading
-from penstock.system import fds, poller
+from penstock.system import fds, forks, poller
 held = [fds.null(writable=True), fds.Waker(), poller.new_poller()]
 held.append(held)
 builtins.held = [fds.null(writable=True), fds.Waker(), poller.new_poller()]
@@ -384,7 +384,7 @@ def test_a_signal_handler_can_wake() -> None:
     waker = fds.Waker()
     before = signal.signal(signal.SIGUSR1, lambda *_: waker.wake())
     try:
-        with fds.guard:  # which a handler must not need
+        with forks.guard:  # which a handler must not need
             signal.raise_signal(signal.SIGUSR1)
         assert select.select([waker.fileno()], [], [], 10)[0]
     finally:

@@ -305,7 +305,9 @@ def test_a_forked_copy_of_the_host_touches_no_child(start: Any) -> None:
                 child.reap()
             except ChildProcessError:
                 verdict = 0
-            if child.send_signal(signal.SIGKILL) or not child.exited() or child.leftover() or child.descendants():
+            if child.send_signal(signal.SIGKILL) or not child.exited():
+                verdict = 2
+            if child.leftover() or child.descendants():
                 verdict = 2
         finally:
             os._exit(verdict)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.env import merge
-from penstock.system.fds import guard
+from penstock.system.forks import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

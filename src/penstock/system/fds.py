@@ -6,8 +6,6 @@ closed, and across `os.fork` in the host: so a forked copy knows every descripto
 us, and closes it before anything else runs there; else a copy that lives on would keep our pipes from ever
 showing EOF. (Children that we start do not come through there: they close everything from 3 up.)
 
-The lock is re-entrant, because a signal handler or the garbage collector may run in a thread that holds it.
-
 Every descriptor is close-on-exec from birth and above 2: in a host that runs with 0, 1 or 2 closed, a pipe
 that took such a number would become the stdin of all children. What may not live here: reading and writing.
 """
@@ -20,12 +18,12 @@ import fcntl
 import os
 import stat
 import sys
-import threading
 import warnings
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from weakref import ref
 
 from penstock.system import features
+from penstock.system.forks import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +38,6 @@ class Owner(Protocol):
         """Close the descriptor and forget its number: this is a forked copy, and it belongs to the parent."""
 
 
-guard = threading.RLock()
 _register: dict[int, ref[Owner]] = {}
 
 
@@ -62,12 +59,9 @@ def _start_clean_after_fork() -> None:
         else:
             owner.abandon()
     _register.clear()
-    guard.release()
 
 
-os.register_at_fork(
-    before=guard.acquire, after_in_parent=guard.release, after_in_child=_start_clean_after_fork
-)
+os.register_at_fork(after_in_child=_start_clean_after_fork)
 
 
 class Fd:

@@ -13,6 +13,7 @@ import select
 from typing import Final, Protocol
 
 from penstock.system import fds, features
+from penstock.system.forks import guard
 
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT
@@ -60,7 +61,7 @@ class EpollPoller:
     notices_changes = True
 
     def __init__(self) -> None:
-        with fds.guard:
+        with guard:
             self._epoll = select.epoll()
             fds.enrol(self._epoll.fileno(), self)
 
@@ -84,7 +85,7 @@ class EpollPoller:
 
     def close(self) -> None:
         """Close the descriptor of the epoll set."""
-        with fds.guard:
+        with guard:
             if not self._epoll.closed:
                 fds.dismiss(self._epoll.fileno())
                 self._epoll.close()

@@ -13,6 +13,7 @@ import fcntl
 from typing import TYPE_CHECKING
 
 from penstock.system import fds, features, popen
+from penstock.system.forks import guard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +84,7 @@ def _launch(  # noqa: PLR0913 - as spawn's
         try:
             # Here, because ctypes is dear to import, and a program that imports penstock may never start a
             # child. Guarded, because a fork must not copy the lock of an import in the middle of it.
-            with fds.guard:
+            with guard:
                 from penstock.system import glibc  # noqa: PLC0415
         except (ImportError, AttributeError, OSError):  # no ctypes; another C library; none to be loaded
             features.GLIBC_SPAWN = False
