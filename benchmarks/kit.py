@@ -45,7 +45,8 @@ class Kit:
     def lines_path(self) -> Path:
         """A file of the short lines."""
         path = self.scratch / "lines"
-        path.write_bytes(b"".join(b"%06d\n" % (number % 1_000_000) for number in range(self.lines)))
+        with path.open("wb") as file:
+            file.writelines(b"%06d\n" % (number % 1_000_000) for number in range(self.lines))
         return path
 
     @cached_property

@@ -62,8 +62,9 @@ def command(  # noqa: PLR0913 - what can be said of a command
     program or a NUL byte a ValueError. A program with a slash is taken from the caller's working directory,
     whatever `cwd` is; a bare name is searched on the child's PATH, whose empty and relative entries are
     skipped. `cwd`, `env` and `stderr` go before the pipeline's. An exit status outside `ok_codes`, or a death
-    by signal, is an `ExitError`. `process_group=False` leaves the child in the caller's process group, as
-    interactive programs on a terminal need it; a cancellation then reaches its descendants one by one.
+    by signal, is an `ExitError`. The child leads a process group of its own, except where its stdin is a
+    terminal, which would stop it then; `process_group=False` leaves it in the caller's in any case. A
+    cancellation then reaches its descendants one by one.
 
     >>> command("printf", "%s", "a|b").output()
     b'a|b'

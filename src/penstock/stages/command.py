@@ -88,6 +88,8 @@ class Command:
             executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
         except OSError as error:
             raise self._shown(error) from None
+        # A terminal stops whoever reads from it in another group than the one in its foreground (SIGTTIN).
+        group = self.process_group and not os.isatty(stdin)
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
         if own is not None and own.closing is not None:
             ctx.scope.to_close.append(own.closing)
@@ -104,7 +106,7 @@ class Command:
                     stdin=stdin,
                     stdout=stdout,
                     stderr=stderr,
-                    process_group=self.process_group,
+                    process_group=group,
                 )
             except OSError as error:
                 explained = explain_failure(error, program=program, executable=executable, cwd=cwd)
@@ -119,7 +121,7 @@ class Command:
             if stderr_fd is not None:
                 stderr_fd.close()
         shown = [show(arg) for arg in self.argv]
-        child = Child(ctx, Process(pid, group=self.process_group), shown, self.ok_codes, tap)
+        child = Child(ctx, Process(pid, group=group), shown, self.ok_codes, tap)
         if own is not None:
             child.on_done(own.close)
         child.start()
