@@ -11,11 +11,11 @@ import codecs
 from typing import TYPE_CHECKING, Any, overload
 
 from penstock.core.constants import CAPTURE, DEVNULL
-from penstock.core.framing import LineSplitter
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.plan import Edge, Plan
 from penstock.core.stage import Requirements
 from penstock.launch import survey
+from penstock.lines import Lines, lines_of
 from penstock.nested import start_nested
 from penstock.run import Run
 from penstock.stages.wrappers import Filtered, ignoring
@@ -179,11 +179,11 @@ class Pipeline(Composite):
         survey(self, merged, iterate=True)
         return self._iterate(merged)
 
-    def iter_lines(self, **options: Unpack[Options]) -> Generator[bytes]:
+    def iter_lines(self, **options: Unpack[Options]) -> Lines:
         """As `iter_bytes`, by line: bytes without the LF (a CR stays); a last line that has none is
         delivered too.
         """
-        return _lines(self.iter_bytes(**options))
+        return lines_of(self.iter_bytes(**options))
 
     @overload
     def start(self, **options: Unpack[Options]) -> Run: ...
@@ -274,18 +274,6 @@ def _is_stage(thing: object) -> bool:
     return isinstance(thing, Composite) or (
         not isinstance(thing, type) and hasattr(thing, "name") and callable(getattr(thing, "start", None))
     )
-
-
-def _lines(chunks: Generator[bytes]) -> Generator[bytes]:
-    splitter = LineSplitter()
-    try:
-        for chunk in chunks:
-            yield from splitter.feed(chunk)
-            if splitter.error is not None:
-                raise splitter.error
-        yield from splitter.finish()
-    finally:
-        chunks.close()
 
 
 def _restore(cls: type[Pipeline], stages: tuple[Joinable, ...], options: dict[str, Any]) -> Pipeline:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Child"]
 
+_HEAD_START = 0.002
+"""Seconds that a command has to end before its stderr is watched, where that saves a wake-up."""
 _LAST_WAIT = 0.5
 """Seconds after SIGKILL until a process that does not die is left behind."""
 _FIRST_LOOK = 0.0005
@@ -62,11 +64,21 @@ class Child(Running):
         self._told = False
         self._look = _FIRST_LOOK
         self._forced = False
+        self._head_start: Timer | None = None
 
     def start(self) -> None:
         """Begin to watch."""
-        if self._tap is not None:
-            self._tap.start()
+        tap, reactor = self._tap, self.ctx.reactor
+        if tap is not None and reactor.driven_here:
+            # A command that ends at once closes its stderr just before it exits, and each would wake this
+            # thread. What it wrote by then lies in the pipe, so nothing is lost by looking at the pipe only a
+            # little later.
+            self._head_start = reactor.call_at(time.monotonic() + _HEAD_START, tap.start)
+        elif tap is not None:
+            tap.start()
+        self._watch()
+
+    def _watch(self) -> None:
         fd = self._process.fileno()
         if fd is None:
             self.ctx.reactor.post(self._look_again)
@@ -130,9 +142,9 @@ class Child(Running):
         """
         if self.done or self._reason is None:
             return
-        fd = self._process.fileno()
-        if fd is not None:
-            self.ctx.reactor.unwatch(fd)
+        self._unwatch()
+        if self._head_start is not None:
+            self._head_start.cancel()
         if self._tap is not None:
             self._tap.close()
         self.ctx.tell("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
@@ -148,14 +160,15 @@ class Child(Running):
                 descendant.send_signal(signum)
 
     def _on_exit(self, _events: int) -> None:
-        if self.done or not self._process.exited():
+        if self.done:
             return
-        if self._reason is not None and not self._forced and self._has_company():
-            fd = self._process.fileno()
-            if fd is not None:  # a zombie's pidfd stays readable
-                self.ctx.reactor.unwatch(fd)
-            self._look_again()
-            return
+        if self._reason is not None and not self._forced:
+            if not self._process.exited():
+                return
+            if self._has_company():
+                self._unwatch()  # a zombie's pidfd stays readable
+                self._look_again()
+                return
         self._finish()
 
     def _has_company(self) -> bool:
@@ -171,10 +184,24 @@ class Child(Running):
         self.ctx.reactor.call_at(time.monotonic() + self._look, self._look_again)
         self._look = min(self._look * 2, _LONGEST_LOOK)
 
-    def _finish(self) -> None:
+    def _unwatch(self) -> None:
         fd = self._process.fileno()
         if fd is not None:
             self.ctx.reactor.unwatch(fd)
+
+    def _finish(self) -> None:
+        """Reap it, if it has exited indeed, read what it wrote last, and report."""
+        error: BaseException | None = None
+        self._unwatch()
+        try:
+            self.status = self._process.reap()
+            if self.status is None:  # called for nothing
+                self._watch()
+                return
+        except ChildProcessError as lost:
+            error = lost
+        if self._head_start is not None:
+            self._head_start.cancel()
         if self._tap is not None:
             self._tap.finish()
             if isinstance(self._tap, ExcerptTap):
@@ -183,11 +210,6 @@ class Child(Running):
             self._timer.cancel()
         for descendant in self._descendants:
             descendant.close()
-        error: BaseException | None = None
-        try:
-            self.status = self._process.reap()
-        except ChildProcessError as lost:
-            error = lost
         if self._reason is not None:
             error = self._reason
         elif self.status is not None and self.status.returncode not in self._ok_codes:

@@ -58,7 +58,8 @@ class Timer:
 class Reactor:
     """A poller, a heap of timers, and a queue of calls from elsewhere."""
 
-    def __init__(self, poller: Poller) -> None:
+    def __init__(self, poller: Poller, driver: int | None = None) -> None:
+        """`driver` is the ident of the thread that will call `turn`, where that is known from the first."""
         self._poller = poller
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
@@ -66,14 +67,19 @@ class Reactor:
         self._serial = itertools.count()
         self._posted: deque[Callable[[], None]] = deque()
         self._waker = Waker()
-        self._driver: int | None = None
+        self._driver = driver
         self.watch(self._waker.fileno(), READ, lambda _events: self._waker.clear())
+
+    @property
+    def driven_here(self) -> bool:
+        """Whether the calling thread is the one that drives it."""
+        return self._driver == threading.get_ident()
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` in the driving thread whenever `fd` is ready."""
         self._watched[fd] = callback
         self._poller.add(fd, events)
-        if not self._poller.notices_changes and self._driver != threading.get_ident():
+        if not self._poller.notices_changes and not self.driven_here:
             self._waker.wake()
 
     def unwatch(self, fd: int) -> None:
@@ -87,7 +93,7 @@ class Reactor:
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call `callback()` in the driving thread once `time.monotonic()` has reached `when`."""
         timer = Timer(when, callback)
-        if self._driver == threading.get_ident():
+        if self.driven_here:
             self._schedule(timer)
         else:
             self.post(lambda: self._schedule(timer))
@@ -96,27 +102,25 @@ class Reactor:
     def post(self, callback: Callable[[], None]) -> None:
         """Call `callback()` in the driving thread soon."""
         self._posted.append(callback)
-        if self._driver != threading.get_ident():
+        if not self.driven_here:
             self._waker.wake()
 
     def wake(self) -> None:
         """Let the driver look around, whatever it sleeps for."""
-        self._waker.wake()
+        if not self.driven_here:
+            self._waker.wake()
 
     def turn(self) -> None:
         """Sleep until something is due, and do all that is."""
         self._driver = threading.get_ident()
-        try:
-            self._run_posted()
-            ready = self._poller.poll(self._patience())
-            for fd, events in ready:
-                callback = self._watched.get(fd)
-                if callback is not None:
-                    callback(events)
-            self._run_timers()
-            self._run_posted()
-        finally:
-            self._driver = None
+        self._run_posted()
+        ready = self._poller.poll(self._patience())
+        for fd, events in ready:
+            callback = self._watched.get(fd)
+            if callback is not None:
+                callback(events)
+        self._run_timers()
+        self._run_posted()
 
     def close(self) -> None:
         """Give the descriptors back; in the driving thread, once it no longer turns."""

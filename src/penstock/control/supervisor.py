@@ -75,7 +75,7 @@ def supervisor() -> Reactor:
 
 def local_reactor() -> Reactor:
     """A reactor that the calling thread is going to drive, for one run."""
-    return Reactor(PollPoller())
+    return Reactor(PollPoller(), threading.get_ident())
 
 
 def report(message: str) -> None:

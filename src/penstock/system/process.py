@@ -92,8 +92,7 @@ class Process:
         if os.getpid() != self._owner:
             raise ChildProcessError(f"process {self.pid} is not a child of this forked copy")
         with self._lock:
-            if self._has_exited():
-                self._collect()
+            self._collect()
             if (self._status is not None or self._lost) and self._pidfd is not None:
                 self._pidfd.close()
             if self._lost:
