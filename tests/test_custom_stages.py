@@ -107,7 +107,7 @@ def test_a_running_stage_has_wait_and_kill() -> None:
 
 def _given() -> Any:
     memory = MemoryPipe()
-    return None, Input(reader=memory.reader), Output(writer=memory.writer)
+    return None, Input(stream=memory.reader), Output(stream=memory.writer)
 
 
 def test_a_custom_stage_joins_with_all_others() -> None:
@@ -315,7 +315,7 @@ def test_to_emit_where_nobody_listens_does_nothing() -> None:
 def test_ends_in_memory_have_no_descriptor() -> None:
     """They have a reader and a writer, which are the same object each time."""
     memory = MemoryPipe()
-    stdin, stdout = Input(reader=memory.reader), Output(writer=memory.writer)
+    stdin, stdout = Input(stream=memory.reader), Output(stream=memory.writer)
     assert (stdin.fd, stdout.fd) == (None, None)
     assert stdin.reader is stdin.reader is memory.reader
     assert stdout.writer is stdout.writer is memory.writer

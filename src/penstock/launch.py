@@ -166,7 +166,7 @@ def make_edge(kind: str, pipe_size: int | None) -> tuple[Output, Input]:
     """The two ends of an edge between neighbours."""
     if kind == "memory":
         memory = MemoryPipe()
-        return Output(writer=memory.writer), Input(reader=memory.reader)
+        return Output(stream=memory.writer), Input(stream=memory.reader)
     read_end, write_end = pipe(pipe_size)
     return Output(write_end), Input(read_end)
 

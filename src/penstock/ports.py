@@ -52,7 +52,7 @@ class Source:
         if kind == "given":
             self.input = endpoint.value
         elif kind == "null":
-            self.input = Input(null(writable=False)) if wants_file else Input(reader=EmptyReader())
+            self.input = Input(null(writable=False)) if wants_file else Input(stream=EmptyReader())
         elif kind == "inherit":
             self.input = Input(borrowed=0, owned_description=False)
         elif kind in ("descriptor", "path"):
@@ -62,10 +62,10 @@ class Source:
             memory.writer.write(endpoint.value)
             memory.writer.close()
             self._whole = len(endpoint.value)
-            self.input = Input(reader=memory.reader)
+            self.input = Input(stream=memory.reader)
         elif kind == "object" and not wants_file:
             memory = MemoryPipe()
-            self.input = Input(reader=memory.reader)
+            self.input = Input(stream=memory.reader)
             self.feeder = _feeder(endpoint, memory.writer)
         else:
             read_end, write_end = pipe(pipe_size)
@@ -156,17 +156,17 @@ class Sink:
         if kind == "given":
             self.output = endpoint.value
         elif kind == "null":
-            self.output = Output(null(writable=True)) if wants_file else Output(writer=NullWriter())
+            self.output = Output(null(writable=True)) if wants_file else Output(stream=NullWriter())
         elif kind == "inherit":
             self.output = Output(borrowed=1, owned_description=False)
         elif kind in ("descriptor", "path"):
             self.output = Output(open_sink(endpoint), owned_description=kind == "path")
         elif kind == "capture" and not wants_file:
             self.chunks = []
-            self.output = Output(writer=CaptureWriter(self.chunks))
+            self.output = Output(stream=CaptureWriter(self.chunks))
         elif kind in ("object", "iterate") and not wants_file:
             memory = MemoryPipe()
-            self.output = Output(writer=memory.writer)
+            self.output = Output(stream=memory.writer)
             self._drain(endpoint, memory.reader, reactor, grace, on_end)
         else:
             read_end, write_end = pipe(pipe_size)

@@ -200,9 +200,9 @@ class Trial:
         elif kind == "memory":
             memory = MemoryPipe(1)
             self.writer = memory.writer
-            self.input, self._stdin = Input(reader=memory.reader), memory.reader
+            self.input, self._stdin = Input(stream=memory.reader), memory.reader
         else:
-            self.input = Input(reader=EmptyReader())
+            self.input = Input(stream=EmptyReader())
 
     def _make_stdout(self, kind: str) -> None:
         self.reader: Any = None
@@ -214,9 +214,9 @@ class Trial:
         elif kind == "memory":
             memory = MemoryPipe(1)
             self.reader = memory.reader
-            self.output, self._stdout = Output(writer=memory.writer), memory.writer
+            self.output, self._stdout = Output(stream=memory.writer), memory.writer
         else:
-            self.output = Output(writer=NullWriter())
+            self.output = Output(stream=NullWriter())
 
     def __enter__(self) -> Self:
         return self
@@ -321,7 +321,7 @@ class _Host:
     def wait(self) -> None:
         self.over.wait()
 
-    def kill(self, _reason: BaseException) -> None:
+    def kill(self, reason: BaseException) -> None:
         self.over.set()
 
 

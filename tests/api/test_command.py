@@ -503,7 +503,7 @@ def test_each_way_in_which_a_program_cannot_be_started_says_what_it_is(tmp_path:
         assert text in str(caught.value.cause)
         assert str(caught.value) == f'starting stage "{program}": {caught.value.cause}'
         assert caught.value.index == 0
-    assert caught.value.__cause__ is caught.value.cause
+        assert caught.value.__cause__ is caught.value.cause
 
 
 def test_arguments_that_are_too_long_are_an_error_of_the_start() -> None:

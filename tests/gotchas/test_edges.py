@@ -270,6 +270,7 @@ def test_gotcha_12_an_iterator_closed_early_is_no_error_and_leaves_nothing(
 ) -> None:
     """The child has gone by then, and the leak check finds nothing."""
     iterator = getattr(EARLY[shape], method)(grace=PATIENT, timeout=PATIENT)
+    first = b""
     if how == "close":
         first = next(iterator)
         iterator.close()

@@ -98,13 +98,14 @@ def test_gotcha_24_other_callbacks_that_raise_are_the_stages_error() -> None:
     def fails(_ctx: object, _stdin: object, _stdout: object) -> None:
         raise KeyError("from the stage")
 
-    for pipeline, options, stage in (
+    cases: list[tuple[Pipeline, dict[str, Any], str]] = [
         (function(fails, name="f"), {"on_exception": broken}, "f"),
         (filter_error(command("true"), broken), {}, "true"),
         (command("cat"), {"stdin": iter(broken, None)}, "stdin"),
         (function(lambda _ctx, stdin, _stdout: stdin.read()), {"stdin": iter(broken, None)}, "stdin"),
         (command("echo"), {"stdout": type("Sink", (), {"write": broken})()}, "stdout"),
-    ):
+    ]
+    for pipeline, options, stage in cases:
         with pytest.raises(PipelineError, match="from the callback") as caught:
             pipeline.run(**{"stdout": DEVNULL, **options})
         assert caught.value.stage == stage

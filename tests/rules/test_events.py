@@ -39,7 +39,8 @@ def sh(text: str, name: str = "sh") -> Pipeline:
 
 def _told(pipeline: Pipeline, **options: Any) -> list[Event]:
     events: list[Event] = []
-    pipeline.run(**{"stdout": DEVNULL, "check": False, "on_event": events.append, **options})
+    defaults: dict[str, Any] = {"stdout": DEVNULL, "check": False, "on_event": events.append}
+    pipeline.run(**defaults | options)
     return events
 
 
