@@ -357,7 +357,7 @@ class Execution:
                     os.close(thing)
                 else:
                     thing.close()
-            except Exception as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
+            except BaseException as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
                 if self.sink is not None:
                     self.sink.failed = error
         self._conclude()

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["StartFailure", "make_scopes", "open_ports", "start_stages", "survey"]
 
 
+LONGEST_CHAIN = 50
+"""Stages that may be fused."""
+
+
 class StartFailure(Exception):  # noqa: N818 - never leaves the package
     """What kept a run from starting, and whose it was: a leaf's, or an endpoint's by name."""
 
@@ -93,7 +97,9 @@ def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> lis
         and left.group is right.group
         for left, right in pairwise(leaves)
     ]
-    return carriers(requirements, source.kind, sink.kind, chained)
+    # Each stage of a chain takes a few frames of its worker's stack.
+    short = [chain and place % LONGEST_CHAIN > 0 for place, chain in enumerate(chained, 1)]
+    return carriers(requirements, source.kind, sink.kind, short)
 
 
 def make_scopes(  # noqa: PLR0913 - what scopes are made of
@@ -248,7 +254,7 @@ def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Runni
         ctx = unit[0].ctx
         assert ctx is not None
         started = unit[0].stage.start(ctx, stdin, stdout)
-        return [started if isinstance(started, Running) else Custom(ctx, started)]
+        return [started if isinstance(started, Running) else Custom(ctx, started, stdin, stdout)]
     parts = start_fused([(leaf.stage, leaf.ctx) for leaf in unit], stdin, stdout)  # type: ignore[misc]
     for leaf, part in zip(unit[:-1], parts, strict=False):
         leaf.stdout = part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.errors import FinishEarly
+from penstock.core.errors import FinishEarly, text_of
 from penstock.system.forks import guard
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def tell_end(leaf: Leaf, running: Running, end: End) -> None:
         context["returncode"] = running.status.returncode
     error = None if isinstance(end.error, FinishEarly) else end.error
     if end.reason is not None:
-        ctx.tell("cancelled", f"cancelled: {error}", error, context)
-    ctx.tell("exit", "ended" if error is None else f"ended: {error}", error, context)
+        ctx.tell("cancelled", f"cancelled: {text_of(error)}", error, context)
+    ctx.tell("exit", "ended" if error is None else f"ended: {text_of(error)}", error, context)
 
 
 def tell_failure(root: Group, dispatcher: Dispatcher, error: PipelineError) -> None:
@@ -40,5 +40,5 @@ def tell_failure(root: Group, dispatcher: Dispatcher, error: PipelineError) -> N
     with guard:  # a fork must not copy the lock of an import in the middle of it
         from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
 
-    event = Event("failed", error.stage, str(error.cause), error.cause)
+    event = Event("failed", error.stage, text_of(error.cause), error.cause)
     dispatcher.submit(lambda: handler(event))

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.control.reactor import LONGEST_SLEEP
 from penstock.control.supervisor import local_reactor, supervisor
-from penstock.core.errors import Cancelled, PipelineCancelled
+from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled
 from penstock.execution import Execution
 from penstock.launch import survey
 from penstock.system import procfs
+from penstock.system.forks import held_here
 from penstock.tree import Reason
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from penstock.tree import Composite
 
 __all__ = ["Run"]
+
+_MARGIN = 1.0
+"""Seconds within which a run that was cancelled has ended, after its grace time."""
 
 
 class Run:
@@ -113,9 +117,11 @@ class Run:
             if not self._sleep(timeout):
                 raise TimeoutError(f"the run has not ended within {timeout:g} s")
             self._execution.dispatcher.flush()
-        except KeyboardInterrupt as interrupt:
-            self._cancel(interrupt)
-            self._reap()
+        except BaseException as interrupt:
+            # An inline run has no other driver, so whatever a signal handler raises ends it.
+            if self._inline or isinstance(interrupt, KeyboardInterrupt):
+                self._cancel(interrupt)
+                self._reap()
             raise
         if self.stdin is not None and not self.stdin.closed:
             self.stdin.close()
@@ -138,6 +144,8 @@ class Run:
             reason = Cancelled(reason or "cancelled")
         elif not isinstance(reason, BaseException):
             raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
+        elif isinstance(reason, FinishEarly):
+            raise TypeError("reason must not be FinishEarly: that is no failure")
         self._cancel(reason)
 
     def __enter__(self) -> Self:
@@ -184,9 +192,10 @@ class Run:
         self.reader.close()
         reason = Cancelled("nobody reads its output any more")
         execution.post_cancel(Reason(reason, PipelineCancelled, execution.root, because_of_another=True))
-        if sys.is_finalizing():  # an iterator that was left open: the children are dead, and nobody steers
-            return
-        self.wait(check=False)
+        # An iterator may be left open until the interpreter ends, when nobody steers any more, and it may be
+        # the garbage collector that closes it, in any thread: in the one that steers, or while a lock is held.
+        if not (sys.is_finalizing() or execution.reactor.is_driven_here or held_here()):
+            _wait(execution.ended, execution.root.option("grace") + _MARGIN)
 
     # What the end of the process, and forks, concern.
 
@@ -239,7 +248,7 @@ class Run:
         while True:
             try:
                 self._sleep()
-            except KeyboardInterrupt:
+            except BaseException:  # noqa: BLE001 - whatever a signal handler raises while the children are reaped
                 execution.kill_now(procfs.table())
                 execution.reactor.post(execution.recover)
             else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.core.errors import Cancelled, FinishEarly
+from penstock.core.errors import Cancelled, FinishEarly, checked_error
 from penstock.core.matchers import is_pipe_error
 from penstock.core.options import DEFAULTS
 from penstock.core.verdict import Outcome, verdict
@@ -207,7 +207,7 @@ class Filter(Node):
         """
         early = isinstance(end.error, FinishEarly)
         try:
-            error = self.fn(None if early else end.error)
+            error = checked_error("the error filter", self.fn(None if early else end.error))
         except BaseException as raised:  # noqa: BLE001 - a filter may raise: then that is what counts
             error = raised
         if error is None:

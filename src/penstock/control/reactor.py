@@ -105,6 +105,11 @@ class Reactor:
         if not self.driven_here:
             self._waker.wake()
 
+    @property
+    def is_driven_here(self) -> bool:
+        """Whether it is the calling thread that drives it."""
+        return self._driver == threading.get_ident()
+
     def wake(self) -> None:
         """Let the driver look around, whatever it sleeps for."""
         if not self.driven_here:

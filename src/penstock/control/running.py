@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.control import workers
+from penstock.core.errors import checked_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.reactor import Timer
     from penstock.core.stage import RunningStage
-    from penstock.data.base import Stream
+    from penstock.data.ends import Input, Output
     from penstock.system.process import ExitStatus, ProcessTable
 
 __all__ = ["Custom", "Running", "Threaded"]
@@ -82,6 +83,14 @@ class Running:
         raise NotImplementedError
 
 
+class Stoppable(Protocol):
+    """A stream, or the end of an edge, that a worker may be blocked in."""
+
+    def warn(self, reason: BaseException) -> None: ...
+    def interrupt(self, reason: BaseException) -> None: ...
+    def close(self) -> None: ...
+
+
 class Threaded(Running):
     """A stage whose work is done by a worker, and which is abandoned where it ignores that it was cancelled.
 
@@ -89,7 +98,7 @@ class Threaded(Running):
     belong to the reactor's thread.
     """
 
-    def __init__(self, ctx: StageContext, *streams: Stream) -> None:
+    def __init__(self, ctx: StageContext, *streams: Stoppable) -> None:
         super().__init__(ctx)
         self.streams = streams
         self._reason: BaseException | None = None
@@ -142,7 +151,7 @@ class Threaded(Running):
         if handler is None or error is self._reason:
             return error
         try:
-            return handler(self.ctx.name, error)
+            return checked_error("on_exception", handler(self.ctx.name, error))
         except BaseException as raised:  # noqa: BLE001 - a handler may well raise: then that is the outcome
             return raised
 
@@ -160,8 +169,8 @@ class Threaded(Running):
 class Custom(Threaded):
     """A running stage that is not the engine's own: its `wait` and `kill` are called in worker threads."""
 
-    def __init__(self, ctx: StageContext, inner: RunningStage) -> None:
-        super().__init__(ctx)
+    def __init__(self, ctx: StageContext, inner: RunningStage, stdin: Input, stdout: Output) -> None:
+        super().__init__(ctx, stdout, stdin)
         self._inner = inner
         # Not deferred as functions are: the stage runs already, and has to be waited for also where the start
         # fails.
@@ -176,5 +185,6 @@ class Custom(Threaded):
         self.complete(self.outcome(error))
 
     def interrupt(self, reason: BaseException) -> None:
-        """Ask the stage to end, in a worker, since its kill() is foreign code."""
+        """Wake it in its streams, and ask it to end: in a worker, since its kill() is foreign code."""
+        super().interrupt(reason)
         workers.submit(lambda: self._inner.kill(reason))

@@ -32,6 +32,8 @@ __all__ = [
     "PipelineError",
     "PipelineTimeout",
     "StartError",
+    "checked_error",
+    "text_of",
 ]
 
 
@@ -162,3 +164,18 @@ class Cancelled(PenstockError):
 
 def _restore(kind: type[PipelineError], stage: str, cause: BaseException, index: int | None) -> PipelineError:
     return kind(stage, cause, index=index)
+
+
+def checked_error(what: str, error: object) -> BaseException | None:
+    """What a function of the caller's gave for an error; TypeError naming `what` where it is none."""
+    if error is None or isinstance(error, BaseException):
+        return error
+    raise TypeError(f"{what} must return an exception or None, not {type(error).__name__}")
+
+
+def text_of(error: BaseException | None) -> str:
+    """Its text; the name of its type where it has none, since a `__str__` is the caller's code and may raise."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - whatever it raises
+        return type(error).__name__

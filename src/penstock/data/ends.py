@@ -1,11 +1,12 @@
 """The two ends of edges as stages get them: `Input` and `Output`, each a descriptor or an in-memory stream.
 
-A stage closes what it was given. An end that is borrowed (the process's own stdin, say) is not closed by that.
+A stage closes what it was given. An end that is borrowed (the process's own stdin, say) is not closed by
+that.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock.data.descriptor import FdReader, FdWriter
 from penstock.data.reader import Reader
@@ -23,8 +24,8 @@ _Stream = TypeVar("_Stream", Reader, Writer)
 class _End(Generic[_Stream]):
     """What both ends have in common.
 
-    `fd` is a descriptor that is owned, `borrowed` the number of one that is not; `owned_description` says that nobody
-    else has the open file description, so that its flags may be changed.
+    `fd` is a descriptor that is owned, `borrowed` the number of one that is not; `owned_description` says
+    that nobody else has the open file description, so that its flags may be changed.
     """
 
     __slots__ = ("_borrowed", "_fd", "_ours", "_stream")
@@ -38,7 +39,7 @@ class _End(Generic[_Stream]):
         owned_description: bool = True,
     ) -> None:
         self._fd = fd
-        self._stream = stream
+        self._stream: Any = stream
         self._borrowed = borrowed
         self._ours = owned_description
 
@@ -58,6 +59,16 @@ class _End(Generic[_Stream]):
             self._stream.close()
         elif self._fd is not None:
             self._fd.close()
+
+    def warn(self, reason: BaseException) -> None:
+        """As the stream's, where the stage uses that."""
+        if self._stream is not None:
+            self._stream.warn(reason)
+
+    def interrupt(self, reason: BaseException) -> None:
+        """As the stream's, where the stage uses that."""
+        if self._stream is not None:
+            self._stream.interrupt(reason)
 
     def _owned(self) -> Fd:
         """A descriptor that a reader or writer may close."""
@@ -81,7 +92,8 @@ class Input(_End[Reader]):
         """A file-like object with `read`, `readline`, `chunks()` and so on. Closing it closes the input."""
         if self._stream is None:
             self._stream = FdReader(self._owned(), owned_description=self._ours)
-        return self._stream
+        reader: Reader = self._stream
+        return reader
 
 
 class Output(_End[Writer]):
@@ -97,4 +109,5 @@ class Output(_End[Writer]):
         """A file-like object with `write`, `writelines` and `flush`. Closing it closes the output."""
         if self._stream is None:
             self._stream = FdWriter(self._owned(), owned_description=self._ours)
-        return self._stream
+        writer: Writer = self._stream
+        return writer

@@ -14,4 +14,10 @@ from _thread import RLock
 
 guard = RLock()
 
+
+def held_here() -> bool:
+    """Whether the calling thread holds it: what runs in it now has come in between."""
+    return guard._is_owned()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - as threading.Condition asks
+
+
 os.register_at_fork(before=guard.acquire, after_in_parent=guard.release, after_in_child=guard.release)
