@@ -31,7 +31,7 @@ demo: $(VENV)/.with-cli
 	@$(BIN)/python -m penstock.examples.git_sizes .
 
 test: $(VENV)/.with-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.with-test $(VENV)/.with-lint
 	$(BIN)/ruff check .

@@ -95,7 +95,7 @@ def _mapped(kit: Kit) -> Iterator[Work]:
     )
     wanted = b"x" + path.read_bytes()[:-1].replace(b"\n", b"\nx") + b"\n"
     for pipeline in (by_line, by_batch):
-        expect(pipeline.output() == wanted, True)  # noqa: FBT003
+        expect(pipeline.output() == wanted, True)
     _check_by_hand(path, kit.scratch / "mapped", wanted)
     peers = {"Popen loop by hand": repeat(1, lambda: _by_hand(path, subprocess.DEVNULL))}
     if kit.go is not None:
@@ -146,7 +146,7 @@ def _check_by_hand(path: Path, target: Path, wanted: bytes) -> None:
         _by_hand(path, number)
     finally:
         os.close(number)
-    expect(target.read_bytes() == wanted, True)  # noqa: FBT003
+    expect(target.read_bytes() == wanted, True)
 
 
 def _opened(stream: Any) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -113,6 +114,7 @@ class LeakCheck:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", folder)
             patch.setattr(tempfile, "tempdir", folder)
+            _heed_interrupts()
             _warm_up()
             yield
 
@@ -130,6 +132,15 @@ class LeakCheck:
     def snapshot(self) -> Callable[[], Snapshot]:
         """Take snapshots where a test looks for leaks at a moment of its own choice."""
         return Snapshot
+
+
+def _heed_interrupts() -> None:
+    """Where the session was started with SIGINT or SIGQUIT ignored, as a job in the background of a script
+    is, the programs that the tests start would ignore them too: an ignored signal is inherited.
+    """
+    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            signal.signal(signum, handler)
 
 
 def _warm_up() -> None:

@@ -276,6 +276,9 @@ def test_an_interrupt_ends_the_program_and_git_with_it(repository: Path) -> None
     ):
         assert alive.read(1) == b"\n"  # a git runs, so the pipeline does
         program.send_signal(signal.SIGINT)
-        assert program.communicate()[0] == b""
+        try:
+            assert program.communicate()[0] == b""
+        finally:
+            program.kill()  # where it has not ended, leaving the block must not wait for it
         assert program.returncode == -signal.SIGINT
         assert alive.read().strip() == b""  # EOF: whoever held the other end has gone

@@ -94,7 +94,11 @@ class Execution:
 
         Where one cannot be, the others are told to end, and the run ends with a StartError.
         """
-        begin_start()
+        try:
+            begin_start()
+        except RuntimeError:  # the interpreter is ending
+            self.ended.set()
+            raise
         live.add(self._handle)
         try:
             self._launch()
@@ -125,7 +129,7 @@ class Execution:
             if timeout is not None:
                 expire = partial(self._time_out, group, timeout)
                 self._timers.append(self.reactor.call_at(self.began + timeout, expire))
-        start_stages(self.leaves, self.kinds, (self.source, self.sink), pipe_size, self._started)
+        start_stages(self.leaves, self.kinds, (self.source, self.sink), self._started)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
@@ -283,8 +287,8 @@ class Execution:
 
     def _hurry_filters(self, group: Group, reason: Reason) -> None:
         """What the caller's filters have not decided when the grace time is over is decided by the reason."""
-        late = time.monotonic() + self.root.option("grace")
         for leaf in self.leaves:
+            late = time.monotonic() + leaf.group.option("grace")
             for node in leaf.filters():
                 if node.asked and node.end is None and node.within(group):
                     self.reactor.call_at(late, partial(self._abandon_filter, node, reason))

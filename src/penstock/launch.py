@@ -99,7 +99,7 @@ def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> lis
     ]
     # Each stage of a chain takes a few frames of its worker's stack.
     short = [chain and place % LONGEST_CHAIN > 0 for place, chain in enumerate(chained, 1)]
-    return carriers(requirements, source.kind, sink.kind, short)
+    return carriers(requirements, source.kind, sink.kind, short, (source.carrier, sink.carrier))
 
 
 def make_scopes(  # noqa: PLR0913 - what scopes are made of
@@ -201,11 +201,17 @@ def open_ports(  # noqa: PLR0913 - both ends of the run
         raise
 
 
+def _pipe_size(left: Leaf, right: Leaf) -> int | None:
+    """As the innermost pipeline says that both belong to."""
+    group = next(group for group in reversed(left.group.chain()) if right.within(group))
+    size: int | None = group.option("pipe_size")
+    return size
+
+
 def start_stages(
     leaves: Sequence[Leaf],
     kinds: Sequence[str],
     ports: tuple[Source, Sink],
-    pipe_size: int | None,
     started: Callable[[Leaf, Running], None],
 ) -> None:
     """Start the stages in order, and tell `started` of each.
@@ -224,7 +230,7 @@ def start_stages(
         stdout, following = ports[1].output, None
         try:
             if place < len(leaves) - 1:
-                stdout, following = make_edge(kinds[place + 1], pipe_size)
+                stdout, following = make_edge(kinds[place + 1], _pipe_size(leaves[place], leaves[place + 1]))
             if any(leaf.reason is not None for leaf in unit):  # all, since they are of one pipeline
                 stdin.close()
                 stdout.close()

@@ -17,18 +17,20 @@ from penstock.core.stage import Stream
 from penstock.data.descriptor import FdReader, FdWriter
 from penstock.data.endpoints import Endpoint, open_sink, open_source
 from penstock.data.ends import Input, Output
+from penstock.data.ladder import PIPE_SIZE, Transfer
 from penstock.data.memory import MemoryPipe
 from penstock.data.reader import EmptyReader
 from penstock.data.writer import CaptureWriter, NullWriter
 from penstock.system.fds import null, pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from penstock.control.reactor import Reactor
     from penstock.core.stage import Requirements
     from penstock.data.reader import Reader
     from penstock.data.writer import Writer
+    from penstock.system.fds import Fd
 
 __all__ = ["Sink", "Source"]
 
@@ -63,19 +65,24 @@ class Source:
             memory.writer.close()
             self._whole = len(endpoint.value)
             self.input = Input(stream=memory.reader)
-        elif kind == "object" and not wants_file:
+        elif kind in ("object", "copier") and not wants_file:
             memory = MemoryPipe()
             self.input = Input(stream=memory.reader)
             self.feeder = _feeder(endpoint, memory.writer)
         else:
-            read_end, write_end = pipe(pipe_size)
+            read_end, write_end = pipe(_pipe_size(endpoint, pipe_size))
             self.input = Input(read_end)
             if kind == "pipe":
                 self.file = _PipeWriter(io.FileIO(write_end.detach(), "wb"))
             elif kind == "input":
                 self._feed = Feed(reactor, write_end, endpoint.value)
+            elif isinstance(endpoint.value, int):
+                with _closed_on_error(read_end, write_end):
+                    source = open_source(endpoint)
+                    transfer = Transfer(source, write_end, source_owned=False, sink_owned=True)
+                self.feeder = Feeder(None, transfer)
             else:
-                self.feeder = _feeder(endpoint, FdWriter(write_end, owned_description=True))
+                self.feeder = Feeder(endpoint.value, FdWriter(write_end, owned_description=True))
 
     @property
     def count(self) -> int | None:
@@ -164,18 +171,23 @@ class Sink:
         elif kind == "capture" and not wants_file:
             self.chunks = []
             self.output = Output(stream=CaptureWriter(self.chunks))
-        elif kind in ("object", "iterate") and not wants_file:
+        elif kind in ("object", "copier", "iterate") and not wants_file:
             memory = MemoryPipe()
             self.output = Output(stream=memory.writer)
             self._drain(endpoint, memory.reader, reactor, grace, on_end)
         else:
-            read_end, write_end = pipe(pipe_size)
+            read_end, write_end = pipe(_pipe_size(endpoint, pipe_size))
             self.output = Output(write_end)
             if kind == "pipe":
                 self.file = io.BufferedReader(io.FileIO(read_end.detach(), "rb"))
             elif kind == "capture":
                 self.chunks = []
                 self._tap = ListTap(reactor, read_end, self.chunks, on_end)
+            elif isinstance(endpoint.value, int):
+                with _closed_on_error(read_end, write_end):
+                    sink = open_sink(endpoint)
+                    transfer = Transfer(read_end, sink, source_owned=True, sink_owned=False)
+                self._drainer = Drainer(reactor, grace, transfer, None, on_end)
             else:
                 self._drain(endpoint, FdReader(read_end, owned_description=True), reactor, grace, on_end)
 
@@ -263,6 +275,23 @@ class _PipeWriter(io.BufferedWriter):
         """Close the pipe; that nobody reads any more is no error of who closes it."""
         with contextlib.suppress(BrokenPipeError):
             super().close()
+
+
+@contextlib.contextmanager
+def _closed_on_error(*ends: Fd) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for end in ends:
+            end.close()
+        raise
+
+
+def _pipe_size(endpoint: Endpoint, wanted: int | None) -> int | None:
+    """How large a pipe is to be at an end of the pipeline: larger than usual where one side is copied to
+    or from a descriptor.
+    """
+    return PIPE_SIZE if wanted is None and isinstance(endpoint.value, int) else wanted
 
 
 def _feeder(endpoint: Endpoint, writer: Writer) -> Feeder:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from penstock.control.reactor import Reactor
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
     from penstock.data.reader import Reader
@@ -70,7 +71,7 @@ class Run:
         self.stdout = None
         # Before anything is opened here, so that a number that is no open descriptor is found to be none.
         surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
-        reactor = local_reactor() if inline else supervisor()
+        reactor = self._reactor()
         self._execution = execution = Execution(surveyed, reactor, self)
         try:
             execution.start()
@@ -83,6 +84,14 @@ class Run:
         if execution.failed_to_start:
             self._sleep()
             self._close_ends()
+
+    def _reactor(self) -> Reactor:
+        if self._inline:
+            try:
+                return local_reactor()
+            except OSError:  # no descriptor left for it; what the start says of that names the stage
+                self._inline = False
+        return supervisor()
 
     def __repr__(self) -> str:
         names = " | ".join(leaf.stage.name for leaf in self._execution.leaves)
@@ -115,7 +124,7 @@ class Run:
             raise ValueError("timeout must be a number of seconds, not nan")
         try:
             if not self._sleep(timeout):
-                raise TimeoutError(f"the run has not ended within {timeout:g} s")
+                raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
             self._execution.dispatcher.flush()
         except BaseException as interrupt:
             # An inline run has no other driver, so whatever a signal handler raises ends it.
@@ -188,13 +197,15 @@ class Run:
         is a failure.
         """
         execution = self._execution
+        if os.getpid() != self._owner:  # a forked copy's, where nothing of the run is left
+            return
         execution.left_early = True
         self.reader.close()
         reason = Cancelled("nobody reads its output any more")
         execution.post_cancel(Reason(reason, PipelineCancelled, execution.root, because_of_another=True))
         # An iterator may be left open until the interpreter ends, when nobody steers any more, and it may be
-        # the garbage collector that closes it, in any thread: in the one that steers, or while a lock is held.
-        if not (sys.is_finalizing() or execution.reactor.is_driven_here or held_here()):
+        # the garbage collector that closes it, in any thread: in the one that steers, or with a lock held.
+        if not (sys.is_finalizing() or execution.reactor.driven_here or held_here()):
             _wait(execution.ended, execution.root.option("grace") + _MARGIN)
 
     # What the end of the process, and forks, concern.
@@ -248,7 +259,7 @@ class Run:
         while True:
             try:
                 self._sleep()
-            except BaseException:  # noqa: BLE001 - whatever a signal handler raises while the children are reaped
+            except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile
                 execution.kill_now(procfs.table())
                 execution.reactor.post(execution.recover)
             else:

@@ -15,6 +15,7 @@ from penstock.core.errors import Cancelled, FinishEarly, checked_error
 from penstock.core.matchers import is_pipe_error
 from penstock.core.options import DEFAULTS
 from penstock.core.verdict import Outcome, verdict
+from penstock.data.copy import pump
 from penstock.stages.function import Function
 from penstock.stages.wrappers import Filtered
 
@@ -301,5 +302,4 @@ def groups_below(leaves: Sequence[Leaf]) -> Iterator[Group]:
 
 
 def _copy(_ctx: object, stdin: Any, stdout: Any) -> None:
-    for chunk in stdin.chunks():
-        stdout.write(chunk)
+    pump(stdin, stdout)

@@ -15,6 +15,7 @@ from penstock import (
     CAPTURE,
     DEVNULL,
     PIPE,
+    Pipeline,
     PipelineError,
     command,
     filter_error,
@@ -105,9 +106,10 @@ def test_gotcha_24_other_callbacks_that_raise_are_the_stages_error() -> None:
         (function(lambda _ctx, stdin, _stdout: stdin.read()), {"stdin": iter(broken, None)}, "stdin"),
         (command("echo"), {"stdout": type("Sink", (), {"write": broken})()}, "stdout"),
     ]
+    defaults: dict[str, Any] = {"stdout": DEVNULL}
     for pipeline, options, stage in cases:
         with pytest.raises(PipelineError, match="from the callback") as caught:
-            pipeline.run(**{"stdout": DEVNULL, **options})
+            pipeline.run(**defaults | options)
         assert caught.value.stage == stage
         assert isinstance(caught.value.cause, ValueError)
         assert command("true").run().ok

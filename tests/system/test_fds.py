@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.system import fds, forks, features
+from penstock.system import fds, features, forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -76,7 +76,12 @@ class _Copied(Threaded):
         self._inner = inner
         self._reader = reader
         self._writer = writer
-        workers.submit(self._work)
+        try:
+            workers.submit(self._work)
+        except RuntimeError as error:  # no thread to be had: nobody would wait for what has been started
+            inner.kill(error)
+            self.release()
+            raise
 
     def interrupt(self, reason: BaseException) -> None:
         """End the inner stage and the copy."""

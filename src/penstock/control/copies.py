@@ -6,6 +6,9 @@ holding nothing of ours, and ends when that returns. A drainer copies from the l
 object; the run waits for it, except after a cancellation, where it is abandoned like a function that does not
 end.
 
+Where the object is a descriptor that may not be passed, and a pipe stands on the other side, one `Transfer`
+holds both and carries the bytes; it is then what a feeder has for a writer, a drainer for a reader.
+
 `_lock` of a feeder guards who closes: the worker, or whoever released it while the worker was in the caller's
 code.
 """
@@ -22,6 +25,7 @@ from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
 from penstock.data import endpoints
 from penstock.data.base import Stream
+from penstock.data.ladder import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +40,7 @@ __all__ = ["Drainer", "Feeder"]
 class Feeder:
     """Copies a caller's object, or a reader of ours, into `writer`."""
 
-    def __init__(self, source: Any, writer: Writer, reader: Reader | None = None) -> None:
+    def __init__(self, source: Any, writer: Writer | Transfer, reader: Reader | None = None) -> None:
         self._source = source
         self._reader = reader
         self._writer = writer
@@ -96,7 +100,9 @@ class Feeder:
     def _work(self) -> None:
         error: BaseException | None = None
         try:
-            if self._reader is not None:
+            if isinstance(self._writer, Transfer):
+                self._writer.run()
+            elif self._reader is not None:
                 for chunk in self._reader.chunks():
                     self._writer.write(chunk)
             else:
@@ -126,7 +132,12 @@ class Drainer:
     """Copies what the last stage writes into a caller's object."""
 
     def __init__(
-        self, reactor: Reactor, grace: float, reader: Reader, sink: Any, on_end: Callable[[], None]
+        self,
+        reactor: Reactor,
+        grace: float,
+        reader: Reader | Transfer,
+        sink: Any,
+        on_end: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._grace = grace
@@ -162,7 +173,10 @@ class Drainer:
     def _work(self) -> None:
         error: BaseException | None = None
         try:
-            endpoints.drain(self._reader, self._sink)
+            if isinstance(self._reader, Transfer):
+                self._reader.run()
+            else:
+                endpoints.drain(self._reader, self._sink)
         except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
             error = raised
         self._end(error)

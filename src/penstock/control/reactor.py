@@ -105,14 +105,11 @@ class Reactor:
         if not self.driven_here:
             self._waker.wake()
 
-    @property
-    def is_driven_here(self) -> bool:
-        """Whether it is the calling thread that drives it."""
-        return self._driver == threading.get_ident()
-
     def wake(self) -> None:
         """Let the driver look around, whatever it sleeps for."""
-        if not self.driven_here:
+        if self.driven_here:
+            self._posted.append(_nothing)  # it may be about to sleep
+        else:
             self._waker.wake()
 
     def turn(self) -> None:
@@ -163,3 +160,7 @@ class Reactor:
         # Only those that are there now: a callback that posts itself again must not starve the rest.
         for _ in range(len(self._posted)):
             self._posted.popleft()()
+
+
+def _nothing() -> None:
+    """What is posted so that the driver does not sleep before it has looked around."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Custom", "Running", "Threaded"]
 
+_AGAIN = 0.05
+"""Seconds until what no thread was to be had for is tried again."""
+
 
 class Running:
     """One started stage of the engine's own."""
@@ -174,7 +177,11 @@ class Custom(Threaded):
         self._inner = inner
         # Not deferred as functions are: the stage runs already, and has to be waited for also where the start
         # fails.
-        workers.submit(self._wait)
+        try:
+            workers.submit(self._wait)
+        except RuntimeError as error:  # no thread to be had: nobody would wait for it
+            inner.kill(error)
+            raise
 
     def _wait(self) -> None:
         error: BaseException | None = None
@@ -187,4 +194,10 @@ class Custom(Threaded):
     def interrupt(self, reason: BaseException) -> None:
         """Wake it in its streams, and ask it to end: in a worker, since its kill() is foreign code."""
         super().interrupt(reason)
-        workers.submit(lambda: self._inner.kill(reason))
+        self._kill_inner(reason)
+
+    def _kill_inner(self, reason: BaseException) -> None:
+        try:
+            workers.submit(lambda: self._inner.kill(reason))
+        except RuntimeError:  # no thread to be had, for now
+            self.ctx.reactor.call_at(time.monotonic() + _AGAIN, lambda: self._kill_inner(reason))

@@ -32,8 +32,6 @@ __all__ = [
     "PipelineError",
     "PipelineTimeout",
     "StartError",
-    "checked_error",
-    "text_of",
 ]
 
 
@@ -174,7 +172,7 @@ def checked_error(what: str, error: object) -> BaseException | None:
 
 
 def text_of(error: BaseException | None) -> str:
-    """Its text; the name of its type where it has none, since a `__str__` is the caller's code and may raise."""
+    """Its text; where it has none the name of its type: `__str__` is the caller's code, and may raise."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - whatever it raises

@@ -209,7 +209,7 @@ def _stdin(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("read", "readinto", "recv", "__iter__")
+        hasattr(thing, method) for method in ("read", "readinto", "recv", "__iter__", "write_to")
     ):
         raise TypeError(
             f"{option} must be a path, descriptor, socket, file, iterable of bytes or special, not {thing!r}"
@@ -232,7 +232,9 @@ def _stdout(option: str, value: object) -> object:
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
-    elif not isinstance(thing, int) and not hasattr(thing, "write") and not hasattr(thing, "send"):
+    elif not isinstance(thing, int) and not any(
+        hasattr(thing, method) for method in ("write", "send", "read_from")
+    ):
         raise TypeError(
             f"{option} must be a path, descriptor, socket, object with write() or special, not {thing!r}"
         )

@@ -29,18 +29,25 @@ _FIXED = {
     "pipe": "os-pipe",
     "given": "memory",
     "capture": "capture",
+    "copier": "read-from",
 }
 
 
 def carriers(
-    requirements: Sequence[Requirements], source: str, sink: str, fused: Sequence[bool] = ()
+    requirements: Sequence[Requirements],
+    source: str,
+    sink: str,
+    fused: Sequence[bool] = (),
+    copies: tuple[str, str] = ("pooled", "pooled"),
 ) -> list[str]:
     """The kind of every edge, from the one that feeds the first stage to the one that drains the last.
 
     `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`,
-    `input` (bytes at hand), `object` (its own read or write is called), `iterate` (the caller reads chunks as
-    they come) or `given` (an end that a custom stage passes on). `fused` says of each pair of
-    neighbours whether they may run as one chain of iterators.
+    `input` (bytes at hand), `object` (copied by its own read or write, or as a descriptor that may not be
+    passed), `copier` (copies by itself: `write_to`, `read_from`), `iterate` (the caller reads chunks as they
+    come) or `given` (an end that a custom stage passes on). `fused` says of each pair of neighbours whether
+    they may run as one chain of iterators; `copies` what would carry a copy between the source and a pipe,
+    and between a pipe and the sink.
     """
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
@@ -48,11 +55,11 @@ def carriers(
         for left, right in pairwise(requirements)
     ]
     between = ["fused" if chained else kind for kind, chained in zip_longest(between, fused)]
-    feed = _FIXED.get(source) or ("pooled" if first is Stream.PREFER_FILE else "memory")
+    feed = _FIXED.get(source) or (copies[0] if first is Stream.PREFER_FILE else "memory")
     if sink == "iterate":
         drain = "os-pipe" if last is Stream.PREFER_FILE else "memory"
     else:
-        drain = _FIXED.get(sink) or ("pooled" if last is Stream.PREFER_FILE else "memory")
+        drain = _FIXED.get(sink) or (copies[1] if last is Stream.PREFER_FILE else "memory")
     return [feed, *between, drain]
 
 

@@ -3,7 +3,9 @@
 `classify_source` and `classify_sink` only look; `explain()` needs no more, and the plan is made of their
 kinds. A descriptor is passed only where its bytes are the object's bytes: numbers, plain blocking sockets,
 raw and buffered binary files, text layers over those. Everything else (gzip, TLS, whatever merely lends
-another's `fileno()`) is copied by calling the object itself, in `feed` and `drain`, which run in a worker.
+another's `fileno()`) is copied by calling the object itself, in `feed` and `drain`, which run in a worker. An
+object with `write_to` or `read_from` is left to copy by itself, from or to a stream of ours. What is only its
+descriptor, but non-blocking, is kept as a number, for `data.ladder` to copy.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, closing
 from penstock.data.copy import pump
+from penstock.data.ladder import first_rung
 from penstock.system.fds import duplicate, is_nonblocking, open_read, open_write
 
 if TYPE_CHECKING:
@@ -41,24 +44,24 @@ __all__ = [
 ]
 
 
-_SPECIAL_SOURCES = {DEVNULL: "null", PIPE: "pipe"}
-_SPECIAL_SINKS = {**_SPECIAL_SOURCES, CAPTURE: "capture"}
+_SPECIALS = {DEVNULL: "null", PIPE: "pipe", CAPTURE: "capture"}
 _END = object()
 """What a source gives when it has no more: no chunk, not even a wrong one."""
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
 class Endpoint:
-    """One end of a pipeline: its kind, as `core.plan` names it, the object, and what is to be closed
-    after the run.
+    """One end of a pipeline: its kind, as `core.plan` names it, the object, what is to be closed after the
+    run, and what would carry a copy between it and a pipe.
     """
 
-    __slots__ = ("closing", "kind", "value")
+    __slots__ = ("carrier", "closing", "kind", "value")
 
-    def __init__(self, kind: str, value: Any = None, closing: Any = None) -> None:
+    def __init__(self, kind: str, value: Any = None, closing: Any = None, carrier: str = "pooled") -> None:
         self.kind = kind
         self.value = value
         self.closing = closing
+        self.carrier = carrier
 
 
 def classify_source(value: Any, data: bytes | None) -> Endpoint:
@@ -66,37 +69,34 @@ def classify_source(value: Any, data: bytes | None) -> Endpoint:
     if data is not None:
         return Endpoint("input", data)
     keep, value = _unwrap(value)
-    if isinstance(value, Special):
-        return _inherited(0) if value is INHERIT else Endpoint(_SPECIAL_SOURCES[value])
-    if isinstance(value, str | os.PathLike):
-        return Endpoint("path", value)
-    if isinstance(value, int):
-        return Endpoint(_kind_of_number("stdin", value), value, keep)
+    if isinstance(value, int | str | os.PathLike):
+        return _by_name("stdin", value, keep)
     _refuse_closed("stdin", value)
     readable = getattr(value, "readable", None)
     if isinstance(value, io.IOBase) and callable(readable) and not readable():
         raise ValueError(f"stdin is not open for reading: {value!r}")
     if _passable_for_reading(value):
         return Endpoint("descriptor", value, keep)
-    return Endpoint("object", _bare(value), keep)
+    if _is_bare(value):
+        return _copied("stdin", value.fileno(), keep)
+    return Endpoint("copier" if callable(getattr(value, "write_to", None)) else "object", value, keep)
 
 
 def classify_sink(value: Any, option: str = "stdout") -> Endpoint:
     """Where the last stage writes: the stdout option, or what else `option` says."""
     keep, value = _unwrap(value)
-    if isinstance(value, Special):
-        return _inherited(1) if value is INHERIT else Endpoint(_SPECIAL_SINKS[value])
-    if isinstance(value, str | os.PathLike):
-        return Endpoint("path", value)
-    if isinstance(value, int):
-        return Endpoint(_kind_of_number(option, value), value, keep)
+    if isinstance(value, int | str | os.PathLike):
+        return _by_name(option, value, keep)
     _refuse_closed(option, value)
     writable = getattr(value, "writable", None)
     if isinstance(value, io.IOBase) and callable(writable) and not writable():
         raise ValueError(f"{option} is not open for writing: {value!r}")
     if _passable_for_writing(value):
         return Endpoint("descriptor", value, keep)
-    return Endpoint("object", _bare(value), keep)
+    if _is_bare(value):
+        return _copied(option, value.fileno(), keep)
+    copies = option == "stdout" and callable(getattr(value, "read_from", None))
+    return Endpoint("copier" if copies else "object", value, keep)
 
 
 def open_source(endpoint: Endpoint) -> Fd:
@@ -134,6 +134,14 @@ def feed(source: Any, writer: Writer, busy: Callable[[bool], None]) -> None:
     `busy(True)` is called before each call of the caller's code and `busy(False)` after it; it raises where
     the copy is to end.
     """
+    write_to = getattr(source, "write_to", None)
+    if callable(write_to):
+        busy(True)  # noqa: FBT003 - a switch is what it is
+        try:
+            write_to(writer)
+        finally:
+            busy(False)  # noqa: FBT003
+        return
     if isinstance(source, io.TextIOBase):
         # One encoder for all, since some encodings begin with a mark; so it is the text that tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
@@ -148,7 +156,7 @@ def feed(source: Any, writer: Writer, busy: Callable[[bool], None]) -> None:
     while True:
         busy(True)  # noqa: FBT003
         try:
-            chunk = read()
+            chunk: Any = read()
         finally:
             busy(False)  # noqa: FBT003
         if chunk is _END:
@@ -157,9 +165,12 @@ def feed(source: Any, writer: Writer, busy: Callable[[bool], None]) -> None:
 
 
 def drain(reader: Reader, sink: Any) -> None:
-    """Copy all of `reader` into a caller's object: anything with `write`, or a socket."""
-    write = chunk_writer(sink)
-    if write is None:
+    """Copy all of `reader` into a caller's object: anything with `write` or `read_from`, or a socket."""
+    read_from = getattr(sink, "read_from", None)
+    write = None if callable(read_from) else chunk_writer(sink)
+    if callable(read_from):
+        read_from(reader)
+    elif write is None:
         pump(reader, sink)
     else:
         for chunk in reader.chunks():
@@ -206,33 +217,49 @@ def _refuse_closed(option: str, value: Any) -> None:
 def check_open(option: str, value: Any) -> None:
     """ValueError naming the option where a number is no open descriptor."""
     if isinstance(value, int) and not isinstance(value, Special):
-        _kind_of_number(option, value)
+        _number_endpoint(option, value, None)
+
+
+def _by_name(option: str, value: Any, keep: Any) -> Endpoint:
+    """What is no object: a special, a path, a descriptor's number."""
+    if value is INHERIT:
+        return _inherited(0 if option == "stdin" else 1)
+    if isinstance(value, Special):
+        return Endpoint(_SPECIALS[value])
+    return _number_endpoint(option, value, keep) if isinstance(value, int) else Endpoint("path", value)
 
 
 def _inherited(number: int) -> Endpoint:
     """The process's own stdin or stdout: copied where it is non-blocking, nothing where it is closed."""
     try:
-        return Endpoint("object", number) if is_nonblocking(number) else Endpoint("inherit")
+        if is_nonblocking(number):
+            return _copied("stdout" if number else "stdin", number, None)
     except OSError:
         return Endpoint("null")
+    return Endpoint("inherit")
 
 
-def _kind_of_number(option: str, number: int) -> str:
+def _number_endpoint(option: str, number: int, keep: Any) -> Endpoint:
     try:
-        return "object" if is_nonblocking(number) else "descriptor"
+        if is_nonblocking(number):
+            return _copied(option, number, keep)
     except OSError as error:
         raise ValueError(f"{option} is not an open descriptor: {number}") from error
+    return Endpoint("descriptor", number, keep)
+
+
+def _copied(option: str, number: int, keep: Any) -> Endpoint:
+    """A descriptor that may not be passed."""
+    return Endpoint("object", number, keep, first_rung(number, to_pipe=option == "stdin"))
 
 
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else int(value.fileno())
 
 
-def _bare(value: Any) -> Any:
-    """What is only its descriptor, and non-blocking, as a number: copied with a wake-up, by no method
-    of its.
-    """
-    return value.fileno() if _is_plain_socket(value) or type(value) is io.FileIO else value
+def _is_bare(value: Any) -> bool:
+    """Whether this is only its descriptor: copied with a wake-up, by no method of its."""
+    return _is_plain_socket(value) or type(value) is io.FileIO
 
 
 def _is_plain_socket(value: Any) -> bool:

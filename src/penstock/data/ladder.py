@@ -16,6 +16,16 @@ spliced to, where SPLICE_F_NONBLOCK does what is needed. What that cannot give: 
 the bytes or the room between our poll and our call, or where a terminal that polls as writable has less room
 than that, the call blocks until it can go on, and `interrupt` takes effect only then.
 
+A pipe is not spliced to a socket, though the kernel can: the pooled loop, which asks a pipe of `PIPE_SIZE`
+for all it may hold at once, is faster. Medians of 7 interleaved rounds, `head -c 512M` to a non-blocking TCP
+socket on loopback, against a loop that reads and sends 64 KiB (1.23 GiB/s; Linux 6.18, two cores):
+
+    pipe of      64 KiB   128 KiB   256 KiB   512 KiB   1 MiB
+    spliced      x 1.06    x 1.23    x 1.19    x 1.28   x 1.19
+    pooled       x 0.95    x 1.26    x 1.46    x 1.42   x 1.31
+
+In the other direction, from a TCP socket into a pipe, splice has three times the throughput of the loop.
+
 Only `Transfer.run` blocks. What may not live here: which objects may be copied by descriptor at all.
 """
 
@@ -26,28 +36,35 @@ import os
 import select
 import stat
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from penstock.data.base import Stream
 from penstock.data.buffers import BufferPool, buffer_pool
 from penstock.system import splice
-from penstock.system.fds import Waker, is_nonblocking, set_nonblocking
+from penstock.system.fds import Waker, is_nonblocking, pipe_capacity, set_nonblocking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from penstock.system.fds import Fd
 
     _Argument = TypeVar("_Argument")
 
-__all__ = ["Transfer", "decide", "rungs"]
+__all__ = ["PIPE_SIZE", "Transfer", "decide", "first_rung", "rungs"]
 
 POOLED: Final = "pooled"
+
+# Bytes that a pipe of ours is to hold where one of its ends is copied from or to.
+PIPE_SIZE: Final = 1 << 18
 
 # Bytes per call of a kernel's mover. A pipe or a socket moves what it holds, so a larger number changes
 # nothing there; between files it bounds how long a call, and with it an interruption, takes.
 LENGTH: Final = 1 << 20
 FILE_LENGTH: Final = 1 << 24
+
+# Buffers of the pool that one copy uses, each of 64 KiB unless told otherwise.
+_MOST_BUFFERS: Final = 4
 
 # How often in a row a rung may say EAGAIN while both sides are ready. Once or twice is a race with others who
 # use the same pipe or socket.
@@ -71,7 +88,7 @@ def decide(source: str, sink: str, *, append: bool, movers: Collection[str]) -> 
         # From a file `splice` is better than `sendfile`, whose waiting goes by the pipe's flags.
         found = ["splice", "sendfile"] if source == _FILE else ["splice"]
     elif not append:
-        if source == _PIPE:
+        if source == _PIPE and sink != _SOCKET:
             found = ["splice"]
         elif source == _FILE:
             found = ["copy-file-range", "sendfile"] if sink == _FILE else ["sendfile"]
@@ -84,6 +101,14 @@ def rungs(source: int, sink: int) -> list[str]:
     """Return the rungs for two open descriptors, best first; OSError where one is not open."""
     append = bool(fcntl.fcntl(sink, fcntl.F_GETFL) & os.O_APPEND)
     return decide(_kind(source), _kind(sink), append=append, movers=splice.movers())
+
+
+def first_rung(number: int, *, to_pipe: bool) -> str:
+    """Return the best rung between an open descriptor and a pipe that is yet to be made."""
+    if to_pipe:
+        return decide(_kind(number), _PIPE, append=False, movers=splice.movers())[0]
+    append = bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND)
+    return decide(_PIPE, _kind(number), append=append, movers=splice.movers())[0]
 
 
 def _kind(number: int) -> str:
@@ -108,8 +133,9 @@ class _Side:
         instant = self.kind == _FILE or _is_null(number)
         if owned and not instant:
             set_nonblocking(number)
-        # Whether a call may block, so that it has to be polled first: borrowed, and its owner wants it so.
-        self.polite = not (owned or instant or is_nonblocking(number))
+        # Whether a call may block, so that it has to be polled first: borrowed, and its owner wants it so. To
+        # poll a source costs next to nothing, so that is done also where its owner might yet change its mind.
+        self.polite = not (owned or instant or (event == select.POLLOUT and is_nonblocking(number)))
         self.ready = select.poll()
         self.ready.register(number, event)
         self.poll: select.poll | None = None  # the same with the waker, made for the first wait
@@ -217,17 +243,37 @@ class Transfer(Stream):
             return False
 
     def _copy(self) -> None:
-        """Move until EOF through a buffer of the pool."""
+        """Move until EOF through buffers of the pool."""
         source, sink = self._source, self._sink
-        piece = select.PIPE_BUF if sink.polite else self._pool.size
-        with self._pool.lend() as buffer, memoryview(buffer) as view:
-            while size := self._perform(source, os.readv, (view,)):
+        # As many as a pipe may hold; other sources have no more to give at once.
+        wanted = pipe_capacity(source.fd.fileno()) // self._pool.size if source.kind == _PIPE else 1
+        with ExitStack() as stack:
+            buffers = [
+                stack.enter_context(self._pool.lend()) for _ in range(min(_MOST_BUFFERS, max(1, wanted)))
+            ]
+            views = [stack.enter_context(memoryview(buffer)) for buffer in buffers]
+            while size := self._perform(source, os.readv, views):
                 done = 0
                 while done < size:
-                    with view[done : min(size, done + piece)] as rest:
-                        written = self._perform(sink, os.write, rest)
+                    end = min(size, done + select.PIPE_BUF) if sink.polite else size
+                    written = self._put(views, done, end)
                     done += written
                     self.count += written
+
+    def _put(self, views: Sequence[memoryview], start: int, end: int) -> int:
+        """Write the bytes from `start` to `end` of all views together, or the first of them."""
+        parts, place = [], 0
+        for view in views:
+            if start < place + len(view) and place < end:
+                parts.append(view[max(0, start - place) : end - place])
+            place += len(view)
+        try:
+            if len(parts) == 1:
+                return self._perform(self._sink, os.write, parts[0])
+            return self._perform(self._sink, os.writev, parts)
+        finally:
+            for part in parts:
+                part.release()
 
     def _perform(self, side: _Side, call: Callable[[int, _Argument], int], argument: _Argument) -> int:
         """Return `call(number, argument)`, waiting while that would block."""

@@ -81,11 +81,12 @@ class _Part(Threaded):
             self.release()
             self.complete(reason)
 
-    def guard(
+    def guard(  # noqa: C901 - one case for each way to end
         self, chunks: Iterator[bytes], close: Callable[[], None], outlet: HeldWriter | None
     ) -> Generator[bytes]:
         """Yield what the stage makes of `chunks`; then `close()` its input, and record how it ended."""
         made: Any = None
+        cut: _Cut | None = None
         try:
             made = self.stage.chain(chunks, outlet)
             for chunk in made:
@@ -93,6 +94,10 @@ class _Part(Threaded):
                 if data:
                     self.count += len(data)
                     yield data
+        except _Cut as raised:
+            cut = raised
+            if self is not self._chain.parts[-1]:  # which learns itself what went wrong
+                self._fail(ClosedPipe())
         except GeneratorExit:
             self._fail(ClosedPipe())
         except BaseException as raised:  # noqa: BLE001 - whatever the function raises is the stage's outcome
@@ -106,6 +111,8 @@ class _Part(Threaded):
         close()
         if self is not self._chain.parts[-1]:
             self.end()
+        if cut is not None:
+            raise cut
 
     def end(self) -> None:
         """Report the outcome."""
@@ -116,6 +123,16 @@ class _Part(Threaded):
         if self.failure is not None:
             return
         self.failure = error if isinstance(error, FinishEarly | ClosedPipe) else self.seen(error)
+
+
+class _Cut(GeneratorExit):
+    """Nobody takes what the chain makes: `failed` is what a write raised. No end of the input, which a
+    function would take for complete.
+    """
+
+    def __init__(self, failed: BaseException | None) -> None:
+        super().__init__()
+        self.failed = failed
 
 
 class _Chain:
@@ -166,6 +183,8 @@ class _Chain:
                 sink.write(chunk)
                 flush()
             sink.flush()
+        except _Cut as cut:
+            last.failure = cut.failed if last.failure is None else last.failure
         except BaseException as error:  # noqa: BLE001 - writing is the last stage's doing, and its outcome
             last.failure = error if last.failure is None else last.failure
         finally:
@@ -182,6 +201,7 @@ def _passing_on(stdin: Reader, held: HeldWriter) -> Iterator[bytes]:
         if chunk is None:
             return
         yield chunk
+    raise _Cut(held.failed)
 
 
 def _as_bytes(stage: ChainStage, chunk: Any) -> bytes:

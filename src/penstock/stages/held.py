@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from penstock.control import workers
@@ -98,7 +99,9 @@ class HeldWriter(Writer):
         """In the reactor's thread, which must not write itself."""
         self._armed = False
         if self._pieces or self._lender is not None:
-            workers.submit(self._pass_on_late)
+            # Where there is no thread to be had, the stage itself writes it, before it reads or when it ends.
+            with suppress(RuntimeError):
+                workers.submit(self._pass_on_late)
 
     def _pass_on_late(self) -> None:
         with self._order:

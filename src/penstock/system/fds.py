@@ -118,7 +118,7 @@ class Fd:
 
     # At the interpreter's end the names of this module may go before the last object; the kernel closes then.
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        number = self._number
+        number = getattr(self, "_number", -1)  # an interrupt may have come before it was set
         if number >= 0 and not _finalizing():
             self.close()  # first, since the warning may be an exception
             warnings.warn(f"descriptor {number} was never closed", ResourceWarning, source=self, stacklevel=2)
@@ -130,7 +130,7 @@ class _SharedFd(Fd):
     __slots__ = ()
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not _finalizing():
+        if getattr(self, "_number", -1) >= 0 and not _finalizing():
             self.close()
 
 

@@ -1,0 +1,210 @@
+"""Copies to and from endpoints that are not simply passed: what ends them, and whose error it is.
+
+What they carry is seen in `test_planner.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+
+from penstock import (
+    CAPTURE,
+    DEVNULL,
+    PIPE,
+    Pipeline,
+    PipelineCancelled,
+    PipelineError,
+    PipelineTimeout,
+    command,
+    function,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Pair: TypeAlias = tuple[socket.socket, socket.socket]
+
+COMMAND = command("cat")
+STAGES = {
+    "command": COMMAND,
+    "function": function(lambda _ctx, stdin, stdout: stdout.writelines(stdin.chunks()), name="copy"),
+}
+SOON = 30.0
+
+
+@pytest.fixture
+def sockets() -> Iterator[Callable[[str], Pair]]:
+    """Makes connected pairs, closed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(kind: str) -> Pair:
+            if kind == "tcp":
+                with socket.create_server(("127.0.0.1", 0)) as server:
+                    one = socket.create_connection(server.getsockname())
+                    other = server.accept()[0]
+            else:
+                one, other = socket.socketpair()
+            return stack.enter_context(one), stack.enter_context(other)
+
+        yield make
+
+
+# What ends a copy between a descriptor and a command.
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_descriptor_that_never_ends_does_not_keep_a_finished_pipeline(
+    sockets: Callable[[str], Pair], kind: str
+) -> None:
+    """The copy is woken; the socket stays open and non-blocking."""
+    endless, _other = sockets(kind)
+    endless.settimeout(0)
+    assert command("true").run(stdin=endless).ok
+    assert endless.fileno() >= 0
+    assert not os.get_blocking(endless.fileno())
+
+
+def test_a_descriptor_that_becomes_blocking_in_between_is_still_let_go(
+    sockets: Callable[[str], Pair],
+) -> None:
+    """The copy waits where it can be woken, whatever the flags say meanwhile."""
+    one, other = sockets("tcp")
+    one.settimeout(0)
+    with COMMAND.start(stdin=one, stdout=PIPE) as run:
+        for blocking in (False, True, True):
+            os.set_blocking(one.fileno(), blocking)
+            other.sendall(b"ab")
+            assert run.stdout.read(2) == b"ab"
+        run.cancel()
+        with pytest.raises(PipelineCancelled):
+            run.wait(timeout=SOON)
+
+
+def test_a_first_stage_that_leaves_is_no_error_of_the_copy(sockets: Callable[[str], Pair]) -> None:
+    """EPIPE while feeding."""
+    one, other = sockets("tcp")
+    one.settimeout(0)
+    other.sendall(b"abcdef" * 1000)
+    result = command("head", "-c", "3").run(stdin=one, stdout=CAPTURE, timeout=SOON)
+    assert result.stdout == b"abc"
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_peer_that_has_gone_is_an_error_of_stdout(sockets: Callable[[str], Pair], kind: str) -> None:
+    """And ends an endless producer."""
+    one, other = sockets(kind)
+    one.settimeout(0)
+    other.close()
+    with pytest.raises(PipelineError) as caught:
+        command("yes").run(stdout=one, timeout=SOON)
+    assert caught.value.stage == "stdout"
+    assert isinstance(caught.value.cause, ConnectionError)
+
+
+def test_a_reset_connection_is_an_error_of_stdin(sockets: Callable[[str], Pair]) -> None:
+    """It is not the end of the input."""
+    one, other = sockets("tcp")
+    one.settimeout(0)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    other.close()
+    with pytest.raises(PipelineError) as caught:
+        COMMAND.run(stdin=one, stdout=DEVNULL, timeout=SOON)
+    assert caught.value.stage == "stdin"
+    assert isinstance(caught.value.cause, ConnectionResetError)
+
+
+def test_a_sink_that_takes_nothing_ends_with_the_deadline(sockets: Callable[[str], Pair]) -> None:
+    """The copy is woken out of its wait for room."""
+    one, _other = sockets("unix")
+    one.settimeout(0)
+    with pytest.raises(PipelineTimeout):
+        command("yes").run(stdout=one, timeout=0.2, grace=0.2)
+
+
+# Objects that copy by themselves.
+
+
+class Failing:
+    """A source and a sink that raises when it is asked to copy."""
+
+    def write_to(self, _: Any) -> None:
+        raise KeyError("mine")
+
+    def read_from(self, _: Any) -> None:
+        raise KeyError("mine")
+
+
+@pytest.mark.parametrize("stage", ["command", "function"])
+@pytest.mark.parametrize("side", ["stdin", "stdout"])
+def test_an_error_of_who_copies_by_itself_is_that_of_the_endpoint(stage: str, side: str) -> None:
+    """A stage named stdin or stdout."""
+    options: dict[str, Any] = {"stdin": DEVNULL, "stdout": DEVNULL, side: Failing()}
+    with pytest.raises(PipelineError) as caught:
+        STAGES[stage].run(**options)
+    assert caught.value.stage == side
+    assert isinstance(caught.value.cause, KeyError)
+
+
+@pytest.mark.parametrize("stage", [command("true"), function(lambda _ctx, _stdin, _stdout: None)])
+def test_a_source_that_never_stops_writing_ends_with_the_pipeline(stage: Pipeline) -> None:
+    """Its write raises, and that is no error of the run."""
+    ended = threading.Event()
+
+    class Endless:
+        def write_to(self, destination: Any) -> None:
+            try:
+                while True:
+                    destination.write(bytes(65536))
+            finally:
+                ended.set()
+
+    source = Endless()
+    result = (stage | COMMAND).run(stdin=source, stdout=DEVNULL)
+    assert result.ok
+    assert result.edges[0].kind == "read-from"
+
+
+def test_a_sink_that_copies_by_itself_is_woken_by_the_deadline() -> None:
+    """Its read raises the reason."""
+    seen: list[BaseException] = []
+    ended = threading.Event()
+
+    class Sink:
+        def read_from(self, source: Any) -> None:
+            try:
+                source.read()
+            except BaseException as error:
+                seen.append(error)
+                raise
+            finally:
+                ended.set()
+
+    with pytest.raises(PipelineTimeout):
+        command("sleep", "60").run(stdout=Sink(), timeout=0.2, grace=0.2)
+    assert ended.wait(SOON)
+    assert len(seen) <= 1
+
+
+def test_a_sink_that_copies_by_itself_is_flushed_when_it_can_be() -> None:
+    """As one that is written to."""
+
+    class Sink:
+        flushed = False
+        found = b""
+
+        def read_from(self, source: Any) -> None:
+            self.found = source.read()
+
+        def flush(self) -> None:
+            self.flushed = True
+
+    sink = Sink()
+    assert COMMAND.run(input=b"x", stdout=sink).edges[-1].kind == "read-from"
+    assert sink.flushed
+    assert sink.found == b"x"
