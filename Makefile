@@ -3,6 +3,7 @@
 #     make demo    create the environment, install, and list the largest files in this repository's history
 #     make test    create the environment, install the test extra, and run the whole suite
 #     make lint    style, format and types
+#     make bench   ratios to go-pipe (where there is Go), bash, subprocess by hand, plumbum, sh and shellous
 #     make clean   remove the environment and all caches
 #
 # Each install is editable, so a change of the source needs none. The files `.venv/.made` and `.venv/.with-*` say
@@ -11,7 +12,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +39,9 @@ lint: $(VENV)/.with-test $(VENV)/.with-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
+
+bench: $(VENV)/.with-bench
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

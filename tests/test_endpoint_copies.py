@@ -76,14 +76,14 @@ def test_a_descriptor_that_becomes_blocking_in_between_is_still_let_go(
     """The copy waits where it can be woken, whatever the flags say meanwhile."""
     one, other = sockets("tcp")
     one.settimeout(0)
-    with COMMAND.start(stdin=one, stdout=PIPE) as run:
+    with pytest.raises(PipelineCancelled), COMMAND.start(stdin=one, stdout=PIPE) as run:  # noqa: PT012
+        assert run.stdout is not None
         for blocking in (False, True, True):
             os.set_blocking(one.fileno(), blocking)
             other.sendall(b"ab")
             assert run.stdout.read(2) == b"ab"
         run.cancel()
-        with pytest.raises(PipelineCancelled):
-            run.wait(timeout=SOON)
+        run.wait(timeout=SOON)
 
 
 def test_a_first_stage_that_leaves_is_no_error_of_the_copy(sockets: Callable[[str], Pair]) -> None:

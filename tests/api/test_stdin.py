@@ -495,16 +495,18 @@ def test_an_endless_iterable_ends_with_the_pipeline() -> None:
 
 def test_a_source_that_blocks_does_not_keep_a_finished_pipeline_waiting(consumer: Pipeline) -> None:  # noqa: ARG001
     """A feeder that sits in the caller's own read() is left behind; it ends when that returns."""
-    go_on, returned = threading.Event(), threading.Event()
+    go_on, returned, entered = threading.Event(), threading.Event(), threading.Event()
 
     class Blocking:
         def read(self, _n: int = -1) -> bytes:
+            entered.set()
             go_on.wait(30)
             returned.set()
             return b""
 
     try:
-        assert command("true").run(stdin=Blocking()).ok
+        last = function(lambda _ctx, _stdin, _stdout: entered.wait(30))
+        assert (command("true") | last).run(stdin=Blocking()).ok
         assert not returned.is_set()
     finally:
         go_on.set()

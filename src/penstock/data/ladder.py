@@ -17,12 +17,17 @@ the bytes or the room between our poll and our call, or where a terminal that po
 than that, the call blocks until it can go on, and `interrupt` takes effect only then.
 
 A pipe is not spliced to a socket, though the kernel can: the pooled loop, which asks a pipe of `PIPE_SIZE`
-for all it may hold at once, is faster. Medians of 7 interleaved rounds, `head -c 512M` to a non-blocking TCP
-socket on loopback, against a loop that reads and sends 64 KiB (1.23 GiB/s; Linux 6.18, two cores):
+for all it may hold at once, is faster. Medians of two series of 5 and 7 interleaved rounds, `head -c 512M`
+to a non-blocking TCP socket on loopback, against a loop that reads and sends 64 KiB (1.16 and 1.23 GiB/s;
+two cores):
 
     pipe of      64 KiB   128 KiB   256 KiB   512 KiB   1 MiB
     spliced      x 1.06    x 1.23    x 1.19    x 1.28   x 1.19
     pooled       x 0.95    x 1.26    x 1.46    x 1.42   x 1.31
+
+The machine was quiet. Under the load of other work the loop ran at 2.7 and 1.7 GiB/s in two more series; a
+pooled pipe of 64 KiB then had x 0.94 and x 1.00 of that, one of 256 KiB (1.8 and 1.6 GiB/s) x 0.65 and x
+0.85. So the gain of the larger pipe does not hold everywhere; why the loop's own speed varies is not known.
 
 In the other direction, from a TCP socket into a pipe, splice has three times the throughput of the loop.
 
