@@ -199,13 +199,17 @@ class Run:
         execution = self._execution
         if os.getpid() != self._owner:  # a forked copy's, where nothing of the run is left
             return
+        if sys.is_finalizing():
+            # Left open until the interpreter ends: its children are dead by now, and a lock may be held by a
+            # thread that will never go on.
+            return
         execution.left_early = True
         self.reader.close()
         reason = Cancelled("nobody reads its output any more")
         execution.post_cancel(Reason(reason, PipelineCancelled, execution.root, because_of_another=True))
-        # An iterator may be left open until the interpreter ends, when nobody steers any more, and it may be
-        # the garbage collector that closes it, in any thread: in the one that steers, or with a lock held.
-        if not (sys.is_finalizing() or execution.reactor.driven_here or held_here()):
+        # It may be the garbage collector that closes the iterator, in any thread: in the one that steers, or
+        # with a lock held.
+        if not (execution.reactor.driven_here or held_here()):
             _wait(execution.ended, execution.root.option("grace") + _MARGIN)
 
     # What the end of the process, and forks, concern.

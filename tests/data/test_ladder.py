@@ -209,7 +209,8 @@ def test_each_rung_is_used_when_the_better_ones_are_off(
             source, sink = _source(source_kind, data, folder), _sink(sink_kind, folder)
             assert rungs(source.fd.fileno(), sink.fd.fileno()) == expected[place:]
             transfer, found = _carry(threads, source, sink, data, owned=True, pool=BufferPool())
-            assert transfer.kind == rung
+            # A terminal may poll as ready and yet take nothing, again and again; then the step down is right.
+            assert transfer.kind in (expected[place:] if sink_kind == "pty" else [rung])
             assert found is None or found == data
             if rung in names:
                 patch.setattr(features, names[rung], False)

@@ -25,7 +25,7 @@ from penstock.data.writer import CaptureWriter, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["pump"]
+__all__ = ["pump", "wait_for"]
 
 # Exactly these: a subclass may keep what it is given.
 _LETS_GO: Final = frozenset((io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair))
@@ -54,7 +54,7 @@ def pump(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
         read, data = _first_read(source, view, wants_bytes=wants_bytes)
         while data is None or len(data):
             if data is None:
-                _wait(source, select.POLLIN)
+                wait_for(source, select.POLLIN)
             else:
                 write(bytes(data) if wants_bytes else data)
                 total += len(data)
@@ -144,10 +144,10 @@ def _write_once(sink: Any, data: bytes | memoryview) -> int:
     except BlockingIOError as error:
         # A buffered writer says how much it took all the same; the attribute is missing where nobody set it.
         taken = getattr(error, "characters_written", 0)
-        _wait(sink, select.POLLOUT)
+        wait_for(sink, select.POLLOUT)
         return int(taken)
     if size is None and isinstance(sink, io.RawIOBase):
-        _wait(sink, select.POLLOUT)
+        wait_for(sink, select.POLLOUT)
         return 0
     if size is None or not isinstance(size, int) or size >= len(data):
         return len(data)
@@ -156,7 +156,7 @@ def _write_once(sink: Any, data: bytes | memoryview) -> int:
     return size
 
 
-def _wait(stream: Any, event: int) -> None:
+def wait_for(stream: Any, event: int) -> None:
     """Wait until the descriptor under a non-blocking stream is ready."""
     try:
         number = stream.fileno()

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, closing
-from penstock.data.copy import pump
+from penstock.data.copy import pump, wait_for
 from penstock.data.ladder import first_rung
 from penstock.system.fds import duplicate, is_nonblocking, open_read, open_write
 
@@ -178,8 +178,13 @@ def drain(reader: Reader, sink: Any) -> None:
         if isinstance(sink, io.TextIOBase):
             write(b"")  # the end: a character may have been cut off
     flush = getattr(sink, "flush", None)
-    if callable(flush):
-        flush()
+    while callable(flush):
+        try:
+            flush()
+        except BlockingIOError:  # a buffered file over a non-blocking descriptor, which is full
+            wait_for(sink, select.POLLOUT)
+        else:
+            return
 
 
 def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
