@@ -25,7 +25,7 @@ from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
 from penstock.control.supervisor import begin_start, end_start, live
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
-from penstock.launch import StartFailure, make_scopes, open_ports, start_stages
+from penstock.launch import StartFailure, discard_unknown, make_scopes, open_ports, start_stages
 from penstock.narrate import tell_end, tell_failure
 from penstock.system import procfs
 from penstock.system.forks import guard
@@ -165,6 +165,7 @@ class Execution:
         """Cancel what was started, and let the rest end without."""
         self._given_up = True
         self._deferred = None
+        discard_unknown(self.leaves)
         if self.source is not None and self.leaves[0].running is None:
             self.source.input.close()
         if self.sink is not None:

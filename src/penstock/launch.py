@@ -24,6 +24,7 @@ from penstock.data.memory import MemoryPipe
 from penstock.ports import Sink, Source
 from penstock.stages.fused import ChainStage, start_fused
 from penstock.system.fds import pipe
+from penstock.system.process import discard
 from penstock.tree import groups_below, grow
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     Survey: TypeAlias = tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]
 
-__all__ = ["StartFailure", "make_scopes", "open_ports", "start_stages", "survey"]
+__all__ = ["StartFailure", "discard_unknown", "make_scopes", "open_ports", "start_stages", "survey"]
 
 
 LONGEST_CHAIN = 50
@@ -248,6 +249,15 @@ def start_stages(
         if following is not None:
             stdin = following
         place += 1
+
+
+def discard_unknown(leaves: Sequence[Leaf]) -> None:
+    """End children that were born, but not yet known as a leaf's when an interrupt came in between."""
+    for leaf in leaves:
+        if leaf.running is None and leaf.ctx is not None:
+            for held in leaf.ctx.spawned:
+                if held.value:
+                    discard(held.value)
 
 
 def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Running]:

@@ -129,8 +129,7 @@ class Run:
         except BaseException as interrupt:
             # An inline run has no other driver, so whatever a signal handler raises ends it.
             if self._inline or isinstance(interrupt, KeyboardInterrupt):
-                self._cancel(interrupt)
-                self._reap()
+                self._reap(interrupt)
             raise
         if self.stdin is not None and not self.stdin.closed:
             self.stdin.close()
@@ -254,20 +253,29 @@ class Run:
         execution.reactor.close()
         return True
 
-    def _reap(self) -> None:
-        """Wait until nothing is left, after an interruption; each further Ctrl-C takes what is left
-        of the grace time away.
+    def _reap(self, interrupt: BaseException | None = None) -> None:
+        """Cancel for `interrupt`, if that is given, and wait until nothing is left.
+
+        Each further Ctrl-C takes what is left of the grace time away. It may come at any moment, between two
+        steps of this too, so all of them are taken again, and there is a second net under the first.
         """
         execution = self._execution
-        execution.reactor.post(execution.recover)
+        forced = False
         while True:
             try:
-                self._sleep()
-            except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile
-                execution.kill_now(procfs.table())
-                execution.reactor.post(execution.recover)
-            else:
-                return
+                try:
+                    if interrupt is not None:
+                        self._cancel(interrupt)
+                    if forced:
+                        execution.kill_now(procfs.table())
+                    execution.reactor.post(execution.recover)
+                    self._sleep()
+                except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile
+                    forced = True
+                else:
+                    return
+            except BaseException:  # noqa: BLE001 - as above
+                forced = True
 
 
 def _wait(event: threading.Event, timeout: float | None) -> bool:

@@ -632,3 +632,26 @@ def test_a_keyboard_interrupt_while_starting_leaves_nothing(
     until(lambda: events)
     assert events[0].kind == "start"
     assert gone(events[0].context["pid"])
+
+
+def test_an_interrupt_in_the_middle_of_a_start_leaves_no_child(
+    host: Callable[[str], subprocess.Popen[str]],
+) -> None:
+    """The first child sends it, so it comes while the next ones are being started, each time at
+    another place.
+    """
+    program = """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from penstock import command
+        first = command("sh", "-c", "kill -INT $PPID; exec sleep 1000")
+        try:
+            (first | command("sleep", "1000") | command("sleep", "1000")).run()
+        except KeyboardInterrupt:
+            import psutil
+            print("children", len(psutil.Process().children()))
+    """
+    for _ in range(8):
+        started = host(program)
+        assert _line(started) == "children 0"
+        assert started.wait(20) == 0

@@ -88,6 +88,8 @@ class StageContext:
         self.name = name
         self.scope = scope
         self.defer = defer
+        self.spawned: list[Any] = []
+        """Holds the pid of a child from the moment it exists; see `system.spawn`."""
         self._reason: BaseException | None = None
 
     def __repr__(self) -> str:

@@ -107,6 +107,7 @@ class Command:
                     stdout=stdout,
                     stderr=stderr,
                     process_group=group,
+                    record=ctx.spawned,
                 )
             except OSError as error:
                 explained = explain_failure(error, program=program, executable=executable, cwd=cwd)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.system import process
 
@@ -79,8 +79,12 @@ def launch(  # noqa: PLR0913 - as spawn's
     cwd: str | None,
     sources: tuple[int, int, int],
     process_group: bool,  # noqa: FBT001
+    record: list[Any],
 ) -> int:
-    """Start a child. A source below 3 must be its own target (`spawn` sees to that)."""
+    """Start a child. A source below 3 must be its own target (`spawn` sees to that).
+
+    Its pid is in `record` the moment it exists, since a KeyboardInterrupt may come before this has returned.
+    """
     # What os.posix_spawn would raise: a host that audits its children sees these too.
     sys.audit("os.posix_spawn", executable, argv, env)
     path = os.fsencode(executable)
@@ -91,6 +95,7 @@ def launch(  # noqa: PLR0913 - as spawn's
         raise ValueError("embedded null byte")
     actions = _Room()
     pid = ctypes.c_int()
+    record.append(pid)
     _check(_init(actions))
     try:
         # A dup2 of a number onto itself makes glibc clear close-on-exec in the child, so it is not left out.
@@ -106,6 +111,7 @@ def launch(  # noqa: PLR0913 - as spawn's
         # child.
         if pid.value:
             process.discard(pid.value)
+            pid.value = 0
         raise
     finally:
         _destroy(actions)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.system import fds, features, popen
 from penstock.system.forks import guard
@@ -29,8 +29,12 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     stdout: int,
     stderr: int,
     process_group: bool,
+    record: list[Any] | None = None,
 ) -> int:
     """Start `executable` and return the pid; it is the caller's to reap.
+
+    `record` gets an object whose `value` is the pid from the moment on at which there is a child, for a
+    caller that is interrupted before this has returned. (The fallback leaves it empty.)
 
     `stdin`, `stdout` and `stderr` are descriptors of this process, which stay open and the caller's: any
     numbers, in any order, the same one more than once. One of 0, 1, 2 that is closed here is /dev/null in the
@@ -43,7 +47,7 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     sources = (stdin, stdout, stderr)
     if all(source > 2 or source == target for target, source in enumerate(sources)):
         try:
-            return _launch(executable, argv, env, cwd, sources, process_group)
+            return _launch(executable, argv, env, cwd, sources, process_group, record)
         except OSError as error:
             if error.errno != errno.EBADF or all(source > 2 or _is_open(source) for source in sources):
                 raise
@@ -61,7 +65,9 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
             else:
                 continue
             numbers[target] = made[-1].fileno()
-        return _launch(executable, argv, env, cwd, (numbers[0], numbers[1], numbers[2]), process_group)
+        return _launch(
+            executable, argv, env, cwd, (numbers[0], numbers[1], numbers[2]), process_group, record
+        )
     finally:
         for fd in made:
             fd.close()
@@ -79,6 +85,7 @@ def _launch(  # noqa: PLR0913 - as spawn's
     cwd: str | None,
     sources: tuple[int, int, int],
     process_group: bool,  # noqa: FBT001
+    record: list[Any] | None,
 ) -> int:
     if features.GLIBC_SPAWN:
         try:
@@ -89,7 +96,9 @@ def _launch(  # noqa: PLR0913 - as spawn's
         except (ImportError, AttributeError, OSError):  # no ctypes; another C library; none to be loaded
             features.GLIBC_SPAWN = False
         else:
-            return glibc.launch(executable, argv, env, cwd, sources, process_group)
+            if record is None:
+                record = []
+            return glibc.launch(executable, argv, env, cwd, sources, process_group, record)
     return popen.launch(executable, argv, env, cwd, sources, process_group)
 
 
