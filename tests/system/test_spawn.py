@@ -216,7 +216,7 @@ def test_one_descriptor_can_be_all_three(
 
 
 SHUFFLE = """
-import itertools, os, sys
+import itertools, os, sys, time
 from penstock.system import spawn
 spawn.use_fallback({fallback})
 results = os.path.dirname(os.environ["RESULT"])
@@ -230,7 +230,12 @@ for sources in itertools.product(range(3), repeat=3):
     pid = spawn.spawn("/bin/sleep", ["sleep", "1000"], env=os.environ, cwd=None,
                       stdin=sources[0], stdout=sources[1], stderr=sources[2], process_group=False)
     folder = f"/proc/{{pid}}/fd/"
-    links = {{int(n): int(os.readlink(folder + n)[-1:]) for n in os.listdir(folder)}}
+    links, late = {{}}, time.monotonic() + 10
+    while links != dict(enumerate(sources)) and time.monotonic() < late:
+        try:  # the child's loader opens libraries for a moment
+            links = {{int(n): int(os.readlink(folder + n)[-1:]) for n in os.listdir(folder)}}
+        except (FileNotFoundError, ValueError):
+            continue
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     if links != dict(enumerate(sources)):
