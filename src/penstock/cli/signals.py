@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Signals", "Stopped"]
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_MOMENT: Final = 0.5
+_MOMENT: Final = 1.0
 """Seconds that the commands have to end by a Ctrl-C that reached them too."""
 
 
