@@ -32,9 +32,7 @@ demo: $(VENV)/.with-cli
 	@$(BIN)/python -m penstock.examples.git_sizes .
 
 test: $(VENV)/.with-test
-	$(BIN)/python -m pytest -n 2 || { \
-		echo "what failed beside other tests is run once more by itself; it must pass then:"; \
-		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.with-test $(VENV)/.with-lint
 	$(BIN)/ruff check .

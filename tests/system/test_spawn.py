@@ -216,7 +216,7 @@ def test_one_descriptor_can_be_all_three(
 
 
 SHUFFLE = """
-import itertools, os, sys, time
+import itertools, os
 from penstock.system import spawn
 spawn.use_fallback({fallback})
 results = os.path.dirname(os.environ["RESULT"])
@@ -227,15 +227,11 @@ for number in range(3):
     os.close(file)
 wrong = []
 for sources in itertools.product(range(3), repeat=3):
-    pid = spawn.spawn("/bin/sleep", ["sleep", "1000"], env=os.environ, cwd=None,
+    pid = spawn.spawn("/bin/sh", ["sh", "-c", "kill -STOP $$"], env=os.environ, cwd=None,
                       stdin=sources[0], stdout=sources[1], stderr=sources[2], process_group=False)
+    os.waitpid(pid, os.WUNTRACED)  # it has stopped itself, so its loader has closed the libraries again
     folder = f"/proc/{{pid}}/fd/"
-    links, late = {{}}, time.monotonic() + 10
-    while links != dict(enumerate(sources)) and time.monotonic() < late:
-        try:  # the child's loader opens libraries for a moment
-            links = {{int(n): int(os.readlink(folder + n)[-1:]) for n in os.listdir(folder)}}
-        except (FileNotFoundError, ValueError):
-            continue
+    links = {{int(n): int(os.readlink(folder + n)[-1:]) for n in os.listdir(folder)}}
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     if links != dict(enumerate(sources)):
@@ -257,8 +253,9 @@ from penstock.system import fds, spawn
 spawn.use_fallback({fallback})
 reader, writer = fds.pipe()
 above = min(reader.fileno(), writer.fileno()) > 2
-pid = spawn.spawn("/bin/sleep", ["sleep", "1000"], env=os.environ, cwd="/",
+pid = spawn.spawn("/bin/sh", ["sh", "-c", "kill -STOP $$"], env=os.environ, cwd="/",
                   stdin=0, stdout=writer.fileno(), stderr={stderr}, process_group=True)
+os.waitpid(pid, os.WUNTRACED)  # it has stopped itself, so its loader has closed the libraries again
 links = {{int(n): os.readlink(f"/proc/{{pid}}/fd/{{n}}")[:9] for n in os.listdir(f"/proc/{{pid}}/fd")}}
 pipe = os.readlink(f"/proc/self/fd/{{writer.fileno()}}")[:9]
 os.kill(pid, 9)
