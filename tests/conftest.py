@@ -135,12 +135,12 @@ class LeakCheck:
 
 
 def _heed_interrupts() -> None:
-    """Where the session was started with SIGINT or SIGQUIT ignored, as a job in the background of a script
-    is, the programs that the tests start would ignore them too: an ignored signal is inherited.
+    """Where the session was started with signals ignored, as a job in the background of a script or under
+    nohup is, the programs that the tests start would ignore them too: an ignored signal is inherited.
     """
-    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(signum) == signal.SIG_IGN:
-            signal.signal(signum, handler)
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
 
 def _warm_up() -> None:

@@ -86,8 +86,10 @@ def _sentences(rule: Callable[[Case], Iterator[str]], case: Case) -> list[str]:
     except Exception as error:  # noqa: BLE001 - the stage's code is foreign, and the other rules are wanted too
         found.append(f"rule {title!r}: the stage raised {error!r}")
     if not found:
-        eventually(lambda: not Holdings().beyond(before), case.timeout)
+        patience = 0.0 if case.leaks else case.timeout
+        eventually(lambda: not Holdings().beyond(before), patience)
         found += [f"it leaves {thing} behind (rule {title!r})" for thing in Holdings().beyond(before)]
+        case.leaks = case.leaks or bool(found)  # a second one is not waited for: the stage is broken anyway
     return found
 
 
@@ -148,11 +150,11 @@ def _starts_at_once(case: Case) -> Iterator[str]:
     for ends in case.ends:
         with Trial(case, ends) as trial:
             starter = Task(trial.start)
-            returned = starter.ends(case.timeout)
+            returned = starter.ends(case.patience)
             trial.kill(Cancelled("it was started, which is all"))
         if not returned:
             starter.join(case.timeout)  # its streams are closed now
-            yield f"start() has not returned within {case.timeout:g} s, {trial.where}"
+            yield f"start() has not returned within {case.patience:g} s, {trial.where}"
 
 
 def _ends_in_a_run(case: Case) -> Iterator[str]:
@@ -264,7 +266,7 @@ def _wakes_from_waiting_for_its_first_byte(case: Case) -> Iterator[str]:
 def _wakes_from_reading(case: Case) -> Iterator[str]:
     def block(trial: Trial) -> None:
         trial.drain()
-        trial.feed(case.data, close=False).join(case.timeout)
+        trial.feed(case.data, close=False).join(case.patience)
 
     yield from _killed(case, block, "reading stdin that never ends")
 
@@ -272,7 +274,7 @@ def _wakes_from_reading(case: Case) -> Iterator[str]:
 def _wakes_from_writing(case: Case) -> Iterator[str]:
     def block(trial: Trial) -> None:
         trial.feed(case.data)
-        trial.peek().join(case.timeout)
+        trial.peek().join(case.patience)
 
     yield from _killed(case, block, "writing stdout that nobody reads")
 

@@ -38,6 +38,10 @@ __all__ = ["Case", "Holdings", "Outcome", "Task", "Trial", "eventually"]
 _MOST = 1 << 20
 """Bytes of output that are looked at; then the reader leaves, since some stages never stop writing."""
 _PIECE = 4096
+_LEAST = 1.0
+"""Seconds that a step which ought to be over at once has at least, however short a hang was said to be: the
+machine may be busy with something else.
+"""
 
 
 def eventually(true: Callable[[], bool], timeout: float) -> bool:
@@ -82,6 +86,9 @@ class Case:
         self.expect = expect
         self.reusable = reusable
         self.timeout = timeout
+        self.patience = max(timeout, _LEAST)
+        self.leaks = False
+        """Whether something was left behind, and did not go while it was waited for."""
         self.stage = checked_stage(factory())
         self.ordinary: Outcome | None = None
         """How it ended when nothing was done to it; None before that, and where it hung."""
@@ -232,7 +239,7 @@ class Trial:
             if task is not None:
                 task.join(self.timeout)
         self._host.over.set()
-        self._run.wait(self.timeout)
+        self._run.wait()
 
     def start(self) -> None:
         """Start the stage, and wait for it in a thread."""

@@ -27,15 +27,27 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
+# The command line, with all the time in the world for what ends by a Ctrl-C in its own way.
+_PATIENT = """
+import sys
+from penstock.cli import main, signals
+signals._MOMENT = 1000
+sys.exit(main.main())
+"""
+
+
 class Screen:
     """The far side of a terminal on which `penstock run LINE` is the foreground job."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, patient: bool = False) -> None:
         self.master, slave = pty.openpty()
         self.seen = b""
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _LOGIN, sys.executable, "-m", "penstock", *arguments],
+                [
+                    *(sys.executable, "-c", _LOGIN),
+                    *(sys.executable, *(("-c", _PATIENT) if patient else ("-m", "penstock")), *arguments),
+                ],
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,
@@ -92,8 +104,8 @@ def screen(folder: Path) -> Iterator[Any]:
     """Give a function that starts the command line on a new terminal."""
     screens: list[Screen] = []
 
-    def start(*arguments: str) -> Screen:
-        screens.append(Screen(folder, *arguments))
+    def start(*arguments: str, **options: Any) -> Screen:
+        screens.append(Screen(folder, *arguments, **options))
         return screens[-1]
 
     yield start
@@ -142,7 +154,9 @@ def test_ctrl_c_on_a_program_that_ignores_it(screen: Any, gone: Any) -> None:
 def test_ctrl_c_lets_a_program_say_goodbye(screen: Any) -> None:
     """A program that ends by it in its own way, as ping does, is given the time for that."""
     job = screen(
-        "run", "sh -c 'trap \"echo good; echo bye; exit 0\" INT; echo ready; while :; do sleep 0.05; done'"
+        "run",
+        "sh -c 'trap \"echo good; echo bye; exit 0\" INT; echo ready; while :; do sleep 0.05; done'",
+        patient=True,
     )
     job.wait_for(rb"ready")
     job.type(b"\x03")

@@ -191,14 +191,19 @@ def test_too_long_an_argument_is_raised() -> None:
     assert caught.value.errno == errno.E2BIG
 
 
-def test_a_closed_source_is_an_error() -> None:
-    """And not a child without that stream."""
+@pytest.mark.parametrize("ignored", [signal.SIG_DFL, signal.SIG_IGN], ids=["plain", "under nohup"])
+def test_a_closed_source_is_an_error(ignored: signal.Handlers) -> None:
+    """And not a child without that stream, or with a pipe of the spawn's own that has got its number."""
+    before = signal.signal(signal.SIGHUP, ignored)
     reader, writer = fds.pipe()
     number = reader.fileno()
     reader.close()
-    with pytest.raises(OSError, match="Errno") as caught:
-        _spawn("/bin/true", stdin=number)
-    writer.close()
+    try:
+        with pytest.raises(OSError, match="Errno") as caught:
+            _spawn("/bin/true", stdin=number)
+    finally:
+        writer.close()
+        signal.signal(signal.SIGHUP, before)
     assert caught.value.errno == errno.EBADF
 
 

@@ -13,6 +13,7 @@ inherits what the host ignores and blocks.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -83,6 +84,9 @@ def launch(  # noqa: PLR0913 - as spawn's
     process_group: bool,  # noqa: FBT001
 ) -> int:
     """Start a child. A source below 3 must be its own target (`spawn` sees to that)."""
+    for source in sources:
+        # EBADF, where one is closed: a pipe that is made on the way to the child could take its number.
+        fcntl.fcntl(source, fcntl.F_GETFD)
     interpreter = _interpreter() if _needs_launcher() else None
     if interpreter is None:
         return _start(executable, argv, sources, cwd, process_group, env=env)
