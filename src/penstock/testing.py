@@ -22,7 +22,7 @@ from penstock.core.errors import Cancelled, FinishEarly, StartError
 from penstock.core.matchers import is_pipe_error
 from penstock.core.stage import Requirements, RunningStage, Stage
 from penstock.pipeline import Pipeline
-from penstock.trials import Case, Holdings, Outcome, Task, Trial, eventually
+from penstock.trials import Case, Holdings, Outcome, Task, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,10 +86,8 @@ def _sentences(rule: Callable[[Case], Iterator[str]], case: Case) -> list[str]:
     except Exception as error:  # noqa: BLE001 - the stage's code is foreign, and the other rules are wanted too
         found.append(f"rule {title!r}: the stage raised {error!r}")
     if not found:
-        patience = 0.0 if case.leaks else case.timeout
-        eventually(lambda: not Holdings().beyond(before), patience)
+        case.waits_for("leaks", lambda: not Holdings().beyond(before))
         found += [f"it leaves {thing} behind (rule {title!r})" for thing in Holdings().beyond(before)]
-        case.leaks = case.leaks or bool(found)  # a second one is not waited for: the stage is broken anyway
     return found
 
 

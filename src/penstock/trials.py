@@ -87,8 +87,8 @@ class Case:
         self.reusable = reusable
         self.timeout = timeout
         self.patience = max(timeout, _LEAST)
-        self.leaks = False
-        """Whether something was left behind, and did not go while it was waited for."""
+        self.convicted: set[str] = set()
+        """What it has been waited for in vain; such a thing is looked at again, and no longer waited for."""
         self.stage = checked_stage(factory())
         self.ordinary: Outcome | None = None
         """How it ended when nothing was done to it; None before that, and where it hung."""
@@ -96,6 +96,13 @@ class Case:
     def fresh(self) -> Any:
         """A stage that was never run."""
         return checked_stage(self.factory())
+
+    def waits_for(self, what: str, true: Callable[[], bool]) -> bool:
+        """Whether it comes true within the timeout; it has no second one for the same `what`."""
+        if eventually(true, 0.0 if what in self.convicted else self.timeout):
+            return True
+        self.convicted.add(what)
+        return False
 
     @property
     def ends(self) -> list[tuple[str, str]]:
@@ -184,6 +191,7 @@ class Trial:
     """One start of a stage between two narrow pipes whose other ends are the suite's."""
 
     def __init__(self, case: Case, ends: tuple[str, str]) -> None:
+        self._case = case
         self.where = f"with {ends[0]} as stdin and {ends[1]} as stdout"
         self.timeout = case.timeout
         self.stage = case.fresh()
@@ -300,7 +308,7 @@ class Trial:
         return [
             name
             for name, end in streams.items()
-            if end is not None and not eventually(partial(getattr, end, "closed"), self.timeout)
+            if end is not None and not self._case.waits_for(name, partial(getattr, end, "closed"))
         ]
 
     def _task(self, call: Callable[[], object]) -> Task:

@@ -164,6 +164,14 @@ def test_ctrl_c_lets_a_program_say_goodbye(screen: Any) -> None:
     assert job.status() == 130
 
 
+def test_ctrl_c_while_the_rest_is_being_started(screen: Any) -> None:
+    """The first command, which got the signal too, is given its time all the same."""
+    first = "sh -c 'trap \"sleep 0.2; echo bye >&2; exit 0\" INT; kill -INT 0; while :; do sleep 0.05; done'"
+    job = screen("run", " | ".join([first, *["cat"] * 15]), patient=True)
+    job.wait_for(rb"bye\r\n")
+    assert job.status() == 130
+
+
 def test_ctrl_c_reaches_a_function(screen: Any) -> None:
     """A pipeline without any command is cancelled as well."""
     job = screen("run", "-v", "py:tools:f")

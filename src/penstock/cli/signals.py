@@ -7,11 +7,14 @@ of a system call that blocks, such as opening a FIFO.
 Who acts. Python runs its handlers in the main thread, between two bytecodes; a signal that comes just before
 that thread goes to sleep on a lock would be seen when it wakes, which may be never. The wakeup descriptor is
 written by the C handler, at once and in any thread, so a thread that reads it does the cancelling, and the
-handlers themselves only raise `Stopped`. `_lock` guards which run there is and which signal came first.
+handlers themselves only raise `Stopped`. `_lock` guards which run there is, which signal came first, and
+whether the cancellation is due.
 
 Ctrl-C on a terminal is sent to all processes of the foreground group, our commands among them. They are given
 a moment to end by it in their own way (`ping` prints its figures) before the run is cancelled. Without a
 terminal the commands lead groups of their own, a SIGINT reaches us alone, and the run is cancelled at once.
+The moment is theirs also where the key is pressed while the run is still being started: so it is not the
+signal that `start` looks for when it is done, but whether the cancellation is due.
 
 What may not live here: exit statuses, and anything said about a signal.
 """
@@ -49,6 +52,7 @@ class Signals:
         self._lock = threading.Lock()
         self._signum: int | None = None
         self._starting = False
+        self._due = False
         self._run: Run | None = None
         self._before: dict[int, Any] = {}
         self._read, self._write = os.pipe()
@@ -78,13 +82,13 @@ class Signals:
         os.close(self._write)
 
     def start(self, pipeline: Pipeline) -> Run:
-        """Start the pipeline, and cancel it at once where a signal came meanwhile."""
+        """Start the pipeline, and cancel it at once where that has become due meanwhile."""
         self._starting = True
         run = pipeline.start()
         with self._lock:
             self._run = run
-            came = self._signum is not None
-        if came:
+            due = self._due
+        if due:
             run.cancel()
         return run
 
@@ -123,6 +127,7 @@ class Signals:
 
     def _cancel(self) -> None:
         with self._lock:
+            self._due = True
             run = self._run
         if run is not None:
             run.cancel()
