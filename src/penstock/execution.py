@@ -23,6 +23,7 @@ from penstock.control import workers
 from penstock.control.child import Child
 from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
+from penstock.control.latch import Latch
 from penstock.control.supervisor import begin_start, end_start, live
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
 from penstock.launch import StartFailure, discard_unknown, make_scopes, open_ports, start_stages
@@ -55,7 +56,7 @@ class Execution:
         self.reactor = reactor
         self.root, self.leaves, self._endpoints, self.kinds = surveyed
         self.dispatcher = Dispatcher()
-        self.ended = threading.Event()
+        self.ended = Latch()
         self.source: Source | None = None
         self.sink: Sink | None = None
         self.result: Result | None = None

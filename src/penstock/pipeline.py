@@ -19,13 +19,16 @@ from penstock.lines import Lines, lines_of
 from penstock.nested import start_nested
 from penstock.run import Run
 from penstock.stages.wrappers import Filtered, ignoring
+from penstock.system.forks import guard
 from penstock.tree import Composite
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from inspect import Signature
+    from types import ModuleType
     from typing import Self, TypeAlias, Unpack
 
+    from penstock.aio import AsyncBytes, AsyncLines, StartingRun
     from penstock.control.context import StageContext
     from penstock.core.matchers import Matcher
     from penstock.core.options import Options
@@ -205,6 +208,62 @@ class Pipeline(Composite):
             run.wait()
         return run
 
+    # Running in an event loop.
+
+    async def arun(self, check: bool = True, **options: Unpack[Options]) -> Result:  # noqa: FBT001, FBT002 - as `run`
+        """As `run`, in an event loop of asyncio, uvloop or trio. It needs the extra `async`.
+
+        Cancelling the task or scope ends the run, waits until its children are reaped, and goes on then.
+        """
+        merged = self._merged(options)
+        check_ends(merged, "arun")
+        result: Result = await _aio().run(self, merged, check=check)
+        return result
+
+    async def aoutput(self, **options: Unpack[Options]) -> bytes:
+        """As `output`, in an event loop; cancelled as `arun` is."""
+        check_ends(options, "aoutput", ("stdout",))
+        merged = self._merged(options)
+        merged["stdout"] = CAPTURE
+        check_ends(merged, "aoutput")
+        result: Result = await _aio().run(self, merged, check=True)
+        return b"" if result.stdout is None else result.stdout
+
+    async def atext(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
+        """As `text`, in an event loop; cancelled as `arun` is."""
+        codecs.lookup(encoding)  # a LookupError before anything starts
+        return (await self.aoutput(**options)).decode(encoding, errors)
+
+    def aiter_bytes(self, **options: Unpack[Options]) -> AsyncBytes:
+        """As `iter_bytes`, for `async for`.
+
+        Closing the iterator early is no failure: `aclose()`, or `async with` around its use, waits for the
+        children; dropping it (leaving an `async for` by `break`) ends them without waiting. A cancellation
+        while it waits for a chunk ends the run, as with `arun`.
+        """
+        check_ends(options, "aiter_bytes", ("stdout",))
+        merged = self._merged(options)
+        check_ends(merged, "aiter_bytes")
+        survey(self, merged, iterate=True)
+        iterator: AsyncBytes = _aio().AsyncBytes(self, merged)
+        return iterator
+
+    def aiter_lines(self, **options: Unpack[Options]) -> AsyncLines:
+        """As `aiter_bytes`, by line: as `iter_lines`."""
+        lines: AsyncLines = _aio().AsyncLines(self.aiter_bytes(**options))
+        return lines
+
+    def astart(self, **options: Unpack[Options]) -> StartingRun:
+        """As `start`, for `async with pipeline.astart() as run`; `run` is an `AsyncRun`.
+
+        Leaving the block closes `run.stdin` and `run.stdout` and waits; by an exception, a cancellation for
+        one: cancels the run first.
+        """
+        merged = self._merged(options)
+        survey(self, merged)
+        starting: StartingRun = _aio().StartingRun(self, merged)
+        return starting
+
     def explain(self, **options: Unpack[Options]) -> Plan:
         """How each edge would be carried; starts nothing."""
         _, leaves, _, kinds = survey(self, self._merged(options))
@@ -240,6 +299,20 @@ class Pipeline(Composite):
                 run.wait()
             else:
                 run.leave_early()
+
+
+def _aio() -> ModuleType:
+    """The async face, imported when it is first used."""
+    with guard:  # a fork must not copy the lock of an import in the middle of it
+        try:
+            from penstock import aio  # noqa: PLC0415 - it needs anyio, which only some users have
+        except ModuleNotFoundError as missing:
+            if missing.name != "anyio":
+                raise
+            raise ImportError(
+                "the async methods need anyio: pip install 'penstock[async]'", name="anyio"
+            ) from missing
+    return aio
 
 
 def checked_stage(stage: Any) -> Any:

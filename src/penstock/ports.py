@@ -42,6 +42,8 @@ class Source:
         self, endpoint: Endpoint, requirements: Requirements, reactor: Reactor, pipe_size: int | None
     ) -> None:
         self.file: io.BufferedWriter | None = None
+        self.stream: Any = None
+        """What a run of an event loop has in the place of a file."""
         self.feeder: Feeder | None = None
         self._feed: Feed | None = None
         self._reactor = reactor
@@ -70,19 +72,25 @@ class Source:
             self.input = Input(stream=memory.reader)
             self.feeder = _feeder(endpoint, memory.writer)
         else:
-            read_end, write_end = pipe(_pipe_size(endpoint, pipe_size))
-            self.input = Input(read_end)
-            if kind == "pipe":
-                self.file = _PipeWriter(io.FileIO(write_end.detach(), "wb"))
-            elif kind == "input":
-                self._feed = Feed(reactor, write_end, endpoint.value)
-            elif isinstance(endpoint.value, int):
-                with _closed_on_error(read_end, write_end):
-                    source = open_source(endpoint)
-                    transfer = Transfer(source, write_end, source_owned=False, sink_owned=True)
-                self.feeder = Feeder(None, transfer)
-            else:
-                self.feeder = Feeder(endpoint.value, FdWriter(write_end, owned_description=True))
+            self._open_pipe(endpoint, reactor, pipe_size)
+
+    def _open_pipe(self, endpoint: Endpoint, reactor: Reactor, pipe_size: int | None) -> None:
+        kind = endpoint.kind
+        read_end, write_end = pipe(_pipe_size(endpoint, pipe_size))
+        self.input = Input(read_end)
+        if kind == "pipe" and _of_a_loop(endpoint):
+            self.stream = endpoint.value(write_end)
+        elif kind == "pipe":
+            self.file = _PipeWriter(io.FileIO(write_end.detach(), "wb"))
+        elif kind == "input":
+            self._feed = Feed(reactor, write_end, endpoint.value)
+        elif isinstance(endpoint.value, int):
+            with _closed_on_error(read_end, write_end):
+                source = open_source(endpoint)
+                transfer = Transfer(source, write_end, source_owned=False, sink_owned=True)
+            self.feeder = Feeder(None, transfer)
+        else:
+            self.feeder = Feeder(endpoint.value, FdWriter(write_end, owned_description=True))
 
     @property
     def count(self) -> int | None:
@@ -132,8 +140,9 @@ class Source:
             self._feed.close()
         if self.feeder is not None:
             self.feeder.abandon()
-        if self.file is not None:
-            self.file.close()
+        for thing in (self.file, self.stream):
+            if thing is not None:
+                thing.close()
 
 
 class Sink:
@@ -149,6 +158,8 @@ class Sink:
         on_end: Callable[[], None],
     ) -> None:
         self.file: io.BufferedReader | None = None
+        self.stream: Any = None
+        """What a run of an event loop has in the place of a file."""
         self.reader: Reader | None = None
         self.chunks: list[bytes] | None = None
         self._reactor = reactor
@@ -171,25 +182,40 @@ class Sink:
         elif kind == "capture" and not wants_file:
             self.chunks = []
             self.output = Output(stream=CaptureWriter(self.chunks))
-        elif kind in ("object", "copier", "iterate") and not wants_file:
+        elif kind in ("object", "copier", "iterate") and not (wants_file or _of_a_loop(endpoint)):
             memory = MemoryPipe()
             self.output = Output(stream=memory.writer)
             self._drain(endpoint, memory.reader, reactor, grace, on_end)
         else:
-            read_end, write_end = pipe(_pipe_size(endpoint, pipe_size))
-            self.output = Output(write_end)
-            if kind == "pipe":
-                self.file = io.BufferedReader(io.FileIO(read_end.detach(), "rb"))
-            elif kind == "capture":
-                self.chunks = []
-                self._tap = ListTap(reactor, read_end, self.chunks, on_end)
-            elif isinstance(endpoint.value, int):
-                with _closed_on_error(read_end, write_end):
-                    sink = open_sink(endpoint)
-                    transfer = Transfer(read_end, sink, source_owned=True, sink_owned=False)
-                self._drainer = Drainer(reactor, grace, transfer, None, on_end)
-            else:
-                self._drain(endpoint, FdReader(read_end, owned_description=True), reactor, grace, on_end)
+            self._open_pipe(endpoint, reactor, grace, pipe_size, on_end)
+
+    def _open_pipe(
+        self,
+        endpoint: Endpoint,
+        reactor: Reactor,
+        grace: float,
+        pipe_size: int | None,
+        on_end: Callable[[], None],
+    ) -> None:
+        kind = endpoint.kind
+        read_end, write_end = pipe(_pipe_size(endpoint, pipe_size))
+        self.output = Output(write_end)
+        if kind == "pipe" and _of_a_loop(endpoint):
+            self.stream = endpoint.value(read_end)
+        elif kind == "iterate" and _of_a_loop(endpoint):
+            self.reader = endpoint.value(read_end)
+        elif kind == "pipe":
+            self.file = io.BufferedReader(io.FileIO(read_end.detach(), "rb"))
+        elif kind == "capture":
+            self.chunks = []
+            self._tap = ListTap(reactor, read_end, self.chunks, on_end)
+        elif isinstance(endpoint.value, int):
+            with _closed_on_error(read_end, write_end):
+                sink = open_sink(endpoint)
+                transfer = Transfer(read_end, sink, source_owned=True, sink_owned=False)
+            self._drainer = Drainer(reactor, grace, transfer, None, on_end)
+        else:
+            self._drain(endpoint, FdReader(read_end, owned_description=True), reactor, grace, on_end)
 
     def _drain(
         self, endpoint: Endpoint, reader: Reader, reactor: Reactor, grace: float, on_end: Callable[[], None]
@@ -255,7 +281,7 @@ class Sink:
             self._drainer.abandon()
         if self._tap is not None:
             self._tap.forget()
-        for thing in (self.reader, self.file):
+        for thing in (self.reader, self.file, self.stream):
             if thing is not None:
                 thing.close()
 
@@ -287,11 +313,17 @@ def _closed_on_error(*ends: Fd) -> Iterator[None]:
         raise
 
 
+def _of_a_loop(endpoint: Endpoint) -> bool:
+    """Whether an event loop serves our end of the pipe: then the value makes its stream of a descriptor."""
+    return endpoint.kind in ("pipe", "iterate") and endpoint.value is not None
+
+
 def _pipe_size(endpoint: Endpoint, wanted: int | None) -> int | None:
     """How large a pipe is to be at an end of the pipeline: larger than usual where one side is copied to
-    or from a descriptor.
+    or from a descriptor, or served by an event loop.
     """
-    return PIPE_SIZE if wanted is None and isinstance(endpoint.value, int) else wanted
+    large = isinstance(endpoint.value, int) or _of_a_loop(endpoint)
+    return PIPE_SIZE if wanted is None and large else wanted
 
 
 def _feeder(endpoint: Endpoint, writer: Writer) -> Feeder:

@@ -12,6 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from penstock.binding import bind
+from penstock.control import workers
 from penstock.control.reactor import LONGEST_SLEEP
 from penstock.control.supervisor import local_reactor, supervisor
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled
@@ -24,7 +26,7 @@ from penstock.tree import Reason
 if TYPE_CHECKING:
     import io
     import threading
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -32,12 +34,13 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
     from penstock.data.reader import Reader
+    from penstock.system.loops import Loop
     from penstock.system.process import ProcessTable
     from penstock.tree import Composite
 
-__all__ = ["Run"]
+__all__ = ["MARGIN", "Run"]
 
-_MARGIN = 1.0
+MARGIN = 1.0
 """Seconds within which a run that was cancelled has ended, after its grace time."""
 
 
@@ -56,7 +59,7 @@ class Run:
     stdout: io.BufferedReader | None
     """The pipe from the last stage, where `stdout=PIPE` was asked for. Reads bytes; the caller closes it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who drives it, and what becomes of its ends
         self,
         pipeline: Composite,
         options: Mapping[str, Any],
@@ -64,6 +67,7 @@ class Run:
         inline: bool = False,
         iterate: bool = False,
         ends: tuple[Input, Output] | None = None,
+        loop: Loop | None = None,
     ) -> None:
         self._owner = os.getpid()
         self._inline = inline
@@ -71,6 +75,8 @@ class Run:
         self.stdout = None
         # Before anything is opened here, so that a number that is no open descriptor is found to be none.
         surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
+        if loop is not None:
+            bind(surveyed, loop)
         reactor = self._reactor()
         self._execution = execution = Execution(surveyed, reactor, self)
         try:
@@ -133,6 +139,10 @@ class Run:
             raise
         if self.stdin is not None and not self.stdin.closed:
             self.stdin.close()
+        return self.outcome(check=check)
+
+    def outcome(self, *, check: bool) -> Result:
+        """What `wait` returns or raises, once it has ended."""
         result = self._execution.result
         assert result is not None
         if check and result.error is not None:
@@ -196,20 +206,60 @@ class Run:
         is a failure.
         """
         execution = self._execution
-        if os.getpid() != self._owner:  # a forked copy's, where nothing of the run is left
+        if not self.leave():
             return
+        # It may be the garbage collector that closes the iterator, in any thread: in the one that steers, or
+        # with a lock held.
+        if not (execution.reactor.driven_here or held_here()):
+            _wait(execution.ended, self.patience)
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which it has ended after a cancellation."""
+        return float(self._execution.root.option("grace")) + MARGIN
+
+    def leave(self) -> bool:
+        """As `leave_early`, without waiting for the end; False where nothing is left to be ended."""
+        execution = self._execution
+        if os.getpid() != self._owner:  # a forked copy's, where nothing of the run is left
+            return False
         if sys.is_finalizing():
             # Left open until the interpreter ends: its children are dead by now, and a lock may be held by a
             # thread that will never go on.
-            return
+            return False
         execution.left_early = True
         self.reader.close()
         reason = Cancelled("nobody reads its output any more")
         execution.post_cancel(Reason(reason, PipelineCancelled, execution.root, because_of_another=True))
-        # It may be the garbage collector that closes the iterator, in any thread: in the one that steers, or
-        # with a lock held.
-        if not (execution.reactor.driven_here or held_here()):
-            _wait(execution.ended, execution.root.option("grace") + _MARGIN)
+        return True
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` when it has ended and its handlers have been given what they had to get.
+
+        In whatever thread that is: it hands over, and does no more.
+        """
+
+        def ended() -> None:
+            dispatcher = self._execution.dispatcher
+            if not dispatcher.busy:
+                callback()
+                return
+            try:
+                workers.submit(flushed)  # which may wait, unlike who steers runs
+            except RuntimeError:  # no thread to be had: nobody delivers either
+                callback()
+
+        def flushed() -> None:
+            self._execution.dispatcher.flush()
+            callback()
+
+        self._execution.ended.on_set(ended)
+
+    @property
+    def streams(self) -> tuple[Any, Any]:
+        """What an event loop has in the place of `stdin` and `stdout`."""
+        source, sink = self._execution.source, self._execution.sink
+        return (source and source.stream), (sink and sink.stream)
 
     # What the end of the process, and forks, concern.
 
@@ -226,6 +276,14 @@ class Run:
         if source is not None and sink is not None:
             self.stdin, self.stdout = source.file, sink.file
 
+    def close_streams(self) -> None:
+        """Close what an event loop has in the place of the files, and what it reads."""
+        sink = self._execution.sink
+        reader = None if sink is None else sink.reader
+        for stream in (*self.streams, reader):
+            if stream is not None:
+                stream.close()
+
     def _close_files(self) -> None:
         for file in (self.stdin, self.stdout):
             if file is not None:
@@ -234,9 +292,7 @@ class Run:
     def _close_ends(self) -> None:
         """Nobody was, or will be, given the other ends of a run that did not start."""
         self._close_files()
-        sink = self._execution.sink
-        if sink is not None and sink.reader is not None:
-            sink.reader.close()
+        self.close_streams()
 
     def _cancel(self, reason: BaseException) -> None:
         self._execution.post_cancel(Reason(reason, PipelineCancelled, self._execution.root))

@@ -58,6 +58,11 @@ class Dispatcher:
                 with self._lock:
                     self._delivering = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether something has not been delivered yet."""
+        return self._delivering
+
     def flush(self) -> None:
         """Wait until all is delivered, or one call has taken longer than it should."""
         with self._lock:

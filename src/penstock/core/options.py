@@ -83,13 +83,14 @@ def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ..
     """Refuse what `method` cannot honour: an end that it decides itself, or a PIPE that nobody could
     serve.
     """
+    start = "astart" if method.startswith("a") else "start"
     for option in forbidden:
         if option in options:
-            raise TypeError(f"{method}() decides about {option} itself; use start() to choose it")
+            raise TypeError(f"{method}() decides about {option} itself; use {start}() to choose it")
     for option in ("stdin", "stdout"):
-        if options.get(option) is PIPE and method != "start":
+        if options.get(option) is PIPE and method != start:
             raise ValueError(
-                f"{option}=PIPE needs start(): {method}() waits, and nobody would serve the pipe meanwhile"
+                f"{option}=PIPE needs {start}(): {method}() waits, and nobody would serve the pipe meanwhile"
             )
 
 

@@ -1,0 +1,259 @@
+"""The async face: the same runs, waited for and talked to by tasks of an event loop.
+
+One engine. A run is steered by the supervisor, as one that came out of `start()` is; what lives here is the
+shape that its users see. How a run is started, waited for and ended with its owner is `owned`.
+
+Cancellation. Whoever is cancelled while it owns a run ends that run, waits until nothing is left of it,
+whatever else is cancelled meanwhile, and only then lets the cancellation go on. Owners are `arun` and its
+like, the iterators, and the `async with` block of `astart`; `AsyncRun.wait` only looks on.
+
+The iterators are objects rather than async generators: one that is dropped half-way must end its run at once,
+in whatever thread and loop, which no event loop's finalisation of generators promises.
+
+Imported by the first use of an async method, since it needs anyio.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from penstock.core.errors import LineTooLong
+from penstock.core.framing import LineSplitter
+from penstock.owned import begin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from penstock.core.result import Result
+    from penstock.data.astreams import FdReceiver, FdSender
+    from penstock.owned import OwnedRun
+    from penstock.tree import Composite
+
+__all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "run"]
+
+
+class AsyncRun:
+    """A pipeline that goes on, or has ended; what `async with pipeline.astart() as run` gives.
+
+    It belongs to the event loop that it was started in, and waiting for it in another is a RuntimeError;
+    `cancel`, `done` and `pids` can be used from any thread.
+    """
+
+    stdin: FdSender | None
+    """The pipe to the first stage, an anyio `ByteSendStream`, where `stdin=PIPE` was asked for.
+
+    `aclose()` it to give EOF.
+    """
+    stdout: FdReceiver | None
+    """The pipe from the last stage, an anyio `ByteReceiveStream`, where `stdout=PIPE` was asked for."""
+
+    def __init__(self, owned: OwnedRun) -> None:
+        self._owned = owned
+        self.stdin, self.stdout = owned.run.streams
+
+    def __repr__(self) -> str:
+        return f"<Async{repr(self._owned.run)[1:]}"
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the commands that were started, in order; an ended one's may be another
+        process's by now.
+        """
+        return self._owned.run.pids
+
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return self._owned.run.done()
+
+    async def wait(self, timeout: float | None = None, *, check: bool = True) -> Result:  # noqa: ASYNC109 - as in `Run.wait`
+        """Wait for the end, at most `timeout` seconds.
+
+        Raises TimeoutError where that is over first, and with `check` the run's PipelineError if it failed.
+        It may be called again, and by several tasks. The run goes on where the time is over, or where the
+        task is cancelled; leaving the `async with` block is what ends it then.
+        """
+        owned = self._owned
+        owned.loop.check("this run")
+        if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
+            raise ValueError("timeout must be a number of seconds, not nan")
+        with anyio.move_on_after(timeout):
+            await owned.ended.wait()
+        if not owned.ended.is_set():
+            raise TimeoutError(f"the run has not ended within {timeout:g} s")
+        if self.stdin is not None:
+            self.stdin.close()
+        return owned.run.outcome(check=check)
+
+    def cancel(self, reason: BaseException | str | None = None) -> None:
+        """End the run with PipelineCancelled.
+
+        SIGTERM to its commands, SIGKILL after the grace time; blocked functions wake.
+
+        Returns at once. Idempotent; from any thread or signal handler. `reason` is an exception, or a text
+        for one.
+        """
+        self._owned.run.cancel(reason)
+
+
+class StartingRun:
+    """What `astart()` returns: entered by `async with`, it starts the run, and looks after its end."""
+
+    def __init__(self, pipeline: Composite, options: Mapping[str, Any]) -> None:
+        self._pipeline = pipeline
+        self._options = options
+        self._owned: OwnedRun | None = None
+
+    async def __aenter__(self) -> AsyncRun:
+        """Start it. StartError where a stage cannot be started; then nothing is left."""
+        if self._owned is not None:
+            raise RuntimeError("astart() is entered once; call it again for another run")
+        self._owned = await _started(self._pipeline, self._options)
+        return AsyncRun(self._owned)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close stdin and stdout and wait for the end; by an exception: cancel first."""
+        owned = self._owned
+        assert owned is not None
+        if error is not None:
+            cancelled = not isinstance(error, Exception)
+            owned.run.cancel("the task that owned the run was cancelled" if cancelled else error)
+        owned.run.close_streams()
+        if error is None:
+            await owned.finish(check=True)
+        else:
+            await owned.gone()
+
+
+class AsyncBytes:
+    """The chunks that a pipeline's last stage writes, as they come; what `aiter_bytes()` returns.
+
+    It starts with the first chunk that is asked for. `aclose()`, or leaving it as an `async with` block, ends
+    the run early and waits for its children; an iterator that is merely dropped ends them too, without
+    waiting.
+    """
+
+    def __init__(self, pipeline: Composite, options: Mapping[str, Any]) -> None:
+        self._pipeline = pipeline
+        self._options = options
+        self._owned: OwnedRun | None = None
+        self._over = False
+        self._busy = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next chunk, never empty. After the last one the run's PipelineError, if it failed."""
+        if self._over:
+            raise StopAsyncIteration
+        if self._busy:
+            raise RuntimeError("another task waits for the next chunk of this iterator")
+        self._busy = True
+        try:
+            if self._owned is None:
+                self._owned = await _started(self._pipeline, self._options, iterate=True)
+            chunk: bytes = await self._owned.run.reader.receive()  # type: ignore[attr-defined] # a loop's own
+        except anyio.EndOfStream:
+            return await self._end()
+        except BaseException as error:
+            if self._owned is not None and self._owned.run.was_told(error):
+                return await self._end()
+            await self.aclose()
+            raise
+        finally:
+            self._busy = False
+        return chunk
+
+    async def aclose(self) -> None:
+        """End the run, and wait for its children: no failure. Idempotent; no more chunks afterwards."""
+        over, self._over = self._over, True
+        if self._owned is not None and not over:
+            await self._owned.leave()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if not self._over and self._owned is not None and not sys.is_finalizing():
+            self._owned.run.leave()
+
+    async def _end(self) -> bytes:
+        owned = self._owned
+        assert owned is not None
+        self._over = True
+        owned.run.reader.close()
+        await owned.finish(check=True)
+        raise StopAsyncIteration
+
+
+class AsyncLines:
+    """The same by line, bytes without the LF; what `aiter_lines()` returns."""
+
+    def __init__(self, chunks: AsyncBytes) -> None:
+        self._chunks = chunks
+        self._splitter = LineSplitter()
+        self._lines: list[bytes] = []
+        """Those at hand, the next one last."""
+        self._over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next line; after the last one the run's PipelineError, if it failed."""
+        while not self._lines:
+            if self._over:
+                raise StopAsyncIteration
+            try:
+                self._lines = await self._more()
+            except LineTooLong:
+                await self.aclose()
+                raise
+            self._lines.reverse()
+        return self._lines.pop()
+
+    async def aclose(self) -> None:
+        """End the run, and wait for its children: no failure. Idempotent; no more lines afterwards."""
+        self._lines = []
+        self._over = True
+        await self._chunks.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _more(self) -> list[bytes]:
+        if self._splitter.error is not None:  # without waiting for more to fail on
+            raise self._splitter.error
+        try:
+            chunk = await self._chunks.__anext__()
+        except StopAsyncIteration:
+            self._over = True
+            return self._splitter.finish()
+        return self._splitter.feed(chunk)
+
+
+async def run(pipeline: Composite, options: Mapping[str, Any], *, check: bool) -> Result:
+    """`Pipeline.arun`."""
+    owned = await begin(pipeline, options)
+    return await owned.finish(check=check)
+
+
+async def _started(pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:
+    """Start a run. StartError, once nothing is left, where that is not possible."""
+    owned = await begin(pipeline, options, iterate=iterate)
+    if owned.run.failed_to_start:
+        await owned.finish(check=True)
+    return owned

@@ -1,0 +1,106 @@
+"""Runs that are started for an event loop, whose thread must not do it itself.
+
+To spawn a command takes about half a millisecond, without the interpreter's lock; to open a path may take for
+ever (a FIFO, a network file system). So a loop hands its starts to a worker, and goes on meanwhile. One
+worker takes them one after the other: two that spawn at once gain little, and a thread a start would be a
+thread a run. Only where no start has got on for a while (`_STALLED`) another worker helps, since one may
+wait for the other end of a FIFO that the next is about to open.
+
+`_lock` guards the queue and the counts, and is never held while a start goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from penstock.control import workers
+from penstock.control.supervisor import supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["submit"]
+
+_STALLED = 0.02
+"""Seconds without any start getting on until another worker helps."""
+
+
+class _Starter:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: deque[Callable[[], None]] = deque()
+        self._helpers = 0
+        self._taken = 0
+        self._watching = False
+
+    def submit(self, task: Callable[[], None]) -> None:
+        with self._lock:
+            self._queue.append(task)
+            first = self._helpers == 0
+            if first:
+                self._helpers += 1
+            watch = not (first or self._watching)
+            self._watching = self._watching or watch
+            taken = self._taken
+        if first:
+            self._hire()
+        elif watch:
+            self._watch(taken)
+
+    def _hire(self) -> None:
+        try:
+            workers.submit(self._work)
+        except RuntimeError:  # no thread to be had: better late than never
+            self._work()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._helpers -= 1
+                    return
+                task = self._queue.popleft()
+                self._taken += 1
+            task()
+            del task  # an idle worker holds on to nothing
+
+    def _watch(self, taken: int) -> None:
+        supervisor().call_at(time.monotonic() + _STALLED, lambda: self._look(taken))
+
+    def _look(self, before: int) -> None:
+        """In the supervisor's thread."""
+        with self._lock:
+            taken = self._taken
+            self._watching = bool(self._queue)
+            stalled = self._watching and taken == before
+            if stalled:
+                self._helpers += 1
+        if self._watching:
+            self._watch(taken)
+        if stalled:
+            # No thread to be had is no reason to start anything on the supervisor.
+            try:
+                workers.submit(self._work)
+            except RuntimeError:
+                with self._lock:
+                    self._helpers -= 1
+
+
+_starter = _Starter()
+
+
+def submit(task: Callable[[], None]) -> None:
+    """Call `task()`, which raises nothing, in a worker, after those that were submitted before."""
+    _starter.submit(task)
+
+
+def _after_fork_in_child() -> None:
+    global _starter  # noqa: PLW0603 - what waits there belongs to another process
+    _starter = _Starter()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

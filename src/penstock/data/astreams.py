@@ -1,0 +1,182 @@
+"""The two ends of a pipe for an event loop: byte streams in anyio's sense, over a descriptor of our own.
+
+The open file description is ours alone, so it is non-blocking; a child at the other end has another. Read or
+write first, and wait for the loop only on EAGAIN.
+
+Being fair. A pipe that is never empty would let one task keep the loop. So whoever has not waited for a
+millisecond steps aside once, before anything is read: a cancellation loses no byte. In between only
+a cancellation is looked for, since to step aside costs as much as to read 64 KiB.
+
+Who may do what. `receive` and `send` in the loop that the stream was made for, one task at a time;
+`interrupt`, `warn` and `close` from any thread, which hand over to the loop, for a descriptor that a selector
+still watches must not be closed under it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import ByteReceiveStream, ByteSendStream
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from penstock.system.fds import set_nonblocking
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from penstock.system.fds import Fd
+    from penstock.system.loops import Loop
+
+__all__ = ["FdReceiver", "FdSender"]
+
+CHUNK_SIZE = 262144
+_TURN = 0.001
+"""Seconds that a task may go on without letting others have their turn."""
+
+
+class _FdStream:
+    """What both directions have in common; `count` is the number of bytes that went through."""
+
+    def __init__(self, fd: Fd, loop: Loop) -> None:
+        set_nonblocking(fd.fileno())
+        self.count = 0
+        self._fd = fd
+        self._loop = loop
+        self._since = 0.0
+        self._busy = False
+        self._reason: BaseException | None = None
+        self._traceback: TracebackType | None = None
+
+    def warn(self, reason: BaseException) -> None:
+        """Let every later use raise `reason`; wake nobody. From any thread."""
+        if self._reason is None:
+            self._traceback = reason.__traceback__
+            self._reason = reason
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Make a use that is under way raise `reason` too. From any thread."""
+        self.warn(reason)
+        self._loop.call(self._wake)
+
+    def close(self) -> None:
+        """Close it; a task that waits in it is woken. From any thread, idempotent."""
+        if self._fd.closed:
+            return
+        if self._loop.here or not self._loop.call(self._close):
+            self._close()
+
+    async def aclose(self) -> None:
+        """Close it. Idempotent."""
+        self._close()
+        await checkpoint()
+
+    def _close(self) -> None:
+        self._wake()
+        self._fd.close()
+
+    def _wake(self) -> None:
+        if self._busy and not self._fd.closed:
+            anyio.notify_closing(self._fd.fileno())
+
+    def _usable(self) -> int:
+        """The descriptor's number; raises why it cannot be used."""
+        if self._reason is not None:
+            # Each raise adds to the traceback, so each begins where the reason's own ended.
+            raise self._reason.with_traceback(self._traceback)
+        if self._fd.closed:
+            raise anyio.ClosedResourceError
+        return self._fd.fileno()
+
+    async def _begin(self) -> None:
+        if self._busy:
+            raise anyio.BusyResourceError("using")
+        now = time.monotonic()
+        if now - self._since > _TURN:
+            self._loop.check("this stream")
+            self._busy = True  # others may come while this one steps aside
+            try:
+                await checkpoint()
+            finally:
+                self._busy = False
+            self._since = time.monotonic()
+        else:
+            await checkpoint_if_cancelled()
+
+
+class FdReceiver(_FdStream, ByteReceiveStream):
+    """The reading end of a pipe."""
+
+    async def receive(self, max_bytes: int = CHUNK_SIZE) -> bytes:
+        """Return what is there, at most `max_bytes`; wait while nothing is.
+
+        `anyio.EndOfStream` at the end, `anyio.ClosedResourceError` once it is closed.
+        """
+        await self._begin()
+        self._busy = True
+        try:
+            while True:
+                number = self._usable()
+                try:
+                    data = os.read(number, max_bytes)
+                except BlockingIOError:
+                    await self._wait(number)
+                    continue
+                if not data:
+                    raise anyio.EndOfStream
+                self.count += len(data)
+                return data
+        finally:
+            self._busy = False
+
+    async def _wait(self, number: int) -> None:
+        try:
+            await anyio.wait_readable(number)
+        except anyio.ClosedResourceError:
+            self._usable()  # says why, if it does not work any more
+        self._since = time.monotonic()
+
+
+class FdSender(_FdStream, ByteSendStream):
+    """The writing end of a pipe."""
+
+    async def send(self, item: bytes | bytearray | memoryview) -> None:
+        """Write all of `item`, waiting while the pipe is full.
+
+        `anyio.BrokenResourceError`, caused by a `BrokenPipeError`, where nobody reads any more;
+        `anyio.ClosedResourceError` once it is closed. Where it is cancelled, a part may have been written:
+        `count` says how much.
+        """
+        await self._begin()
+        self._busy = True
+        try:
+            with memoryview(item) as view, view.cast("B") as flat:
+                await self._send_all(flat)
+        finally:
+            self._busy = False
+
+    async def _send_all(self, data: memoryview) -> None:
+        done = 0
+        while done < len(data):
+            number = self._usable()
+            try:
+                with data[done:] as rest:
+                    size = os.write(number, rest)
+            except BlockingIOError:
+                await self._wait(number)
+                continue
+            except BrokenPipeError as error:
+                if self._reason is not None:  # whoever read it was cancelled as well
+                    raise self._reason from None
+                raise anyio.BrokenResourceError from error
+            done += size
+            self.count += size
+
+    async def _wait(self, number: int) -> None:
+        try:
+            await anyio.wait_writable(number)
+        except anyio.ClosedResourceError:
+            self._usable()
+        self._since = time.monotonic()

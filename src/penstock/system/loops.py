@@ -1,0 +1,133 @@
+"""The event loops of the host program: asyncio's (uvloop's too) and trio's.
+
+The only place that asks which of them is there. What the engine needs of a loop is little: to have something
+called in its thread, from any other, and to have a coroutine run on it that belongs to no task group. There
+is one `Loop` for each loop that is met, found again by `current_loop()`.
+
+Calls are handed over in batches: many runs may end at once, and to wake a loop costs a system call. `call`
+appends and then looks whether a drain is due; the drain takes that mark away before it looks at the queue, so
+one of the two sees the other. No lock is held, so the garbage collector and signal handlers may call.
+
+A loop may be closed at any time. It is referred to weakly, so that one that nobody holds is not kept by us,
+and what can no longer be handed over is told by `False`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import sys
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+from anyio.lowlevel import current_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["Loop", "current_loop", "threads_context"]
+
+
+class Loop:
+    """One event loop, seen from any thread."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = ref(native)
+        self._thread = threading.get_ident()
+        self._asyncio = hasattr(native, "call_soon_threadsafe")
+        # What is called back by asyncio is in no task, where anyio would not know which library this is.
+        self._context = contextvars.Context()
+        self._context.run(_set_library, "asyncio" if self._asyncio else "trio")
+        self._queue: deque[Callable[[], object]] = deque()
+        self._due = False
+        self._tasks: set[Any] = set()
+
+    @property
+    def here(self) -> bool:
+        """Whether the calling thread is the loop's own."""
+        return self._thread == threading.get_ident()
+
+    def enter(self) -> None:
+        """Note that it runs in the calling thread."""
+        self._thread = threading.get_ident()
+
+    def check(self, what: str) -> None:
+        """RuntimeError where this is not the loop that is running here."""
+        if self._native() is not current_token().native_token:
+            raise RuntimeError(
+                f"{what} belongs to another event loop than the one that is running; "
+                "use it where it was started"
+            )
+
+    def call(self, callback: Callable[[], object]) -> bool:
+        """Call `callback()` in the loop's thread soon; False where the loop is closed. From any thread."""
+        self._queue.append(callback)
+        native = self._native()
+        if native is not None and not (self._asyncio and native.is_closed()):
+            if self._due:
+                return True
+            self._due = True
+            try:
+                if self._asyncio:
+                    native.call_soon_threadsafe(self._drain, context=self._context)
+                else:
+                    native.run_sync_soon(self._drain)
+            except RuntimeError:  # closed in this moment; trio's own error for that is one
+                pass
+            else:
+                return True
+        self._due = False
+        self._queue.clear()
+        return False
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], context: contextvars.Context) -> None:
+        """Run `work()` as a task of no task group's, in `context`. In the loop's thread.
+
+        `work` raises nothing but the loop's own cancellation.
+        """
+        native = self._native()
+        if self._asyncio and native is not None:
+            task = native.create_task(work(), context=context)
+            self._tasks.add(task)  # asyncio itself refers to its tasks only weakly
+            task.add_done_callback(self._tasks.discard)
+        else:
+            import trio  # noqa: PLC0415 - it is trio that called us
+
+            trio.lowlevel.spawn_system_task(work, context=context)
+
+    def _drain(self) -> None:
+        self._due = False
+        while True:
+            try:
+                callback = self._queue.popleft()
+            except IndexError:  # another one may have drained it
+                return
+            callback()
+
+
+_loops: WeakKeyDictionary[object, Loop] = WeakKeyDictionary()
+
+
+def current_loop() -> Loop:
+    """The loop that is running in this thread; an error of anyio's where there is none."""
+    native = current_token().native_token
+    loop = _loops.get(native)
+    if loop is None:
+        loop = _loops[native] = Loop(native)
+    loop.enter()
+    return loop
+
+
+def threads_context() -> contextvars.Context:
+    """A copy of the caller's context for code in another thread, where no event loop runs."""
+    context = contextvars.copy_context()
+    context.run(_set_library, None)
+    return context
+
+
+def _set_library(name: str | None) -> None:
+    """Say which library runs in the current context, for anyio where it asks sniffio."""
+    with contextlib.suppress(KeyError):
+        sys.modules["sniffio"].current_async_library_cvar.set(name)
