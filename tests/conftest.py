@@ -26,6 +26,7 @@ import psutil
 import pytest
 
 import penstock
+from penstock.control import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ SETTLE_SECONDS = 5.0
 # Threads that outlive a run by design: the supervisor, and workers while they wait for their next task.
 SUPERVISOR = "penstock-supervisor"
 WORKER = "penstock-worker"
+# Idle worker processes stay too; the pool tells which they are, and the session's end sees that none is left.
 # Where an idle worker stands; one with any other frame on its stack is at work for a run.
 IDLE_FRAMES = ("/penstock/control/workers.py", "/threading.py", "/queue.py")
 
@@ -48,10 +50,13 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.descriptors = dict(_descriptors())
+        for number in processes.idle_descriptors():
+            self.descriptors.pop(number, None)
         self.threads = {thread.native_id or 0: thread for thread in threading.enumerate()}
         self.tasks = _tasks() or set(self.threads)
         self.busy = set(_busy_workers())
-        self.children = set(psutil.Process().children())
+        idle = processes.idle_pids()
+        self.children = {child for child in psutil.Process().children() if child.pid not in idle}
         self.files = set(Path(tempfile.gettempdir()).rglob("*"))
 
     def leaks(self, settle: float = SETTLE_SECONDS) -> list[str]:
@@ -117,6 +122,10 @@ class LeakCheck:
             _heed_interrupts()
             _warm_up()
             yield
+            idle = processes.idle_pids()
+            processes.drain()
+            left = idle & {child.pid for child in psutil.Process().children()}
+            assert not left, f"worker processes outlive the pool's drain: {left}"
 
     @pytest.fixture(autouse=True)
     def _nothing_leaks(self, _settled_process: None) -> Iterator[None]:

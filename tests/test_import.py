@@ -23,7 +23,7 @@ RUNS = {"Event", "Pipeline", "Plan", "Result", "Run", "Secret", "StageResult"}
 VALUES = {"CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "closing"}
 ERRORS = {
     "ExitError", "FinishEarly", "LineTooLong", "MemoryLimitExceeded", "PenstockError",
-    "PipelineCancelled", "PipelineError", "PipelineTimeout", "StartError",
+    "PipelineCancelled", "PipelineError", "PipelineTimeout", "RemoteError", "StartError", "WorkerDied",
 }  # fmt: skip
 CUSTOM_STAGES = {"Input", "Output", "Requirements", "RunningStage", "Stage", "StageContext", "Stream"}
 DATA = {"BufferPool", "buffer_pool"}

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         PipelineCancelled,
         PipelineError,
         PipelineTimeout,
+        RemoteError,
         StartError,
+        WorkerDied,
     )
     from penstock.core.events import Event
     from penstock.core.matchers import (
@@ -81,6 +83,7 @@ __all__ = [
     "PipelineError",
     "PipelineTimeout",
     "Plan",
+    "RemoteError",
     "Requirements",
     "Result",
     "Run",
@@ -91,6 +94,7 @@ __all__ = [
     "StageResult",
     "StartError",
     "Stream",
+    "WorkerDied",
     "any_error",
     "buffer_pool",
     "closing",
@@ -135,7 +139,9 @@ _HOMES = {
         "PipelineCancelled",
         "PipelineError",
         "PipelineTimeout",
+        "RemoteError",
         "StartError",
+        "WorkerDied",
     ),
     "penstock.core.events": ("Event",),
     "penstock.core.matchers": (

@@ -20,7 +20,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.control import workers
-from penstock.control.child import Child
 from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
 from penstock.control.latch import Latch
@@ -274,7 +273,7 @@ class Execution:
             for leaf in told:
                 leaf.reason = reason
         running = [leaf.running for leaf in told if leaf.running is not None]
-        processes = procfs.table() if any(isinstance(one, Child) for one in running) else None
+        processes = procfs.table() if any(one.pid is not None for one in running) else None
         for leaf in told:
             if leaf.ctx is not None:
                 leaf.ctx.cancel(reason.error)
@@ -313,7 +312,7 @@ class Execution:
     def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to every child, without grace: the interpreter is ending, or the user insists."""
         for leaf in self.leaves:
-            if isinstance(leaf.running, Child):
+            if leaf.running is not None:
                 leaf.running.kill_now(processes)
 
     def recover(self) -> None:
@@ -322,7 +321,7 @@ class Execution:
         In the reactor's thread.
         """
         for leaf in self.leaves:
-            if isinstance(leaf.running, Child):
+            if leaf.running is not None:
                 leaf.running.look()
             if leaf.end is not None or leaf.running is None or leaf.running.done:
                 self._leaf_ended(leaf)

@@ -17,10 +17,12 @@ from penstock.stages.line_blocks import FilterLines, MapLineBatches, MapLines
 from penstock.stages.lines import EachLine, TransformLines
 from penstock.stages.transform import Transform
 from penstock.stages.wrappers import Filtered, ignoring
+from penstock.system.forks import guard
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Literal
 
     from penstock.control.context import StageContext
     from penstock.core.env import Secret
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from penstock.core.stage import Stage
     from penstock.data.reader import Reader
     from penstock.data.writer import Writer
+    from penstock.stages.function import PythonStage
 
 __all__ = [
     "command",
@@ -82,7 +85,12 @@ def command(  # noqa: PLR0913 - what can be said of a command
     return Pipeline(made)
 
 
-def function(fn: Callable[[StageContext, Reader, Writer], object], *, name: str | None = None) -> Pipeline:
+def function(
+    fn: Callable[[StageContext, Reader, Writer], object],
+    *,
+    name: str | None = None,
+    isolate: Literal["process"] | None = None,
+) -> Pipeline:
     r"""Make a stage of `fn(ctx, stdin, stdout)`, which runs in a thread of its own.
 
     `stdin` has `read(n)`, `read1`, `readinto`, `readline`, iteration by line (with LF) and `chunks()`;
@@ -90,25 +98,41 @@ def function(fn: Callable[[StageContext, Reader, Writer], object], *, name: str 
     `flush`. Both are closed when `fn` returns. What `fn` raises is the stage's error, `FinishEarly` an early
     success.
 
+    With `isolate="process"` (here and in the constructors below) it runs in a worker process instead, so that
+    Python code that keeps a core busy has one to itself. Then `fn` must be defined at the top level of a
+    module, what it is bound to must be picklable, and a script needs its `if __name__ == "__main__":`, all as
+    with `multiprocessing`; a TypeError says so when the stage is made. Edges are pipes of the kernel. Workers
+    stay for a few seconds and are used again. `docs/reliability.md` says what holds there, and what it costs.
+
     >>> def shout(ctx, stdin, stdout):
     ...     for line in stdin:
     ...         stdout.write(line.upper())
     >>> (echo("hello") | function(shout)).output()
     b'HELLO\n'
     """
-    return Pipeline(Function(_callable("function", fn), name))
+    return _placed(Function(_callable("function", fn), name), isolate)
 
 
-def transform(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
+def transform(
+    fn: Callable[[Iterator[bytes]], Iterable[bytes]],
+    *,
+    name: str | None = None,
+    isolate: Literal["process"] | None = None,
+) -> Pipeline:
     r"""Make a stage of a function from an iterator of chunks to an iterable of chunks: bytes, as they come.
 
     >>> (echo("abc") | transform(lambda chunks: (chunk[::-1] for chunk in chunks))).output()
     b'\ncba'
     """
-    return Pipeline(Transform(_callable("transform", fn), name))
+    return _placed(Transform(_callable("transform", fn), name), isolate)
 
 
-def transform_lines(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
+def transform_lines(
+    fn: Callable[[Iterator[bytes]], Iterable[bytes]],
+    *,
+    name: str | None = None,
+    isolate: Literal["process"] | None = None,
+) -> Pipeline:
     r"""Make a stage of a function from an iterator of lines to an iterable of lines, both bytes without LF.
 
     Every line that is written gets an LF. Lines are passed on in blocks, but never held back while the input
@@ -117,28 +141,43 @@ def transform_lines(fn: Callable[[Iterator[bytes]], Iterable[bytes]], *, name: s
     >>> (echo("b\na") | transform_lines(sorted)).output()
     b'a\nb\n'
     """
-    return Pipeline(TransformLines(_callable("transform_lines", fn), name))
+    return _placed(TransformLines(_callable("transform_lines", fn), name), isolate)
 
 
-def map_lines(fn: Callable[[bytes], bytes | None], *, name: str | None = None) -> Pipeline:
+def map_lines(
+    fn: Callable[[bytes], bytes | None],
+    *,
+    name: str | None = None,
+    isolate: Literal["process"] | None = None,
+) -> Pipeline:
     r"""Make a stage that writes `fn(line)` for each line, bytes without LF both ways; None drops the line.
 
     >>> (echo("a\nb") | map_lines(bytes.upper)).output()
     b'A\nB\n'
     """
-    return Pipeline(MapLines(_callable("map_lines", fn), name))
+    return _placed(MapLines(_callable("map_lines", fn), name), isolate)
 
 
-def filter_lines(fn: Callable[[bytes], object], *, name: str | None = None) -> Pipeline:
+def filter_lines(
+    fn: Callable[[bytes], object],
+    *,
+    name: str | None = None,
+    isolate: Literal["process"] | None = None,
+) -> Pipeline:
     r"""Make a stage that keeps the lines (bytes without LF) for which `fn(line)` is true.
 
     >>> (echo("1\nx\n2") | filter_lines(bytes.isdigit)).output()
     b'1\n2\n'
     """
-    return Pipeline(FilterLines(_callable("filter_lines", fn), name))
+    return _placed(FilterLines(_callable("filter_lines", fn), name), isolate)
 
 
-def map_line_batches(fn: Callable[[list[bytes]], Iterable[bytes]], *, name: str | None = None) -> Pipeline:
+def map_line_batches(
+    fn: Callable[[list[bytes]], Iterable[bytes]],
+    *,
+    name: str | None = None,
+    isolate: Literal["process"] | None = None,
+) -> Pipeline:
     r"""Make a stage of a function from a list of lines to an iterable of lines, bytes without LF both ways.
 
     The fast path for many short lines: one call for all the lines that one read brought, so how they are
@@ -147,7 +186,7 @@ def map_line_batches(fn: Callable[[list[bytes]], Iterable[bytes]], *, name: str 
     >>> (echo("1\n2") | map_line_batches(lambda lines: [line * 2 for line in lines])).output()
     b'11\n22\n'
     """
-    return Pipeline(MapLineBatches(_callable("map_line_batches", fn), name))
+    return _placed(MapLineBatches(_callable("map_line_batches", fn), name), isolate)
 
 
 def each_line(
@@ -155,6 +194,7 @@ def each_line(
     *,
     name: str | None = None,
     max_line: int = DEFAULT_MAX_LINE,
+    isolate: Literal["process"] | None = None,
 ) -> Pipeline:
     r"""Make a stage that calls `fn(ctx, line, stdout)` for each line (bytes without LF).
 
@@ -165,7 +205,7 @@ def each_line(
     >>> (echo("a\nb") | each_line(lambda ctx, line, stdout: stdout.write(line))).output()
     b'ab'
     """
-    return Pipeline(EachLine(_callable("each_line", fn), name, check_max_line(max_line)))
+    return _placed(EachLine(_callable("each_line", fn), name, check_max_line(max_line)), isolate)
 
 
 def scan(
@@ -173,6 +213,7 @@ def scan(
     fn: Callable[[StageContext, Any, Writer], object],
     *,
     name: str | None = None,
+    isolate: Literal["process"] | None = None,
 ) -> Pipeline:
     """Make a stage that calls `fn(ctx, token, stdout)` for each token of `split(stdin)`.
 
@@ -182,7 +223,7 @@ def scan(
     >>> (echo("a b") | scan(split, lambda ctx, word, stdout: stdout.write(word + b";"))).output()
     b'a;b;'
     """
-    return Pipeline(Scan(_callable("scan", split), _callable("scan", fn), name))
+    return _placed(Scan(_callable("scan", split), _callable("scan", fn), name), isolate)
 
 
 def source(iterable: Iterable[bytes], *, name: str | None = None) -> Pipeline:
@@ -229,6 +270,18 @@ def filter_error(
     What `fn` raises is the error too. It is called in a worker thread.
     """
     return Pipeline(Filtered(checked_stage(stage), _callable("filter_error", fn)))
+
+
+def _placed(stage: PythonStage, isolate: object) -> Pipeline:
+    """The stage in a thread of this process, or in a process of its own."""
+    if isolate is None:
+        return Pipeline(stage)
+    if isolate != "process":
+        raise ValueError(f"isolate must be None or 'process', not {isolate!r}")
+    with guard:  # a fork must not copy the lock of an import in the middle of it
+        from penstock.stages.isolated import Isolated  # noqa: PLC0415 - pickle and socket are for those who isolate
+
+    return Pipeline(Isolated(stage))
 
 
 def _callable(what: str, fn: Any) -> Any:

@@ -93,21 +93,19 @@ def _stage_result(leaf: Leaf) -> StageResult:
         return StageResult(stage.name, kind, error=leaf.error)
     elapsed = running.ended - running.started
     status = running.status
-    if status is None:
-        return StageResult(
-            stage.name, kind, running.pid, error=leaf.error, stderr=running.stderr, elapsed=elapsed
-        )
+    usage = running.usage or status
+    returncode = None if status is None else status.returncode
     return StageResult(
         name=stage.name,
         kind=kind,
         pid=running.pid,
-        returncode=status.returncode,
-        signal=-status.returncode if status.returncode < 0 else None,
+        returncode=returncode,
+        signal=-returncode if returncode is not None and returncode < 0 else None,
         error=leaf.error,
         stderr=running.stderr,
-        user_time=status.user_time,
-        system_time=status.system_time,
-        max_rss=status.max_rss,
+        user_time=None if usage is None else usage.user_time,
+        system_time=None if usage is None else usage.system_time,
+        max_rss=None if usage is None else usage.max_rss,
         elapsed=elapsed,
     )
 

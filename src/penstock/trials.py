@@ -16,6 +16,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from penstock.control.processes import idle_descriptors, idle_pids
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, PipelineError, StartError
 from penstock.core.stage import Requirements, Stream
@@ -60,13 +61,15 @@ class Holdings:
 
     def __init__(self) -> None:
         self.descriptors: dict[int, str] = {}
-        for fd in map(int, os.listdir("/dev/fd")):  # noqa: PTH208 - numbers are wanted, not paths
+        # Idle workers stay a while, by design: processes are one kind, threads another.
+        for fd in set(map(int, os.listdir("/dev/fd"))) - idle_descriptors():  # noqa: PTH208 - numbers are wanted, not paths
             with contextlib.suppress(OSError):  # the listing's own is closed by now
                 status = os.fstat(fd)
                 self.descriptors[fd] = f"descriptor {fd} (device {status.st_dev}, inode {status.st_ino})"
-        own = ("penstock-supervisor", "penstock-worker")  # idle workers stay a while, by design
+        own = ("penstock-supervisor", "penstock-worker")
         self.threads = {each for each in threading.enumerate() if not each.name.startswith(own)}
-        self.children = {pid for pid, parent in procfs.parents().items() if parent == os.getpid()}
+        children = {pid for pid, parent in procfs.parents().items() if parent == os.getpid()}
+        self.children = children - idle_pids()
 
     def beyond(self, before: Holdings) -> list[str]:
         """What is held now and was not before."""

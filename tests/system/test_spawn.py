@@ -330,7 +330,7 @@ def test_a_program_that_is_no_python_is_never_the_launcher(monkeypatch: pytest.M
     for name, value in (("executable", "/usr/bin/blender"), ("executable", ""), ("frozen", True)):
         with monkeypatch.context() as patch:
             patch.setattr(sys, name, value, raising=False)
-            assert popen._interpreter() is None
+            assert popen.interpreter() is None
 
 
 def test_a_launcher_that_fails_is_an_error_and_is_reaped(

@@ -11,13 +11,12 @@ its SIGKILL. That is what makes the signal to the group race-free.
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING
 
+from penstock.control.late import Late
 from penstock.control.running import Running
-from penstock.control.supervisor import supervisor
 from penstock.control.taps import ExcerptTap
 from penstock.core.errors import ExitError
 from penstock.system.poller import READ
@@ -58,7 +57,6 @@ class Child(Running):
         self._shown = shown
         self._ok_codes = ok_codes
         self._tap = tap
-        self._reason: BaseException | None = None
         self._descendants: Sequence[Descendant] = ()
         self._timer: Timer | None = None
         self._told = False
@@ -148,7 +146,7 @@ class Child(Running):
         if self._tap is not None:
             self._tap.close()
         self.ctx.tell("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
-        _Late(self._process, self._descendants).watch()
+        Late(self._process, self._descendants).watch()
         self.complete(self._reason)
 
     def _signal(self, signum: int) -> None:
@@ -215,40 +213,3 @@ class Child(Running):
         elif self.status is not None and self.status.returncode not in self._ok_codes:
             error = ExitError(self.status.returncode, self._shown, self.stderr)
         self.complete(error)
-
-
-class _Late:
-    """A child that its run has left behind; it stays with the supervisor until it can be reaped."""
-
-    def __init__(self, process: Process, descendants: Sequence[Descendant]) -> None:
-        self._process = process
-        self._descendants = descendants
-        self._reactor = supervisor()
-        self._look = _LONGEST_LOOK
-
-    def watch(self) -> None:
-        """Wait for its end."""
-        fd = self._process.fileno()
-        if fd is None:
-            self._reactor.post(self._look_again)
-        else:
-            self._reactor.watch(fd, READ, self._on_exit)
-
-    def _look_again(self) -> None:
-        if self._process.exited():
-            self._reap()
-        else:
-            self._reactor.call_at(time.monotonic() + self._look, self._look_again)
-
-    def _on_exit(self, _events: int) -> None:
-        if self._process.exited():
-            fd = self._process.fileno()
-            if fd is not None:
-                self._reactor.unwatch(fd)
-            self._reap()
-
-    def _reap(self) -> None:
-        for descendant in self._descendants:
-            descendant.close()
-        with contextlib.suppress(ChildProcessError):
-            self._process.reap()

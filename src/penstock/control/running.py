@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from penstock.control.reactor import Timer
     from penstock.core.stage import RunningStage
     from penstock.data.ends import Input, Output
-    from penstock.system.process import ExitStatus, ProcessTable
+    from penstock.system.process import ExitStatus, ProcessTable, Usage
 
 __all__ = ["Custom", "Running", "Threaded"]
 
@@ -40,7 +40,10 @@ class Running:
         self.started = time.monotonic()
         self.pid: int | None = None
         self.status: ExitStatus | None = None
+        self.usage: Usage | None = None
+        """What it used, where that is known of a stage without an exit status."""
         self.stderr = b""
+        self._reason: BaseException | None = None
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
 
@@ -85,6 +88,31 @@ class Running:
         """Make the stage end with `reason`. From any thread; the first reason stands."""
         raise NotImplementedError
 
+    def kill_now(self, processes: ProcessTable) -> None:
+        """SIGKILL to its processes, if it has any: the host process ends, or its user insists.
+
+        In whatever thread that is. `processes` is what runs on the machine.
+        """
+
+    def look(self) -> None:
+        """See whether it has ended, where the news may have been lost to an interrupt."""
+
+    def outcome(self, error: BaseException | None) -> BaseException | None:
+        """What the end counts as: a stage that was cancelled while it ran reports the reason, however
+        it ended.
+        """
+        return error if self._reason is None else self._reason
+
+    def seen(self, error: BaseException) -> BaseException | None:
+        """What `on_exception` makes of an error of the function's; its wake-up at a cancellation is none."""
+        handler = self.ctx.scope.on_exception
+        if handler is None or error is self._reason:
+            return error
+        try:
+            return checked_error("on_exception", handler(self.ctx.name, error))
+        except BaseException as raised:  # noqa: BLE001 - a handler may well raise: then that is the outcome
+            return raised
+
 
 class Stoppable(Protocol):
     """A stream, or the end of an edge, that a worker may be blocked in."""
@@ -104,7 +132,6 @@ class Threaded(Running):
     def __init__(self, ctx: StageContext, *streams: Stoppable) -> None:
         super().__init__(ctx)
         self.streams = streams
-        self._reason: BaseException | None = None
         self._told = False
         self._timer: Timer | None = None
 
@@ -141,22 +168,6 @@ class Threaded(Running):
         )
         self.release()
         self.complete(self._reason)
-
-    def outcome(self, error: BaseException | None) -> BaseException | None:
-        """What the end counts as: a stage that was cancelled while it ran reports the reason, however
-        it ended.
-        """
-        return error if self._reason is None else self._reason
-
-    def seen(self, error: BaseException) -> BaseException | None:
-        """What `on_exception` makes of an error of the function's; its wake-up at a cancellation is none."""
-        handler = self.ctx.scope.on_exception
-        if handler is None or error is self._reason:
-            return error
-        try:
-            return checked_error("on_exception", handler(self.ctx.name, error))
-        except BaseException as raised:  # noqa: BLE001 - a handler may well raise: then that is the outcome
-            return raised
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the worker."""

@@ -31,7 +31,9 @@ __all__ = [
     "PipelineCancelled",
     "PipelineError",
     "PipelineTimeout",
+    "RemoteError",
     "StartError",
+    "WorkerDied",
 ]
 
 
@@ -139,6 +141,41 @@ class ExitError(PenstockError, subprocess.CalledProcessError):
             return f"exit status {self.returncode}"
         # The C library's description, as Go and shells print it: "broken pipe", "killed".
         return f"signal: {(signals.strsignal(self.signal) or str(self.signal)).lower()}"
+
+
+class WorkerDied(ExitError):
+    """The process of a stage made with `isolate="process"` ended before the stage had.
+
+    By a signal (a crash in C code, the kernel's out-of-memory killer), or by `os._exit`. `pid` was the
+    process's. You do not get it for what the function raised, `SystemExit` included, nor where the run was
+    cancelled.
+    """
+
+    def __init__(self, returncode: int, stage: str, pid: int) -> None:
+        super().__init__(returncode, (stage,))
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.returncode, self.cmd[0], self.pid), vars(self)
+
+    def __str__(self) -> str:
+        return f"its worker process died: {super().__str__()}"
+
+
+class RemoteError(PenstockError):
+    """Stands for an exception of a stage with `isolate="process"` that could not be brought back as it was.
+
+    Its pickle could not be made, or not be loaded. `type_name` is its class, with the module, `text` its
+    `str()`; the remote traceback is a note, as it is with every exception from there.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name = type_name
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}" if self.text else self.type_name
 
 
 class FinishEarly(Exception):

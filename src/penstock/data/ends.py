@@ -28,7 +28,7 @@ class _End(Generic[_Stream]):
     that nobody else has the open file description, so that its flags may be changed.
     """
 
-    __slots__ = ("_borrowed", "_fd", "_ours", "_stream")
+    __slots__ = ("_borrowed", "_count", "_fd", "_ours", "_stream")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class _End(Generic[_Stream]):
         self._stream: Any = stream
         self._borrowed = borrowed
         self._ours = owned_description
+        self._count: int | None = None
 
     @property
     def fd(self) -> int | None:
@@ -50,8 +51,19 @@ class _End(Generic[_Stream]):
 
     @property
     def count(self) -> int | None:
-        """Bytes that went through the file-like object; None where the stage used the descriptor."""
-        return None if self._stream is None else self._stream.count
+        """Bytes that went through the file-like object; None where the stage used the descriptor
+        and nobody counted.
+        """
+        return self._count if self._stream is None else self._stream.count
+
+    def note_count(self, count: int | None) -> None:
+        """Record how many bytes went through the descriptor, as a process says that was given it."""
+        self._count = count
+
+    @property
+    def owned_description(self) -> bool:
+        """Whether nobody else has the open file description, so that its flags may be changed."""
+        return self._ours
 
     def close(self) -> None:
         """Close the stream, unless it is only borrowed. Idempotent."""

@@ -190,6 +190,15 @@ def set_nonblocking(number: int) -> None:
     os.set_blocking(number, False)
 
 
+def is_open(number: int) -> bool:
+    """Whether the number is that of an open descriptor."""
+    try:
+        fcntl.fcntl(number, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
 def is_nonblocking(number: int) -> bool:
     """Whether O_NONBLOCK is set."""
     return not os.get_blocking(number)

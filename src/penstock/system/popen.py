@@ -87,14 +87,14 @@ def launch(  # noqa: PLR0913 - as spawn's
     for source in sources:
         # EBADF, where one is closed: a pipe that is made on the way to the child could take its number.
         fcntl.fcntl(source, fcntl.F_GETFD)
-    interpreter = _interpreter() if _needs_launcher() else None
-    if interpreter is None:
+    python = interpreter() if _needs_launcher() else None
+    if python is None:
         return _start(executable, argv, sources, cwd, process_group, env=env)
     words = [os.fsencode(executable), b"%d" % len(argv), *map(os.fsencode, argv)]
     words += [os.fsencode(f"{name}={value}") for name, value in env.items()]
     if any(b"\0" in word for word in words):
         raise ValueError("embedded null byte")
-    return _start_launcher(interpreter, b"".join(word + b"\0" for word in words), sources, cwd, process_group)
+    return _start_launcher(python, b"".join(word + b"\0" for word in words), sources, cwd, process_group)
 
 
 def _start(  # noqa: PLR0913
@@ -184,8 +184,8 @@ def _needs_launcher() -> bool:
     )
 
 
-def _interpreter() -> str | None:
-    """Return the Python that runs us; None where `sys.executable` may be something else."""
+def interpreter() -> str | None:
+    """Return the path of the Python that runs us; None where `sys.executable` may be something else."""
     path = sys.executable
     named = bool(path) and os.path.basename(path).startswith(("python", "pypy"))
     return path if named and not getattr(sys, "frozen", False) else None

@@ -9,7 +9,8 @@ A host that ignores SIGCHLD, or calls `waitpid(-1)`, takes children away from us
 no more, no signal is sent, and `reap` says so. Whoever polls takes `fileno()` out of the poller before
 `reap`, which closes it.
 
-What may not live here: waiting. Nothing in this module blocks.
+What may not live here: waiting. Nothing in this module blocks, but for the moment that a process which has
+got its SIGKILL takes to die (`end`, `discard`).
 """
 
 from __future__ import annotations
@@ -25,21 +26,29 @@ from penstock.system.forks import guard
 ProcessTable: TypeAlias = "dict[int, procfs.Stat]"
 
 
-class ExitStatus:
-    """How a child ended and what it used, itself and the descendants it had waited for (wait4(2)).
+class Usage:
+    """What a stage used: the times are seconds, `max_rss` is the peak in bytes."""
 
-    `returncode` is as in subprocess, negative for a signal; the times are seconds; `max_rss` is the peak in
-    bytes. The kernel starts that peak at what the process had before its exec, which is this process's own,
-    so it is never less than ours at the start.
-    """
+    __slots__ = ("max_rss", "system_time", "user_time")
 
-    __slots__ = ("max_rss", "returncode", "system_time", "user_time")
-
-    def __init__(self, returncode: int, user_time: float, system_time: float, max_rss: int) -> None:
-        self.returncode = returncode
+    def __init__(self, user_time: float, system_time: float, max_rss: int) -> None:
         self.user_time = user_time
         self.system_time = system_time
         self.max_rss = max_rss
+
+
+class ExitStatus(Usage):
+    """How a child ended and what it used, itself and the descendants it had waited for (wait4(2)).
+
+    `returncode` is as in subprocess, negative for a signal. The kernel starts the peak at what the process
+    had before its exec, which is this process's own, so it is never less than ours at the start.
+    """
+
+    __slots__ = ("returncode",)
+
+    def __init__(self, returncode: int, user_time: float, system_time: float, max_rss: int) -> None:
+        super().__init__(user_time, system_time, max_rss)
+        self.returncode = returncode
 
     def __repr__(self) -> str:
         return (
@@ -124,6 +133,16 @@ class Process:
                 return False
             return True
 
+    def end(self) -> None:
+        """Kill it and collect it; blocks for the moment that the kernel takes to end it."""
+        if os.getpid() != self._owner:
+            return
+        self.send_signal(signal.SIGKILL)
+        with self._lock:
+            self._collect(0)
+            if self._pidfd is not None:
+                self._pidfd.close()
+
     def leftover(self) -> bool:
         """Whether its group has other living members.
 
@@ -195,11 +214,11 @@ class Process:
             self._lost = True
             return True
 
-    def _collect(self) -> None:
+    def _collect(self, flags: int = os.WNOHANG) -> None:
         if self._status is not None or self._lost:
             return
         try:
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            pid, status, usage = os.wait4(self.pid, flags)
         except ChildProcessError:
             self._lost = True
             return

@@ -115,6 +115,13 @@ def _not_executable(path: str) -> PermissionError:
     return PermissionError(errno.EACCES, text, path)
 
 
+def check_folder(cwd: str) -> None:
+    """OSError that says what is wrong with a working directory, if something is."""
+    wrong = _wrong_folder(errno.ENOENT, cwd)
+    if wrong is not None:
+        raise wrong
+
+
 def _wrong_folder(number: int, cwd: str) -> OSError | None:
     """Tell what is wrong with the working directory, where that is it."""
     try:

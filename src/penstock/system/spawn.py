@@ -9,7 +9,6 @@ here: finding the program (programs.py) and everything after the start (process.
 from __future__ import annotations
 
 import errno
-import fcntl
 from typing import TYPE_CHECKING, Any
 
 from penstock.system import fds, features, popen
@@ -49,7 +48,7 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
         try:
             return _launch(executable, argv, env, cwd, sources, process_group, record)
         except OSError as error:
-            if error.errno != errno.EBADF or all(source > 2 or _is_open(source) for source in sources):
+            if error.errno != errno.EBADF or all(source > 2 or fds.is_open(source) for source in sources):
                 raise
     # A source below 3 would be overwritten by the target of that number, so it is first moved out of the way.
     made: list[fds.Fd] = []
@@ -58,7 +57,7 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
         for target, source in enumerate(sources):
             if source > 2:
                 continue
-            if not _is_open(source):
+            if not fds.is_open(source):
                 made.append(fds.null(writable=target > 0))
             elif source != target:
                 made.append(fds.duplicate(source))
@@ -100,11 +99,3 @@ def _launch(  # noqa: PLR0913 - as spawn's
                 record = []
             return glibc.launch(executable, argv, env, cwd, sources, process_group, record)
     return popen.launch(executable, argv, env, cwd, sources, process_group)
-
-
-def _is_open(number: int) -> bool:
-    try:
-        fcntl.fcntl(number, fcntl.F_GETFD)
-    except OSError:
-        return False
-    return True

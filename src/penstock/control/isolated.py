@@ -1,0 +1,324 @@
+"""The host's side of a stage in a worker process, while it runs.
+
+The socket and the process are watched by the run's reactor, in whose thread all of this happens, and no
+thread is needed. Loading what the worker sends (values of events, exceptions) runs code of the user's, so
+that is left to a dispatcher or a worker thread.
+
+How it ends. The worker says how the stage ended, and is idle again. Where the stage was cancelled, the worker
+has the grace time to say so, since its blocked read or write wakes with the reason; then, or when the time
+is over, the process and its descendants get SIGKILL. SIGTERM is sent to nobody; from elsewhere it kills the
+worker. A worker that dies before the stage has ended is a `WorkerDied`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.control import parcels, processes, workers
+from penstock.control.late import Late
+from penstock.control.running import Running
+from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
+from penstock.system.poller import READ, WRITE
+from penstock.system.process import Usage
+from penstock.system.rights import standard_outputs
+
+if TYPE_CHECKING:
+    from penstock.control.context import StageContext
+    from penstock.control.processes import Worker
+    from penstock.control.reactor import Timer
+    from penstock.data.ends import Input, Output
+    from penstock.system.process import ProcessTable
+
+__all__ = ["RunningIsolated"]
+
+_LAST_WAIT = 0.5
+"""Seconds after SIGKILL until a process that does not die is left behind."""
+_LOOK = 0.02
+"""Seconds between two looks at a process that no descriptor tells of."""
+_PLAIN = frozenset({"builtins", "penstock.core.errors"})
+"""Where reasons come from that can be pickled without running code of the user's."""
+
+
+class RunningIsolated(Running):
+    """The host's side of a stage in a worker process."""
+
+    def __init__(
+        self, ctx: StageContext, worker: Worker, ends: tuple[Input, Output], job: dict[str, Any]
+    ) -> None:
+        super().__init__(ctx)
+        self.pid = worker.process.pid
+        self._worker = worker
+        self._ends = ends
+        self._job = job
+        self._begun = False
+        self._over = False
+        """Whether the worker is no longer ours: idle again, or dead."""
+        self._killed = False
+        self._failed: BaseException | None = None
+        self._outcome: tuple[bytes | None, tuple[float, float, int], tuple[int | None, int | None]] | None
+        self._outcome = None
+        self._timer: Timer | None = None
+        self._inbox: deque[bytes] = deque()
+        ctx.defer(lambda: ctx.reactor.post(self._begin))
+
+    # The start.
+
+    def _begin(self) -> None:
+        """Send the job, and the streams with it, which are the worker's from then on."""
+        if self.done or self._reason is not None:
+            return
+        self._begun = True
+        reactor, process, channel = self.ctx.reactor, self._worker.process, self._worker.channel
+        pidfd = process.fileno()
+        if pidfd is None:
+            reactor.post(self._look_again)
+        else:
+            reactor.watch(pidfd, READ, self._on_exit)
+        reactor.watch(channel.fileno(), READ, self._on_message)
+        stdin, stdout = self._ends
+        self._job["news"] = self._worker.news(self._job.pop("known"))  # now, when it is certain to be told
+        self._job["owned"] = stdin.owned_description, stdout.owned_description
+        try:
+            streams = _number(stdin), _number(stdout)
+            with standard_outputs() as outputs:
+                channel.send(pickle.dumps(("job", self._job)), [*streams, *outputs])
+                self._push()
+        except (OSError, ValueError) as error:  # an end was closed before; too many descriptors are under way
+            self._failed = error
+            self._end_process()
+        finally:
+            self._close_ends()
+            self._job.clear()
+
+    def _push(self) -> None:
+        """Write what is queued; watch for room where that does not all go at once."""
+        reactor, channel = self.ctx.reactor, self._worker.channel
+        done = channel.flush()
+        reactor.unwatch(channel.fileno())
+        reactor.watch(channel.fileno(), READ if done else READ | WRITE, self._on_message)
+
+    def _close_ends(self) -> None:
+        for end in self._ends:
+            end.close()
+
+    # What the worker says.
+
+    def _on_message(self, events: int) -> None:
+        if self._over:
+            return
+        channel = self._worker.channel
+        if events & WRITE:
+            self._push()
+        self._inbox += channel.receive()
+        while self._inbox and not self._over:
+            what, *content = pickle.loads(self._inbox[0])  # noqa: S301 - from a process of ours; plain values
+            if what == "event":
+                self._pass_on(*content)
+            else:
+                self._on_outcome(*content)
+            if self._inbox:
+                self._inbox.popleft()
+        if channel.ended and not self._over:  # its end is what the pidfd tells, or `_look_again` finds
+            self.ctx.reactor.unwatch(channel.fileno())
+
+    def _pass_on(self, kind: str, message: str, values: dict[str, bytes]) -> None:
+        scope = self.ctx.scope
+        if scope.handler is not None:
+            scope.dispatcher.submit(partial(_tell, self.ctx, kind, message, values))
+
+    def _on_outcome(
+        self,
+        packed: bytes | None,
+        used: tuple[float, float, int],
+        counts: tuple[int | None, int | None],
+    ) -> None:
+        self._outcome = packed, used, counts
+        worker = self._worker
+        worker.used = worker.used[0] + used[0], worker.used[1] + used[1]
+        self.usage = Usage(*used)
+        stdin, stdout = self._ends
+        stdin.note_count(counts[0])
+        stdout.note_count(counts[1])
+        if self._reason is not None or self._failed is not None:
+            self._end_process()
+            return
+        self._unwatch()
+        self._over = True
+        processes.release(worker)
+        self._judge(packed)
+
+    def _judge(self, packed: bytes | None) -> None:
+        """Report the outcome; where it is an error, that is loaded, and shown to `on_exception`, in a worker
+        thread.
+        """
+        if packed is None:
+            self.complete(self.outcome(None))
+            return
+
+        def decide() -> None:
+            error: BaseException | None = parcels.unpack_error(packed)
+            if error is not None and not isinstance(error, FinishEarly):
+                error = self.seen(error)
+            self.complete(self.outcome(error))
+
+        try:
+            workers.submit(decide)
+        except RuntimeError:  # no thread to be had
+            decide()
+
+    # Its end by force.
+
+    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
+        """Have the worker be told, so that it does not take the end of its input for a real one."""
+        if self.done or self._reason is not None:
+            return
+        self._reason = reason
+        if not self._begun or self._over:
+            return
+        if type(reason).__module__ in _PLAIN:
+            self._send_reason(parcels.pack_error(reason, with_traceback=False))
+            return
+
+        def pack() -> None:
+            packed = parcels.pack_error(reason, with_traceback=False)
+            self.ctx.reactor.post(lambda: self._send_reason(packed))
+
+        try:
+            workers.submit(pack)
+        except RuntimeError:  # no thread to be had: the text will do
+            self._send_reason(parcels.pack_error(Cancelled(text_of(reason)), with_traceback=False))
+
+    def _send_reason(self, packed: bytes) -> None:
+        if not self._over:
+            self._worker.channel.send(pickle.dumps(("cancel", packed)))
+            self._push()
+
+    def kill(self, reason: BaseException) -> None:
+        """Tell the worker; SIGKILL to it and its descendants once its stage, or the grace time, has ended."""
+        self.ctx.reactor.post(lambda: self._kill(reason))
+
+    def _kill(self, reason: BaseException) -> None:
+        if self.done:
+            return
+        self.warn(reason, None)
+        if not self._begun:
+            self._over = True
+            self._close_ends()
+            processes.release(self._worker)
+            self.complete(self._reason)
+        elif self._timer is None:
+            self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
+
+    def kill_now(self, processes: ProcessTable) -> None:
+        """SIGKILL to the whole tree, in whatever thread: the host process ends, or its user insists."""
+        if not (self.done or self._over):
+            _kill_tree(self._worker, processes)
+
+    def look(self) -> None:
+        """See what may have been lost to an interrupt."""
+        if self._reason is not None:
+            self._kill(self._reason)
+        if self._begun and not self._over:
+            self._on_message(0)
+            self._on_exit(0)
+
+    def _force(self) -> None:
+        if self.done:
+            return
+        if self._over:  # the user's `on_exception`, or the loading of an exception, takes its time
+            self.complete(self._reason)
+        else:
+            self._end_process()
+
+    def _end_process(self) -> None:
+        if self._killed:
+            return
+        self._killed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.ctx.reactor.call_at(time.monotonic() + _LAST_WAIT, self._abandon)
+        _kill_tree(self._worker, None)
+
+    def _abandon(self) -> None:
+        """It outlives SIGKILL, in an uninterruptible sleep: the run ends without it."""
+        if self.done or self._over:
+            return
+        self._unwatch()
+        self._over = True
+        self.ctx.tell("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
+        self._worker.channel.close()
+        Late(self._worker.process, ()).watch()
+        self.complete(self._reason or self._failed)
+
+    def _on_exit(self, _events: int) -> None:
+        if self._over or not self._worker.process.exited():
+            return
+        self._on_message(0)  # what it said last
+        if not self._over:
+            self._finish()
+
+    def _look_again(self) -> None:
+        """Poll for its exit, where there is no pidfd."""
+        self._on_exit(0)
+        if not self._over:
+            self.ctx.reactor.call_at(time.monotonic() + _LOOK, self._look_again)
+
+    def _unwatch(self) -> None:
+        pidfd = self._worker.process.fileno()
+        if pidfd is not None:
+            self.ctx.reactor.unwatch(pidfd)
+        self.ctx.reactor.unwatch(self._worker.channel.fileno())
+
+    def _finish(self) -> None:
+        """The process is dead: reap it, and report."""
+        worker = self._worker
+        self._unwatch()
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        error = self._reason or self._failed
+        try:
+            status = worker.process.reap()
+        except ChildProcessError as lost:
+            error = error or lost
+        else:
+            if status is not None and self._outcome is None:
+                user, system = worker.used
+                self.usage = Usage(status.user_time - user, status.system_time - system, status.max_rss)
+                error = error or WorkerDied(status.returncode, self.ctx.name, worker.process.pid)
+        worker.channel.close()
+        if error is None and self._outcome is not None:
+            self._judge(self._outcome[0])
+        else:
+            self.complete(error)
+
+
+def _number(end: Input | Output) -> int:
+    number = end.fd
+    if number is None:
+        raise ValueError("a stage in a process needs a descriptor")
+    return number
+
+
+def _kill_tree(worker: Worker, table: ProcessTable | None) -> None:
+    """SIGKILL to a worker and to what its stage has started."""
+    descendants = worker.process.descendants(table)
+    worker.process.send_signal(signal.SIGKILL)
+    for descendant in descendants:
+        descendant.send_signal(signal.SIGKILL)
+        descendant.close()
+
+
+def _tell(ctx: StageContext, kind: str, message: str, values: dict[str, bytes]) -> None:
+    """Deliver an event of the worker's; in the dispatcher's thread."""
+    from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are loaded for those who listen only
+
+    handler = ctx.scope.handler
+    if handler is not None:
+        context = {name: parcels.load(value) for name, value in values.items()}
+        handler(Event(kind, ctx.name, message, None, context, time.time()))

@@ -1,0 +1,59 @@
+"""Children that outlive whoever they belonged to, until they can be reaped.
+
+They stay with the supervisor: in its thread all of it happens, and nothing blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from penstock.control.supervisor import supervisor
+from penstock.system.poller import READ
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.system.process import Descendant, Process
+
+__all__ = ["Late"]
+
+_LOOK = 0.02
+"""Seconds between two looks at a process without a descriptor."""
+
+
+class Late:
+    """A child that its run has left behind; it stays with the supervisor until it can be reaped."""
+
+    def __init__(self, process: Process, descendants: Sequence[Descendant]) -> None:
+        self._process = process
+        self._descendants = descendants
+        self._reactor = supervisor()
+
+    def watch(self) -> None:
+        """Wait for its end."""
+        fd = self._process.fileno()
+        if fd is None:
+            self._reactor.post(self._look_again)
+        else:
+            self._reactor.watch(fd, READ, self._on_exit)
+
+    def _look_again(self) -> None:
+        if self._process.exited():
+            self._reap()
+        else:
+            self._reactor.call_at(time.monotonic() + _LOOK, self._look_again)
+
+    def _on_exit(self, _events: int) -> None:
+        if self._process.exited():
+            fd = self._process.fileno()
+            if fd is not None:
+                self._reactor.unwatch(fd)
+            self._reap()
+
+    def _reap(self) -> None:
+        for descendant in self._descendants:
+            descendant.close()
+        with contextlib.suppress(ChildProcessError):
+            self._process.reap()

@@ -1,0 +1,143 @@
+"""What travels between the host and a worker process, as bytes: stages there, exceptions back.
+
+Both are pickles. Functions and classes go by their names, so a stage is checked when it is made; the
+program's own `__main__` is made known to the worker as multiprocessing's spawn method does it. An exception
+is sent with its causes (matchers look through them) and with its traceback as a note; each that cannot be
+pickled, or whose pickle cannot be loaded, is replaced by a `RemoteError`.
+
+Pickling and loading run code of the user's, so neither may happen in a thread that steers runs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+import traceback
+from itertools import pairwise
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import RemoteError, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["dump", "load", "main_is_loading", "main_module", "pack_error", "safe_dump", "unpack_error"]
+
+_CAUSES = 20
+"""Links of a chain of causes that are sent."""
+main_is_loading = False
+"""In a worker: whether it is importing the host's main module, which must not start further workers."""
+_MAIN_COPY = "__mp_main__"
+"""What multiprocessing calls the program's main module in a process that is not the program."""
+
+
+class _Pickler(pickle.Pickler):
+    """Notes whether what it pickles has to be looked up in the main module."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self.needs_main = False
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Look at each function and class; pickle it as usual."""
+        if isinstance(obj, FunctionType | type) and obj.__module__ in ("__main__", _MAIN_COPY):
+            self.needs_main = True
+        return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds in the program's main module what a worker knows by another name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Find it."""
+        if module == _MAIN_COPY and _MAIN_COPY not in sys.modules:
+            module = "__main__"
+        return super().find_class(module, name)
+
+
+def dump(thing: object) -> tuple[bytes, bool]:
+    """The pickle of a stage, and whether it can be loaded only where the main module is known.
+
+    Raises whatever pickling raises, and PicklingError where the main module is no file that another process
+    could import.
+    """
+    file = io.BytesIO()
+    pickler = _Pickler(file)
+    pickler.dump(thing)
+    if pickler.needs_main and main_module() is None and not main_is_loading:
+        raise pickle.PicklingError("it is defined in an interactive session, not in a module")
+    return file.getvalue(), pickler.needs_main
+
+
+def load(data: bytes) -> Any:
+    """What was pickled, by this program or a worker of it."""
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+def main_module() -> tuple[str, str] | None:
+    """How the main module can be imported by another process, as `multiprocessing.spawn.prepare` takes it.
+
+    (`get_preparation_data` there would settle the host's start method for good, which is not ours to do.)
+    """
+    main = sys.modules.get("__main__")
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return "init_main_from_name", name
+    path = getattr(main, "__file__", None)
+    return None if path is None else ("init_main_from_path", os.path.abspath(path))  # noqa: PTH100 - pathlib is dear to import
+
+
+def pack_error(error: BaseException, *, with_traceback: bool = True) -> bytes:
+    """An exception, its causes and its traceback as bytes."""
+    chain: list[tuple[bytes | None, str, str]] = []
+    text = "".join(traceback.format_exception(error)) if with_traceback else ""
+    link: BaseException | None = error
+    while link is not None and len(chain) < _CAUSES:
+        kind = type(link)
+        chain.append((_pickled(link), f"{kind.__module__}.{kind.__qualname__}", text_of(link)))
+        link = link.__cause__
+    return pickle.dumps((os.getpid(), chain, text))
+
+
+def unpack_error(data: bytes) -> BaseException:
+    """The exception, with its causes; the traceback as a note."""
+    pid, chain, text = pickle.loads(data)  # noqa: S301 - bytes and str, made by `pack_error`
+    errors = [_loaded(*link) for link in chain]
+    for error, cause in pairwise(errors):
+        error.__cause__ = cause
+    if text:
+        errors[0].add_note(f"raised in worker process {pid}:\n{text.rstrip()}")
+    return errors[0]
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """Its pickle, if that can be loaded again: many a class takes other arguments than it keeps."""
+    try:
+        data = pickle.dumps(error)
+        if isinstance(load(data), BaseException):
+            return data
+    except Exception:  # noqa: BLE001 - whatever the user's classes raise
+        return None
+    return None
+
+
+def _loaded(data: bytes | None, kind: str, text: str) -> BaseException:
+    if data is not None:
+        try:
+            error = load(data)
+        except Exception:  # noqa: BLE001 - as above; a module may be missing here
+            return RemoteError(kind, text)
+        if isinstance(error, BaseException):
+            return error
+    return RemoteError(kind, text)
+
+
+def safe_dump(thing: Any, fallback: Callable[[Any], Any]) -> bytes:
+    """The pickle of a thing, or of what `fallback(thing)` makes of it."""
+    try:
+        return pickle.dumps(thing)
+    except Exception:  # noqa: BLE001 - as above
+        return pickle.dumps(fallback(thing))

@@ -1,0 +1,238 @@
+"""The program of a worker process: it takes one job after the other from its socket, until that ends.
+
+The main thread drives a reactor, as the supervisor does in the host: it reads the socket, and is there for
+the timers of line stages. The stage itself runs as it would in the host, in a worker thread with streams over
+descriptors, so one engine serves both. What is told to the host goes straight into the socket, from whatever
+thread, so events arrive in order and before the end.
+
+The socket is moved away from 0, 1 and 2 at once, or a program that the user's function starts would have it
+for its stdin. SIGINT is the host's affair, which ends its stages: here a handler does nothing (an ignored
+signal would be inherited by such programs). SIGTERM ends the process, as it does by default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import resource
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from penstock.control import parcels
+from penstock.control.channel import Channel
+from penstock.control.context import Scope, StageContext
+from penstock.control.dispatch import Dispatcher
+from penstock.control.stderr import StderrTarget
+from penstock.control.supervisor import local_reactor
+from penstock.core.constants import DEVNULL
+from penstock.data.ends import Input, Output
+from penstock.system import procfs
+from penstock.system.fds import duplicate, null
+from penstock.system.poller import READ
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from penstock.control.reactor import Reactor
+    from penstock.control.running import Threaded
+    from penstock.system.fds import Fd
+
+__all__ = ["main"]
+
+_STREAMS = 4
+"""Descriptors that come with a job: the stage's stdin and stdout, and the host's own stdout and stderr."""
+
+
+def main() -> NoReturn:
+    """Serve until the host closes the socket, or dies."""
+    signal.signal(signal.SIGINT, lambda *_: None)
+    channel = Channel(duplicate(0))
+    _point_at_nothing(0)
+    _Server(channel, local_reactor()).run()
+
+
+class _Server:
+    """Everything here happens in the main thread."""
+
+    def __init__(self, channel: Channel, reactor: Reactor) -> None:
+        self._channel = channel
+        self._reactor = reactor
+        self._job: _Job | None = None
+
+    def run(self) -> NoReturn:
+        self._reactor.watch(self._channel.fileno(), READ, self._ready)
+        while True:
+            self._reactor.turn()
+
+    def _ready(self, _events: int) -> None:
+        for message in self._channel.receive():
+            what, content = pickle.loads(message)  # noqa: S301 - from the process that started this one
+            if what == "job":
+                self._job = _Job(self._channel, self._reactor, content)
+                self._job.begin()
+            elif self._job is not None:  # else it has ended in this very moment
+                self._job.cancel(content)
+        if self._channel.ended:
+            os._exit(0)
+
+
+class _Job:
+    """One stage."""
+
+    def __init__(self, channel: Channel, reactor: Reactor, content: dict[str, Any]) -> None:
+        self._channel = channel
+        self._reactor = reactor
+        self._content = content
+        self._usage = _usage()
+        self._running: Threaded | None = None
+        self._cancelled = False
+        self._ends: tuple[Input, Output] | None = None
+        procfs.reset_peak()
+
+    def begin(self) -> None:
+        """Start the stage, or say why it cannot be."""
+        try:
+            self._running = running = self._start()
+        except BaseException as error:  # noqa: BLE001 - whatever an import or a pickle raises is the stage's outcome
+            error.add_note("the stage could not be loaded in its worker process")
+            self._report(error)
+        else:
+            running.on_done(lambda: self._reactor.post(lambda: self._report(running.error)))
+
+    def cancel(self, packed: bytes) -> None:
+        """Have `ctx.cancelled` be true, and wake the stage from its streams."""
+        running = self._running
+        if running is None or running.done or self._cancelled:
+            return
+        self._cancelled = True
+        reason = parcels.unpack_error(packed)
+        running.ctx.cancel(reason)
+        running.warn(reason, None)
+        running.interrupt(reason)
+
+    def _start(self) -> Threaded:
+        fds, self._channel.arrived = self._channel.arrived, []
+        try:
+            stdin, stdout, out, err = _all_of(fds)
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+        except BaseException:
+            for fd in fds:
+                fd.close()
+            raise
+        out.close()
+        err.close()
+        content = self._content
+        ends = self._ends = (
+            Input(stdin, owned_description=content["owned"][0]),
+            Output(stdout, owned_description=content["owned"][1]),
+        )
+        try:
+            _adopt(content["news"])
+            stage = parcels.load(content["stage"])
+            ctx = _Context(content["name"], self._scope(), self._channel)
+        except BaseException:
+            for end in ends:
+                end.close()
+            raise
+        return stage.start(ctx, *ends)  # type: ignore[no-any-return]  # a stage closes its ends itself
+
+    def _scope(self) -> Scope:
+        return Scope(
+            reactor=self._reactor,
+            cwd=self._content["cwd"],
+            env_layers=({},),
+            inherit_env=True,
+            grace=self._content["grace"],
+            deadline=self._content["deadline"],
+            stderr=StderrTarget("stderr", DEVNULL),
+            handler=None,
+            dispatcher=Dispatcher(),
+            on_exception=None,
+            to_close=[],
+        )
+
+    def _report(self, error: BaseException | None) -> None:
+        """Tell the host how it ended; this process is idle from then on."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # nobody is there any more who reads it
+                stream.flush()
+        for number in (1, 2):
+            _point_at_nothing(number)
+        counts = (None, None) if self._ends is None else tuple(end.count for end in self._ends)
+        before, after = self._usage, _usage()
+        used = (after[0] - before[0], after[1] - before[1], procfs.own_peak())
+        packed = None if error is None else parcels.pack_error(error)
+        self._running = None
+        _send(self._channel, "done", packed, used, counts)
+
+
+class _Context(StageContext):
+    """What the stage is told of its run; what it tells goes to the host."""
+
+    def __init__(self, name: str, scope: Scope, channel: Channel) -> None:
+        super().__init__(name, scope, _at_once)
+        self._channel = channel
+
+    def tell(
+        self,
+        kind: str,
+        message: str,
+        error: BaseException | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Send an event; of a value that cannot be sent its repr."""
+        values = {name: parcels.safe_dump(value, repr) for name, value in (context or {}).items()}
+        _send(self._channel, "event", kind, message, values)
+
+
+def _send(channel: Channel, *message: object) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the host is gone, or this is a forked copy of a worker
+        channel.send_all(pickle.dumps(message))
+
+
+def _adopt(news: Mapping[str, Any]) -> None:
+    """Become as the host is: what has changed since the last job."""
+    if "path" in news:
+        sys.path[:] = news["path"]
+    if "argv" in news:
+        sys.argv[:] = news["argv"]
+    if "environ" in news:
+        os.environ.clear()
+        os.environ.update(news["environ"])
+    if news.get("cwd") is not None:
+        os.chdir(news["cwd"])
+    if news.get("main") is not None:
+        from multiprocessing import spawn  # noqa: PLC0415 - dear, and few jobs need it
+
+        parcels.main_is_loading = True
+        try:
+            spawn.prepare(dict([news["main"]]))
+        finally:
+            parcels.main_is_loading = False
+
+
+def _usage() -> tuple[float, float]:
+    """User and system seconds of this process, and of the children that it has waited for."""
+    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + others.ru_utime, own.ru_stime + others.ru_stime
+
+
+def _all_of(fds: list[Fd]) -> list[Fd]:
+    """Those that came with a job. The kernel drops what the receiver may not have (unix(7))."""
+    if len(fds) < _STREAMS:
+        raise OSError(errno.EMFILE, "the stage's streams could not be handed over: out of descriptors")
+    return fds
+
+
+def _point_at_nothing(number: int) -> None:
+    nowhere = null(writable=number > 0)
+    os.dup2(nowhere.fileno(), number)
+    nowhere.close()
+
+
+def _at_once(task: Callable[[], None]) -> None:
+    task()

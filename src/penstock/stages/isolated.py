@@ -1,0 +1,111 @@
+"""A Python stage in a process of its own, so that it has a core of its own: `isolate="process"`.
+
+The stage inside is any Python stage, unchanged; it is pickled at each start and sent to a worker process
+together with the descriptors of its two streams. What happens from then on is `control.isolated`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from penstock.control import parcels, processes
+from penstock.control.bridge import start_over_pipes
+from penstock.control.isolated import RunningIsolated
+from penstock.core.stage import Requirements, Stream
+from penstock.system.programs import check_folder
+
+if TYPE_CHECKING:
+    from penstock.control.context import StageContext
+    from penstock.control.running import Running
+    from penstock.data.ends import Input, Output
+    from penstock.stages.function import PythonStage
+
+__all__ = ["Isolated"]
+
+
+class Isolated:
+    """A Python stage that runs in a worker process."""
+
+    requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
+
+    def __init__(self, inner: PythonStage) -> None:
+        """TypeError where the stage cannot be sent to another process."""
+        self.inner = inner
+        self.name = inner.name
+        self.kind = inner.kind
+        try:
+            parcels.dump(inner)
+        except Exception as error:
+            raise TypeError(
+                f"stage {inner.name!r} cannot be sent to another process ({error}): with isolate='process' "
+                f"its function must be defined at the top level of a module, where a lambda or a function "
+                f"within a function is not, and what it is bound to must be picklable"
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"{self.inner!r} in a process"
+
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
+        """Have it run in a worker process, an idle one or a new one.
+
+        RuntimeError where this is such a process that has not come far enough.
+        """
+        copied = False
+        try:
+            if stdin.fd is None or stdout.fd is None:
+                running = start_over_pipes(self.start, ctx, stdin, stdout)
+                copied = True
+                return running
+            _check_main(self.name)
+            if ctx.cwd is not None:
+                check_folder(ctx.cwd)
+            stage, needs_main = parcels.dump(self.inner)
+            worker = processes.acquire(ctx.spawned)
+            try:
+                return RunningIsolated(ctx, worker, (stdin, stdout), _job(ctx, stage, needs_main))
+            except BaseException:
+                worker.dismiss()
+                raise
+        except BaseException:
+            if not copied:  # else the copies, which have only just begun, close them
+                stdin.close()
+                stdout.close()
+            raise
+
+
+def _check_main(name: str) -> None:
+    if parcels.main_is_loading:
+        raise RuntimeError(
+            f"stage {name!r} was started while the main module is being imported in a worker process: "
+            "put what runs pipelines there under `if __name__ == '__main__':`"
+        )
+
+
+def _job(ctx: StageContext, stage: bytes, needs_main: bool) -> dict[str, Any]:  # noqa: FBT001
+    """What the worker needs to know."""
+    try:
+        here = os.getcwd()  # noqa: PTH109 - pathlib is dear to import
+    except OSError:  # it has been deleted
+        here = None
+    known: dict[str, Any] = {
+        "path": [entry if here is None else os.path.join(here, entry) for entry in _strings(sys.path)],  # noqa: PTH118
+        "argv": _strings(sys.argv),
+        "environ": dict(ctx.environ),
+        "cwd": here if ctx.cwd is None else os.path.join(here or "", ctx.cwd),  # noqa: PTH118
+    }
+    if needs_main:
+        known["main"] = parcels.main_module()
+    return {
+        "known": known,
+        "stage": stage,
+        "name": ctx.name,
+        "cwd": ctx.cwd,
+        "deadline": ctx.deadline,
+        "grace": ctx.grace,
+    }
+
+
+def _strings(things: list[Any]) -> list[str]:
+    return [thing for thing in things if isinstance(thing, str)]
