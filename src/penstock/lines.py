@@ -17,17 +17,17 @@ class Lines(chain[bytes]):
     """Lines as bytes without LF. `close()` ends what they come from; so does dropping the iterator."""
 
     _blocks: Generator[list[bytes]]
-    _block: list[bytes]
+    _block: list[list[bytes]]
 
     def close(self) -> None:
         """Stop early: end the run, and wait for it. Idempotent; there are no more lines afterwards."""
-        self._block.clear()  # the chain may be in the middle of it
+        self._block[0].clear()  # the chain may be in the middle of it
         self._blocks.close()
 
 
 def lines_of(chunks: Generator[bytes]) -> Lines:
     """The lines of `chunks`, which are closed with the iterator."""
-    block: list[bytes] = []
+    block: list[list[bytes]] = [[]]
     blocks = _blocks(chunks, block)
     lines = Lines.from_iterable(blocks)
     assert isinstance(lines, Lines)
@@ -35,16 +35,16 @@ def lines_of(chunks: Generator[bytes]) -> Lines:
     return lines
 
 
-def _blocks(chunks: Generator[bytes], block: list[bytes]) -> Generator[list[bytes]]:
-    """The lines that each chunk completes, always in the same list."""
+def _blocks(chunks: Generator[bytes], block: list[list[bytes]]) -> Generator[list[bytes]]:
+    """The lines that each chunk completes, the last of them as `block[0]`."""
     splitter = LineSplitter()
     try:
         for chunk in chunks:
-            block[:] = splitter.feed(chunk)
-            yield block
+            block[0] = lines = splitter.feed(chunk)
+            yield lines
             if splitter.error is not None:  # without waiting for more to fail on
                 raise splitter.error
-        block[:] = splitter.finish()
-        yield block
+        block[0] = lines = splitter.finish()
+        yield lines
     finally:
         chunks.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from itertools import chain, compress
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from penstock.stages.fused import ChainStage, iterator_of
@@ -31,14 +31,20 @@ class _BlockStage(ChainStage):
     """What is common to them; `outlet` lets another thread write for a function that is busy."""
 
     outlet = "lent"
+    one_for_each = True
+    """Whether the function is called for each line, and makes one result of it."""
 
     def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
         """Append what the function makes of `lines`, one after the other."""
-        raise NotImplementedError
+        results.extend(map(fn, lines))
 
     def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
-        """The lines that the first results stand for."""
-        raise NotImplementedError
+        """What is to be joined for these results, which were made of `lines`."""
+        return results
+
+    def kept(self, results: list[Any]) -> list[Any]:
+        """The same without what stands for no line; asked only where joining has failed."""
+        return results
 
     def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Generator[bytes]:
         """A chunk for each slice."""
@@ -92,37 +98,45 @@ class _Slice:
         return time.monotonic() - began
 
     def rest(self) -> Generator[bytes]:
-        """What has not been lent as one chunk; then the error, if there was one."""
-        data, mistake = self.take()
+        """What has not been lent as one chunk; then the error, if there was one. The function is not busy."""
+        failure = self._failure
+        if failure is None and self._stage.one_for_each and self._taken + len(self.results) < len(self.lines):
+            # Inside `map` it passes for the end of the lines.
+            failure = RuntimeError(f"{self._stage.name} raised StopIteration")
+        results, self.results = self.results, []
+        data, mistake = self._joined(results)
         try:
             if data:
                 yield data
         finally:
-            failure = mistake or self._failure
+            failure = mistake or failure
             if failure is not None:
                 raise failure
 
     def lend(self) -> bytes:
         """What is ready, for another thread to write; a mistake is left for the stage's own to find."""
-        return self.take()[0]
-
-    def take(self) -> tuple[bytes, TypeError | None]:
-        """Take the results that are there off the list, as one chunk; and what is wrong with the
-        first that is none.
-        """
         ready = len(self.results)
         # A list may be cut at its front while `extend` in another thread is in the middle of adding to its
         # end.
         results = self.results[:ready]
         del self.results[:ready]
-        lines = self._stage.lines_of(self.lines[self._taken : self._taken + ready], results)
-        self._taken += ready
-        if not lines:
-            return b"", None
+        return self._joined(results)[0]
+
+    def _joined(self, results: list[Any]) -> tuple[bytes, TypeError | None]:
+        """The next results as one chunk, and what is wrong with the first that is none."""
+        begin, end = self._taken, self._taken + len(results)
+        self._taken = end
+        whole = begin == 0 and end == len(self.lines)
+        stage = self._stage
+        made = stage.lines_of(self.lines if whole else self.lines[begin:end], results)
         try:
-            return b"\n".join(lines) + b"\n", None
+            return (b"\n".join(made) + b"\n" if made else b""), None
+        except TypeError:  # it costs nothing where nothing is wrong
+            made = stage.kept(made)
+        try:
+            return (b"\n".join(made) + b"\n" if made else b""), None
         except TypeError:
-            return self._until_mistake(lines)
+            return self._until_mistake(made)
 
     def _until_mistake(self, lines: list[Any]) -> tuple[bytes, TypeError | None]:
         for place, line in enumerate(lines):
@@ -138,23 +152,15 @@ class MapLines(_BlockStage):
 
     kind = "map-lines"
 
-    def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
-        """Map them."""
-        _map(self, fn, lines, results)
-
-    def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
+    def kept(self, results: list[Any]) -> list[Any]:
         """Those that are not None."""
-        return [line for line in results if line is not None] if None in results else results
+        return [line for line in results if line is not None]
 
 
 class FilterLines(_BlockStage):
     """`fn(line)` says whether the line is kept; see `penstock.filter_lines`."""
 
     kind = "filter-lines"
-
-    def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
-        """Ask the function."""
-        _map(self, fn, lines, results)
 
     def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
         """Those that it is true of."""
@@ -165,6 +171,7 @@ class MapLineBatches(_BlockStage):
     """`fn(lines)` gives lines for a whole block; see `penstock.map_line_batches`."""
 
     kind = "map-line-batches"
+    one_for_each = False
 
     def slice_size(self, size: int) -> int:
         """All that a read brought."""
@@ -177,23 +184,6 @@ class MapLineBatches(_BlockStage):
             results.extend(made)
         else:
             results.extend(map(_kept, iterator_of(self, made)))
-
-    def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
-        """The results themselves."""
-        return results
-
-
-def _map(stage: _BlockStage, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
-    """Map the function over the lines. A StopIteration of its own would pass for the end of the lines."""
-    reached: list[bool] = []
-    results.extend(map(fn, chain(lines, _end(reached))))
-    if not reached:
-        raise RuntimeError(f"{stage.name} raised StopIteration")
-
-
-def _end(reached: list[bool]) -> Iterator[bytes]:
-    reached.append(True)
-    yield from ()
 
 
 def _kept(line: Any) -> Any:
