@@ -13,6 +13,11 @@ looks at `held`; the reader lowers `held` and then looks at the level; so one of
 that order ever lost (it cannot be under the GIL), the writer would sleep on until the reader comes back for
 the next batch, which it does under the lock.
 
+What a chunk costs is calls, so the two ways that nearly all go, a write where there is room and the next
+chunk of a batch, are written out in `write` and `chunks`. `room` makes the first of them one comparison: so
+many bytes fit, whatever the reader has delivered meanwhile. It is worked out anew by a write that finds it
+too small, and taken down to 0 by whoever wants the next write to look closer.
+
 A chunk larger than the bound goes through when the pipe is empty. Chunks are bounded in number too, because a
 pipe full of tiny ones would hold many times its bound in object headers.
 
@@ -25,16 +30,23 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from penstock.core.errors import ClosedPipe
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _typeshed import ReadableBuffer
+
 __all__ = ["MemoryPipe", "MemoryReader", "MemoryWriter"]
 
 DEFAULT_LIMIT: Final = 4 * 1024 * 1024
 MAX_CHUNKS: Final = 65536
+LEAST_CHARGE: Final = DEFAULT_LIMIT // MAX_CHUNKS
+"""Bytes of the least chunk of which no more fit into the default limit than into the number."""
 NOBODY: Final = -1  # less than any number of bytes
 
 
@@ -62,10 +74,12 @@ class _State:
         "limit",
         "lock",
         "queue",
-        "queued",
         "reader_asleep",
         "reader_closed",
         "reader_gate",
+        "room",
+        "sent",
+        "taken",
         "turn",
         "wake_at",
         "wake_held",
@@ -78,7 +92,9 @@ class _State:
         self.lock = threading.Lock()
         self.limit = limit
         self.queue: deque[bytes] = deque()
-        self.queued = 0  # bytes in the queue
+        self.sent = 0  # bytes that were ever put into the queue
+        self.taken = 0  # bytes that were ever taken out of it: what is between the two is in the queue
+        self.room = 0  # bytes that may be queued without looking at anything else; never too many
         self.held = 0  # bytes that the reader took out of the queue and has not delivered
         self.wake_at = 0  # the writer that sleeps is woken when no more bytes than this are in flight ...
         self.wake_held = NOBODY  # ... which is when the reader holds no more than this
@@ -126,6 +142,22 @@ class MemoryReader(Reader):
         self._state = state
         self._batch: deque[bytes] = deque()
 
+    def chunks(self) -> Iterator[bytes]:
+        """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
+        state = self._state
+        while chunk := self._next():
+            self.count += len(chunk)
+            yield chunk
+            # `_next` and `_pull` in one, for what is in hand already: calls are most of what a chunk costs.
+            while self._batch and not (self._stopped or self._rest):
+                chunk = self._batch.popleft()
+                size = len(chunk)
+                state.held = held = state.held - size
+                if held <= state.wake_held:
+                    state.wake_writer()
+                self.count += size
+                yield chunk
+
     def _pull(self) -> bytes:
         batch = self._batch or self._next_batch()
         if not batch:
@@ -147,11 +179,12 @@ class MemoryReader(Reader):
                 if state.queue or state.writer_closed:
                     batch = state.queue
                     state.queue, self._batch = self._batch, batch
-                    state.held, state.queued = state.queued, 0
+                    state.held, state.taken = state.sent - state.taken, state.sent
                     if state.writer_asleep:
                         state.wake_held = state.wake_at
                     return batch
                 state.reader_asleep = True
+                state.room = 0
             state.reader_gate.acquire()
         raise self._refusal()
 
@@ -167,7 +200,7 @@ class MemoryReader(Reader):
             # They go with the last reference, which is not under the lock: to free megabytes takes a while.
             dropped = state.queue, self._batch
             state.queue, self._batch = deque(), deque()
-            state.held = state.queued = 0
+            state.held, state.taken, state.room = 0, state.sent, 0
         state.wake_writer()
         del dropped
 
@@ -183,6 +216,21 @@ class MemoryWriter(Writer):
     def __init__(self, state: _State) -> None:
         super().__init__(state.lock)
         self._state = state
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of `data` and return its length in bytes; see `Writer.write`."""
+        if type(data) is bytes:
+            # All that has to be done where there is room and nobody to wake, without a further call.
+            state = self._state
+            size = len(data)
+            with state.lock:
+                if LEAST_CHARGE <= size <= state.room and not self._stopped:
+                    state.room -= size
+                    state.queue.append(data)
+                    state.sent += size
+                    self.count += size
+                    return size
+        return super().write(data)
 
     def _push(self, data: bytes | memoryview) -> None:
         chunk = data if isinstance(data, bytes) else bytes(data)
@@ -206,12 +254,13 @@ class MemoryWriter(Writer):
         if state.reader_closed:
             raise ClosedPipe
         size = len(chunk)
-        in_flight = state.held + state.queued
+        in_flight = state.held + state.sent - state.taken
         if (in_flight + size > state.limit and in_flight) or len(state.queue) >= MAX_CHUNKS:
             return False
         state.queue.append(chunk)
-        state.queued += size
+        state.sent += size
         self.count += size
+        state.room = state.limit - in_flight - size
         return True
 
     def _wait_and_put(self, chunk: bytes) -> None:
@@ -225,10 +274,11 @@ class MemoryWriter(Writer):
                         wake, state.reader_asleep = state.reader_asleep, False
                         break
                     state.writer_asleep = True
+                    state.room = 0
                     state.wake_at = max(0, min(state.limit // 2, state.limit - len(chunk)))
                     # Where there are too many chunks, room comes only when the reader takes the queue.
                     crowded = len(state.queue) >= MAX_CHUNKS
-                    state.wake_held = NOBODY if crowded else state.wake_at - state.queued
+                    state.wake_held = NOBODY if crowded else state.wake_at - (state.sent - state.taken)
                     if state.held <= state.wake_held:
                         continue  # delivered meanwhile: the reader may have looked before the level was set
                 state.writer_gate.acquire()
