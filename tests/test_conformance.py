@@ -64,6 +64,8 @@ BUILT_IN: dict[str, Callable[[], Pipeline]] = {
     "ignore_error of false": lambda: penstock.ignore_error(command("false"), is_error(penstock.ExitError)),
     "ignore_error of cat": lambda: penstock.ignore_error(command("cat"), is_error(Exception)),
     "filter_error": lambda: penstock.filter_error(map_lines(bytes.upper), keep_error),
+    "memory_limit": lambda: penstock.memory_limit(command("cat"), "1GB"),
+    "memory_observer": lambda: penstock.memory_observer(command("cat") | command("cat")),
     "command first in a pipeline": lambda: Pipeline(command("cat"), map_lines(bytes.upper), env={"A": "b"}),
     "command last in a pipeline": lambda: Pipeline(map_lines(bytes.upper), command("cat"), timeout=60),
     "a flat pipeline": lambda: map_lines(bytes.upper) | command("cat") | function(copy),

@@ -13,7 +13,8 @@ import penstock
 # Section 2 of the design. What later versions add is added here with it.
 STAGES = {
     "command", "each_line", "echo", "filter_error", "filter_lines", "function", "ignore_error",
-    "map_line_batches", "map_lines", "scan", "source", "transform", "transform_lines",
+    "map_line_batches", "map_lines", "memory_limit", "memory_observer", "scan", "source",
+    "transform", "transform_lines",
 }  # fmt: skip
 MATCHERS = {
     "any_error", "is_closed_pipe", "is_epipe", "is_error", "is_pipe_error", "is_signal",

@@ -30,6 +30,7 @@ from penstock.narrate import tell_end, tell_failure
 from penstock.system import procfs
 from penstock.system.forks import guard
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
+from penstock.watches import Watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,7 @@ class Execution:
         self._scopes: dict[int, Scope] = {}
         self._stderrs: list[StderrTarget] = []
         self._timers: list[Timer] = []
+        self._watches = Watches(self.leaves, reactor, self.dispatcher, self._cancel)
         self._deferred: list[Callable[[], None]] | None = []
         self._given_up = False
         self._to_close = [end.closing for end in self._endpoints if end.closing is not None]
@@ -148,6 +150,7 @@ class Execution:
             reason = leaf.reason
         if leaf.ctx is not None:
             leaf.ctx.tell("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+        self._watches.started(leaf, running)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
         running.on_done(partial(self._leaf_ended, leaf))
@@ -223,6 +226,7 @@ class Execution:
             if ask and isinstance(parent, Filter):
                 self._ask(parent, end)
                 return
+            self._watches.ended(parent)
             if isinstance(parent, Group) and end.failed and parent.option("fail_fast"):
                 self._fail_fast(parent, end)
             node, end = parent, parent.end
@@ -374,6 +378,7 @@ class Execution:
                 return
             for timer in self._timers:
                 timer.cancel()
+            self._watches.close()
             for target in self._stderrs:
                 target.close()
             with guard:  # a fork must not copy the lock of an import in the middle of it

@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.core.stage import RunningStage, Stage
     from penstock.data.ends import Input, Output
+    from penstock.stages.wrappers import MemoryWatch
 
     Joinable: TypeAlias = Stage | Composite
 
-__all__ = ["Pipeline", "checked_stage"]
+__all__ = ["Pipeline", "checked_stage", "watched"]
 
 
 class _Signature:
@@ -91,11 +92,15 @@ class Pipeline(Composite):
         return made
 
     def __repr__(self) -> str:
-        if not self._options and len(self._stages) == 1:
-            return repr(self._stages[0])
-        parts = [repr(stage) for stage in self._stages]
-        parts += [f"{option}={value!r}" for option, value in self._options.items()]
-        return f"Pipeline({', '.join(parts)})"
+        options = dict(self._options)
+        watch = options.pop("watch", None)
+        if not options and len(self._stages) == 1:
+            shown = repr(self._stages[0])
+        else:
+            parts = [repr(stage) for stage in self._stages]
+            parts += [f"{option}={value!r}" for option, value in options.items()]
+            shown = f"Pipeline({', '.join(parts)})"
+        return shown if watch is None else watch.show(shown)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self._stages, dict(self._options))
@@ -330,6 +335,11 @@ def checked_stage(stage: Any) -> Any:
         if not stage.options and len(stage.stages) == 1:
             return stage.stages[0]
     return stage
+
+
+def watched(stage: Stage | Composite, watch: MemoryWatch) -> Pipeline:
+    """A pipeline around `stage` whose memory is watched. It stands by itself: what is joined to it is not."""
+    return Pipeline._of((Pipeline._of(_flat((stage,)), {"watch": watch}),), {})  # noqa: SLF001 - as `_of` says
 
 
 def _flat(stages: tuple[Joinable, ...]) -> tuple[Joinable, ...]:

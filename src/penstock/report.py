@@ -107,6 +107,7 @@ def _stage_result(leaf: Leaf) -> StageResult:
         system_time=None if usage is None else usage.system_time,
         max_rss=None if usage is None else usage.max_rss,
         elapsed=elapsed,
+        peak_memory=running.peak_memory,
     )
 
 

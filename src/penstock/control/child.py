@@ -93,6 +93,10 @@ class Child(Running):
         """SIGTERM to the process group, SIGKILL once the grace time is over."""
         self.ctx.reactor.post(lambda: self._kill(reason))
 
+    def hurry(self) -> None:
+        """SIGKILL at once, where it was told to end."""
+        self.ctx.reactor.post(self._hurry)
+
     def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to the whole tree: the host process ends, or its user insists.
 
@@ -122,6 +126,12 @@ class Child(Running):
         self._reason = reason
         self._signal(signal.SIGTERM)
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
+
+    def _hurry(self) -> None:
+        if self._reason is not None and not self._forced:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._force()
 
     def _force(self) -> None:
         if self.done:

@@ -42,6 +42,8 @@ class Running:
         self.status: ExitStatus | None = None
         self.usage: Usage | None = None
         """What it used, where that is known of a stage without an exit status."""
+        self.peak_memory: int | None = None
+        """The most anonymous memory, in bytes, that was seen of its processes; None where nobody looked."""
         self.stderr = b""
         self._reason: BaseException | None = None
         self._lock = threading.Lock()
@@ -112,6 +114,9 @@ class Running:
             return checked_error("on_exception", handler(self.ctx.name, error))
         except BaseException as raised:  # noqa: BLE001 - a handler may well raise: then that is the outcome
             return raised
+
+    def hurry(self) -> None:
+        """Take what is left of the grace time away, where it was told to end. From any thread."""
 
 
 class Stoppable(Protocol):

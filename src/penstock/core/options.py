@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         pipe_size: int | None
 
 
-__all__ = ["DEFAULTS", "Options", "check", "check_ends", "check_stderr"]
+__all__ = ["DEFAULTS", "Options", "check", "check_ends", "check_handler", "check_seconds", "check_stderr"]
 
 
 DEFAULTS: dict[str, Any] = {
@@ -126,13 +126,15 @@ def _flag(option: str, value: object) -> bool:
     return value
 
 
-def _callback(option: str, value: object) -> object:
+def check_handler(option: str, value: object) -> object:
+    """A callable or None."""
     if value is not None and not callable(value):
         raise TypeError(f"{option} must be callable or None, not {value!r}")
     return value
 
 
-def _seconds(option: str, value: object) -> float:
+def check_seconds(option: str, value: object) -> float:
+    """Seconds, or a timedelta, as a float; none that is negative."""
     total_seconds = getattr(value, "total_seconds", None)  # a timedelta, without importing datetime
     if callable(total_seconds):
         value = total_seconds()
@@ -150,7 +152,7 @@ def _seconds(option: str, value: object) -> float:
 def _timeout(option: str, value: object) -> float | None:
     if value is None:
         return None
-    seconds = _seconds(option, value)
+    seconds = check_seconds(option, value)
     return None if math.isinf(seconds) else seconds
 
 
@@ -264,10 +266,10 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "stdout": _stdout,
     "stderr": check_stderr,
     "input": _input,
-    "on_event": _callback,
-    "on_exception": _callback,
+    "on_event": check_handler,
+    "on_exception": check_handler,
     "timeout": _timeout,
-    "grace": _seconds,
+    "grace": check_seconds,
     "fail_fast": _flag,
     "pipe_errors": _pipe_errors,
     "pipe_size": _pipe_size,

@@ -24,7 +24,9 @@ class StageResult:
     never ran), `signal` the signal's number, `error` the stage's own error (also where the verdict forgave
     it, and the reason where it was cancelled; None for a success and for `FinishEarly`), `stderr` the
     captured bytes, bounded. Times are seconds, of the process and the children it waited for, from the kernel
-    at reaping; `max_rss` is bytes. They are None where there was no process.
+    at reaping; `max_rss` is bytes. They are None where there was no process. `peak_memory` is the most
+    anonymous memory, in bytes, that was seen of the command and its descendants, where `memory_limit` or
+    `memory_observer` watched it; None where nothing was seen.
     """
 
     name: str
@@ -38,6 +40,7 @@ class StageResult:
     system_time: float | None = None
     max_rss: int | None = None
     elapsed: float | None = None
+    peak_memory: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,188 @@
+"""The memory of running commands, watched by the supervisor: one pass for all that the process watches.
+
+A `Watch` is what somebody wants to know of the commands of one stage: where a limit is passed, and the peak.
+It begins with the first of its commands and ends by `end`, once, whoever calls it and however the stage
+ended; after that nothing is looked at and nobody is called. Runs that a thread drives for itself are watched
+by the supervisor too; so there is one census and one timer, and looks that are due at about the same time are
+one.
+
+Everything here happens in the supervisor's thread, except `Watch.add`, `Watch.end` and reading what a watch
+has found. `exceeded` and `grown` are called there, so they only hand over.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from penstock.control.supervisor import supervisor
+from penstock.core.pace import Pace
+from penstock.system.memory import Census
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.reactor import Reactor, Timer
+    from penstock.control.running import Running
+
+__all__ = ["Watch"]
+
+_TOGETHER = 0.25
+"""A look that is due within this part of its pause is taken at once, where another one is due now."""
+_STUBBORN = 1.25
+"""Times the limit: what a stage that was asked to end for it may hold before it is killed without grace."""
+_FORGETS = 0.8
+"""The weight of what looking has cost before against what it cost this time."""
+
+
+class Watch:
+    """Looks at the memory of some commands, as one sum."""
+
+    def __init__(
+        self,
+        limit: int | None,
+        longest: float,
+        exceeded: Callable[[int], None],
+        grown: Callable[[], None],
+    ) -> None:
+        """`exceeded(used)` is called once, when more than `limit` was seen; `grown()` again and again where
+        it then still grows.
+        """
+        self.limit = limit
+        self.peak: int | None = None
+        """The most that was seen, in bytes; None where nothing has been."""
+        self.samples = 0
+        self.errors = 0
+        self.commands: list[Running] = []
+        self.ended = False
+        self.due = 0.0
+        self.pause = 0.0
+        self._longest = longest
+        self._pace = Pace(limit, longest)
+        self._exceeded = exceeded
+        self._grown = grown
+        self._over: int | None = None
+
+    def add(self, command: Running) -> None:
+        """Watch this one too. From any thread."""
+        sampler = _sampler()
+        sampler.reactor.post(lambda: sampler.begin(self, command))
+
+    def end(self) -> None:
+        """No more. From any thread; idempotent."""
+        if not self.ended:
+            self.ended = True
+            sampler = _sampler()
+            sampler.reactor.post(lambda: sampler.forget(self))
+
+    def look(self, census: Census) -> int:
+        """Add up what is used now."""
+        total = 0
+        alive = [command for command in self.commands if not command.done]
+        for command in alive:
+            assert command.pid is not None
+            try:
+                used = census.used(command.pid)
+            except OSError:
+                self.errors += 1
+                continue
+            if command.done:  # its pid may be anyone's by now
+                continue
+            command.peak_memory = max(used, command.peak_memory or 0)
+            total += used
+        self.samples += bool(alive)
+        if total or self.peak is not None:
+            self.peak = max(total, self.peak or 0)
+        return total
+
+    def judge(self, used: int) -> None:
+        """Act on what was seen."""
+        if self.limit is None or used <= self.limit or self.ended:
+            return
+        if self._over is None:
+            self._over = used
+            self._exceeded(used)
+        elif used > max(self._over, self.limit * _STUBBORN):
+            self._grown()
+
+    def schedule(self, now: float, used: int, cost: float) -> None:
+        """Say when to look again."""
+        self.pause = self._pace.after(now, used, cost)
+        self.due = now + self.pause
+
+
+class _Sampler:
+    """The watches of the process, and the timer of the next pass."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self._watches: set[Watch] = set()
+        self._census = Census()
+        self._roots: dict[int, Running] = {}
+        self._timer: Timer | None = None
+        self._each = 0.0
+
+    def begin(self, watch: Watch, command: Running) -> None:
+        """Take a command up, unless it has ended meanwhile."""
+        if watch.ended or command.done or command.pid is None:
+            return
+        if self._roots.get(command.pid) is not command:
+            self._roots[command.pid] = command
+            self._census.add(command.pid)
+        watch.commands.append(command)
+        self._watches.add(watch)
+        watch.due = 0.0
+        self._pass()
+
+    def forget(self, watch: Watch) -> None:
+        """Let go of a watch that has ended, and of what only it was about."""
+        self._watches.discard(watch)
+        watch.commands.clear()
+        for pid in [pid for pid, command in self._roots.items() if command.done]:
+            del self._roots[pid]
+            self._census.remove(pid)
+        if not self._watches and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _pass(self) -> None:
+        """Look at all that are due, and set the timer for the next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._watches:
+            return
+        now = time.monotonic()
+        due = [watch for watch in self._watches if watch.due <= now + watch.pause * _TOGETHER]
+        if due:
+            self._refresh(due)
+        began = time.thread_time()  # listing processes has a measure of its own
+        looked = [(watch, watch.look(self._census)) for watch in due]
+        for watch, used in looked:
+            watch.judge(used)
+        if looked:
+            spent = (time.thread_time() - began) / len(looked)
+            self._each = self._each * _FORGETS + spent * (1 - _FORGETS) if self._each else spent
+        for watch, used in looked:
+            watch.schedule(now, used, self._each * len(self._watches))
+        self._timer = self.reactor.call_at(min(watch.due for watch in self._watches), self._pass)
+
+    def _refresh(self, due: list[Watch]) -> None:
+        try:
+            self._census.refresh()
+        except OSError:  # no descriptor left, for one: those that are known are looked at all the same
+            for watch in due:
+                watch.errors += 1
+
+
+_current: _Sampler | None = None
+
+
+def _sampler() -> _Sampler:
+    """The one that belongs to the supervisor of this process, which a forked copy has anew."""
+    global _current  # noqa: PLW0603 - one a process is the point
+    reactor = supervisor()
+    found = _current
+    if found is None or found.reactor is not reactor:
+        found = _current = _Sampler(reactor)
+    return found

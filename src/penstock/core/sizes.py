@@ -1,0 +1,51 @@
+"""Amounts of memory as people write them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["parse_size", "show_size"]
+
+_TEXT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.ASCII | re.IGNORECASE)
+_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_size(option: str, value: object) -> int:
+    """Return a number of bytes: an int as it is, or a text with a unit, whose case does not matter.
+
+    kB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB of 1024; the B may be left out, and a number
+    may have a fraction. TypeError for any other type, ValueError for a text that is no size and for what is
+    less than one byte, each naming `option`.
+
+    >>> parse_size("limit", "500MB"), parse_size("limit", "1.5 GiB"), parse_size("limit", 4096)
+    (500000000, 1610612736, 4096)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{option} must be a number of bytes or a text like '500MB' or '2GiB', not {value!r}")
+    if isinstance(value, int):
+        size = value
+    else:
+        match = _TEXT.fullmatch(value)
+        if match is None:
+            raise ValueError(f"{option} must be a size like '500MB' or '2GiB', not {value!r}")
+        unit = (match[2] or "").lower()
+        factor = (1024 if unit.endswith("i") else 1000) ** _POWERS[unit[:1]]
+        whole, _, fraction = match[1].partition(".")
+        # In whole numbers: a float has not the digits for all of them.
+        size = int(whole) * factor + int(fraction or 0) * factor // 10 ** len(fraction)
+    if size < 1:
+        raise ValueError(f"{option} must be at least one byte, not {value!r}")
+    return size
+
+
+def show_size(size: int) -> str:
+    """Return a size for a message.
+
+    >>> show_size(123456789), show_size(999)
+    ('123.5 MB', '999 bytes')
+    """
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if size >= 1000**power:
+            return f"{size / 1000**power:.1f} {unit}"
+    return f"{size} bytes"

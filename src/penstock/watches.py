@@ -1,0 +1,138 @@
+"""The memory watches of one run: one for each `memory_limit` and `memory_observer` in its pipeline.
+
+A watch belongs to the group that it was put around. It begins when the first command of that group has been
+started, and ends with the group, at the latest with the run. What it has found is told then, once, to the
+handler that was given with it and to the pipeline's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import MemoryLimitExceeded, PipelineError
+from penstock.core.sizes import show_size
+from penstock.system.forks import guard
+from penstock.tree import Reason, groups_below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from penstock.control.dispatch import Dispatcher
+    from penstock.control.reactor import Reactor
+    from penstock.control.running import Running
+    from penstock.control.sampler import Watch
+    from penstock.stages.wrappers import MemoryWatch
+    from penstock.tree import Group, Leaf, Node
+
+__all__ = ["Watches"]
+
+
+class _Entry:
+    """A watch, what it is about, and whether its end was told."""
+
+    __slots__ = ("group", "leaves", "name", "told", "watch", "wish")
+
+    def __init__(self, group: Group, wish: MemoryWatch, watch: Watch, leaves: list[Leaf]) -> None:
+        self.group = group
+        self.wish = wish
+        self.watch = watch
+        self.leaves = leaves
+        self.name = wish.name
+        self.told = False
+
+
+class Watches:
+    """All watches of a run. Any method may be called from any thread."""
+
+    def __init__(
+        self,
+        leaves: Sequence[Leaf],
+        reactor: Reactor,
+        dispatcher: Dispatcher,
+        cancel: Callable[[Group, Reason], None],
+    ) -> None:
+        """`cancel` is called in the reactor's thread."""
+        self._reactor = reactor
+        self._dispatcher = dispatcher
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._entries: list[_Entry] = []
+        for group in groups_below(leaves):
+            wish: MemoryWatch | None = group.options.get("watch")
+            if wish is not None:
+                below = [leaf for leaf in leaves if leaf.within(group)]
+                self._entries.append(self._entry(group, wish, below))
+
+    def _entry(self, group: Group, wish: MemoryWatch, leaves: list[Leaf]) -> _Entry:
+        with guard:  # a fork must not copy the lock of an import in the middle of it
+            from penstock.control.sampler import Watch  # noqa: PLC0415 - most runs have none
+
+        entry: _Entry
+
+        def exceeded(used: int) -> None:
+            self._reactor.post(partial(self._exceeded, entry, used))
+
+        def grown() -> None:
+            for leaf in leaves:
+                if leaf.running is not None:
+                    leaf.running.hurry()
+
+        entry = _Entry(group, wish, Watch(wish.limit, wish.longest, exceeded, grown), leaves)
+        return entry
+
+    def started(self, leaf: Leaf, running: Running) -> None:
+        """Watch a stage that has just been started, where somebody wants it watched."""
+        for entry in self._entries:
+            if leaf in entry.leaves and running.pid is not None:
+                entry.watch.add(running)
+
+    def ended(self, node: Node) -> None:
+        """End the watch around a group, where that has ended."""
+        for entry in self._entries:
+            if entry.group is node and node.end is not None:
+                self._end(entry)
+
+    def close(self) -> None:
+        """End all."""
+        for entry in self._entries:
+            self._end(entry)
+
+    def _end(self, entry: _Entry) -> None:
+        with self._lock:
+            first, entry.told = not entry.told, True
+        if not first:
+            return
+        watch = entry.watch
+        watch.end()
+        if entry.wish.limit is None and watch.samples + watch.errors:
+            peak = "nothing was seen" if watch.peak is None else f"peak memory {show_size(watch.peak)}"
+            self._tell(entry, "memory-peak", peak, None, watch.peak)
+
+    def _exceeded(self, entry: _Entry, used: int) -> None:
+        """In the reactor's thread."""
+        limit = entry.watch.limit
+        if limit is None or entry.group.end is not None or entry.told:
+            return
+        error = MemoryLimitExceeded(limit, used)
+        self._tell(entry, "memory-limit", str(error), error, used)
+        self._cancel(entry.group, Reason(error, PipelineError, entry.group))
+
+    def _tell(
+        self, entry: _Entry, kind: str, message: str, error: BaseException | None, used: int | None
+    ) -> None:
+        watch, group = entry.watch, entry.group
+        handlers = [entry.wish.on_event, group.option("on_event")]
+        if handlers == [None, None]:
+            return
+        with guard:  # a fork must not copy the lock of an import in the middle of it
+            from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
+
+        context: dict[str, Any] = {"limit": watch.limit, "used": used, "peak": watch.peak}
+        context |= {"samples": watch.samples, "errors": watch.errors}
+        context["pids"] = [leaf.running.pid for leaf in entry.leaves if leaf.running is not None]
+        event = Event(kind, entry.name, message, error, context)
+        for handler in dict.fromkeys(handlers):
+            if handler is not None:
+                self._dispatcher.submit(partial(handler, event))
