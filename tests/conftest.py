@@ -143,6 +143,53 @@ class LeakCheck:
         return Snapshot
 
 
+class _Metronome(threading.Thread):
+    """A thread that only sleeps, and counts by how much it wakes too late: time that was given to others."""
+
+    TICK = 0.005
+
+    def __init__(self) -> None:
+        super().__init__(name="metronome", daemon=True)
+        self._over = threading.Event()
+        self.late = 0.0
+        self.start()
+
+    def run(self) -> None:
+        """Tick."""
+        last = time.monotonic()
+        while not self._over.wait(self.TICK):
+            now = time.monotonic()
+            self.late += max(0.0, now - last - self.TICK)
+            last = now
+
+    def stop(self) -> float:
+        """Stop, and tell how late it was in all."""
+        self._over.set()
+        self.join()
+        return self.late
+
+
+@pytest.fixture
+def within() -> Callable[[float], contextlib.AbstractContextManager[None]]:
+    """Fail where a block takes longer than so many seconds of a machine that has nothing else to do.
+
+    What the machine, busy with others, kept from this process is not counted: that is no promise of ours.
+    """
+
+    @contextlib.contextmanager
+    def within(seconds: float) -> Iterator[None]:
+        metronome = _Metronome()
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - began
+            late = metronome.stop()
+        assert took - late < seconds, f"took {took:.2f} s, of which the machine was busy for {late:.2f} s"
+
+    return within
+
+
 def _heed_interrupts() -> None:
     """Where the session was started with signals ignored, as a job in the background of a script or under
     nohup is, the programs that the tests start would ignore them too: an ignored signal is inherited.

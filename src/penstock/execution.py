@@ -13,11 +13,10 @@ handler that interrupted any of this.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.control import workers
 from penstock.control.context import StageContext
@@ -25,8 +24,9 @@ from penstock.control.dispatch import Dispatcher
 from penstock.control.latch import Latch
 from penstock.control.supervisor import begin_start, end_start, live
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
+from penstock.handover import Handover
 from penstock.launch import StartFailure, discard_unknown, make_scopes, open_ports, start_stages
-from penstock.narrate import tell_end, tell_failure
+from penstock.narrate import tell_abandoned, tell_end, tell_failure
 from penstock.system import procfs
 from penstock.system.forks import guard
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from penstock.system.process import ProcessTable
 
 __all__ = ["Execution"]
+
+_MOMENT = 0.2
+"""Seconds that the caller's own code has to end after a cancellation, however late it is called."""
 
 
 class Execution:
@@ -77,8 +80,10 @@ class Execution:
         self._watches = Watches(self.leaves, reactor, self.dispatcher, self._cancel)
         self._deferred: list[Callable[[], None]] | None = []
         self._given_up = False
-        self._to_close = [end.closing for end in self._endpoints if end.closing is not None]
-        self._closing = False
+        things = [end.closing for end in self._endpoints if end.closing is not None]
+        self._handover = Handover(reactor, things, self.advance)
+        self._late = 0.0
+        """When the caller's code is no longer waited for, once the run was cancelled."""
 
     @property
     def failed_to_start(self) -> bool:
@@ -118,13 +123,13 @@ class Execution:
 
     def _launch(self) -> None:
         self._scopes = make_scopes(
-            self.leaves, self.reactor, self.dispatcher, self.began, self._stderrs, self._to_close
+            self.leaves, self.reactor, self.dispatcher, self.began, self._stderrs, self._handover.things
         )
         for leaf in self.leaves:
             leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._defer)
-        grace, pipe_size = self.root.option("grace"), self.root.option("pipe_size")
+        pipe_size = self.root.option("pipe_size")
         self.source, self.sink = open_ports(
-            self.leaves, self.reactor, *self._endpoints, grace, pipe_size, self.advance
+            self.leaves, self.reactor, *self._endpoints, pipe_size, self.advance
         )
         for group in groups_below(self.leaves):
             timeout = group.options.get("timeout")
@@ -269,6 +274,7 @@ class Execution:
                 if self.reason is not None:
                     return
                 self.reason = reason
+                self._late = time.monotonic() + self.root.option("grace")
             told = [
                 leaf
                 for leaf in self.leaves
@@ -339,37 +345,15 @@ class Execution:
         source, sink, reason = self.source, self.sink, self.reason
         if source is not None:
             source.release(self.advance)
+        # Where a stage has used the grace time up, what comes after it is given a moment of its own.
+        late = max(self._late, time.monotonic() + _MOMENT)
         if sink is not None and not sink.over and reason is not None:
-            sink.stop(reason.error)
+            sink.stop(reason.error, late)
         if (source is None or source.over) and (sink is None or sink.over):
-            self._conclude_once()
-
-    def _conclude_once(self) -> None:
-        """Conclude, after what the caller handed over was closed: in a worker, since that may block."""
-        with self._lock:
-            things, self._to_close = self._to_close, []
-            if self._closing:
-                return
-            self._closing = bool(things)
-        if not things:
-            self._conclude()
-            return
-        try:
-            workers.submit(partial(self._close_and_conclude, things))
-        except RuntimeError:  # no thread to be had
-            self._close_and_conclude(things)
-
-    def _close_and_conclude(self, things: list[Any]) -> None:
-        for thing in things:
-            try:
-                if isinstance(thing, int):
-                    os.close(thing)
-                else:
-                    thing.close()
-            except BaseException as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
-                if self.sink is not None:
-                    self.sink.failed = error
-        self._conclude()
+            if not self._handover.over:
+                self._handover.close(None if reason is None else reason.error, late)
+            if self._handover.over:
+                self._conclude()
 
     def _conclude(self) -> None:
         """Judge, and let go of everything."""
@@ -381,6 +365,10 @@ class Execution:
             self._watches.close()
             for target in self._stderrs:
                 target.close()
+            if self.sink is not None and self._handover.error is not None:
+                self.sink.failed = self._handover.error
+            if self._handover.abandoned:
+                tell_abandoned(self.root, self.dispatcher, self._handover.error)
             with guard:  # a fork must not copy the lock of an import in the middle of it
                 from penstock.report import error_of, judge, make_result  # noqa: PLC0415 - dataclasses are dear to import
 

@@ -183,7 +183,6 @@ def open_ports(  # noqa: PLR0913 - both ends of the run
     reactor: Reactor,
     source: Endpoint,
     sink: Endpoint,
-    grace: float,
     pipe_size: int | None,
     on_end: Callable[[], None],
 ) -> tuple[Source, Sink]:
@@ -193,7 +192,7 @@ def open_ports(  # noqa: PLR0913 - both ends of the run
     except OSError as error:
         raise StartFailure(error, stage="stdin") from error
     try:
-        return feed, Sink(sink, requirements_of(leaves[-1]), reactor, grace, pipe_size, on_end)
+        return feed, Sink(sink, requirements_of(leaves[-1]), reactor, pipe_size, on_end)
     except OSError as error:
         feed.abandon()
         raise StartFailure(error, stage="stdout") from error

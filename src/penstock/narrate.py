@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
     from penstock.tree import End, Group, Leaf
 
-__all__ = ["tell_end", "tell_failure"]
+__all__ = ["tell_abandoned", "tell_end", "tell_failure"]
 
 
 def tell_end(leaf: Leaf, running: Running, end: End) -> None:
@@ -34,11 +34,22 @@ def tell_end(leaf: Leaf, running: Running, end: End) -> None:
 
 def tell_failure(root: Group, dispatcher: Dispatcher, error: PipelineError) -> None:
     """Say that the run failed, and which stage is why."""
+    _tell(root, dispatcher, "failed", error.stage, text_of(error.cause), error.cause)
+
+
+def tell_abandoned(root: Group, dispatcher: Dispatcher, reason: BaseException | None) -> None:
+    """Say that what was handed over to be closed was not waited for any longer."""
+    _tell(root, dispatcher, "abandoned", "stdout", "its close() did not return", reason)
+
+
+def _tell(  # noqa: PLR0913 - the parts of an event
+    root: Group, dispatcher: Dispatcher, kind: str, stage: str, message: str, error: BaseException | None
+) -> None:
     handler = root.option("on_event")
     if handler is None:
         return
     with guard:  # a fork must not copy the lock of an import in the middle of it
         from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
 
-    event = Event("failed", error.stage, text_of(error.cause), error.cause)
+    event = Event(kind, stage, message, error)
     dispatcher.submit(lambda: handler(event))

@@ -148,12 +148,11 @@ class Source:
 class Sink:
     """What drains the last stage; `output` is the end that the stage gets."""
 
-    def __init__(  # noqa: PLR0913 - each says one thing about the edge
+    def __init__(
         self,
         endpoint: Endpoint,
         requirements: Requirements,
         reactor: Reactor,
-        grace: float,
         pipe_size: int | None,
         on_end: Callable[[], None],
     ) -> None:
@@ -185,15 +184,14 @@ class Sink:
         elif kind in ("object", "copier", "iterate") and not (wants_file or _of_a_loop(endpoint)):
             memory = MemoryPipe()
             self.output = Output(stream=memory.writer)
-            self._drain(endpoint, memory.reader, reactor, grace, on_end)
+            self._drain(endpoint, memory.reader, reactor, on_end)
         else:
-            self._open_pipe(endpoint, reactor, grace, pipe_size, on_end)
+            self._open_pipe(endpoint, reactor, pipe_size, on_end)
 
     def _open_pipe(
         self,
         endpoint: Endpoint,
         reactor: Reactor,
-        grace: float,
         pipe_size: int | None,
         on_end: Callable[[], None],
     ) -> None:
@@ -213,12 +211,12 @@ class Sink:
             with _closed_on_error(read_end, write_end):
                 sink = open_sink(endpoint)
                 transfer = Transfer(read_end, sink, source_owned=True, sink_owned=False)
-            self._drainer = Drainer(reactor, grace, transfer, None, on_end)
+            self._drainer = Drainer(reactor, transfer, None, on_end)
         else:
-            self._drain(endpoint, FdReader(read_end, owned_description=True), reactor, grace, on_end)
+            self._drain(endpoint, FdReader(read_end, owned_description=True), reactor, on_end)
 
     def _drain(
-        self, endpoint: Endpoint, reader: Reader, reactor: Reactor, grace: float, on_end: Callable[[], None]
+        self, endpoint: Endpoint, reader: Reader, reactor: Reactor, on_end: Callable[[], None]
     ) -> None:
         if endpoint.kind == "iterate":
             self.reader = reader
@@ -226,7 +224,7 @@ class Sink:
         target = endpoint.value
         if isinstance(target, int):  # a non-blocking descriptor, which no child may have as it is
             target = FdWriter(open_sink(endpoint), owned_description=False)
-        self._drainer = Drainer(reactor, grace, reader, target, on_end)
+        self._drainer = Drainer(reactor, reader, target, on_end)
 
     @property
     def over(self) -> bool:
@@ -262,12 +260,15 @@ class Sink:
         elif self._tap is not None:
             self._tap.start()
 
-    def stop(self, reason: BaseException, *, at_once: bool = False) -> None:
-        """The stages have ended after a cancellation: take what is there, and no more."""
+    def stop(self, reason: BaseException, late: float) -> None:
+        """The stages have ended after a cancellation: take what is there, and no more.
+
+        The caller's object is given until `late`, by `time.monotonic()`.
+        """
         self._reason = reason
         if self._drainer is not None:
             drainer = self._drainer
-            self._reactor.post(lambda: drainer.stop(reason, at_once=at_once))
+            self._reactor.post(lambda: drainer.stop(reason, late))
         elif self._tap is not None:
             tap = self._tap
             self._reactor.post(tap.finish)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from penstock import (
     PipelineCancelled,
     PipelineError,
     PipelineTimeout,
+    closing,
     command,
     echo,
     function,
@@ -74,40 +76,36 @@ HEEDS = sh("echo ready; exec sleep 1000")
 @pytest.mark.parametrize(
     "pipeline", [SLEEP, SLEEP | command("cat"), SLEEP | function(_read), function(_read)]
 )
-def test_a_deadline_ends_the_run(pipeline: Pipeline, timeout: Any) -> None:
+def test_a_deadline_ends_the_run(pipeline: Pipeline, timeout: Any, within: Any) -> None:
     read_end, write_end = os.pipe()
     began = time.monotonic()
     try:
-        with pytest.raises(PipelineTimeout, match=r"timed out after 0\.05 s") as raised:
+        with within(1), pytest.raises(PipelineTimeout, match=r"timed out after 0\.05 s") as raised:
             pipeline.run(stdin=read_end, stdout=DEVNULL, timeout=timeout)
     finally:
         os.close(read_end)
         os.close(write_end)
     assert isinstance(raised.value, TimeoutError)
     assert raised.value.index == 0
-    assert 0.05 <= time.monotonic() - began < 1
+    assert time.monotonic() - began >= 0.05
 
 
 def test_a_deadline_that_is_not_reached_changes_nothing() -> None:
     assert (echo("a") | command("cat")).output(timeout=60) == b"a\n"
 
 
-def test_a_deadline_of_zero_ends_the_run_at_once() -> None:
-    began = time.monotonic()
-    with pytest.raises(PipelineTimeout):
+def test_a_deadline_of_zero_ends_the_run_at_once(within: Any) -> None:
+    with within(1), pytest.raises(PipelineTimeout):
         (SLEEP | SLEEP).run(timeout=0)
-    assert time.monotonic() - began < 1
 
 
-def test_a_deadline_may_pass_while_the_run_is_being_started() -> None:
+def test_a_deadline_may_pass_while_the_run_is_being_started(within: Any) -> None:
     def late() -> str:
         threading.Event().wait(0.1)
         return "x"
 
-    began = time.monotonic()
-    with pytest.raises(PipelineTimeout):
+    with within(1), pytest.raises(PipelineTimeout):
         Pipeline(SLEEP, command("sleep", "1000", env={"X": late}), timeout=0.01).run()
-    assert time.monotonic() - began < 1
 
 
 def test_what_was_written_before_the_deadline_is_captured() -> None:
@@ -153,23 +151,26 @@ def test_a_nested_pipelines_deadline_ends_that_pipeline_only() -> None:
 # cancel().
 
 
-def _cancelled(run: Run, cancel: Callable[[], object], within: float = 1.0) -> PipelineCancelled:
-    cancel()
-    began = time.monotonic()
-    with pytest.raises(PipelineCancelled) as raised:
-        run.wait()
-    took = time.monotonic() - began
-    assert run.done()
-    if run.stdout is not None:
-        run.stdout.close()
-    assert took < within
-    return raised.value
+@pytest.fixture
+def cancelled(within: Any) -> Any:
+    """Cancel a run; it ends promptly."""
+
+    def cancelled_(run: Run, cancel: Callable[[], object], seconds: float = 1.0) -> PipelineCancelled:
+        cancel()
+        with within(seconds), pytest.raises(PipelineCancelled) as raised:
+            run.wait()
+        assert run.done()
+        if run.stdout is not None:
+            run.stdout.close()
+        return raised.value
+
+    return cancelled_
 
 
 @pytest.mark.parametrize("reason", [None, "enough", KeyError("enough")])
-def test_a_cancelled_run_reports_the_reason(reason: Any) -> None:
+def test_a_cancelled_run_reports_the_reason(reason: Any, cancelled: Any) -> None:
     run = _ready(HEEDS.start(stdout=PIPE))
-    error = _cancelled(run, lambda: run.cancel(reason))
+    error = cancelled(run, lambda: run.cancel(reason))
     if isinstance(reason, KeyError):
         assert error.cause is reason
     else:
@@ -178,17 +179,17 @@ def test_a_cancelled_run_reports_the_reason(reason: Any) -> None:
     assert error.result.returncodes == (-signal.SIGTERM,)
 
 
-def test_cancel_may_be_called_from_many_threads(threads: ThreadPoolExecutor) -> None:
+def test_cancel_may_be_called_from_many_threads(threads: ThreadPoolExecutor, cancelled: Any) -> None:
     run = _ready(HEEDS.start(stdout=PIPE))
     reasons = [KeyError(number) for number in range(16)]
-    error = _cancelled(run, lambda: list(threads.map(run.cancel, reasons)))
+    error = cancelled(run, lambda: list(threads.map(run.cancel, reasons)))
     assert error.cause in reasons
 
 
-def test_the_first_reason_stands() -> None:
+def test_the_first_reason_stands(cancelled: Any) -> None:
     run = _ready(HEEDS.start(stdout=PIPE))
     run.cancel("first")
-    assert str(_cancelled(run, lambda: run.cancel("second")).cause) == "first"
+    assert str(cancelled(run, lambda: run.cancel("second")).cause) == "first"
 
 
 def test_cancel_from_a_signal_handler_while_the_run_is_waited_for() -> None:
@@ -230,10 +231,10 @@ def test_cancel_from_a_signal_handler_at_any_moment() -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_cancel_right_after_the_start() -> None:
+def test_cancel_right_after_the_start(cancelled: Any) -> None:
     for _ in range(20):
         run = (SLEEP | function(_read) | SLEEP).start(stdout=DEVNULL)
-        _cancelled(run, run.cancel)
+        cancelled(run, run.cancel)
 
 
 def test_cancel_after_the_end_changes_nothing() -> None:
@@ -251,27 +252,26 @@ def test_cancel_beside_the_end_is_either_a_success_or_a_cancellation() -> None:
         assert result.error is None or isinstance(result.error, PipelineCancelled)
 
 
-def test_cancel_reaches_nested_pipelines() -> None:
+def test_cancel_reaches_nested_pipelines(cancelled: Any) -> None:
     nested = Pipeline(SLEEP, Pipeline(function(_read), SLEEP, name="inmost"), name="nested")
     run = (SLEEP | nested | HEEDS).start(stdout=PIPE)
-    error = _cancelled(_ready(run), run.cancel)
+    error = cancelled(_ready(run), run.cancel)
     assert error.result is not None
     assert error.result.returncodes == (-15, -15, None, -15, -15)
     assert {stage.error for stage in error.result.stages} == {error.cause}
 
 
-def test_leaving_the_block_by_an_exception_cancels() -> None:
+def test_leaving_the_block_by_an_exception_cancels(within: Any) -> None:
     mine = KeyError("mine")
-    began = time.monotonic()
-    run = _ready(HEEDS.start(stdout=PIPE))
-    with pytest.raises(KeyError) as raised, run:
-        raise mine
-    assert raised.value is mine
-    assert run.done()
-    error = run.wait(check=False).error
-    assert error is not None
-    assert error.cause is mine
-    assert time.monotonic() - began < 1
+    with within(1):
+        run = _ready(HEEDS.start(stdout=PIPE))
+        with pytest.raises(KeyError) as raised, run:
+            raise mine
+        assert raised.value is mine
+        assert run.done()
+        error = run.wait(check=False).error
+        assert error is not None
+        assert error.cause is mine
 
 
 # What the children do about it.
@@ -280,9 +280,11 @@ def test_leaving_the_block_by_an_exception_cancels() -> None:
 @pytest.mark.parametrize(
     ("pipeline", "returncode"), [(TRAPS_TO_0, 0), (TRAPS_TO_3, 3)], ids=["exits-0", "exits-3"]
 )
-def test_a_trapped_sigterm_does_not_hide_the_reason(pipeline: Pipeline, returncode: int) -> None:
+def test_a_trapped_sigterm_does_not_hide_the_reason(
+    pipeline: Pipeline, returncode: int, cancelled: Any
+) -> None:
     run = _ready(pipeline.start(stdout=PIPE))
-    error = _cancelled(run, lambda: run.cancel("mine"))
+    error = cancelled(run, lambda: run.cancel("mine"))
     assert str(error.cause) == "mine"
     assert error.result is not None
     assert error.result.returncodes == (returncode,)
@@ -294,81 +296,89 @@ def test_a_trapped_sigterm_does_not_hide_the_deadline(pipeline: Pipeline) -> Non
         pipeline.output(timeout=0.2)
 
 
-def test_who_ignores_sigterm_is_killed_after_the_grace_time() -> None:
+def test_who_ignores_sigterm_is_killed_after_the_grace_time(cancelled: Any) -> None:
     run = _ready(IGNORES.start(stdout=PIPE, grace=0.2))
     began = time.monotonic()
-    error = _cancelled(run, run.cancel, within=1.2)
+    error = cancelled(run, run.cancel, seconds=1.2)
     assert time.monotonic() - began >= 0.2
     assert error.result is not None
     assert error.result.returncodes == (-signal.SIGKILL,)
 
 
-def test_who_heeds_sigterm_does_not_wait_for_the_grace_time() -> None:
+def test_who_heeds_sigterm_does_not_wait_for_the_grace_time(cancelled: Any) -> None:
     run = _ready(HEEDS.start(stdout=PIPE, grace=60))
-    _cancelled(run, run.cancel)
+    cancelled(run, run.cancel)
 
 
-def test_without_grace_the_kill_comes_at_once() -> None:
+def test_without_grace_the_kill_comes_at_once(cancelled: Any) -> None:
     run = _ready(IGNORES.start(stdout=PIPE, grace=0))
-    _cancelled(run, run.cancel)
+    cancelled(run, run.cancel)
 
 
 def test_sigterm_goes_to_the_whole_group(
-    until: Callable[[Callable[[], object]], None], gone: Callable[[int], bool]
+    until: Callable[[Callable[[], object]], None],
+    gone: Callable[[int], bool],
+    cancelled: Any,
 ) -> None:
     run = sh("sleep 1000 & echo $!; wait").start(stdout=PIPE, grace=60)
     assert run.stdout is not None
     grandchild = int(run.stdout.readline())
-    _cancelled(run, run.cancel)
+    cancelled(run, run.cancel)
     until(lambda: gone(grandchild))
 
 
 def test_sigkill_goes_to_the_whole_group(
-    until: Callable[[Callable[[], object]], None], gone: Callable[[int], bool]
+    until: Callable[[Callable[[], object]], None],
+    gone: Callable[[int], bool],
+    cancelled: Any,
 ) -> None:
     run = sh("trap '' TERM; sleep 1000 & echo $!; wait").start(stdout=PIPE, grace=0.1)
     assert run.stdout is not None
     grandchild = int(run.stdout.readline())
-    _cancelled(run, run.cancel)
+    cancelled(run, run.cancel)
     until(lambda: gone(grandchild))
 
 
 def test_a_grandchild_that_ignores_sigterm_is_killed_though_its_parent_went(
-    until: Callable[[Callable[[], object]], None], gone: Callable[[int], bool]
+    until: Callable[[Callable[[], object]], None],
+    gone: Callable[[int], bool],
+    cancelled: Any,
 ) -> None:
     text = "(trap '' TERM; echo ready; exec sleep 1000) & read -r x; wait"
     run = _ready(sh("exec 3<&0; " + text).start(stdin=PIPE, stdout=PIPE, grace=0.2))
     pids = run.pids
     began = time.monotonic()
-    _cancelled(run, run.cancel, within=1.2)
+    cancelled(run, run.cancel, seconds=1.2)
     assert time.monotonic() - began >= 0.2
     until(lambda: all(gone(pid) for pid in pids))
 
 
 def test_a_grandchild_in_a_session_of_its_own_does_not_keep_the_run(
-    until: Callable[[Callable[[], object]], None], gone: Callable[[int], bool]
+    until: Callable[[Callable[[], object]], None],
+    gone: Callable[[int], bool],
+    cancelled: Any,
 ) -> None:
     run = sh("setsid sh -c 'echo $$; exec sleep 1000' & wait").start(stdout=PIPE, grace=0.2)
     assert run.stdout is not None
     grandchild = int(run.stdout.readline())
     try:
-        _cancelled(run, run.cancel)
+        cancelled(run, run.cancel)
         until(lambda: gone(grandchild))
     finally:
         if not gone(grandchild):
             os.kill(grandchild, signal.SIGKILL)
 
 
-def test_a_command_without_a_group_of_its_own_is_ended_alone() -> None:
+def test_a_command_without_a_group_of_its_own_is_ended_alone(cancelled: Any) -> None:
     pipeline = command("sh", "-c", "echo ready; exec sleep 1000", process_group=False)
     run = _ready(pipeline.start(stdout=PIPE))
     assert os.getpgid(run.pids[0]) == os.getpgid(0)
-    _cancelled(run, run.cancel)
+    cancelled(run, run.cancel)
 
 
-def test_a_stopped_child_is_ended_too() -> None:
+def test_a_stopped_child_is_ended_too(cancelled: Any) -> None:
     run = sh("echo ready; kill -STOP $$; exec sleep 1000").start(stdout=PIPE, grace=0.2)
-    _cancelled(_ready(run), run.cancel, within=1.2)
+    cancelled(_ready(run), run.cancel, seconds=1.2)
 
 
 # Functions.
@@ -391,16 +401,18 @@ BLOCKED: dict[str, Pipeline] = {
 
 
 @pytest.mark.parametrize("case", BLOCKED)
-def test_blocked_functions_wake_at_once(case: str, until: Callable[[Callable[[], object]], None]) -> None:
+def test_blocked_functions_wake_at_once(
+    case: str, until: Callable[[Callable[[], object]], None], cancelled: Any
+) -> None:
     if case == "source":
         BLOCKED[case].run(stdout=DEVNULL, timeout=0.02, check=False, grace=60)
         return
     run = BLOCKED[case].start(stdout=DEVNULL, grace=60)
     until(lambda: len(run.pids) == 1)
-    _cancelled(run, run.cancel)
+    cancelled(run, run.cancel)
 
 
-def test_a_function_is_woken_with_the_very_reason() -> None:
+def test_a_function_is_woken_with_the_very_reason(cancelled: Any) -> None:
     met: list[BaseException] = []
     blocked = threading.Event()
 
@@ -416,11 +428,11 @@ def test_a_function_is_woken_with_the_very_reason() -> None:
     reason = KeyError("mine")
     run = (SLEEP | function(fn)).start(stdout=DEVNULL)
     assert blocked.wait(20)
-    assert _cancelled(run, lambda: run.cancel(reason)).cause is reason
+    assert cancelled(run, lambda: run.cancel(reason)).cause is reason
     assert met == [reason, reason, reason]
 
 
-def test_a_function_that_ends_well_after_being_cancelled_reports_the_reason() -> None:
+def test_a_function_that_ends_well_after_being_cancelled_reports_the_reason(cancelled: Any) -> None:
     blocked = threading.Event()
 
     def fn(ctx: Any, _stdin: Any, _stdout: Any) -> None:
@@ -430,10 +442,10 @@ def test_a_function_that_ends_well_after_being_cancelled_reports_the_reason() ->
 
     run = function(fn).start(stdout=DEVNULL)
     assert blocked.wait(20)
-    _cancelled(run, run.cancel)
+    cancelled(run, run.cancel)
 
 
-def test_a_function_that_fails_otherwise_after_being_cancelled_reports_the_reason() -> None:
+def test_a_function_that_fails_otherwise_after_being_cancelled_reports_the_reason(cancelled: Any) -> None:
     blocked = threading.Event()
 
     def fn(_ctx: Any, stdin: Any, _stdout: Any) -> None:
@@ -446,19 +458,21 @@ def test_a_function_that_fails_otherwise_after_being_cancelled_reports_the_reaso
     run = (SLEEP | function(fn)).start(stdout=DEVNULL)
     assert blocked.wait(20)
     reason = KeyError("mine")
-    error = _cancelled(run, lambda: run.cancel(reason))
+    error = cancelled(run, lambda: run.cancel(reason))
     assert error.result is not None
     assert error.result.stages[1].error is reason
 
 
 def test_a_function_that_ignores_it_is_abandoned_and_an_event_says_so(
-    stubborn: Any, until: Callable[[Callable[[], object]], None]
+    stubborn: Any,
+    until: Callable[[Callable[[], object]], None],
+    cancelled: Any,
 ) -> None:
     events: list[Event] = []
     run = function(stubborn, name="stubborn").start(stdout=DEVNULL, grace=0.2, on_event=events.append)
     assert stubborn.begun.wait(20)
     began = time.monotonic()
-    error = _cancelled(run, lambda: run.cancel("mine"), within=1.2)
+    error = cancelled(run, lambda: run.cancel("mine"), seconds=1.2)
     assert time.monotonic() - began >= 0.2
     assert str(error) == "stubborn: mine"
     until(lambda: any(event.kind == "abandoned" for event in events))
@@ -466,7 +480,7 @@ def test_a_function_that_ignores_it_is_abandoned_and_an_event_says_so(
     assert abandoned.stage == "stubborn"
 
 
-def test_what_an_abandoned_function_had_is_closed() -> None:
+def test_what_an_abandoned_function_had_is_closed(cancelled: Any) -> None:
     outcome: list[BaseException] = []
     begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -483,7 +497,7 @@ def test_what_an_abandoned_function_had_is_closed() -> None:
     try:
         run = function(fn).start(stdout=write_end, grace=0.05)
         assert begun.wait(20)
-        _cancelled(run, run.cancel)
+        cancelled(run, run.cancel)
         release.set()
         assert ended.wait(20)
         os.close(write_end)
@@ -501,6 +515,14 @@ class Stuck:
         self.readinto = ignore
 
 
+class Unclosable(io.BytesIO):
+    """One whose close() does not return until then."""
+
+    def __init__(self, ignore: Any) -> None:
+        super().__init__()
+        self.close = ignore  # type: ignore[method-assign]
+
+
 BOUND: dict[str, Callable[[Any], tuple[Pipeline, dict[str, Any]]]] = {
     "a child ignores SIGTERM": lambda _: (sh("trap '' TERM; sleep 1000; sleep 1000"), {}),
     "a child stops": lambda _: (sh("kill -STOP $$"), {}),
@@ -514,6 +536,26 @@ BOUND: dict[str, Callable[[Any], tuple[Pipeline, dict[str, Any]]]] = {
     "stderr callable blocks": lambda stubborn: (sh("echo x >&2; exec sleep 1000"), {"stderr": stubborn}),
     "on_event blocks": lambda stubborn: (SLEEP, {"on_event": stubborn}),
     "on_exception blocks": lambda stubborn: (function(_raise), {"on_exception": stubborn}),
+    "stdin that was handed over does not close": lambda stubborn: (
+        command("true"),
+        {"stdin": closing(Unclosable(stubborn))},
+    ),
+    "stdout that was handed over does not close": lambda stubborn: (
+        echo("x"),
+        {"stdout": closing(Unclosable(stubborn))},
+    ),
+    "stdout that was handed over does not close after a cancellation": lambda stubborn: (
+        SLEEP,
+        {"stdout": closing(Unclosable(stubborn))},
+    ),
+    "stderr that was handed over does not close": lambda stubborn: (
+        command("true"),
+        {"stderr": closing(Unclosable(stubborn))},
+    ),
+    "a child ignores SIGTERM, then stdout blocks": lambda stubborn: (
+        sh("trap '' TERM; echo x; sleep 1000; sleep 1000"),
+        {"stdout": Stuck(stubborn), "grace": 1.3},
+    ),
     "all stages ignore it": lambda stubborn: (
         function(stubborn) | sh("trap '' TERM; sleep 1000; sleep 1000") | function(stubborn),
         {},
@@ -526,22 +568,21 @@ def _raise(_ctx: Any, _stdin: Any, _stdout: Any) -> None:
 
 
 @pytest.mark.parametrize("case", BOUND)
-def test_nothing_keeps_wait_beyond_deadline_and_grace_and_a_second(case: str, stubborn: Any) -> None:
+def test_nothing_keeps_wait_beyond_deadline_and_grace_and_a_second(
+    case: str, stubborn: Any, within: Any
+) -> None:
     pipeline, options = BOUND[case](stubborn)
-    began = time.monotonic()
     run = pipeline.output if options.pop("capture", False) else partial(pipeline.run, stdout=DEVNULL)
-    with pytest.raises(PipelineTimeout):
-        run(timeout=0.1, grace=0.1, **options)
-    assert time.monotonic() - began < 0.1 + 0.1 + 1
+    options = {"grace": 0.1, **options}
+    with within(0.1 + options["grace"] + 1), pytest.raises(PipelineTimeout):
+        run(timeout=0.1, **options)
 
 
-def test_a_filter_that_ignores_it_does_not_keep_the_run(stubborn: Any) -> None:
+def test_a_filter_that_ignores_it_does_not_keep_the_run(stubborn: Any, within: Any) -> None:
     from penstock import filter_error
 
-    began = time.monotonic()
-    with pytest.raises(PipelineTimeout):
+    with within(1.2), pytest.raises(PipelineTimeout):
         filter_error(command("true"), stubborn).run(stdout=DEVNULL, timeout=0.1, grace=0.1)
-    assert time.monotonic() - began < 1.2
 
 
 # Ctrl-C.
@@ -587,14 +628,15 @@ def _line(host: subprocess.Popen[str]) -> str:
 
 @pytest.mark.parametrize("act", ACTS)
 def test_a_keyboard_interrupt_cancels_and_reaps_and_is_raised_again(
-    act: str, host: Callable[[str], subprocess.Popen[str]]
+    act: str,
+    host: Callable[[str], subprocess.Popen[str]],
+    within: Any,
 ) -> None:
     started = host(HOST.format(act=ACTS[act]))
     assert _line(started) == "ready"
-    began = time.monotonic()
-    started.send_signal(signal.SIGINT)
-    assert _line(started).startswith("raised again KeyboardInterrupt")
-    assert time.monotonic() - began < 1.5
+    with within(1.5):
+        started.send_signal(signal.SIGINT)
+        assert _line(started).startswith("raised again KeyboardInterrupt")
     _line(started)
     assert _line(started) == "children 0"
     assert started.wait(20) == 0
@@ -602,7 +644,9 @@ def test_a_keyboard_interrupt_cancels_and_reaps_and_is_raised_again(
 
 @pytest.mark.parametrize("method", ["run({0})", "start({0}).wait()"])
 def test_a_second_keyboard_interrupt_takes_the_grace_time_away(
-    method: str, host: Callable[[str], subprocess.Popen[str]]
+    method: str,
+    host: Callable[[str], subprocess.Popen[str]],
+    within: Any,
 ) -> None:
     trap = "trap 'echo told >&2' TERM; echo ready >&2; while :; do sleep 1000 & wait; done"
     act = f"command('sh', '-c', {trap!r}).{method.format('stderr=note, grace=1000')}"
@@ -610,10 +654,9 @@ def test_a_second_keyboard_interrupt_takes_the_grace_time_away(
     assert _line(started) == "ready"
     started.send_signal(signal.SIGINT)
     assert _line(started) == "told"
-    began = time.monotonic()
-    started.send_signal(signal.SIGINT)
-    assert _line(started).startswith("raised again KeyboardInterrupt")
-    assert time.monotonic() - began < 1.5
+    with within(1.5):
+        started.send_signal(signal.SIGINT)
+        assert _line(started).startswith("raised again KeyboardInterrupt")
     _line(started)
     assert _line(started) == "children 0"
     assert started.wait(20) == 0

@@ -16,7 +16,6 @@ code.
 from __future__ import annotations
 
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -134,13 +133,11 @@ class Drainer:
     def __init__(
         self,
         reactor: Reactor,
-        grace: float,
         reader: Reader | Transfer,
         sink: Any,
         on_end: Callable[[], None],
     ) -> None:
         self._reactor = reactor
-        self._grace = grace
         self._reader = reader
         self._sink = sink
         self._on_end: Callable[[], None] | None = on_end
@@ -158,17 +155,17 @@ class Drainer:
         """Begin, in a worker."""
         workers.submit(self._work)
 
-    def stop(self, reason: BaseException, *, at_once: bool = False) -> None:
-        """The stages were cancelled and have ended: take no more. In the reactor's thread."""
+    def stop(self, reason: BaseException, late: float) -> None:
+        """The stages were cancelled and have ended: take no more.
+
+        In the reactor's thread. At `late` (`time.monotonic()`) the caller's object is no longer waited for.
+        """
         if self._reason is None:
             self._reason = reason
             self._reader.interrupt(reason)
             if isinstance(self._sink, Stream):
                 self._sink.interrupt(reason)
-            if not at_once:
-                self._reactor.call_at(time.monotonic() + self._grace, partial(self._end, reason))
-        if at_once:
-            self._end(reason)
+            self._reactor.call_at(late, partial(self._end, reason))
 
     def _work(self) -> None:
         error: BaseException | None = None
