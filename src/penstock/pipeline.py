@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipeline", "checked_stage", "watched"]
 
+_DEEPEST = 100
+"""A run, `repr`, `name` and `pickle` descend by calls, of which the interpreter allows about a thousand."""
+
 
 class _Signature:
     """What `help()` and `inspect` show: the options by name, with their defaults.
@@ -82,6 +85,7 @@ class Pipeline(Composite):
     def __init__(self, *stages: Joinable, **options: Unpack[Options]) -> None:
         self._options = check(options)
         self._stages = _flat(stages)
+        self.depth = _depth(self._stages)
 
     @classmethod
     def _of(cls, stages: tuple[Joinable, ...], options: Mapping[str, Any]) -> Self:
@@ -89,6 +93,7 @@ class Pipeline(Composite):
         made = cls.__new__(cls)
         made._stages = stages  # noqa: SLF001 - this is the other constructor
         made._options = options  # noqa: SLF001
+        made.depth = _depth(stages)
         return made
 
     def __repr__(self) -> str:
@@ -351,6 +356,21 @@ def _flat(stages: tuple[Joinable, ...]) -> tuple[Joinable, ...]:
         else:
             flat.append(kept)
     return tuple(flat)
+
+
+def _depth(stages: tuple[Joinable, ...]) -> int:
+    """How many pipelines and error filters lie in one another, these stages' own included."""
+    deepest = 0
+    for stage in stages:
+        inner, depth = stage, 0
+        while isinstance(inner, Filtered):
+            inner, depth = inner.stage, depth + 1
+        if isinstance(inner, Composite):
+            depth += inner.depth
+        deepest = max(deepest, depth)
+    if deepest >= _DEEPEST:
+        raise ValueError(f"pipelines and error filters may be nested {_DEEPEST} deep, not deeper")
+    return deepest + 1
 
 
 def _is_stage(thing: object) -> bool:

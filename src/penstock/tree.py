@@ -31,11 +31,12 @@ __all__ = ["Composite", "End", "Filter", "Group", "Leaf", "Reason", "grow"]
 
 
 class Composite:
-    """What a pipeline is to the engine: stages, and the options that were given."""
+    """What a pipeline is to the engine: stages, the options that were given, and how deep it is nested."""
 
-    __slots__ = ("_options", "_stages")
+    __slots__ = ("_options", "_stages", "depth")
     _stages: tuple[Stage | Composite, ...]
     _options: Mapping[str, Any]
+    depth: int
 
     @property
     def stages(self) -> tuple[Stage | Composite, ...]:
