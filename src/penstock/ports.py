@@ -17,6 +17,7 @@ from penstock.core.stage import Stream
 from penstock.data.descriptor import FdReader, FdWriter
 from penstock.data.endpoints import Endpoint, open_sink, open_source
 from penstock.data.ends import Input, Output
+from penstock.data.fifo import Fifo, FifoReader, FifoWriter
 from penstock.data.ladder import PIPE_SIZE, Transfer
 from penstock.data.memory import MemoryPipe
 from penstock.data.reader import EmptyReader
@@ -90,7 +91,8 @@ class Source:
                 transfer = Transfer(source, write_end, source_owned=False, sink_owned=True)
             self.feeder = Feeder(None, transfer)
         else:
-            self.feeder = Feeder(endpoint.value, FdWriter(write_end, owned_description=True))
+            with _closed_on_error(read_end, write_end):
+                self.feeder = _feeder(endpoint, FdWriter(write_end, owned_description=True))
 
     @property
     def count(self) -> int | None:
@@ -213,7 +215,8 @@ class Sink:
                 transfer = Transfer(read_end, sink, source_owned=True, sink_owned=False)
             self._drainer = Drainer(reactor, transfer, None, on_end)
         else:
-            self._drain(endpoint, FdReader(read_end, owned_description=True), reactor, on_end)
+            with _closed_on_error(read_end, write_end):
+                self._drain(endpoint, FdReader(read_end, owned_description=True), reactor, on_end)
 
     def _drain(
         self, endpoint: Endpoint, reader: Reader, reactor: Reactor, on_end: Callable[[], None]
@@ -224,6 +227,8 @@ class Sink:
         target = endpoint.value
         if isinstance(target, int):  # a non-blocking descriptor, which no child may have as it is
             target = FdWriter(open_sink(endpoint), owned_description=False)
+        elif isinstance(target, Fifo):
+            target = FifoWriter(target.path)
         self._drainer = Drainer(reactor, reader, target, on_end)
 
     @property
@@ -330,4 +335,6 @@ def _pipe_size(endpoint: Endpoint, wanted: int | None) -> int | None:
 def _feeder(endpoint: Endpoint, writer: Writer) -> Feeder:
     if isinstance(endpoint.value, int):  # a non-blocking descriptor: read here, with wake-up
         return Feeder(None, writer, FdReader(open_source(endpoint), owned_description=False))
+    if isinstance(endpoint.value, Fifo):
+        return Feeder(None, writer, FifoReader(endpoint.value.path))
     return Feeder(endpoint.value, writer)

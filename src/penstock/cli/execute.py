@@ -6,6 +6,7 @@ What may not live here: output of any kind, and the exit status; that is `report
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -91,10 +92,18 @@ def _path(redirection: Redirection) -> str:
     return redirection.target.text
 
 
-def _open(files: ExitStack, redirection: Redirection) -> int:
-    """Open a file as a shell does: relative to our own folder, and created with the umask's modes."""
+def _open(files: ExitStack, redirection: Redirection) -> int | str:
+    """Open a file as a shell does: relative to our own folder, and created with the umask's modes.
+
+    A FIFO is left to the run, whose timeout ends the wait for its other end, except for stderr.
+    """
     target = redirection.target
     assert target is not None
+    try:
+        if not redirection.kind.startswith("2") and stat.S_ISFIFO(os.stat(target.text).st_mode):  # noqa: PTH116 - as os.open below
+            return target.text
+    except (OSError, ValueError):
+        pass  # it is met again below, or is made there
     try:
         fd = os.open(
             target.text, _FLAGS[redirection.kind.removeprefix("2")] | os.O_CLOEXEC | os.O_NOCTTY, 0o666

@@ -24,6 +24,8 @@ from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
 from penstock.data import endpoints
 from penstock.data.base import Stream
+from penstock.data.copy import pump
+from penstock.data.fifo import FifoWriter
 from penstock.data.ladder import Transfer
 
 if TYPE_CHECKING:
@@ -102,8 +104,7 @@ class Feeder:
             if isinstance(self._writer, Transfer):
                 self._writer.run()
             elif self._reader is not None:
-                for chunk in self._reader.chunks():
-                    self._writer.write(chunk)
+                pump(self._reader, self._writer)
             else:
                 endpoints.feed(self._source, self._writer, self._set_busy)
         except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
@@ -173,6 +174,8 @@ class Drainer:
             if isinstance(self._reader, Transfer):
                 self._reader.run()
             else:
+                if isinstance(self._sink, FifoWriter):
+                    self._sink.flush()  # whoever reads it waits for it to be opened, also where nothing comes
                 endpoints.drain(self._reader, self._sink)
         except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
             error = raised

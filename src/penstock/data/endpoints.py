@@ -5,7 +5,8 @@ kinds. A descriptor is passed only where its bytes are the object's bytes: numbe
 raw and buffered binary files, text layers over those. Everything else (gzip, TLS, whatever merely lends
 another's `fileno()`) is copied by calling the object itself, in `feed` and `drain`, which run in a worker. An
 object with `write_to` or `read_from` is left to copy by itself, from or to a stream of ours. What is only its
-descriptor, but non-blocking, is kept as a number, for `data.ladder` to copy.
+descriptor, but non-blocking, is kept as a number, for `data.ladder` to copy. The path of a FIFO is copied
+too, since to open it waits for its other end (`data.fifo`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, closing
 from penstock.data.copy import pump, wait_for
+from penstock.data.fifo import Fifo
 from penstock.data.ladder import first_rung
 from penstock.system.fds import duplicate, is_nonblocking, open_read, open_write
+from penstock.system.fifo import is_fifo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,7 +234,9 @@ def _by_name(option: str, value: Any, keep: Any) -> Endpoint:
         return _inherited(0 if option == "stdin" else 1)
     if isinstance(value, Special):
         return Endpoint(_SPECIALS[value])
-    return _number_endpoint(option, value, keep) if isinstance(value, int) else Endpoint("path", value)
+    if isinstance(value, int):
+        return _number_endpoint(option, value, keep)
+    return Endpoint("object", Fifo(value)) if is_fifo(value) else Endpoint("path", value)
 
 
 def _inherited(number: int) -> Endpoint:

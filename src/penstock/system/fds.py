@@ -175,9 +175,22 @@ def open_read(path: Path) -> Fd:
     return fd
 
 
-def open_write(path: Path, *, append: bool = False) -> Fd:
-    """Open a file for writing, emptied or at its end; a missing one is made, 0o666 under the umask."""
-    return _open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC))
+def open_write(path: Path, *, append: bool = False, waits: bool = False) -> Fd:
+    """Open a file for writing, emptied or at its end; a missing one is made, 0o666 under the umask.
+
+    A FIFO that nobody reads is an error (ENXIO), unless it `waits` for a reader.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+    if waits:
+        return _open(path, flags)
+    fd = _open(path, flags | os.O_NONBLOCK)  # fifo(7): then it does not wait
+    os.set_blocking(fd.fileno(), True)
+    return fd
+
+
+def open_both(path: Path) -> Fd:
+    """Open a FIFO for reading and writing, which waits for nobody, and never changes a file."""
+    return _open(path, os.O_RDWR | os.O_NONBLOCK)
 
 
 def null(*, writable: bool) -> Fd:
@@ -269,7 +282,7 @@ _ONE = b"\1" * 8
 
 
 def _open(path: Path, flags: int) -> Fd:
-    # Outside the lock, since to open a FIFO waits for its other end. What a fork in the host copies in the
+    # Outside the lock, since to open a FIFO may wait for its other end. What a fork in the host copies in the
     # instant before the lock is taken, it keeps.
     number = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
     with guard:

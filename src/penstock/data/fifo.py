@@ -1,0 +1,108 @@
+"""The ends of a FIFO that the caller named by its path, as streams: each opens it when it is first used.
+
+To open a FIFO waits for its other end, perhaps for ever. `start()` must not wait, for the other end may be
+what the caller starts next; so a FIFO is never opened for a child, but read or written by a worker, which
+also waits for it and is woken by a cancellation as any stream is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.data.descriptor import FdReader, FdWriter
+from penstock.data.reader import Reader
+from penstock.data.writer import Writer
+from penstock.system.fifo import Opening
+
+if TYPE_CHECKING:
+    from penstock.system.fds import Path
+
+__all__ = ["Fifo", "FifoReader", "FifoWriter"]
+
+
+class Fifo:
+    """What stands for the path of a FIFO in a plan."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+
+class FifoReader(Reader):
+    """The reading end; the first read waits for a writer. EOF comes when the last writer has gone."""
+
+    __slots__ = ("_inner", "_opening")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._opening = Opening(path, writing=False)
+        self._inner: FdReader | None = None
+
+    def _opened(self) -> FdReader:
+        if self._inner is None:
+            fd = self._opening.open()
+            if fd is None:
+                raise self._refusal()
+            self._inner = FdReader(fd, owned_description=True)
+            if self._stopped:  # who stopped it may not have seen what there is to stop since this moment
+                self._inner.close()
+                raise self._refusal()
+        return self._inner
+
+    def _pull(self) -> bytes:
+        return self._opened().read1()
+
+    def _fill(self, view: memoryview) -> int:
+        if self._stopped or self._at_eof or self._offset < len(self._rest) or not view:
+            return super()._fill(view)
+        size = self._opened().readinto(view)
+        self._at_eof = size == 0
+        return size
+
+    def _wake(self) -> None:
+        self._opening.stop()
+        if self._inner is not None:
+            self._inner.interrupt(self._refusal())
+
+    def _release(self) -> None:
+        super()._release()
+        if self._inner is not None:
+            self._inner.close()
+
+
+class FifoWriter(Writer):
+    """The writing end; the first write, or `flush`, waits for a reader."""
+
+    __slots__ = ("_inner", "_opening")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._opening = Opening(path, writing=True)
+        self._inner: FdWriter | None = None
+
+    def _opened(self) -> FdWriter:
+        if self._inner is None:
+            fd = self._opening.open()
+            if fd is None:
+                raise self._refusal()
+            self._inner = FdWriter(fd, owned_description=True)
+            if self._stopped:  # as in the reader
+                self._inner.close()
+                raise self._refusal()
+        return self._inner
+
+    def _push(self, data: bytes | memoryview) -> None:
+        self.count += self._opened().write(data)
+
+    def flush(self) -> None:
+        """Open it, where that has not been done: a reader waits for that even where nothing is written."""
+        super().flush()
+        self._opened()
+
+    def _wake(self) -> None:
+        self._opening.stop()
+        if self._inner is not None:
+            self._inner.interrupt(self._refusal())
+
+    def _release(self) -> None:
+        if self._inner is not None:
+            self._inner.close()
