@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import dis
 import errno
 import fcntl
+import gc
 import os
 import resource
 import select
@@ -14,7 +16,7 @@ import stat
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from penstock.system import fds, features, forks
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from types import FrameType
 
 
 @pytest.fixture(params=["eventfd", "pipe"])
@@ -390,3 +393,62 @@ def test_a_signal_handler_can_wake() -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
         waker.close()
+
+
+class Interruption:
+    """Raises KeyboardInterrupt at the `turn`-th moment at which the interpreter may run a signal handler in a
+    function of `fds`: where it starts, after a call, at a jump back.
+    """
+
+    def __init__(self, turn: int) -> None:
+        self.left = turn
+        self._last: dict[Any, str] = {}
+
+    def __call__(self, frame: FrameType, event: str, _argument: object) -> Any:
+        if not frame.f_code.co_filename.endswith("/penstock/system/fds.py"):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "call":
+            self._pass()
+        elif event == "opcode":
+            if self._last.get(frame, "").startswith(("CALL", "JUMP_BACKWARD")):
+                self._pass()
+            self._last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        return self
+
+    def _pass(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+MAKERS: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "pipe": lambda: fds.pipe(4096),
+    "duplicate": lambda: (fds.duplicate(0),),
+    "open": lambda: (fds.null(writable=True),),
+    "write": lambda: (fds.open_write(os.devnull),),
+    "owned": lambda: (fds.owned(os.dup, 0),),
+    "waker": lambda: (fds.Waker(),),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_an_interrupt_loses_no_descriptor_that_was_just_made(make: Callable[[], Any]) -> None:
+    """Whenever it comes; the leak check looks for what is lost."""
+    made: tuple[Any, ...] = ()
+    turn, interruption = 0, Interruption(1)
+    while interruption.left <= 0 or not turn:
+        turn += 1
+        interruption = Interruption(turn)
+        before = sys.gettrace()
+        sys.settrace(interruption)
+        try:
+            made = make()
+        except KeyboardInterrupt:
+            gc.collect()
+        finally:
+            sys.settrace(before)
+    assert turn > 3
+    for fd in made:
+        fd.close()

@@ -6,6 +6,11 @@ closed, and across `os.fork` in the host: so a forked copy knows every descripto
 us, and closes it before anything else runs there; else a copy that lives on would keep our pipes from ever
 showing EOF. (Children that we start do not come through there: they close everything from 3 up.)
 
+A number must not be lost between the call that makes it and the `Fd` that owns it, for what a signal handler
+raises (KeyboardInterrupt) may come in between. The interpreter runs handlers after a call, at a function's
+start and at a jump back, not between other steps. So `_own` has the call made in C, by `extend`, after which
+the number is in a list that the except clause knows, and hands it over in steps that call nothing.
+
 Every descriptor is close-on-exec from birth and above 2: in a host that runs with 0, 1 or 2 closed, a pipe
 that took such a number would become the stdin of all children. What may not live here: reading and writing.
 """
@@ -19,14 +24,15 @@ import os
 import stat
 import sys
 import warnings
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from itertools import chain, starmap
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from penstock.system import features
 from penstock.system.forks import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
@@ -72,11 +78,14 @@ class Fd:
 
     __slots__ = ("__weakref__", "_number")
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, number: int | None = None) -> None:
+        self._number = -1
+        if number is None:  # it is made closed, to own one that is yet to come
+            return
         if number < 0:
             raise ValueError(f"not a descriptor: {number}")
         with guard:
+            self._number = number
             _register[number] = ref(self)
 
     def fileno(self) -> int:
@@ -124,6 +133,9 @@ class Fd:
             warnings.warn(f"descriptor {number} was never closed", ResourceWarning, source=self, stacklevel=2)
 
 
+_Owner = TypeVar("_Owner", bound=Fd)
+
+
 class _SharedFd(Fd):
     """One that is closed by dropping the last reference to it, on purpose: see `Waker`."""
 
@@ -134,6 +146,13 @@ class _SharedFd(Fd):
             self.close()
 
 
+def owned(call: Callable[..., int], *arguments: object) -> Fd:
+    """Return the descriptor that `call(*arguments)` makes. `call` must be a function in C, and not block."""
+    with guard:
+        (fd,) = _own((Fd(),), starmap(call, (arguments,)))
+        return fd
+
+
 def pipe(size: int | None = None) -> tuple[Fd, Fd]:
     """Return the ends of a new pipe, (read, write), blocking and close-on-exec.
 
@@ -141,13 +160,12 @@ def pipe(size: int | None = None) -> tuple[Fd, Fd]:
     the user's page budget, EBUSY, EINVAL; fcntl(2)), or knows no sizes, the pipe stays as it was.
     """
     with guard:
-        reader, writer = _above_standard(os.pipe())
-        ends = Fd(reader), Fd(writer)
+        reader, writer = _own((Fd(), Fd()), chain.from_iterable(starmap(os.pipe, ((),))))
     if size is not None:
         # Python passes the low 32 bits of what is larger than a C int, which might be a size that is granted.
         with contextlib.suppress(AttributeError, OSError):
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, min(size, 2**31 - 1))
-    return ends
+            fcntl.fcntl(writer.fileno(), fcntl.F_SETPIPE_SZ, min(size, 2**31 - 1))
+    return reader, writer
 
 
 def pipe_capacity(number: int) -> int:
@@ -162,8 +180,7 @@ def pipe_capacity(number: int) -> int:
 
 def duplicate(number: int) -> Fd:
     """Return a second descriptor of the same open file description: its position and its flags are shared."""
-    with guard:
-        return Fd(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
+    return owned(fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def open_read(path: Path) -> Fd:
@@ -232,14 +249,15 @@ class Waker:
         self._ends: tuple[Fd, Fd] | None
         with guard:
             if features.EVENTFD:
-                (number,) = _above_standard((os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),))
-                event = _SharedFd(number)
+                making = starmap(os.eventfd, ((0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),))
+                (event,) = _own((_SharedFd(),), making)
                 self._ends = event, event
             else:
-                reader, writer = _above_standard(os.pipe())
-                self._ends = _SharedFd(reader), _SharedFd(writer)
-                set_nonblocking(reader)
-                set_nonblocking(writer)
+                pair = chain.from_iterable(starmap(os.pipe, ((),)))
+                reader, writer = _own((_SharedFd(), _SharedFd()), pair)
+                self._ends = reader, writer
+                set_nonblocking(reader.fileno())
+                set_nonblocking(writer.fileno())
 
     def fileno(self) -> int:
         """Return the number to poll for reading; ValueError once it is closed."""
@@ -284,28 +302,42 @@ _ONE = b"\1" * 8
 def _open(path: Path, flags: int) -> Fd:
     # Outside the lock, since to open a FIFO may wait for its other end. What a fork in the host copies in the
     # instant before the lock is taken, it keeps.
-    number = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
-    with guard:
-        (number,) = _above_standard((number,))
-        return Fd(number)
+    (fd,) = _own((Fd(),), starmap(os.open, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),)))
+    return fd
 
 
-def _above_standard(numbers: Sequence[int]) -> Sequence[int]:
-    """Move descriptors that were just made out of the range 0 to 2."""
-    if min(numbers) > 2:
-        return numbers
-    moved: list[int] = []
+def _own(owners: tuple[_Owner, ...], numbers: Iterable[int]) -> tuple[_Owner, ...]:
+    """Give each of `owners`, which are closed, one of the numbers that are made by looking at `numbers`."""
+    made: list[int] = []
     try:
-        for number in numbers:
-            moved.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))  # noqa: PERF401 - what was made before a failure is closed
-    except OSError:
-        for number in moved:
-            os.close(number)
+        made.extend(numbers)
+        with guard:
+            _move_up(made)
+            for place, owner in enumerate(owners):
+                owner._number = made[place]  # noqa: SLF001 - the other half of its constructor
+                made[place] = -1
+                _register[owner._number] = ref(owner)  # noqa: SLF001
+    except BaseException:
+        for owner in owners:
+            owner.close()
+        for number in made:
+            if number >= 0:
+                os.close(number)
         raise
-    finally:
-        for number in numbers:
+    return owners
+
+
+def _move_up(made: list[int]) -> None:
+    """Move descriptors that were just made out of the range 0 to 2; the list holds them all at any time."""
+    for place in range(len(made)):
+        if made[place] <= 2:
+            made.extend(starmap(fcntl.fcntl, ((made[place], fcntl.F_DUPFD_CLOEXEC, 3),)))
+            made[place], made[-1] = made[-1], made[place]
+    for place in range(len(made)):
+        number = made[place]
+        if number <= 2:
+            made[place] = -1
             os.close(number)
-    return moved
 
 
 def _close_quietly(number: int) -> None:

@@ -21,7 +21,6 @@ import threading
 from typing import TypeAlias
 
 from penstock.system import fds, features, procfs
-from penstock.system.forks import guard
 
 ProcessTable: TypeAlias = "dict[int, procfs.Stat]"
 
@@ -293,8 +292,7 @@ def _open_pidfd(pid: int) -> fds.Fd | None:
     """Open a pidfd; None where there are none, the process has gone, or descriptors have run out."""
     if not features.PIDFD:
         return None
-    with guard:
-        try:
-            return fds.Fd(os.pidfd_open(pid))
-        except OSError:
-            return None
+    try:
+        return fds.owned(os.pidfd_open, pid)
+    except OSError:
+        return None
