@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -384,3 +386,60 @@ def test_an_end_is_made_of_something() -> None:
     """Neither a descriptor nor a stream is a mistake that is told."""
     with pytest.raises(ValueError, match="made of a descriptor or of an in-memory stream"):
         _ = Input().reader
+
+
+# Where there are no more threads.
+
+NO_THREADS = """
+import subprocess, threading
+import penstock
+from penstock import Requirements, StartError, Stream, command
+
+class Sleeper:
+    # A custom stage that holds a child of its own.
+    name = "sleeper"
+    requirements = Requirements({stream}, {stream})
+    child = None
+    def start(self, ctx, stdin, stdout):
+        {start}
+        stdin.close()
+        stdout.close()
+        Sleeper.child = subprocess.Popen(["sleep", "1000"])
+        return self
+    def wait(self):
+        Sleeper.child.wait()
+        print("waited for")
+    def kill(self, reason):
+        Sleeper.child.terminate()
+
+really, refused = threading.Thread.start, 0
+def start(self):
+    global refused
+    if refused < 3:
+        refused += 1
+        raise RuntimeError("can't start new thread")
+    really(self)
+threading.Thread.start = start
+try:
+    (command("sleep", "1000") | Sleeper() | penstock.map_lines(bytes)).run()
+except StartError as error:
+    print(error.stage, error)
+import psutil
+print("children", psutil.Process().children())
+"""
+
+
+@pytest.mark.parametrize("way", ["it waits for a child", "it wraps a command"])
+def test_what_started_is_waited_for_though_no_thread_was_to_be_had(way: str) -> None:
+    """The start fails, and nothing that it began is left: a thread to wait in is asked for again."""
+    wraps = way == "it wraps a command"
+    program = NO_THREADS.format(
+        stream="Stream.ANY",
+        start="return command('sleep', '1000').stages[0].start(ctx, stdin, stdout)" if wraps else "",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    said = [] if wraps else ["waited for"]
+    failed = 'sleeper starting stage "sleeper": can\'t start new thread'
+    assert (done.stdout.splitlines(), done.stderr) == ([*said, failed, "children []"], "")

@@ -159,6 +159,8 @@ class Execution:
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
         running.on_done(partial(self._leaf_ended, leaf))
+        if running.unattended is not None:  # it fails the start; it is ended with the others, and waited for
+            raise running.unattended
 
     def _defer(self, task: Callable[[], None]) -> None:
         """What is to begin once every stage has been started: at once where that is so, never where

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from penstock.control import workers
 from penstock.control.copies import Feeder
 from penstock.control.running import Running, Threaded
 from penstock.data.copy import pump
@@ -76,12 +75,7 @@ class _Copied(Threaded):
         self._inner = inner
         self._reader = reader
         self._writer = writer
-        try:
-            workers.submit(self._work)
-        except RuntimeError as error:  # no thread to be had: nobody would wait for what has been started
-            inner.kill(error)
-            self.release()
-            raise
+        self.attend(self._work)
 
     def interrupt(self, reason: BaseException) -> None:
         """End the inner stage and the copy."""

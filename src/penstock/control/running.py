@@ -45,6 +45,8 @@ class Running:
         self.peak_memory: int | None = None
         """The most anonymous memory, in bytes, that was seen of its processes; None where nobody looked."""
         self.stderr = b""
+        self.unattended: RuntimeError | None = None
+        """Why the stage, which has been started, cannot be waited for now: no thread is to be had."""
         self._reason: BaseException | None = None
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
@@ -174,6 +176,19 @@ class Threaded(Running):
         self.release()
         self.complete(self._reason)
 
+    def attend(self, wait: Callable[[], None]) -> None:
+        """Have a worker wait for a stage that runs already.
+
+        Where no thread is to be had, `unattended` says so and fails the start. What has been started must be
+        waited for all the same, or nobody reaps what it holds: so it is tried again and again until it ends.
+        """
+        try:
+            workers.submit(wait)
+        except RuntimeError as error:
+            self.unattended = error
+            if not self.done:
+                self.ctx.reactor.call_at(time.monotonic() + _AGAIN, lambda: self.attend(wait))
+
     def interrupt(self, reason: BaseException) -> None:
         """Wake the worker."""
         for stream in self.streams:
@@ -193,11 +208,7 @@ class Custom(Threaded):
         self._inner = inner
         # Not deferred as functions are: the stage runs already, and has to be waited for also where the start
         # fails.
-        try:
-            workers.submit(self._wait)
-        except RuntimeError as error:  # no thread to be had: nobody would wait for it
-            inner.kill(error)
-            raise
+        self.attend(self._wait)
 
     def _wait(self) -> None:
         error: BaseException | None = None
