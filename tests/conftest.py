@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import psutil
 import pytest
 
@@ -41,7 +42,14 @@ IDLE_FRAMES = ("/penstock/control/workers.py", "/threading.py", "/queue.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put the leak check around every test of the session, wherever its file lies."""
+    """Put the leak check around every test of the session, wherever its file lies.
+
+    And let no test fail because the machine is slow: Hypothesis has limits of its own for that.
+    """
+    hypothesis.settings.register_profile(
+        "penstock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("penstock")
     config.pluginmanager.register(LeakCheck(), "penstock-leak-check")
 
 
@@ -170,18 +178,19 @@ class _Metronome(threading.Thread):
 
 
 @pytest.fixture
-def within() -> Callable[[float], contextlib.AbstractContextManager[None]]:
+def within() -> Callable[[float], contextlib.AbstractContextManager[_Metronome]]:
     """Fail where a block takes longer than so many seconds of a machine that has nothing else to do.
 
-    What the machine, busy with others, kept from this process is not counted: that is no promise of ours.
+    What the machine, busy with others, kept from this process is not counted: that is no promise of ours. It
+    is `late` of what the block is given.
     """
 
     @contextlib.contextmanager
-    def within(seconds: float) -> Iterator[None]:
+    def within(seconds: float) -> Iterator[_Metronome]:
         metronome = _Metronome()
         began = time.monotonic()
         try:
-            yield
+            yield metronome
         finally:
             took = time.monotonic() - began
             late = metronome.stop()
