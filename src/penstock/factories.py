@@ -312,7 +312,7 @@ def memory_limit(
     the grace time, or at once where memory goes on to grow. TypeError or ValueError for what is no command,
     and for a limit or an interval that is none. Without /proc it needs psutil, or raises ImportError.
 
-    >>> memory_limit(command("sort"), "2GiB").output(input="b")
+    >>> memory_limit(command("cat"), "2GiB").output(input="b")
     b'b'
     """
     return _watched("memory_limit", stage, parse_size("limit", limit), on_event, interval)

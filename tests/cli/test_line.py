@@ -238,6 +238,7 @@ def test_what_is_quoted_comes_back(stages: list[list[str]]) -> None:
 
 
 @given(st.text(alphabet="ab|<>2&1;'\"\\ \n$(`=é日", max_size=40))
+@example("1\\\n1")
 def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
     """No text makes the parser fail in another way, and every place lies within the text."""
     line = read(text)

@@ -98,7 +98,9 @@ class Mistake(Exception):  # noqa: N818 - it is the user's own, and never leaves
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word without its quotes, and where it stands. Its first `bare` characters were not quoted."""
+    """A word without its quotes, and where it stands. Its first `bare` characters stand so in the line: they
+    are not quoted, nor is the line continued among them.
+    """
 
     text: str
     start: int
@@ -158,10 +160,11 @@ class Scanner:
         """Take a word, or the redirection whose number the word turns out to be."""
         text, start = self.text, self.at
         pieces: list[str] = []
-        bare, quoted = 0, False
+        bare, quoted, continued = 0, False, False
         while self.at < len(text) and (char := text[self.at]) not in _BLANKS:
             if text.startswith("\\\n", self.at):
                 self.at += 2
+                continued = True
             elif char in "\\'\"":
                 pieces.append(self._escaped() if char == "\\" else self._quoted(char))
                 quoted = True
@@ -172,7 +175,7 @@ class Scanner:
                 break
             else:
                 pieces.append(char)
-                bare += not quoted
+                bare += not (quoted or continued)
                 self.at += 1
         return Word("".join(pieces), start, self.at, bare)
 
