@@ -27,8 +27,8 @@ from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, Pipe
 from penstock.handover import Handover
 from penstock.launch import StartFailure, discard_unknown, make_scopes, open_ports, start_stages
 from penstock.narrate import tell_abandoned, tell_end, tell_failure
+from penstock.report import error_of, judge, result_of
 from penstock.system import procfs
-from penstock.system.forks import guard
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
 from penstock.watches import Watches
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from penstock.control.running import Running
     from penstock.control.stderr import StderrTarget
     from penstock.control.supervisor import Steered
+    from penstock.core.errors import PipelineError
     from penstock.core.result import Result
     from penstock.launch import Survey
     from penstock.ports import Sink, Source
@@ -62,7 +63,9 @@ class Execution:
         self.ended = Latch()
         self.source: Source | None = None
         self.sink: Sink | None = None
-        self.result: Result | None = None
+        self.elapsed = 0.0
+        """Seconds that it took; set at the end, as `error` is."""
+        self.error: PipelineError | None = None
         self.left_early = self._endpoints[1].kind == "pipe"
         """The caller reads the last stage's output, and may have stopped doing so before its end."""
         self.failure: StartFailure | None = None
@@ -74,6 +77,7 @@ class Execution:
         self._handle = handle
         self._lock = threading.Lock()
         self._conclusion = threading.Lock()
+        self._result: Result | None = None
         self._scopes: dict[int, Scope] = {}
         self._stderrs: list[StderrTarget] = []
         self._timers: list[Timer] = []
@@ -371,17 +375,22 @@ class Execution:
                 self.sink.failed = self._handover.error
             if self._handover.abandoned:
                 tell_abandoned(self.root, self.dispatcher, self._handover.error)
-            with guard:  # a fork must not copy the lock of an import in the middle of it
-                from penstock.report import error_of, judge, make_result  # noqa: PLC0415 - dataclasses are dear to import
-
             end = judge(self)
             self.finished_early = isinstance(end.error, FinishEarly)
-            error = error_of(self, end)
-            self.result = make_result(self, error)
+            self.error = error = error_of(self, end)
+            self.elapsed = time.monotonic() - self.began
             if error is not None:
-                error.result = self.result
+                error.result = self._result = result_of(self, error)
                 if self.failure is None:
                     tell_failure(self.root, self.dispatcher, error)
             live.discard(self._handle)
             self.ended.set()
             self.reactor.wake()
+
+    @property
+    def result(self) -> Result:
+        """What is known of it, once it has ended; made when somebody asks, and the same each time."""
+        with self._conclusion:
+            if self._result is None:
+                self._result = result_of(self, self.error)
+            return self._result

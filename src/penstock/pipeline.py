@@ -168,8 +168,7 @@ class Pipeline(Composite):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "output")
-        captured = Run(self, merged, inline=True).wait().stdout
-        return b"" if captured is None else captured
+        return Run(self, merged, inline=True).captured()
 
     def text(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
         """As `output`, decoded; a trailing LF stays, and so does CR.

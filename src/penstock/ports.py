@@ -247,6 +247,11 @@ class Sink:
         return None
 
     @property
+    def captured(self) -> bytes | None:
+        """What was captured, once the run has ended; None where it was not to be."""
+        return None if self.chunks is None else b"".join(self.chunks)
+
+    @property
     def error(self) -> BaseException | None:
         """What the caller's object raised, or the reason where the end of the stream was not reached."""
         if self._drainer is not None and self._drainer.error is not None:

@@ -1,23 +1,21 @@
-"""What a run leaves behind, read off its leaves once it has ended. Imported when the first run ends."""
+"""What a run has come to: the verdict over its tree and its endpoints, and the one error that it raises."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
 from penstock.core.excerpt import Excerpt
-from penstock.core.result import EdgeResult, Result, StageResult
+from penstock.system.forks import guard
 from penstock.tree import End
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from penstock.core.result import Result
     from penstock.launch import StartFailure
     from penstock.ports import Sink, Source
-    from penstock.tree import Counted, Group, Leaf, Reason
+    from penstock.tree import Group, Leaf, Reason
 
-__all__ = ["error_of", "judge", "make_result"]
+__all__ = ["error_of", "judge", "result_of"]
 
 _NOTE_LINES = 20
 _NOTE_BYTES = 2000
@@ -35,6 +33,7 @@ class _Ended(Protocol):
     reason: Reason | None
     failure: StartFailure | None
     left_early: bool
+    elapsed: float
 
 
 def judge(execution: _Ended) -> End:
@@ -52,18 +51,6 @@ def judge(execution: _Ended) -> End:
         # The caller is the reader, and a reader that closes its pipe has finished early.
         after.append(End(FinishEarly(), None))
     return execution.root.judge(before, after)
-
-
-def make_result(execution: _Ended, error: PipelineError | None) -> Result:
-    """All that is known."""
-    chunks = None if execution.sink is None else execution.sink.chunks
-    return Result(
-        error=error,
-        elapsed=time.monotonic() - execution.began,
-        stages=tuple(_stage_result(leaf) for leaf in execution.leaves),
-        edges=_edge_results(execution.leaves, execution.kinds, execution.source, execution.sink),
-        stdout=None if chunks is None else b"".join(chunks),
-    )
 
 
 def error_of(execution: _Ended, end: End) -> PipelineError | None:
@@ -86,43 +73,9 @@ def error_of(execution: _Ended, end: End) -> PipelineError | None:
     return error
 
 
-def _stage_result(leaf: Leaf) -> StageResult:
-    stage, running = leaf.stage, leaf.running
-    kind = getattr(stage, "kind", "custom")
-    if running is None:
-        return StageResult(stage.name, kind, error=leaf.error)
-    elapsed = running.ended - running.started
-    status = running.status
-    usage = running.usage or status
-    returncode = None if status is None else status.returncode
-    return StageResult(
-        name=stage.name,
-        kind=kind,
-        pid=running.pid,
-        returncode=returncode,
-        signal=-returncode if returncode is not None and returncode < 0 else None,
-        error=leaf.error,
-        stderr=running.stderr,
-        user_time=None if usage is None else usage.user_time,
-        system_time=None if usage is None else usage.system_time,
-        max_rss=None if usage is None else usage.max_rss,
-        elapsed=elapsed,
-        peak_memory=running.peak_memory,
-    )
+def result_of(execution: _Ended, error: PipelineError | None) -> Result:
+    """All that is known of a run that has ended."""
+    with guard:  # a fork must not copy the lock of an import in the middle of it
+        from penstock.leavings import make_result  # noqa: PLC0415 - dataclasses are dear to import
 
-
-def _edge_results(
-    leaves: Sequence[Leaf], kinds: Sequence[str], source: Source | None, sink: Sink | None
-) -> tuple[EdgeResult, ...]:
-    """What carried each edge, and how many bytes where one of its sides is Penstock's."""
-    names = ["stdin", *(leaf.stage.name for leaf in leaves), "stdout"]
-    writers = [None if source is None else source.count, *(_count(leaf.stdout) for leaf in leaves)]
-    readers = [*(_count(leaf.stdin) for leaf in leaves), None if sink is None else sink.count]
-    return tuple(
-        EdgeResult(names[place], names[place + 1], kind, written if written is not None else read)
-        for place, (kind, written, read) in enumerate(zip(kinds, writers, readers, strict=True))
-    )
-
-
-def _count(end: Counted | None) -> int | None:
-    return None if end is None else end.count
+    return make_result(execution, error)

@@ -25,11 +25,11 @@ from penstock.tree import Reason
 
 if TYPE_CHECKING:
     import io
-    import threading
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
+    from penstock.control.latch import Latch
     from penstock.control.reactor import Reactor
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
@@ -92,12 +92,7 @@ class Run:
             self._close_ends()
 
     def _reactor(self) -> Reactor:
-        if self._inline:
-            try:
-                return local_reactor()
-            except OSError:  # no descriptor left for it; what the start says of that names the stage
-                self._inline = False
-        return supervisor()
+        return local_reactor() if self._inline else supervisor()
 
     def __repr__(self) -> str:
         names = " | ".join(leaf.stage.name for leaf in self._execution.leaves)
@@ -122,6 +117,10 @@ class Run:
         PipelineError if it failed. It may be called again, and from any thread. KeyboardInterrupt cancels the
         run, waits for its children, and is raised again.
         """
+        self._settle(timeout)
+        return self.outcome(check=check)
+
+    def _settle(self, timeout: float | None = None) -> None:
         if os.getpid() != self._owner:
             raise RuntimeError(
                 "this run belongs to the process that started it, of which this one is a forked copy"
@@ -139,16 +138,25 @@ class Run:
             raise
         if self.stdin is not None and not self.stdin.closed:
             self.stdin.close()
-        return self.outcome(check=check)
 
     def outcome(self, *, check: bool) -> Result:
         """What `wait` returns or raises, once it has ended."""
-        result = self._execution.result
-        assert result is not None
-        if check and result.error is not None:
+        if check:
+            self._raise_error()
+        return self._execution.result
+
+    def captured(self) -> bytes:
+        """Wait for the end, and return what was captured of stdout. Raises as `wait` does."""
+        self._settle()
+        self._raise_error()
+        sink = self._execution.sink
+        return (sink and sink.captured) or b""
+
+    def _raise_error(self) -> None:
+        error = self._execution.error
+        if error is not None:
             # Every caller that waits is given the same object, whose traceback would grow with each.
-            raise result.error.with_traceback(None)
-        return result
+            raise error.with_traceback(None)
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
         """End the run with PipelineCancelled.
@@ -334,7 +342,7 @@ class Run:
                 forced = True
 
 
-def _wait(event: threading.Event, timeout: float | None) -> bool:
+def _wait(event: Latch, timeout: float | None) -> bool:
     """Wait in slices, since a signal that arrives just before a sleep does not end it."""
     end = None if timeout is None else time.monotonic() + timeout
     while True:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.env import merge
+from penstock.system.environ import inherited
 from penstock.system.forks import guard
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ class Scope:
         self._base: dict[str, str] | None = None
 
     def environ(self) -> dict[str, str]:
-        """The environment of the pipeline's stages."""
+        """The environment of the pipeline's stages, which other runs may share: not to be changed."""
         if self._base is None:
-            self._base = merge(os.environ if self.inherit_env else {}, *self.env_layers)
+            base = inherited() if self.inherit_env else {}
+            self._base = merge(base, *self.env_layers) if self.env_layers else base
         return self._base
 
 
@@ -91,6 +92,7 @@ class StageContext:
         self.spawned: list[Any] = []
         """Holds the pid of a child from the moment it exists; see `system.spawn`."""
         self._reason: BaseException | None = None
+        self._environ: dict[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"StageContext({self.name!r})"
@@ -103,7 +105,9 @@ class StageContext:
     @property
     def environ(self) -> Mapping[str, str]:
         """The environment of the pipeline's stages."""
-        return self.scope.environ()
+        if self._environ is None:
+            self._environ = dict(self.scope.environ())
+        return self._environ
 
     @property
     def deadline(self) -> float | None:

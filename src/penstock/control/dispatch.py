@@ -36,7 +36,7 @@ class Dispatcher:
         self._queue: deque[tuple[Callable[[], object], int]] = deque()
         self._delivering = False
         self._since = 0.0
-        self._idle = threading.Condition(self._lock)
+        self._idle: threading.Condition | None = None
         self.pending = 0
         """Bytes that wait for delivery, for back-pressure."""
         self.on_room: list[Callable[[], None]] = []
@@ -65,7 +65,11 @@ class Dispatcher:
 
     def flush(self) -> None:
         """Wait until all is delivered, or one call has taken longer than it should."""
+        if not self._delivering:
+            return
         with self._lock:
+            if self._idle is None:
+                self._idle = threading.Condition(self._lock)
             while self._delivering:
                 patience = self._since + _SLOW - time.monotonic()
                 if patience <= 0:
@@ -77,7 +81,8 @@ class Dispatcher:
             with self._lock:
                 if not self._queue:
                     self._delivering = False
-                    self._idle.notify_all()
+                    if self._idle is not None:
+                        self._idle.notify_all()
                     listeners = tuple(self.on_room)
                     break
                 call, size = self._queue.popleft()

@@ -1,7 +1,9 @@
 """A thing that happens once, for threads that sleep until then and for callbacks of those that may not sleep.
 
-`_guard` is held while the list of callbacks changes, never while one runs. A callback is called in the thread
-that sets the latch, which may hold locks of the engine: it hands over to somebody else, and does no more.
+Every run has one, and most are never slept on by anybody. So it is a flag and one lock; who must sleep brings
+a lock of its own, the gate, and leaves a callback that opens it. `_guard` is held while the list of callbacks
+changes, never while one runs. A callback is called in the thread that sets the latch, which may hold locks of
+the engine: it hands over to somebody else, and does no more.
 """
 
 from __future__ import annotations
@@ -15,18 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["Latch"]
 
 
-class Latch(threading.Event):
+class Latch:
     """An event that is set once and for all."""
 
+    __slots__ = ("_callbacks", "_guard", "_set")
+
     def __init__(self) -> None:
-        super().__init__()
+        self._set = False
         self._guard = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._set
 
     def set(self) -> None:
         """Wake all who wait, and call back all who asked for it. The second time does nothing."""
         with self._guard:
-            super().set()
+            self._set = True
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
@@ -34,7 +42,25 @@ class Latch(threading.Event):
     def on_set(self, callback: Callable[[], None]) -> None:
         """Call `callback()` when it is set, in the thread that sets it; at once where it is set already."""
         with self._guard:
-            if not self.is_set():
+            if not self._set:
                 self._callbacks.append(callback)
                 return
         callback()
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep until it is set, at most `timeout` seconds; whether it is."""
+        if self._set or timeout <= 0:
+            return self._set
+        gate = threading.Lock()
+        gate.acquire()
+        self.on_set(gate.release)
+        try:
+            gate.acquire(timeout=timeout)
+        finally:
+            self._forget(gate.release)
+        return self._set
+
+    def _forget(self, callback: Callable[[], None]) -> None:
+        with self._guard:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)

@@ -37,6 +37,8 @@ LONGEST_SLEEP = 1.0
 A signal that arrives in the instant before the main thread goes to sleep does not wake it; its handler, which
 may be what raises KeyboardInterrupt, runs after this at the latest.
 """
+_BLIND_SLEEP = 0.01
+"""Seconds, where there was no descriptor left to be woken by."""
 _CROWD = 256
 """Timers that may lie in the heap before those that were cancelled are looked for."""
 
@@ -59,16 +61,21 @@ class Reactor:
     """A poller, a heap of timers, and a queue of calls from elsewhere."""
 
     def __init__(self, poller: Poller, driver: int | None = None) -> None:
-        """`driver` is the ident of the thread that will call `turn`, where that is known from the first."""
+        """`driver` is the ident of the thread that will call `turn`, where that is known from the first.
+
+        Then the waker is made when that thread is about to sleep for the first time. Who posts something
+        before finds none, and need not: the driver looks at what was posted once more after it has made it.
+        """
         self._poller = poller
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._crowded = _CROWD
         self._serial = itertools.count()
         self._posted: deque[Callable[[], None]] = deque()
-        self._waker = Waker()
+        self._waker: Waker | None = None
         self._driver = driver
-        self.watch(self._waker.fileno(), READ, lambda _events: self._waker.clear())
+        if driver is None:
+            self._open_waker()
 
     @property
     def driven_here(self) -> bool:
@@ -80,7 +87,7 @@ class Reactor:
         self._watched[fd] = callback
         self._poller.add(fd, events)
         if not self._poller.notices_changes and not self.driven_here:
-            self._waker.wake()
+            self._wake()
 
     def unwatch(self, fd: int) -> None:
         """Stop watching.
@@ -103,19 +110,18 @@ class Reactor:
         """Call `callback()` in the driving thread soon."""
         self._posted.append(callback)
         if not self.driven_here:
-            self._waker.wake()
+            self._wake()
 
     def wake(self) -> None:
         """Let the driver look around, whatever it sleeps for."""
-        if self.driven_here:
-            self._posted.append(_nothing)  # it may be about to sleep
-        else:
-            self._waker.wake()
+        self.post(_nothing)  # it may be about to sleep
 
     def turn(self) -> None:
         """Sleep until something is due, and do all that is."""
         self._driver = threading.get_ident()
         self._run_posted()
+        if self._waker is None:
+            self._open_waker()
         ready = self._poller.poll(self._patience())
         for fd, events in ready:
             callback = self._watched.get(fd)
@@ -126,11 +132,27 @@ class Reactor:
 
     def close(self) -> None:
         """Give the descriptors back; in the driving thread, once it no longer turns."""
-        self._waker.close()
+        if self._waker is not None:
+            self._waker.close()
         self._poller.close()
         self._watched.clear()
         self._timers.clear()
         self._posted.clear()
+
+    def _open_waker(self) -> None:
+        try:
+            waker = Waker()
+        except OSError:  # no descriptor left for it, for now
+            if self._driver is None:
+                raise
+            return
+        self.watch(waker.fileno(), READ, lambda _events: waker.clear())
+        self._waker = waker
+
+    def _wake(self) -> None:
+        waker = self._waker
+        if waker is not None:
+            waker.wake()
 
     def _schedule(self, timer: Timer) -> None:
         if len(self._timers) >= self._crowded:
@@ -144,9 +166,10 @@ class Reactor:
     def _patience(self) -> float:
         if self._posted:
             return 0.0
+        longest = _BLIND_SLEEP if self._waker is None else LONGEST_SLEEP
         if not self._timers:
-            return LONGEST_SLEEP
-        return min(max(0.0, self._timers[0][0] - time.monotonic()), LONGEST_SLEEP)
+            return longest
+        return min(max(0.0, self._timers[0][0] - time.monotonic()), longest)
 
     def _run_timers(self) -> None:
         now = time.monotonic()

@@ -80,7 +80,7 @@ class Command:
                 stdout.close()
 
     def _start(self, ctx: StageContext, stdin: int, stdout: int) -> Child:
-        environ = ctx.scope.environ() if not self.env else merge(ctx.environ, self.env)
+        environ = ctx.scope.environ() if not self.env else merge(ctx.scope.environ(), self.env)
         cwd = self.cwd or ctx.cwd
         argv = [_clear(arg) for arg in self.argv]
         program = os.fsdecode(argv[0])

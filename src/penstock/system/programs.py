@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import lru_cache
 
 _PATH_ERRORS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -38,18 +39,22 @@ def resolve(program: str, *, path: str | None, cwd: str | None) -> str:
     """
     if "/" in program:
         return _resolve_path(program, cwd)
-    folders = [
-        folder for folder in (os.defpath if path is None else path).split(":") if folder.startswith("/")
-    ]
+    folders = _folders(os.defpath if path is None else path) if program else ()
     for folder in folders:
-        candidate = f"{folder.rstrip('/')}/{program}"
-        if program and os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+        candidate = folder + program
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
             return candidate
     for folder in folders:
-        candidate = f"{folder.rstrip('/')}/{program}"
-        if program and os.path.exists(candidate):
+        candidate = folder + program
+        if os.path.exists(candidate):
             raise _not_executable(candidate)
     raise FileNotFoundError(errno.ENOENT, "no such program on PATH", program)
+
+
+@lru_cache(maxsize=16)
+def _folders(path: str) -> tuple[str, ...]:
+    """The absolute entries of a PATH, each with one slash at its end. What is in them is never kept."""
+    return tuple(f"{folder.rstrip('/')}/" for folder in path.split(":") if folder.startswith("/"))
 
 
 def explain_failure(error: OSError, *, program: str, executable: str, cwd: str | None) -> OSError:
