@@ -4,6 +4,7 @@
 #     make test    create the environment, install the test extra, and run the whole suite
 #     make lint    style, format and types
 #     make bench   ratios to go-pipe (where there is Go), bash, subprocess by hand, plumbum, sh and shellous
+#     make soak    20,000 short pipelines from 50 and 200 threads, 5 % of them faulty; fails where anything grows
 #     make clean   remove the environment and all caches
 #
 # Each install is editable, so a change of the source needs none. The files `.venv/.made` and `.venv/.with-*` say
@@ -12,7 +13,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench soak clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +43,10 @@ lint: $(VENV)/.with-test $(VENV)/.with-lint
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.made
+	@test -e $(VENV)/.with-test || $(PIP) install --editable .
+	$(BIN)/python -m benchmarks.soak
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -14,7 +14,6 @@ import io
 import os
 import pickle
 import sys
-import traceback
 from itertools import pairwise
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -93,13 +92,19 @@ def main_module() -> tuple[str, str] | None:
 def pack_error(error: BaseException, *, with_traceback: bool = True) -> bytes:
     """An exception, its causes and its traceback as bytes."""
     chain: list[tuple[bytes | None, str, str]] = []
-    text = "".join(traceback.format_exception(error)) if with_traceback else ""
+    text = _traceback_of(error) if with_traceback else ""
     link: BaseException | None = error
     while link is not None and len(chain) < _CAUSES:
         kind = type(link)
         chain.append((_pickled(link), f"{kind.__module__}.{kind.__qualname__}", text_of(link)))
         link = link.__cause__
     return pickle.dumps((os.getpid(), chain, text))
+
+
+def _traceback_of(error: BaseException) -> str:
+    import traceback  # noqa: PLC0415 - a fifth of a worker's start, for the day something goes wrong
+
+    return "".join(traceback.format_exception(error))
 
 
 def unpack_error(data: bytes) -> BaseException:
