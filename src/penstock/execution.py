@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.launch import Survey
     from penstock.ports import Sink, Source
+    from penstock.system.pages import Pages
     from penstock.system.process import ProcessTable
 
 __all__ = ["Execution"]
@@ -80,6 +81,7 @@ class Execution:
         self._result: Result | None = None
         self._scopes: dict[int, Scope] = {}
         self._stderrs: list[StderrTarget] = []
+        self._pages: list[Pages] = []
         self._timers: list[Timer] = []
         self._watches = Watches(self.leaves, reactor, self.dispatcher, self._cancel)
         self._deferred: list[Callable[[], None]] | None = []
@@ -140,7 +142,7 @@ class Execution:
             if timeout is not None:
                 expire = partial(self._time_out, group, timeout)
                 self._timers.append(self.reactor.call_at(self.began + timeout, expire))
-        start_stages(self.leaves, self.kinds, (self.source, self.sink), self._started)
+        start_stages(self.leaves, self.kinds, (self.source, self.sink), self._started, self._pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
@@ -375,6 +377,8 @@ class Execution:
                 self.sink.failed = self._handover.error
             if self._handover.abandoned:
                 tell_abandoned(self.root, self.dispatcher, self._handover.error)
+            for pages in self._pages:  # the stages have ended, and with them the pipes between them
+                pages.give_back()
             end = judge(self)
             self.finished_early = isinstance(end.error, FinishEarly)
             self.error = error = error_of(self, end)

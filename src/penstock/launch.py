@@ -24,6 +24,7 @@ from penstock.data.memory import MemoryPipe
 from penstock.ports import Sink, Source
 from penstock.stages.fused import ChainStage, start_fused
 from penstock.system.fds import pipe
+from penstock.system.pages import resize
 from penstock.system.process import discard
 from penstock.tree import groups_below, grow
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
+    from penstock.system.pages import Pages
     from penstock.tree import Composite, Group, Leaf
 
     Survey: TypeAlias = tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]
@@ -169,12 +171,16 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
     )
 
 
-def make_edge(kind: str, pipe_size: int | None) -> tuple[Output, Input]:
-    """The two ends of an edge between neighbours."""
+def make_edge(kind: str, pipe_size: int | None, pages: list[Pages]) -> tuple[Output, Input]:
+    """The two ends of an edge between neighbours; what a larger pipe takes of the budget goes to `pages`."""
     if kind == "memory":
         memory = MemoryPipe()
         return Output(stream=memory.writer), Input(stream=memory.reader)
-    read_end, write_end = pipe(pipe_size)
+    read_end, write_end = pipe()
+    if pipe_size is not None:
+        grown = resize(write_end.fileno(), pipe_size, asked_for=True)
+        if grown is not None:
+            pages.append(grown)
     return Output(write_end), Input(read_end)
 
 
@@ -213,6 +219,7 @@ def start_stages(
     kinds: Sequence[str],
     ports: tuple[Source, Sink],
     started: Callable[[Leaf, Running], None],
+    pages: list[Pages],
 ) -> None:
     """Start the stages in order, and tell `started` of each.
 
@@ -230,7 +237,8 @@ def start_stages(
         stdout, following = ports[1].output, None
         try:
             if place < len(leaves) - 1:
-                stdout, following = make_edge(kinds[place + 1], _pipe_size(leaves[place], leaves[place + 1]))
+                size = _pipe_size(leaves[place], leaves[place + 1])
+                stdout, following = make_edge(kinds[place + 1], size, pages)
             if any(leaf.reason is not None for leaf in unit):  # all, since they are of one pipeline
                 stdin.close()
                 stdout.close()

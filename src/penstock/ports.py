@@ -18,11 +18,12 @@ from penstock.data.descriptor import FdReader, FdWriter
 from penstock.data.endpoints import Endpoint, open_sink, open_source
 from penstock.data.ends import Input, Output
 from penstock.data.fifo import Fifo, FifoReader, FifoWriter
-from penstock.data.ladder import PIPE_SIZE, Transfer
+from penstock.data.ladder import Transfer
 from penstock.data.memory import MemoryPipe
 from penstock.data.reader import EmptyReader
 from penstock.data.writer import CaptureWriter, NullWriter
 from penstock.system.fds import null, pipe
+from penstock.system.pages import GROWN, resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,12 +78,12 @@ class Source:
 
     def _open_pipe(self, endpoint: Endpoint, reactor: Reactor, pipe_size: int | None) -> None:
         kind = endpoint.kind
-        read_end, write_end = pipe(_pipe_size(endpoint, pipe_size))
+        read_end, write_end = _pipe(endpoint, pipe_size, ours=1)
         self.input = Input(read_end)
         if kind == "pipe" and _of_a_loop(endpoint):
             self.stream = endpoint.value(write_end)
         elif kind == "pipe":
-            self.file = _PipeWriter(io.FileIO(write_end.detach(), "wb"))
+            self.file = _PipeWriter(write_end)
         elif kind == "input":
             self._feed = Feed(reactor, write_end, endpoint.value)
         elif isinstance(endpoint.value, int):
@@ -198,14 +199,14 @@ class Sink:
         on_end: Callable[[], None],
     ) -> None:
         kind = endpoint.kind
-        read_end, write_end = pipe(_pipe_size(endpoint, pipe_size))
+        read_end, write_end = _pipe(endpoint, pipe_size, ours=0)
         self.output = Output(write_end)
         if kind == "pipe" and _of_a_loop(endpoint):
             self.stream = endpoint.value(read_end)
         elif kind == "iterate" and _of_a_loop(endpoint):
             self.reader = endpoint.value(read_end)
         elif kind == "pipe":
-            self.file = io.BufferedReader(io.FileIO(read_end.detach(), "rb"))
+            self.file = _PipeReader(read_end)
         elif kind == "capture":
             self.chunks = []
             self._tap = ListTap(reactor, read_end, self.chunks, on_end)
@@ -297,10 +298,28 @@ class Sink:
                 thing.close()
 
 
+class _PipeReader(io.BufferedReader):
+    """A pipe from the last stage as a file object."""
+
+    def __init__(self, end: Fd) -> None:
+        self._pages = end.pages
+        super().__init__(io.FileIO(end.detach(), "rb"))
+
+    def close(self) -> None:
+        """Close the pipe."""
+        super().close()
+        if self._pages is not None:
+            self._pages.give_back()
+
+
 class _PipeWriter(io.BufferedWriter):
     """A pipe to the first stage as a file object: what was written is on its way, so that a dialogue
     needs no flush().
     """
+
+    def __init__(self, end: Fd) -> None:
+        self._pages = end.pages
+        super().__init__(io.FileIO(end.detach(), "wb"))
 
     def write(self, data: Any, /) -> int:
         """Write all of `data`."""
@@ -312,6 +331,8 @@ class _PipeWriter(io.BufferedWriter):
         """Close the pipe; that nobody reads any more is no error of who closes it."""
         with contextlib.suppress(BrokenPipeError):
             super().close()
+        if self._pages is not None:
+            self._pages.give_back()
 
 
 @contextlib.contextmanager
@@ -329,12 +350,16 @@ def _of_a_loop(endpoint: Endpoint) -> bool:
     return endpoint.kind in ("pipe", "iterate") and endpoint.value is not None
 
 
-def _pipe_size(endpoint: Endpoint, wanted: int | None) -> int | None:
-    """How large a pipe is to be at an end of the pipeline: larger than usual where one side is copied to
-    or from a descriptor, or served by an event loop.
+def _pipe(endpoint: Endpoint, wanted: int | None, *, ours: int) -> tuple[Fd, Fd]:
+    """A pipe at an end of the pipeline: larger than usual where one side is copied to or from a descriptor,
+    or served by an event loop. What that takes of the budget is given back with the end that stays here.
     """
-    large = isinstance(endpoint.value, int) or _of_a_loop(endpoint)
-    return PIPE_SIZE if wanted is None and large else wanted
+    ends = pipe()
+    if wanted is not None:
+        ends[ours].pages = resize(ends[ours].fileno(), wanted, asked_for=True)
+    elif isinstance(endpoint.value, int) or _of_a_loop(endpoint):
+        ends[ours].pages = resize(ends[ours].fileno(), GROWN)
+    return ends
 
 
 def _feeder(endpoint: Endpoint, writer: Writer) -> Feeder:

@@ -29,6 +29,7 @@ from penstock.factories import function, source
 from penstock.pipeline import Pipeline, checked_stage
 from penstock.system import procfs
 from penstock.system.fds import pipe
+from penstock.system.pages import resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,7 +213,8 @@ class Trial:
         self.writer: Any = None
         self._stdin: Any = None
         if kind == "a descriptor":
-            fd, other = pipe(_PIECE)
+            fd, other = pipe()
+            resize(fd.fileno(), _PIECE, asked_for=True)
             self.writer = FdWriter(other, owned_description=True)
             self.input, self._stdin = Input(fd), fd
         elif kind == "memory":
@@ -226,7 +228,8 @@ class Trial:
         self.reader: Any = None
         self._stdout: Any = None
         if kind == "a descriptor":
-            other, fd = pipe(_PIECE)
+            other, fd = pipe()
+            resize(fd.fileno(), _PIECE, asked_for=True)
             self.reader = FdReader(other, owned_description=True)
             self.output, self._stdout = Output(fd), fd
         elif kind == "memory":

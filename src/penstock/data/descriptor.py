@@ -1,7 +1,8 @@
 """Streams over a descriptor, with blocking semantics and a way to wake whoever is blocked.
 
 Where the open file description is ours alone it is made non-blocking: try first, and only on EAGAIN poll the
-descriptor together with a `Waker`. Where it is shared, with the caller or with a child, its flags are not
+descriptor together with a `Waker`; after a call that moved less than it was asked to, which would be EAGAIN
+at once, poll first. Where it is shared, with the caller or with a child, its flags are not
 ours to change (O_NONBLOCK sits in the description, so the others would get EAGAIN): poll first, then read
 what is there, or write no more than PIPE_BUF, which a pipe that polls as writable takes without blocking
 (pipe(7)). Should the others have made it non-blocking themselves, EAGAIN leads back to the poll. A regular
@@ -9,6 +10,10 @@ file never blocks, and is neither polled nor written in pieces.
 
 What a shared description cannot give: where another process takes the bytes between our poll and our read,
 the read blocks until more come, and only those wake it.
+
+A pipe that holds its user up, full before a write or full at a read, is made larger once, by what the budget
+of `system.pages` allows; that is given back with the descriptor. So nothing is spent on the many pipes that
+little passes through.
 
 `FdReader` and `FdWriter` are faces; `_Descriptor` does the waiting, and decides when the number may be
 closed. Only `perform` blocks.
@@ -25,6 +30,7 @@ from typing import TYPE_CHECKING, TypeVar
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
 from penstock.system.fds import Waker, set_nonblocking
+from penstock.system.pages import GROWN, resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["FdReader", "FdWriter"]
 
 CHUNK_SIZE = 65536
+"""Bytes that a read asks for, and that a pipe holds as it is born: one that gave so many was full."""
 
 
 class _Descriptor:
@@ -55,8 +62,10 @@ class _Descriptor:
         "_in_use",
         "_lock",
         "_poll",
+        "_short",
         "_stopped",
         "_waker",
+        "may_grow",
         "polls_first",
     )
 
@@ -69,6 +78,9 @@ class _Descriptor:
         self._closing = False
         self._waker: Waker | None = None
         self._poll: select.poll | None = None
+        self._short = False
+        self.may_grow = owned
+        """Whether it might be a pipe of ours that has not been made larger yet."""
         self.polls_first = False
         if owned:
             set_nonblocking(fd.fileno())
@@ -77,14 +89,33 @@ class _Descriptor:
 
     def perform(self, call: Callable[[int, _Argument], _Answer], argument: _Argument) -> _Answer | None:
         """Return `call(number, argument)`, waiting while that would block; None where it was stopped."""
-        if self.polls_first:
+        if self.polls_first or self._short:
             self._wait()
         while not self._stopped:
             try:
                 return call(self._fd.fileno(), argument)
             except BlockingIOError:
-                self._wait()
+                if not (self.may_grow and self._event == select.POLLOUT and self._grow()):
+                    self._wait()
         return None
+
+    def moved(self, size: int, wanted: int) -> None:
+        """Learn from what a `perform` moved. In use."""
+        held_up = size < wanted if self._event == select.POLLOUT else size >= CHUNK_SIZE
+        if held_up and self.may_grow and self._grow():
+            self._short = False
+            return
+        # Where nothing has been waited for yet it may be a file, or all that there will ever be.
+        self._short = size < wanted and self._poll is not None
+
+    def _grow(self) -> bool:
+        """Make a pipe larger, the first time that this is called; whether it is."""
+        self.may_grow = False
+        grown = resize(self._fd.fileno(), GROWN)
+        if grown is None:  # perhaps it has the size that was asked for, and `pages` of that
+            return False
+        self._fd.pages = grown
+        return True
 
     def _wait(self) -> None:
         """Sleep until the descriptor polls as ready, or `stop` is called."""
@@ -155,6 +186,8 @@ class FdReader(Reader):
     def _pull(self) -> bytes:
         with self._descriptor:
             data = self._descriptor.perform(os.read, self._chunk_size)
+            if data is not None:
+                self._descriptor.moved(len(data), self._chunk_size)
         if data is None:
             raise self._refusal()
         return data
@@ -164,6 +197,8 @@ class FdReader(Reader):
             return super()._fill(view)
         with self._descriptor:
             size = self._descriptor.perform(_read_into, view)
+            if size is not None:
+                self._descriptor.moved(size, len(view))
         if size is None:
             raise self._refusal()
         self._at_eof = size == 0
@@ -209,6 +244,7 @@ class FdWriter(Writer):
         size = self._descriptor.perform(os.write, data)
         if size is None:
             raise self._refusal()
+        self._descriptor.moved(size, len(data))
         self.count += size
         return size
 

@@ -16,7 +16,7 @@ spliced to, where SPLICE_F_NONBLOCK does what is needed. What that cannot give: 
 the bytes or the room between our poll and our call, or where a terminal that polls as writable has less room
 than that, the call blocks until it can go on, and `interrupt` takes effect only then.
 
-A pipe is not spliced to a socket, though the kernel can: the pooled loop, which asks a pipe of `PIPE_SIZE`
+A pipe is not spliced to a socket, though the kernel can: the pooled loop, which asks a pipe of 256 KiB
 for all it may hold at once, is faster. Medians of two series of 5 and 7 interleaved rounds, `head -c 512M`
 to a non-blocking TCP socket on loopback, against a loop that reads and sends 64 KiB (1.16 and 1.23 GiB/s;
 two cores):
@@ -56,12 +56,9 @@ if TYPE_CHECKING:
 
     _Argument = TypeVar("_Argument")
 
-__all__ = ["PIPE_SIZE", "Transfer", "decide", "first_rung", "rungs"]
+__all__ = ["Transfer", "decide", "first_rung", "rungs"]
 
 POOLED: Final = "pooled"
-
-# Bytes that a pipe of ours is to hold where one of its ends is copied from or to.
-PIPE_SIZE: Final = 1 << 18
 
 # Bytes per call of a kernel's mover. A pipe or a socket moves what it holds, so a larger number changes
 # nothing there; between files it bounds how long a call, and with it an interruption, takes.

@@ -34,6 +34,8 @@ from penstock.system.forks import guard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from penstock.system.pages import Pages
+
     Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
 
@@ -76,10 +78,12 @@ class Fd:
     One that is collected while open closes itself, with a `ResourceWarning`, as files and sockets do.
     """
 
-    __slots__ = ("__weakref__", "_number")
+    __slots__ = ("__weakref__", "_number", "pages")
 
     def __init__(self, number: int | None = None) -> None:
         self._number = -1
+        self.pages: Pages | None = None
+        """What a pipe took of the budget for its size; given back when this is closed. `detach` leaves it."""
         if number is None:  # it is made closed, to own one that is yet to come
             return
         if number < 0:
@@ -108,6 +112,8 @@ class Fd:
                 self._number = -1
                 _register.pop(number, None)
                 os.close(number)
+        if self.pages is not None:
+            self.pages.give_back()
 
     def detach(self) -> int:
         """Return the number and forget it: closing it is the caller's from now on."""
@@ -153,19 +159,11 @@ def owned(call: Callable[..., int], *arguments: object) -> Fd:
         return fd
 
 
-def pipe(size: int | None = None) -> tuple[Fd, Fd]:
-    """Return the ends of a new pipe, (read, write), blocking and close-on-exec.
-
-    `size` is the capacity asked for in bytes. Where the kernel refuses it (EPERM past `pipe-max-size` or past
-    the user's page budget, EBUSY, EINVAL; fcntl(2)), or knows no sizes, the pipe stays as it was.
-    """
+def pipe() -> tuple[Fd, Fd]:
+    """Return the ends of a new pipe, (read, write), blocking and close-on-exec."""
     with guard:
         reader, writer = _own((Fd(), Fd()), chain.from_iterable(starmap(os.pipe, ((),))))
-    if size is not None:
-        # Python passes the low 32 bits of what is larger than a C int, which might be a size that is granted.
-        with contextlib.suppress(AttributeError, OSError):
-            fcntl.fcntl(writer.fileno(), fcntl.F_SETPIPE_SZ, min(size, 2**31 - 1))
-    return reader, writer
+        return reader, writer
 
 
 def pipe_capacity(number: int) -> int:
