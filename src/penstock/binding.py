@@ -1,12 +1,14 @@
 """What of a run is served by an event loop: found among what was surveyed, and tied to the loop.
 
 The parts of a run know nothing of loops. Where a stage or an endpoint is for an event loop, the survey says
-so, and here it is given what it takes: a function that makes a stream out of our end of its pipe.
+so, and here it is given what it takes: a function that makes a stream, or a copy, of our end of its pipe.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from penstock.stages.function import PythonStage
 
 if TYPE_CHECKING:
     from penstock.launch import Survey
@@ -15,13 +17,47 @@ if TYPE_CHECKING:
 __all__ = ["bind"]
 
 
-def bind(surveyed: Survey, loop: Loop) -> None:
-    """Have `loop` serve what would otherwise be served by the caller's own thread."""
-    from penstock.data.astreams import FdReceiver, FdSender  # noqa: PLC0415 - they need anyio
+def bind(surveyed: Survey, loop: Loop | None) -> None:
+    """Have `loop` serve what is for an event loop, and what the caller's own thread would serve otherwise.
 
-    _, _, (source, sink), kinds = surveyed
+    TypeError naming the stage or option where something is for a loop, and there is none.
+    """
+    root, leaves, (source, sink), kinds = surveyed
+    if loop is None:
+        _refuse(surveyed)
+        return
+    from penstock.control.loop_calls import ClosedByLoop  # noqa: PLC0415 - these need anyio
+    from penstock.control.loop_copies import LoopDrainer, LoopFeeder  # noqa: PLC0415
+    from penstock.data.astreams import FdReceiver, FdSender  # noqa: PLC0415
+
+    for leaf in leaves:
+        if isinstance(leaf.stage, PythonStage):
+            leaf.stage = leaf.stage.on(loop)
+    for end in (source, sink):
+        if end.kind == "async" and end.closing is not None:
+            end.closing = ClosedByLoop(loop, end.closing)
+    grace, given, taken = root.option("grace"), source.value, sink.value
     if source.kind == "pipe":
-        source.value = lambda fd: FdSender(fd, loop)
+        source.value = lambda fd, _reactor: FdSender(fd, loop)
+    elif source.kind == "async":
+        source.value = lambda fd, reactor: LoopFeeder(given, fd, loop, reactor, grace)
     if sink.kind in ("pipe", "iterate"):
-        sink.value = lambda fd: FdReceiver(fd, loop)
+        sink.value = lambda fd, _reactor, _on_end: FdReceiver(fd, loop)
         kinds[-1] = "os-pipe"
+    elif sink.kind == "async":
+        sink.value = lambda fd, reactor, on_end: LoopDrainer(taken, fd, loop, reactor, on_end)
+
+
+def _refuse(surveyed: Survey) -> None:
+    root, leaves, (source, sink), _ = surveyed
+    for leaf in leaves:
+        if isinstance(leaf.stage, PythonStage) and leaf.stage.asynchronous:
+            raise TypeError(
+                f"stage {leaf.stage.name!r} is async: it can only run in arun() and the other async methods"
+            )
+    fed = "stdin" if root.option("input") is None else "input"
+    for option, end in ((fed, source), ("stdout", sink)):
+        if end.kind == "async":
+            raise TypeError(
+                f"{option} is async: it can only be used by arun() and the other async methods: {end.value!r}"
+            )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.asyncness import is_async_source, plain
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
 from penstock.core.options import check_handler, check_seconds
 from penstock.core.pace import LONGEST
 from penstock.core.sizes import parse_size
+from penstock.making import asynchronous, check_callable, check_concurrency, line_stage, placed, python_stage
 from penstock.pipeline import Pipeline, checked_stage, watched
 from penstock.stages.command import Command
 from penstock.stages.function import Echo, Function, Scan, Source
@@ -21,12 +23,11 @@ from penstock.stages.lines import EachLine, TransformLines
 from penstock.stages.transform import Transform
 from penstock.stages.wrappers import Filtered, MemoryWatch, ignoring
 from penstock.system import memory
-from penstock.system.forks import guard
 from penstock.tree import Composite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
     from datetime import timedelta
     from typing import Literal
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from penstock.core.stage import Stage
     from penstock.data.reader import Reader
     from penstock.data.writer import Writer
-    from penstock.stages.function import PythonStage
 
 __all__ = [
     "command",
@@ -95,7 +95,7 @@ def command(  # noqa: PLR0913 - what can be said of a command
 
 
 def function(
-    fn: Callable[[StageContext, Reader, Writer], object],
+    fn: Callable[[StageContext, Any, Any], object],
     *,
     name: str | None = None,
     isolate: Literal["process"] | None = None,
@@ -113,31 +113,41 @@ def function(
     with `multiprocessing`; a TypeError says so when the stage is made. Edges are pipes of the kernel. Workers
     stay for a few seconds and are used again. `docs/reliability.md` says what holds there, and what it costs.
 
+    An `async def` runs on the event loop of `arun()` and its like. Its `stdin` is an anyio receive stream
+    (`async for chunk in stdin`, `await stdin.receive()`), its `stdout` a send stream (`await
+    stdout.send(data)`).
+
     >>> def shout(ctx, stdin, stdout):
     ...     for line in stdin:
     ...         stdout.write(line.upper())
     >>> (echo("hello") | function(shout)).output()
     b'HELLO\n'
     """
-    return _placed(Function(_callable("function", fn), name), isolate)
+    return python_stage(
+        "function", fn, isolate, lambda: Function(fn, name), lambda a: a.AsyncFunction(fn, name)
+    )
 
 
 def transform(
-    fn: Callable[[Iterator[bytes]], Iterable[bytes]],
+    fn: Callable[[Any], Iterable[bytes] | AsyncIterable[bytes]],
     *,
     name: str | None = None,
     isolate: Literal["process"] | None = None,
 ) -> Pipeline:
     r"""Make a stage of a function from an iterator of chunks to an iterable of chunks: bytes, as they come.
 
+    An async generator function is given an async iterator, and runs on the event loop of `arun()` and its
+    like.
+
     >>> (echo("abc") | transform(lambda chunks: (chunk[::-1] for chunk in chunks))).output()
     b'\ncba'
     """
-    return _placed(Transform(_callable("transform", fn), name), isolate)
+    make = lambda a: a.AsyncTransform(fn, name)  # noqa: E731 - as an argument it would not fit the line
+    return python_stage("transform", fn, isolate, lambda: Transform(fn, name), make, generator=True)
 
 
 def transform_lines(
-    fn: Callable[[Iterator[bytes]], Iterable[bytes]],
+    fn: Callable[[Any], Iterable[bytes] | AsyncIterable[bytes]],
     *,
     name: str | None = None,
     isolate: Literal["process"] | None = None,
@@ -145,26 +155,34 @@ def transform_lines(
     r"""Make a stage of a function from an iterator of lines to an iterable of lines, both bytes without LF.
 
     Every line that is written gets an LF. Lines are passed on in blocks, but never held back while the input
-    has to be waited for, nor longer than 50 ms. LineTooLong past 16 MiB.
+    has to be waited for, nor longer than 50 ms. LineTooLong past 16 MiB. An async generator function is given
+    an async iterator, and runs on the event loop of `arun()` and its like.
 
     >>> (echo("b\na") | transform_lines(sorted)).output()
     b'a\nb\n'
     """
-    return _placed(TransformLines(_callable("transform_lines", fn), name), isolate)
+    make = lambda a: a.AsyncLineStage("transform-lines", fn, name)  # noqa: E731 - as above
+    return python_stage(
+        "transform_lines", fn, isolate, lambda: TransformLines(fn, name), make, generator=True
+    )
 
 
 def map_lines(
-    fn: Callable[[bytes], bytes | None],
+    fn: Callable[[bytes], bytes | Awaitable[bytes | None] | None],
     *,
     name: str | None = None,
     isolate: Literal["process"] | None = None,
+    concurrency: int = 1,
 ) -> Pipeline:
     r"""Make a stage that writes `fn(line)` for each line, bytes without LF both ways; None drops the line.
+
+    An `async def` runs on the event loop of `arun()` and its like: at most `concurrency` calls at once, and
+    their results in the order of the lines. With a plain function `concurrency` is 1.
 
     >>> (echo("a\nb") | map_lines(bytes.upper)).output()
     b'A\nB\n'
     """
-    return _placed(MapLines(_callable("map_lines", fn), name), isolate)
+    return line_stage("map_lines", MapLines, fn, name, isolate, concurrency)
 
 
 def filter_lines(
@@ -172,49 +190,58 @@ def filter_lines(
     *,
     name: str | None = None,
     isolate: Literal["process"] | None = None,
+    concurrency: int = 1,
 ) -> Pipeline:
     r"""Make a stage that keeps the lines (bytes without LF) for which `fn(line)` is true.
+
+    `fn` may be async, with `concurrency`, as in `map_lines`.
 
     >>> (echo("1\nx\n2") | filter_lines(bytes.isdigit)).output()
     b'1\n2\n'
     """
-    return _placed(FilterLines(_callable("filter_lines", fn), name), isolate)
+    return line_stage("filter_lines", FilterLines, fn, name, isolate, concurrency)
 
 
 def map_line_batches(
-    fn: Callable[[list[bytes]], Iterable[bytes]],
+    fn: Callable[[list[bytes]], Iterable[bytes] | Awaitable[Iterable[bytes]]],
     *,
     name: str | None = None,
     isolate: Literal["process"] | None = None,
+    concurrency: int = 1,
 ) -> Pipeline:
     r"""Make a stage of a function from a list of lines to an iterable of lines, bytes without LF both ways.
 
     The fast path for many short lines: one call for all the lines that one read brought, so how they are
-    divided is up to the input.
+    divided is up to the input. `fn` may be async, with `concurrency`, as in `map_lines`.
 
     >>> (echo("1\n2") | map_line_batches(lambda lines: [line * 2 for line in lines])).output()
     b'11\n22\n'
     """
-    return _placed(MapLineBatches(_callable("map_line_batches", fn), name), isolate)
+    return line_stage("map_line_batches", MapLineBatches, fn, name, isolate, concurrency)
 
 
 def each_line(
-    fn: Callable[[StageContext, bytes, Writer], object],
+    fn: Callable[[StageContext, bytes, Any], object],
     *,
     name: str | None = None,
     max_line: int = DEFAULT_MAX_LINE,
     isolate: Literal["process"] | None = None,
+    concurrency: int = 1,
 ) -> Pipeline:
     r"""Make a stage that calls `fn(ctx, line, stdout)` for each line (bytes without LF).
 
     Go-pipe's LinewiseFunction.
 
-    What `fn` writes is passed on as it is, joined to larger blocks. `LineTooLong` past `max_line` bytes.
+    What `fn` writes is passed on as it is, joined to larger blocks. `LineTooLong` past `max_line` bytes. `fn`
+    may be async, with `concurrency`, as in `map_lines`; it writes by `await stdout.send(...)` then.
 
     >>> (echo("a\nb") | each_line(lambda ctx, line, stdout: stdout.write(line))).output()
     b'ab'
     """
-    return _placed(EachLine(_callable("each_line", fn), name, check_max_line(max_line)), isolate)
+    check_max_line(max_line)
+    check_concurrency(fn, concurrency)
+    make = lambda a: a.AsyncLineStage("each-line", fn, name, concurrency, max_line)  # noqa: E731 - as above
+    return python_stage("each_line", fn, isolate, lambda: EachLine(fn, name, max_line), make)
 
 
 def scan(
@@ -232,20 +259,25 @@ def scan(
     >>> (echo("a b") | scan(split, lambda ctx, word, stdout: stdout.write(word + b";"))).output()
     b'a;b;'
     """
-    return _placed(Scan(_callable("scan", split), _callable("scan", fn), name), isolate)
+    plain("scan", check_callable("scan", split))
+    return placed(Scan(split, plain("scan", check_callable("scan", fn)), name), isolate)
 
 
-def source(iterable: Iterable[bytes], *, name: str | None = None) -> Pipeline:
+def source(iterable: Iterable[bytes] | AsyncIterable[bytes], *, name: str | None = None) -> Pipeline:
     """Make a stage that reads nothing and emits the chunks of an iterable of bytes, with nothing between.
+
+    An async iterable is read on the event loop of `arun()` and its like.
 
     >>> (source([b"a", b"b"]) | command("cat")).output()
     b'ab'
     """
+    if is_async_source(iterable):
+        return Pipeline(asynchronous().AsyncSource(iterable, name))
     if isinstance(iterable, bytes | bytearray | str) or not hasattr(iterable, "__iter__"):
         raise TypeError(
             f"source() takes an iterable of bytes, not {type(iterable).__name__}; echo() is for one text"
         )
-    return Pipeline(Source(iterable, name))
+    return Pipeline(Source(iterable, name))  # type: ignore[arg-type] # it is no async one
 
 
 def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None) -> Pipeline:
@@ -278,19 +310,7 @@ def filter_error(
 
     What `fn` raises is the error too. It is called in a worker thread.
     """
-    return Pipeline(Filtered(checked_stage(stage), _callable("filter_error", fn)))
-
-
-def _placed(stage: PythonStage, isolate: object) -> Pipeline:
-    """The stage in a thread of this process, or in a process of its own."""
-    if isolate is None:
-        return Pipeline(stage)
-    if isolate != "process":
-        raise ValueError(f"isolate must be None or 'process', not {isolate!r}")
-    with guard:  # a fork must not copy the lock of an import in the middle of it
-        from penstock.stages.isolated import Isolated  # noqa: PLC0415 - pickle and socket are for those who isolate
-
-    return Pipeline(Isolated(stage))
+    return Pipeline(Filtered(checked_stage(stage), plain("filter_error", check_callable("filter_error", fn))))
 
 
 def memory_limit(
@@ -362,12 +382,6 @@ def _leaves(stage: object) -> Iterator[object]:
         yield from _leaves(stage.stage)
     else:  # an empty pipeline, too, is a stage in Python: it copies
         yield stage
-
-
-def _callable(what: str, fn: Any) -> Any:
-    if not callable(fn):
-        raise TypeError(f"{what}() takes a callable, not {fn!r}")
-    return fn
 
 
 def _encoded(option: str, text: object) -> bytes:

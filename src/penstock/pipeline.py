@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Any, overload
 
+from penstock.binding import bind
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.plan import Edge, Plan
@@ -188,7 +189,7 @@ class Pipeline(Composite):
         check_ends(options, "iter_bytes", ("stdout",))
         merged = self._merged(options)
         check_ends(merged, "iter_bytes")
-        survey(self, merged, iterate=True)
+        bind(survey(self, merged, iterate=True), None)
         return self._iterate(merged)
 
     def iter_lines(self, **options: Unpack[Options]) -> Lines:

@@ -28,6 +28,7 @@ from penstock.system.pages import GROWN, resize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from penstock.control.loop_copies import LoopDrainer, LoopFeeder
     from penstock.control.reactor import Reactor
     from penstock.core.stage import Requirements
     from penstock.data.reader import Reader
@@ -46,7 +47,7 @@ class Source:
         self.file: io.BufferedWriter | None = None
         self.stream: Any = None
         """What a run of an event loop has in the place of a file."""
-        self.feeder: Feeder | None = None
+        self.feeder: Feeder | LoopFeeder | None = None
         self._feed: Feed | None = None
         self._reactor = reactor
         self._released = False
@@ -81,7 +82,9 @@ class Source:
         read_end, write_end = _pipe(endpoint, pipe_size, ours=1)
         self.input = Input(read_end)
         if kind == "pipe" and _of_a_loop(endpoint):
-            self.stream = endpoint.value(write_end)
+            self.stream = endpoint.value(write_end, reactor)
+        elif kind == "async":
+            self.feeder = endpoint.value(write_end, reactor)
         elif kind == "pipe":
             self.file = _PipeWriter(write_end)
         elif kind == "input":
@@ -166,7 +169,7 @@ class Sink:
         self.chunks: list[bytes] | None = None
         self._reactor = reactor
         self._tap: ListTap | None = None
-        self._drainer: Drainer | None = None
+        self._drainer: Drainer | LoopDrainer | None = None
         self._reason: BaseException | None = None
         self._started = False
         self.failed: BaseException | None = None
@@ -202,9 +205,11 @@ class Sink:
         read_end, write_end = _pipe(endpoint, pipe_size, ours=0)
         self.output = Output(write_end)
         if kind == "pipe" and _of_a_loop(endpoint):
-            self.stream = endpoint.value(read_end)
+            self.stream = endpoint.value(read_end, reactor, on_end)
         elif kind == "iterate" and _of_a_loop(endpoint):
-            self.reader = endpoint.value(read_end)
+            self.reader = endpoint.value(read_end, reactor, on_end)
+        elif kind == "async":
+            self._drainer = endpoint.value(read_end, reactor, on_end)
         elif kind == "pipe":
             self.file = _PipeReader(read_end)
         elif kind == "capture":
@@ -347,7 +352,7 @@ def _closed_on_error(*ends: Fd) -> Iterator[None]:
 
 def _of_a_loop(endpoint: Endpoint) -> bool:
     """Whether an event loop serves our end of the pipe: then the value makes its stream of a descriptor."""
-    return endpoint.kind in ("pipe", "iterate") and endpoint.value is not None
+    return endpoint.kind in ("pipe", "iterate", "async") and endpoint.value is not None
 
 
 def _pipe(endpoint: Endpoint, wanted: int | None, *, ours: int) -> tuple[Fd, Fd]:

@@ -75,8 +75,7 @@ class Run:
         self.stdout = None
         # Before anything is opened here, so that a number that is no open descriptor is found to be none.
         surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
-        if loop is not None:
-            bind(surveyed, loop)
+        bind(surveyed, loop)
         reactor = self._reactor()
         self._execution = execution = Execution(surveyed, reactor, self)
         try:

@@ -12,9 +12,12 @@ import anyio.from_thread
 import anyio.lowlevel
 import psutil
 import pytest
+from blockbuster import blockbuster_ctx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
+
+    from blockbuster import BlockBuster
 
     from penstock import Event
 
@@ -104,3 +107,22 @@ def gone() -> Callable[[int], bool]:
         return not psutil.pid_exists(pid)
 
     return check
+
+
+@pytest.fixture
+def stalls() -> StallProbe:
+    """A probe that no task watches yet."""
+    return StallProbe()
+
+
+@pytest.fixture
+def blockbuster() -> Iterator[BlockBuster]:
+    """Every call that blocks in a running asyncio loop raises, from wherever it is made."""
+    with blockbuster_ctx() as active:
+        yield active
+
+
+@pytest.fixture
+def on_loop() -> Callable[..., Any]:
+    """Run an async function on a new loop; see `run_on`."""
+    return run_on

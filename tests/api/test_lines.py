@@ -319,7 +319,7 @@ def test_a_list_with_a_str_in_it_is_a_type_error_naming_the_stage() -> None:
 
 def test_each_line_refuses_str_in_write() -> None:
     """As every stdout does."""
-    stage = each_line(lambda _ctx, line, stdout: stdout.write(line.decode()), name="mine")  # type: ignore[arg-type]
+    stage = each_line(lambda _ctx, line, stdout: stdout.write(line.decode()), name="mine")
     result = stage.run(input=b"x\n", stdout=CAPTURE, check=False)
     assert result.error is not None
     assert isinstance(result.error.cause, TypeError)

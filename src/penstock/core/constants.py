@@ -43,7 +43,8 @@ class closing:  # noqa: N801 - reads as a verb where it is used, like contextlib
     __slots__ = ("thing",)
 
     def __init__(self, thing: object) -> None:
-        if not isinstance(thing, int) and not callable(getattr(thing, "close", None)):
+        closes = any(callable(getattr(thing, method, None)) for method in ("close", "aclose"))
+        if not isinstance(thing, int) and not closes:
             raise TypeError(f"closing() takes a descriptor or an object with close(), not {thing!r}")
         self.thing = thing
 

@@ -13,11 +13,12 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.asyncness import is_async_sink, is_async_source, plain
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
 from penstock.core.env import check_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterable, Callable, Mapping
     from datetime import timedelta
     from typing import TypedDict
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         stdin: Any
         stdout: Any
         stderr: Any
-        input: bytes | bytearray | memoryview | str | None
+        input: bytes | bytearray | memoryview | str | AsyncIterable[bytes] | None
         on_event: Callable[[Event], object] | None
         on_exception: Callable[[str, BaseException], BaseException | None] | None
         timeout: float | timedelta | None
@@ -130,7 +131,7 @@ def check_handler(option: str, value: object) -> object:
     """A callable or None."""
     if value is not None and not callable(value):
         raise TypeError(f"{option} must be callable or None, not {value!r}")
-    return value
+    return plain(option, value)
 
 
 def check_seconds(option: str, value: object) -> float:
@@ -172,8 +173,8 @@ def _pipe_size(option: str, value: object) -> int | None:
     return value
 
 
-def _input(option: str, value: object) -> bytes | None:
-    if value is None or isinstance(value, bytes):
+def _input(option: str, value: object) -> Any:
+    if value is None or isinstance(value, bytes) or is_async_source(value):
         return value
     if isinstance(value, str):
         try:
@@ -183,7 +184,8 @@ def _input(option: str, value: object) -> bytes | None:
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise TypeError(
-        f"{option} must be bytes or str, not {type(value).__name__}; give an iterable or a file as stdin"
+        f"{option} must be bytes, str or an async iterable, not {type(value).__name__}; "
+        "give an iterable or a file as stdin"
     )
 
 
@@ -212,7 +214,7 @@ def _stdin(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("read", "readinto", "recv", "__iter__", "write_to")
+        hasattr(thing, method) for method in ("read", "readinto", "recv", "__iter__", "__aiter__", "write_to")
     ):
         raise TypeError(
             f"{option} must be a path, descriptor, socket, file, iterable of bytes or special, not {thing!r}"
@@ -236,7 +238,7 @@ def _stdout(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("write", "send", "read_from")
+        hasattr(thing, method) for method in ("write", "send", "send_all", "read_from")
     ):
         raise TypeError(
             f"{option} must be a path, descriptor, socket, object with write() or special, not {thing!r}"
@@ -254,6 +256,10 @@ def check_stderr(option: str, value: object) -> object:
         raise TypeError(
             f"{option} must be a path, a descriptor, a file, a callable or a special, not {thing!r}"
         )
+    if is_async_sink(thing):
+        raise TypeError(f"{option} cannot be an async stream: {thing!r}")
+    if callable(thing):
+        plain(option, thing)
     return value
 
 

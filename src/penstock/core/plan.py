@@ -30,6 +30,7 @@ _FIXED = {
     "given": "memory",
     "capture": "capture",
     "copier": "read-from",
+    "async": "pooled",
 }
 
 
@@ -44,8 +45,9 @@ def carriers(
 
     `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`,
     `input` (bytes at hand), `object` (copied by its own read or write, or as a descriptor that may not be
-    passed), `copier` (copies by itself: `write_to`, `read_from`), `iterate` (the caller reads chunks as they
-    come) or `given` (an end that a custom stage passes on). `fused` says of each pair of neighbours whether
+    passed), `copier` (copies by itself: `write_to`, `read_from`), `async` (copied by a
+    task of an event loop), `iterate` (the caller reads chunks as they come) or `given` (an end that a custom
+    stage passes on). `fused` says of each pair of neighbours whether
     they may run as one chain of iterators; `copies` what would carry a copy between the source and a pipe,
     and between a pipe and the sink.
     """

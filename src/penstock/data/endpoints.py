@@ -20,6 +20,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.asyncness import is_async_sink, is_async_source
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, closing
 from penstock.data.copy import pump, wait_for
 from penstock.data.fifo import Fifo
@@ -67,13 +68,15 @@ class Endpoint:
         self.carrier = carrier
 
 
-def classify_source(value: Any, data: bytes | None) -> Endpoint:
+def classify_source(value: Any, data: Any) -> Endpoint:
     """What the first stage is to read: `data`, or the stdin option."""
     if data is not None:
-        return Endpoint("input", data)
+        return Endpoint("input" if isinstance(data, bytes) else "async", data)
     keep, value = _unwrap(value)
     if isinstance(value, int | str | os.PathLike):
         return _by_name("stdin", value, keep)
+    if is_async_source(value):
+        return Endpoint("async", value, keep)
     _refuse_closed("stdin", value)
     readable = getattr(value, "readable", None)
     if isinstance(value, io.IOBase) and callable(readable) and not readable():
@@ -90,6 +93,8 @@ def classify_sink(value: Any, option: str = "stdout") -> Endpoint:
     keep, value = _unwrap(value)
     if isinstance(value, int | str | os.PathLike):
         return _by_name(option, value, keep)
+    if is_async_sink(value):
+        return Endpoint("async", value, keep)
     _refuse_closed(option, value)
     writable = getattr(value, "writable", None)
     if isinstance(value, io.IOBase) and callable(writable) and not writable():

@@ -14,6 +14,8 @@ from penstock.data.writer import Writer
 from penstock.system.fds import duplicate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.system.fds import Fd
 
 __all__ = ["Input", "Output"]
@@ -64,6 +66,18 @@ class _End(Generic[_Stream]):
     def owned_description(self) -> bool:
         """Whether nobody else has the open file description, so that its flags may be changed."""
         return self._ours
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it is a descriptor whose open file description nobody else has, and not in use yet."""
+        return self._fd is not None and self._ours and self._stream is None
+
+    def carried_by(self, make: Callable[[Fd], Any]) -> Any:
+        """The stream that `make(descriptor)` gives, which owns the descriptor, in the place of a file-like
+        object.
+        """
+        self._stream = make(self._owned())
+        return self._stream
 
     def close(self) -> None:
         """Close the stream, unless it is only borrowed. Idempotent."""

@@ -19,11 +19,13 @@ from penstock.core.stage import Requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Self
 
     from penstock.control.context import StageContext
     from penstock.data.ends import Input, Output
     from penstock.data.reader import Reader
     from penstock.data.writer import Writer
+    from penstock.system.loops import Loop
 
 __all__ = ["Echo", "Function", "PythonStage", "Scan", "Source", "name_of"]
 
@@ -33,6 +35,8 @@ class PythonStage:
 
     kind = "function"
     requirements = Requirements()
+    asynchronous = False
+    """Whether it needs an event loop."""
 
     def __init__(self, fn: Any, name: str | None) -> None:
         if name is not None and (not isinstance(name, str) or not name):
@@ -42,6 +46,10 @@ class PythonStage:
 
     def __repr__(self) -> str:
         return f"{self.kind}({name_of(self.fn)})"
+
+    def on(self, loop: Loop) -> Self:
+        """The stage for a run of an event loop's: itself, unless it needs the loop."""
+        return self
 
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Do the work; what it raises is the stage's outcome."""

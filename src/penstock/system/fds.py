@@ -232,6 +232,11 @@ def is_nonblocking(number: int) -> bool:
     return not os.get_blocking(number)
 
 
+def is_regular(number: int) -> bool:
+    """Whether it is a file, which always polls as ready, however long its disk may take."""
+    return stat.S_ISREG(os.fstat(number).st_mode)
+
+
 class Waker:
     """Something to poll for, which any thread or signal handler makes readable.
 

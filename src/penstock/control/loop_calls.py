@@ -1,0 +1,80 @@
+"""What a task of an event loop does by way of a worker: a call that may block, and the closing of a thing
+that belongs to the loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+
+from penstock.control import workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.system.loops import Loop
+
+__all__ = ["Call", "ClosedByLoop"]
+
+_T = TypeVar("_T")
+
+
+class Call(Generic[_T]):
+    """A call that a worker makes. A task that is cancelled while it waits leaves it to who waits next."""
+
+    def __init__(self, loop: Loop, call: Callable[[], _T]) -> None:
+        self._loop = loop
+        self._call = call
+        self._over = anyio.Event()
+        self._result: _T | None = None
+        self._error: BaseException | None = None
+        workers.submit(self._work)
+
+    async def result(self) -> _T:
+        """What it returned; raises what it raised."""
+        await self._over.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value] # it is one by now
+
+    def _work(self) -> None:
+        try:
+            self._result = self._call()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            self._error = error
+        self._loop.call(self._over.set)
+
+
+class ClosedByLoop:
+    """A stream of an event loop's that was handed over with `closing`: `close()` has the loop do it."""
+
+    def __init__(self, loop: Loop, thing: Any) -> None:
+        self._loop = loop
+        self._thing = thing
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+
+    def close(self) -> None:
+        """In a worker: wait until it is closed, and raise what that raised."""
+        if self._loop.call(lambda: self._loop.spawn(self._close, copy_context())):
+            self._over.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def _close(self) -> None:
+        try:
+            if hasattr(self._thing, "aclose"):
+                await self._thing.aclose()
+            else:
+                made = self._thing.close()
+                if hasattr(made, "__await__"):
+                    await made
+                if hasattr(self._thing, "wait_closed"):
+                    await self._thing.wait_closed()
+        except Exception as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
+            self._error = error
+        finally:
+            self._over.set()

@@ -1,0 +1,93 @@
+"""What the constructors of Python stages have in common: a stage in a thread, in a process, or on a loop.
+
+Which of them it is depends on the function, and on `isolate`; what only some users need is imported when the
+first such stage is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.asyncness import is_async_generator, is_coroutine_function
+from penstock.pipeline import Pipeline
+from penstock.system.forks import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from penstock.stages.function import PythonStage
+
+__all__ = ["asynchronous", "check_callable", "check_concurrency", "line_stage", "placed", "python_stage"]
+
+
+def check_callable(what: str, fn: Any) -> Any:
+    """`fn`; TypeError naming the constructor where it cannot be called."""
+    if not callable(fn):
+        raise TypeError(f"{what}() takes a callable, not {fn!r}")
+    return fn
+
+
+def line_stage(  # noqa: PLR0913 - what can be said of a line stage
+    what: str,
+    plain_stage: type[PythonStage],
+    fn: Any,
+    name: str | None,
+    isolate: object,
+    concurrency: int,
+) -> Pipeline:
+    """A stage for a function of one line, or of a batch: `plain_stage`, or the async stage of that kind."""
+    check_concurrency(fn, concurrency)
+    kind = what.replace("_", "-")
+    make = lambda a: a.AsyncLineStage(kind, fn, name, concurrency)  # noqa: E731 - as an argument it would not fit the line
+    return python_stage(what, fn, isolate, lambda: plain_stage(fn, name), make)
+
+
+def python_stage(  # noqa: PLR0913 - what the constructors have in common
+    what: str,
+    fn: Any,
+    isolate: object,
+    plain_stage: Callable[[], PythonStage],
+    async_stage: Callable[[Any], PythonStage],
+    *,
+    generator: bool = False,
+) -> Pipeline:
+    """`plain_stage()`, or where `fn` is async `async_stage(module)`, of the module that has these."""
+    coroutine, generates = is_coroutine_function(check_callable(what, fn)), is_async_generator(fn)
+    if not (coroutine or generates):
+        return placed(plain_stage(), isolate)
+    if coroutine if generator else generates:
+        kind = "an async generator function, with yield" if generator else "an async function without yield"
+        raise TypeError(f"{what}() takes {kind}, or a plain one, not {fn!r}")
+    if isolate is not None:
+        raise ValueError(f"isolate={isolate!r} is for plain functions; {fn!r} runs on an event loop")
+    return Pipeline(async_stage(asynchronous()))
+
+
+def check_concurrency(fn: Any, concurrency: object) -> None:
+    """TypeError or ValueError where it is no number of calls that may go on at once."""
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+        raise TypeError(f"concurrency must be an int, not {concurrency!r}")
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+    if concurrency > 1 and not is_coroutine_function(fn):
+        raise ValueError(f"concurrency={concurrency} is for async functions, and this is none: {fn!r}")
+
+
+def asynchronous() -> ModuleType:
+    """The async stages, imported when the first is made."""
+    with guard:  # a fork must not copy the lock of an import in the middle of it
+        from penstock.stages import asynchronous  # noqa: PLC0415 - for who has async functions
+    return asynchronous
+
+
+def placed(stage: PythonStage, isolate: object) -> Pipeline:
+    """The stage in a thread of this process, or in a process of its own."""
+    if isolate is None:
+        return Pipeline(stage)
+    if isolate != "process":
+        raise ValueError(f"isolate must be None or 'process', not {isolate!r}")
+    with guard:  # a fork must not copy the lock of an import in the middle of it
+        from penstock.stages.isolated import Isolated  # noqa: PLC0415 - pickle and socket are for those who isolate
+
+    return Pipeline(Isolated(stage))

@@ -1,0 +1,119 @@
+"""Async functions as stages: what they are made of. How one runs is `stages.coroutine`.
+
+A stage of these is bound to an event loop by the run that is started there (`on`); anywhere else it cannot
+start. Both its ends are pipes, whose other ends may be anyone's. Imported when the first such stage is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.framing import DEFAULT_MAX_LINE
+from penstock.core.stage import Requirements, Stream
+from penstock.stages.function import PythonStage
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from penstock.control.context import StageContext
+    from penstock.control.running import Threaded
+    from penstock.data.ends import Input, Output
+    from penstock.system.loops import Loop
+
+__all__ = ["AsyncFunction", "AsyncLineStage", "AsyncSource", "AsyncStage", "AsyncTransform"]
+
+
+class AsyncStage(PythonStage):
+    """A stage whose work is a coroutine on the loop of who starts the run."""
+
+    asynchronous = True
+    requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
+    loop: Loop | None = None
+
+    def on(self, loop: Loop) -> Self:
+        """The same stage for a run of this loop's."""
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__, loop=loop)
+        return bound
+
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Threaded:
+        """Have the coroutine run on the loop."""
+        try:
+            return self._start(ctx, stdin, stdout)
+        except BaseException:
+            stdin.close()
+            stdout.close()
+            raise
+
+    def _start(self, ctx: StageContext, stdin: Input, stdout: Output) -> Threaded:
+        if self.loop is None:
+            raise TypeError(f"{self.name} is an async stage, and can only run in arun() and its like")
+        from penstock.stages.coroutine import RunningCoroutine  # noqa: PLC0415 - it needs anyio
+
+        return RunningCoroutine(ctx, self.work, stdin, stdout, self.loop)
+
+    async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
+        """Do the work; what it raises is the stage's outcome."""
+        raise NotImplementedError
+
+
+class AsyncFunction(AsyncStage):
+    """`await fn(ctx, stdin, stdout)`; see `penstock.function`."""
+
+    async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
+        """Call it."""
+        await self.fn(ctx, stdin, stdout)
+
+
+class AsyncTransform(AsyncStage):
+    """An async generator over chunks; see `penstock.transform`."""
+
+    kind = "transform"
+
+    async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
+        """Write what it makes."""
+        from penstock.stages.coroutine import write_all  # noqa: PLC0415 - it needs anyio
+
+        await write_all(self.fn(stdin), stdout, self.name)
+
+
+class AsyncSource(AsyncStage):
+    """Emits the chunks of an async iterable; see `penstock.source`."""
+
+    kind = "source"
+    requirements = Requirements(Stream.ANY, Stream.PREFER_FILE)
+
+    def __init__(self, iterable: Any, name: str | None) -> None:
+        super().__init__(iterable, name or "source")
+
+    def __repr__(self) -> str:
+        return f"source({type(self.fn).__name__})"
+
+    async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
+        """Write each chunk."""
+        from penstock.stages.coroutine import write_all  # noqa: PLC0415 - it needs anyio
+
+        await write_all(self.fn, stdout, self.name)
+
+
+class AsyncLineStage(AsyncStage):
+    """The line stages, by `kind`: one class, since what differs is what is made of a line."""
+
+    def __init__(
+        self,
+        kind: str,
+        fn: Any,
+        name: str | None,
+        concurrency: int = 1,
+        max_line: int = DEFAULT_MAX_LINE,
+    ) -> None:
+        super().__init__(fn, name)
+        self.kind = kind
+        self.concurrency = concurrency
+        self.max_line = max_line
+
+    async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
+        """Read lines, and write what is made of them, in order."""
+        from penstock.stages.async_lines import run_lines  # noqa: PLC0415 - it needs anyio
+
+        await run_lines(self, ctx, stdin, stdout)

@@ -1,0 +1,207 @@
+"""A stage whose work is a coroutine, while it runs.
+
+Its task belongs to no task group of the caller's: a coroutine that ignores its cancellation is abandoned
+after the grace time like any function, and no scope could be left while it goes on. What is structured is the
+run: it has not ended before its stages have, and whoever owns it waits for that.
+
+`_begun` and `_dropped` are under `_gate`: either the loop begins, or a kill comes first. `_scope` belongs to
+the loop's thread. A cancellation is delivered by that scope, and by the streams, which raise the reason.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import ByteReceiveStream, ByteSendStream
+
+from penstock.control.loop_calls import Call
+from penstock.control.running import Threaded
+from penstock.core.errors import FinishEarly
+from penstock.data.astreams import FdReceiver, FdSender
+from penstock.data.async_objects import Chunks
+from penstock.system.fds import is_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from penstock.control.context import StageContext
+    from penstock.data.ends import Input, Output
+    from penstock.data.reader import Reader
+    from penstock.data.writer import Writer
+    from penstock.system.loops import Loop
+
+__all__ = ["RunningCoroutine", "write_all"]
+
+
+class RunningCoroutine(Threaded):
+    """One started stage; `work(ctx, stdin, stdout)` makes its coroutine."""
+
+    def __init__(
+        self,
+        ctx: StageContext,
+        work: Callable[[StageContext, Any, Any], Coroutine[Any, Any, None]],
+        stdin: Input,
+        stdout: Output,
+        loop: Loop,
+    ) -> None:
+        super().__init__(ctx, stdout, stdin)
+        self._work = work
+        self._stdin = stdin
+        self._stdout = stdout
+        self._loop = loop
+        self._context = copy_context()
+        self._gate = threading.Lock()
+        self._begun = False
+        self._dropped = False
+        self._scope: anyio.CancelScope | None = None
+        ctx.defer(self._begin)
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Cancel the coroutine; where it has not begun, it never will."""
+        with self._gate:
+            self._dropped = not self._begun
+        super().interrupt(reason)
+        if self._dropped:
+            self.release()
+            self.complete(reason)
+        else:
+            self._loop.call(self._cancel)
+
+    def _begin(self) -> None:
+        if not self._loop.call(self._spawn):
+            self._over(RuntimeError("the event loop is closed"))
+
+    def _spawn(self) -> None:
+        with self._gate:
+            if self._dropped:
+                return
+            self._begun = True
+        self._loop.spawn(self._run, self._context)
+
+    def _cancel(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            with anyio.CancelScope() as self._scope:
+                if self._reason is not None:
+                    self._scope.cancel()
+                error = await self._attempt()
+            if error is not None and self.ctx.scope.on_exception is not None:
+                # It is the caller's code, which may block.
+                error = await Call(self._loop, partial(self._seen, error)).result()
+        except BaseException as shutdown:  # the loop ends, and all its tasks
+            error = shutdown
+            raise
+        finally:
+            self._over(error)
+
+    async def _attempt(self) -> BaseException | None:
+        try:
+            stdin, stdout = receiver_of(self._stdin, self._loop), sender_of(self._stdout, self._loop)
+            await self._work(self.ctx, stdin, stdout)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever the coroutine raises is the stage's outcome
+            # Without this frame, which would tie the error to all that the run holds.
+            return raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
+        return None
+
+    def _seen(self, error: BaseException) -> BaseException | None:
+        return error if isinstance(error, FinishEarly) else self.seen(error)
+
+    def _over(self, error: BaseException | None) -> None:
+        self.release()
+        self.complete(self.outcome(error))
+
+
+def receiver_of(end: Input, loop: Loop) -> ByteReceiveStream:
+    """A stream for what a stage reads."""
+    if _is_simple(end):
+        stream: FdReceiver = end.carried_by(lambda fd: FdReceiver(fd, loop))
+        return stream
+    return _ThreadReceiver(end.reader, loop)
+
+
+def sender_of(end: Output, loop: Loop) -> ByteSendStream:
+    """A stream for what a stage writes."""
+    if _is_simple(end):
+        stream: FdSender = end.carried_by(lambda fd: FdSender(fd, loop))
+        return stream
+    return _ThreadSender(end.writer, loop)
+
+
+def _is_simple(end: Input | Output) -> bool:
+    """Whether a loop can wait for it: a descriptor that is ours alone, and no file on a disk."""
+    return end.exclusive and end.fd is not None and not is_regular(end.fd)
+
+
+class _ThreadReceiver(ByteReceiveStream):
+    """Reads what a loop cannot wait for, by a worker. A receive that is cancelled loses nothing: the next one
+    gets what the worker brings.
+    """
+
+    def __init__(self, reader: Reader, loop: Loop) -> None:
+        self._reader = reader
+        self._loop = loop
+        self._call: Call[bytes] | None = None
+        self._rest = b""
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """As `FdReceiver.receive`."""
+        if not self._rest:
+            if self._call is None:
+                self._call = Call(self._loop, lambda: self._reader.read1(max_bytes))
+            self._rest = await self._call.result()
+            self._call = None
+            if not self._rest:
+                raise anyio.EndOfStream
+        data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+        return data
+
+    async def aclose(self) -> None:
+        """Close it; a worker that waits in it is woken."""
+        self._reader.close()
+
+
+class _ThreadSender(ByteSendStream):
+    """Writes to what a loop cannot wait for, by a worker."""
+
+    def __init__(self, writer: Writer, loop: Loop) -> None:
+        self._writer = writer
+        self._loop = loop
+        self._call: Call[int] | None = None
+
+    async def send(self, item: bytes) -> None:
+        """As `FdSender.send`."""
+        if self._call is not None:  # one that was cancelled
+            await self._call.result()
+        data = bytes(item)
+        self._call = Call(self._loop, lambda: self._writer.write(data))
+        try:
+            await self._call.result()
+        except BrokenPipeError as error:
+            raise anyio.BrokenResourceError from error
+        self._call = None
+
+    async def aclose(self) -> None:
+        """Close it; a worker that waits in it is woken."""
+        self._writer.close()
+
+
+async def write_all(made: Any, stdout: Any, name: str) -> None:
+    """Write the chunks of an async iterable. TypeError naming the stage where it is none."""
+    if not hasattr(made, "__aiter__"):
+        raise TypeError(f"{name} must be an async generator, or return an async iterable of bytes")
+    chunks = Chunks(made)
+    try:
+        while (chunk := await chunks.next()) is not None:
+            await stdout.send(chunk)
+    finally:
+        await chunks.aclose()
