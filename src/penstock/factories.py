@@ -111,7 +111,7 @@ def function(
     Python code that keeps a core busy has one to itself. Then `fn` must be defined at the top level of a
     module, what it is bound to must be picklable, and a script needs its `if __name__ == "__main__":`, all as
     with `multiprocessing`; a TypeError says so when the stage is made. Edges are pipes of the kernel. Workers
-    stay for a few seconds and are used again. `docs/reliability.md` says what holds there, and what it costs.
+    stay for a few seconds and are used again.
 
     An `async def` runs on the event loop of `arun()` and its like. Its `stdin` is an anyio receive stream
     (`async for chunk in stdin`, `await stdin.receive()`), its `stdout` a send stream (`await

@@ -57,6 +57,8 @@ print(flush=True)
 sys.stdin.read()
 """
 """Holds memory until its stdin is closed."""
+HOLD_NEXT = HOLD.replace("print", "sys.stdin.readline()\nprint", 1)
+"""The same, below a stage that says by a line that it holds its own."""
 
 
 def python(program: str, *args: str, **options: Any) -> Pipeline:
@@ -197,7 +199,7 @@ def test_each_command_of_a_nested_pipeline_has_a_peak_of_its_own() -> None:
     """The observer's event has that of their sum."""
     events: list[Event] = []
     pipeline = memory_observer(
-        python(HOLD, str(50 * MB)) | python(HOLD, str(20 * MB)), on_event=events.append, interval=0.01
+        python(HOLD, str(50 * MB)) | python(HOLD_NEXT, str(20 * MB)), on_event=events.append, interval=0.01
     )
     with pipeline.start(stdin=PIPE, stdout=PIPE) as run:
         assert run.stdout is not None
