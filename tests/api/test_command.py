@@ -586,7 +586,9 @@ def test_a_callable_gets_each_line_of_stderr() -> None:
 
 def test_the_commands_stderr_goes_before_the_pipelines() -> None:
     """Another command keeps the pipeline's."""
-    result = (command(*NOISE) | command(*NOISE, stderr=DEVNULL)).run(stdout=DEVNULL, stderr=CAPTURE)
+    result = (command(*NOISE) | command("sh", "-c", "cat; echo err >&2", stderr=DEVNULL)).run(
+        stdout=DEVNULL, stderr=CAPTURE
+    )
     assert [stage.stderr for stage in result.stages] == [b"err\n", b""]
 
 
