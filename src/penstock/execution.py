@@ -28,8 +28,8 @@ from penstock.handover import Handover
 from penstock.launch import StartFailure, discard_unknown, make_scopes, open_ports, start_stages
 from penstock.narrate import tell_abandoned, tell_end, tell_failure
 from penstock.report import error_of, judge, result_of
-from penstock.system import procfs
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
+from penstock.urge import urge
 from penstock.watches import Watches
 
 if TYPE_CHECKING:
@@ -290,17 +290,7 @@ class Execution:
             ]
             for leaf in told:
                 leaf.reason = reason
-        running = [leaf.running for leaf in told if leaf.running is not None]
-        processes = procfs.table() if any(one.pid is not None for one in running) else None
-        for leaf in told:
-            if leaf.ctx is not None:
-                leaf.ctx.cancel(reason.error)
-        # All are warned before the first is made to end, so that none takes the end of its neighbour for the
-        # end of its input, or for a reader that has had enough.
-        for one in running:
-            one.warn(reason.error, processes)
-        for one in reversed(running):
-            one.kill(reason.error)
+        urge(told)
         self._hurry_filters(group, reason)
         self.advance()
 
@@ -336,13 +326,21 @@ class Execution:
     def recover(self) -> None:
         """Look at everything again, after an interruption in the middle of who knows what.
 
-        In the reactor's thread.
+        In the reactor's thread. A cancellation may not have been carried out, or an end not been told.
         """
+        going = [leaf for leaf in self.leaves if leaf.end is None]
+        for leaf in going:
+            leaf.reason = leaf.reason or self.reason
+        urge(going)
         for leaf in self.leaves:
             if leaf.running is not None:
                 leaf.running.look()
-            if leaf.end is not None or leaf.running is None or leaf.running.done:
+                leaf.running.on_done(partial(self._leaf_ended, leaf))
+            if leaf.end is not None or leaf.running is None:
                 self._leaf_ended(leaf)
+        if self.reason is not None:
+            self._hurry_filters(self.root, self.reason)
+        self.advance()
 
     # The end.
 

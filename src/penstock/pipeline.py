@@ -161,7 +161,7 @@ class Pipeline(Composite):
         """
         merged = self._merged(options)
         check_ends(merged, "run")
-        return Run(self, merged, inline=True).wait(check=check)
+        return Run.to_its_end(self, merged).outcome(check=check)
 
     def output(self, **options: Unpack[Options]) -> bytes:
         """Run it and return the bytes that its last stage wrote, unchanged. Raises as `run` does."""
@@ -169,7 +169,7 @@ class Pipeline(Composite):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "output")
-        return Run(self, merged, inline=True).captured()
+        return Run.to_its_end(self, merged).captured()
 
     def text(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
         """As `output`, decoded; a trailing LF stays, and so does CR.
@@ -213,10 +213,7 @@ class Pipeline(Composite):
         if given:
             ctx, stdin, stdout = given
             return start_nested(self, ctx, stdin, stdout)
-        run = Run(self, self._merged(options))
-        if run.failed_to_start:
-            run.wait()
-        return run
+        return Run.begin(self, self._merged(options))
 
     # Running in an event loop.
 

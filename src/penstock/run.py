@@ -68,7 +68,11 @@ class Run:
         iterate: bool = False,
         ends: tuple[Input, Output] | None = None,
         loop: Loop | None = None,
+        held: list[Run] | None = None,
     ) -> None:
+        """`held` gets the run before anything of it is started, for who may be interrupted before this has
+        returned.
+        """
         self._owner = os.getpid()
         self._inline = inline
         self.stdin = None
@@ -79,9 +83,11 @@ class Run:
         reactor = self._reactor()
         self._execution = execution = Execution(surveyed, reactor, self)
         try:
+            if held is not None:
+                held.append(self)
             execution.start()
-        except BaseException:
-            self._reap()
+        except BaseException as error:
+            self._reap(error)
             self._take_files()
             self._close_ends()
             raise
@@ -116,27 +122,8 @@ class Run:
         PipelineError if it failed. It may be called again, and from any thread. KeyboardInterrupt cancels the
         run, waits for its children, and is raised again.
         """
-        self._settle(timeout)
+        self.settle(timeout)
         return self.outcome(check=check)
-
-    def _settle(self, timeout: float | None = None) -> None:
-        if os.getpid() != self._owner:
-            raise RuntimeError(
-                "this run belongs to the process that started it, of which this one is a forked copy"
-            )
-        if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
-            raise ValueError("timeout must be a number of seconds, not nan")
-        try:
-            if not self._sleep(timeout):
-                raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
-            self._execution.dispatcher.flush()
-        except BaseException as interrupt:
-            # An inline run has no other driver, so whatever a signal handler raises ends it.
-            if self._inline or isinstance(interrupt, KeyboardInterrupt):
-                self._reap(interrupt)
-            raise
-        if self.stdin is not None and not self.stdin.closed:
-            self.stdin.close()
 
     def outcome(self, *, check: bool) -> Result:
         """What `wait` returns or raises, once it has ended."""
@@ -145,8 +132,7 @@ class Run:
         return self._execution.result
 
     def captured(self) -> bytes:
-        """Wait for the end, and return what was captured of stdout. Raises as `wait` does."""
-        self._settle()
+        """What was captured of stdout, once it has ended. Raises as `wait` does."""
         self._raise_error()
         sink = self._execution.sink
         return (sink and sink.captured) or b""
@@ -185,6 +171,54 @@ class Run:
         self.wait(check=error is None)
 
     # What the pipeline's own methods use.
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait as `wait` does, without a look at the verdict."""
+        if os.getpid() != self._owner:
+            raise RuntimeError(
+                "this run belongs to the process that started it, of which this one is a forked copy"
+            )
+        if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
+            raise ValueError("timeout must be a number of seconds, not nan")
+        try:
+            if not self._sleep(timeout):
+                raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
+            self._execution.dispatcher.flush()
+        except BaseException as interrupt:
+            # An inline run has no other driver, so whatever a signal handler raises ends it.
+            if self._inline or isinstance(interrupt, KeyboardInterrupt):
+                self._reap(interrupt)
+            raise
+        if self.stdin is not None and not self.stdin.closed:
+            self.stdin.close()
+
+    @classmethod
+    def begin(cls, pipeline: Composite, options: Mapping[str, Any]) -> Run:
+        """Start a run that the caller gets hold of; what interrupts the start ends it."""
+        held: list[Run] = []
+        try:
+            run = cls(pipeline, options, held=held)
+            if run.failed_to_start:
+                run.wait()
+        except BaseException as error:
+            _end(held, error)
+            raise
+        return run
+
+    @classmethod
+    def to_its_end(cls, pipeline: Composite, options: Mapping[str, Any]) -> Run:
+        """Start a run that nobody gets hold of before it has ended, driving it in this thread.
+
+        What interrupts it, between the two steps too, ends the run.
+        """
+        held: list[Run] = []
+        try:
+            cls(pipeline, options, inline=True, held=held)
+            held[0].settle()
+        except BaseException as error:
+            _end(held, error)
+            raise
+        return held[0]
 
     @property
     def failed_to_start(self) -> bool:
@@ -339,6 +373,13 @@ class Run:
                     return
             except BaseException:  # noqa: BLE001 - as above
                 forced = True
+
+
+def _end(held: list[Run], error: BaseException) -> None:
+    """Cancel a run that still goes on, and wait until nothing is left."""
+    for run in held:
+        if not run.done():
+            run._reap(error)  # noqa: SLF001 - a method that is nobody else's
 
 
 def _wait(event: Latch, timeout: float | None) -> bool:

@@ -11,6 +11,7 @@ its SIGKILL. That is what makes the signal to the group race-free.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -86,8 +87,8 @@ class Child(Running):
     def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """Find the descendants, as long as they can be told for such."""
         if not (self.done or self._told or self._process.exited()):
-            self._told = True
             self._descendants = self._process.descendants(processes)
+            self._told = True
 
     def kill(self, reason: BaseException) -> None:
         """SIGTERM to the process group, SIGKILL once the grace time is over."""
@@ -113,17 +114,22 @@ class Child(Running):
             descendant.close()
 
     def look(self) -> None:
-        """See whether it has exited, where the news may have been lost."""
-        self._on_exit(0)
+        """See whether it has exited, where the news may have been lost, and watch for it where that was."""
+        if self._process.exited():
+            self._on_exit(0)
+        elif not self.done:
+            with contextlib.suppress(FileExistsError):  # epoll's word for what is watched already
+                self._watch()
 
     def _kill(self, reason: BaseException) -> None:
-        if self.done or self._reason is not None:
+        if self.done or self._timer is not None:  # the timer comes last: an interrupt may have come before it
             return
-        if self._process.exited():  # it ended by itself, and only the news of it is under way
+        if self._reason is None and self._process.exited():  # it ended by itself; only the news is under way
             self._finish()
             return
         self.warn(reason, None)
-        self._reason = reason
+        if self._reason is None:
+            self._reason = reason
         self._signal(signal.SIGTERM)
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
 

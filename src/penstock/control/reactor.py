@@ -94,8 +94,9 @@ class Reactor:
 
         To be called before the descriptor is closed: a forked copy would keep the registration alive.
         """
-        if self._watched.pop(fd, None) is not None:
-            self._poller.remove(fd)
+        if fd in self._watched:
+            self._poller.remove(fd)  # first: what is still polled and no longer known would spin
+            self._watched.pop(fd, None)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call `callback()` in the driving thread once `time.monotonic()` has reached `when`."""

@@ -144,10 +144,12 @@ class Threaded(Running):
 
     def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """From now on whatever goes wrong is the cancellation's doing."""
-        if not self.done and self._reason is None:
+        if self.done:
+            return
+        if self._reason is None:
             self._reason = reason
-            for stream in self.streams:
-                stream.warn(reason)
+        for stream in self.streams:
+            stream.warn(self._reason)
 
     def kill(self, reason: BaseException) -> None:
         """Wake the stage from whatever it is blocked in; after the grace time it is abandoned."""
@@ -156,11 +158,11 @@ class Threaded(Running):
     def _kill(self, reason: BaseException) -> None:
         if self.done or self._told:
             return
-        self._told = True
         self.warn(reason, None)
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._abandon)
         self.on_done(self._forget_timer)
         self.interrupt(self._reason or reason)
+        self._told = True  # last, since an interrupt may come before
 
     def _forget_timer(self) -> None:
         timer, self._timer = self._timer, None

@@ -109,8 +109,8 @@ class Fd:
         with guard:
             number = self._number
             if number >= 0:
-                self._number = -1
                 _register.pop(number, None)
+                self._number = -1  # and nothing is called between this and the next, so no handler loses it
                 os.close(number)
         if self.pages is not None:
             self.pages.give_back()

@@ -12,6 +12,7 @@ namespace, every answer is empty.
 from __future__ import annotations
 
 import os
+from itertools import starmap
 
 from penstock.system import features
 
@@ -56,12 +57,15 @@ def read_stat(pid: int) -> Stat | None:
     """Return what is known of a process now, a zombie too; None where there is nothing to be known."""
     if not features.PROCFS:
         return None
+    opened: list[int] = []
     try:
-        number = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return parse_stat(os.read(number, 4096))
+            # In C, into a list: so no interrupt comes between the open and what closes it (see `fds`).
+            opened.extend(starmap(os.open, ((f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC),)))
+            return parse_stat(os.read(opened[0], 4096))
         finally:
-            os.close(number)
+            for number in opened:
+                os.close(number)
     except (OSError, ValueError, IndexError):  # gone before the open, or (ESRCH, or nothing to read) after it
         return None
 

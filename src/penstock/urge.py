@@ -1,0 +1,28 @@
+"""Stages made to end before their time, for the reasons that were noted on their leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.system import procfs
+
+if TYPE_CHECKING:
+    from penstock.tree import Leaf
+
+__all__ = ["urge"]
+
+
+def urge(leaves: list[Leaf]) -> None:
+    """Have those stages end that have a reason to. In the reactor's thread; doing it again does no harm."""
+    told = [(leaf, leaf.reason.error) for leaf in leaves if leaf.reason is not None]
+    running = [(leaf.running, error) for leaf, error in told if leaf.running is not None]
+    processes = procfs.table() if any(one.pid is not None for one, _ in running) else None
+    for leaf, error in told:
+        if leaf.ctx is not None:
+            leaf.ctx.cancel(error)
+    # All are warned before the first is made to end, so that none takes the end of its neighbour for the
+    # end of its input, or for a reader that has had enough.
+    for one, error in running:
+        one.warn(error, processes)
+    for one, error in reversed(running):
+        one.kill(error)
