@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from penstock.core.events import Event
+    from penstock.core.limits import Limits
     from penstock.core.matchers import (
         any_error,
         is_closed_pipe,
@@ -76,6 +77,7 @@ __all__ = [
     "ExitError",
     "FinishEarly",
     "Input",
+    "Limits",
     "LineTooLong",
     "MemoryLimitExceeded",
     "Output",
@@ -148,6 +150,7 @@ _HOMES = {
         "WorkerDied",
     ),
     "penstock.core.events": ("Event",),
+    "penstock.core.limits": ("Limits",),
     "penstock.core.matchers": (
         "any_error",
         "is_closed_pipe",

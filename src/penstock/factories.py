@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.core.env import Secret
     from penstock.core.events import Event
+    from penstock.core.limits import Limits
     from penstock.core.matchers import Matcher
     from penstock.core.stage import Stage
     from penstock.data.reader import Reader
@@ -67,6 +68,8 @@ def command(  # noqa: PLR0913 - what can be said of a command
     stderr: Any = None,
     ok_codes: Iterable[int] = (0,),
     process_group: bool = True,
+    limits: Limits | None = None,
+    on_leftover: Literal["ignore", "report", "kill"] | None = None,
 ) -> Pipeline:
     """Make a stage that is an external command; no shell is involved.
 
@@ -77,6 +80,12 @@ def command(  # noqa: PLR0913 - what can be said of a command
     by signal, is an `ExitError`. The child leads a process group of its own, except where its stdin is a
     terminal, which would stop it then; `process_group=False` leaves it in the caller's in any case. A
     cancellation then reaches its descendants one by one.
+
+    `limits` is what it may use, laid over the pipeline's. `on_leftover` is what is done about processes that
+    it has started and that still run when it has ended by itself: "ignore" leaves them alone, "report" sends
+    an event of kind `leftover` with their `pids`, "kill" does that and ends them, by SIGTERM and after the
+    grace time by SIGKILL, before the stage counts as ended. They are found by its process group, and in its
+    cgroup where it has one for itself. None is as the pipeline says.
 
     >>> command("printf", "%s", "a|b").output()
     b'a|b'
@@ -90,6 +99,8 @@ def command(  # noqa: PLR0913 - what can be said of a command
         stderr=stderr,
         ok_codes=ok_codes,
         process_group=process_group,
+        limits=limits,
+        on_leftover=on_leftover,
     )
     return Pipeline(made)
 

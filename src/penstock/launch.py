@@ -24,6 +24,7 @@ from penstock.data.memory import MemoryPipe
 from penstock.ports import Sink, Source
 from penstock.stages.fused import ChainStage, start_fused
 from penstock.system.fds import pipe
+from penstock.system.forks import guard
 from penstock.system.pages import resize
 from penstock.system.process import discard
 from penstock.tree import groups_below, grow
@@ -31,6 +32,7 @@ from penstock.tree import groups_below, grow
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from penstock.control.confine import Shelter
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
     from penstock.system.pages import Pages
@@ -168,7 +170,23 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
         dispatcher=dispatcher,
         on_exception=group.option("on_exception"),
         to_close=to_close,
+        shelter=_shelter(group, outer, to_close),
+        on_leftover=group.option("on_leftover"),
     )
+
+
+def _shelter(group: Group, outer: Scope | None, to_close: list[Any]) -> Shelter | None:
+    """The limits of a pipeline, over those of the one around it."""
+    limits = group.options.get("limits")
+    around = None if outer is None else outer.shelter
+    if limits is None:
+        return around
+    with guard:  # a fork must not copy the lock of an import in the middle of it
+        from penstock.control.confine import Shelter  # noqa: PLC0415 - most runs have no limits
+
+    if isinstance(limits, Shelter):  # a pipeline within a custom stage shares that stage's
+        return limits
+    return Shelter.within(around, limits, to_close)
 
 
 def make_edge(kind: str, pipe_size: int | None, pages: list[Pages]) -> tuple[Output, Input]:

@@ -32,11 +32,14 @@ def start_nested(pipeline: Composite, ctx: StageContext, stdin: Input, stdout: O
     inherited: dict[str, Any] = {
         "cwd": scope.cwd,
         "grace": scope.grace,
+        "on_leftover": scope.on_leftover,
         "on_event": scope.handler,
         "on_exception": scope.on_exception,
         "stderr": scope.stderr,
     }
     options = {**inherited, **own, "inherit_env": False, "env": merge(ctx.environ, own.get("env") or {})}
+    if scope.shelter is not None:
+        options["limits"] = scope.shelter.add(own.get("limits"), scope.to_close)
     run = Run(pipeline, options, ends=(stdin, stdout))
     if run.failed_to_start:
         stdin.close()

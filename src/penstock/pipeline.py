@@ -70,10 +70,11 @@ class Pipeline(Composite):
     `stdin` and `stdout` are what the first stage reads and the last writes, `input` bytes or str (as UTF-8)
     for the first; `stderr` is where the commands' stderr goes. `on_event` is called with each `Event`,
     `on_exception(stage_name, exc)` with what Python stages raise, and returns what is to count. `timeout` is
-    seconds or a timedelta for the whole run, `grace` seconds between SIGTERM and SIGKILL. `fail_fast` ends
-    the rest when one stage fails. `pipe_errors` is "forgive" (an early end downstream excuses SIGPIPE
-    upstream) or "report" (only a `FinishEarly` does, as in go-pipe). `pipe_size` is bytes for the pipes
-    between stages, as far as the kernel allows.
+    seconds or a timedelta for the whole run, `grace` seconds between SIGTERM and SIGKILL, `limits` a `Limits`
+    for its commands, `on_leftover` what is done about processes that a command leaves behind (see `command`).
+    `fail_fast` ends the rest when one stage fails. `pipe_errors` is "forgive" (an early end downstream
+    excuses SIGPIPE upstream) or "report" (only a `FinishEarly` does, as in go-pipe). `pipe_size` is bytes for
+    the pipes between stages, as far as the kernel allows.
 
     A mistake in an option is a TypeError or ValueError that names it. What is passed in stays the caller's,
     unless wrapped in `closing`.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from penstock.system import fds, features, popen, process, spawn
+from penstock.system import fds, features, launcher, popen, process, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -330,7 +330,7 @@ def test_a_program_that_is_no_python_is_never_the_launcher(monkeypatch: pytest.M
     for name, value in (("executable", "/usr/bin/blender"), ("executable", ""), ("frozen", True)):
         with monkeypatch.context() as patch:
             patch.setattr(sys, name, value, raising=False)
-            assert popen.interpreter() is None
+            assert launcher.interpreter() is None
 
 
 def test_a_launcher_that_fails_is_an_error_and_is_reaped(

@@ -21,10 +21,12 @@ from penstock.control.running import Running
 from penstock.control.taps import ExcerptTap
 from penstock.core.errors import ExitError
 from penstock.system.poller import READ
+from penstock.system.trees import catch, freeze
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.control.confine import Shelter
     from penstock.control.context import StageContext
     from penstock.control.reactor import Timer
     from penstock.control.taps import Tap
@@ -44,13 +46,15 @@ _LONGEST_LOOK = 0.02
 class Child(Running):
     """A running command."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is known of a command when it starts
         self,
         ctx: StageContext,
         process: Process,
         shown: Sequence[str],
         ok_codes: frozenset[int],
         tap: Tap | None,
+        on_leftover: str = "ignore",
+        shelter: Shelter | None = None,
     ) -> None:
         super().__init__(ctx)
         self.pid = process.pid
@@ -64,6 +68,9 @@ class Child(Running):
         self._look = _FIRST_LOOK
         self._forced = False
         self._head_start: Timer | None = None
+        self._on_leftover = on_leftover
+        self._shelter = shelter
+        self._sweeping = False
 
     def start(self) -> None:
         """Begin to watch."""
@@ -106,12 +113,15 @@ class Child(Running):
         if self.done:
             return
         self._forced = True
-        descendants = self._process.descendants(processes)
+        held = self._descendants
+        tree = freeze(self._process, held, processes)
         self._process.send_signal(signal.SIGKILL)
-        for descendant in (*descendants, *self._descendants):
+        for descendant in tree:
             descendant.send_signal(signal.SIGKILL)
-        for descendant in descendants:
-            descendant.close()
+            if descendant not in held:
+                descendant.close()
+        if self._shelter is not None:
+            self._shelter.kill()
 
     def look(self) -> None:
         """See whether it has exited, where the news may have been lost, and watch for it where that was."""
@@ -122,6 +132,9 @@ class Child(Running):
                 self._watch()
 
     def _kill(self, reason: BaseException) -> None:
+        if self._sweeping and not self.done:  # it has ended by itself, and what it left is not waited for now
+            self._force()
+            return
         if self.done or self._timer is not None:  # the timer comes last: an interrupt may have come before it
             return
         if self._reason is None and self._process.exited():  # it ended by itself; only the news is under way
@@ -130,6 +143,8 @@ class Child(Running):
         self.warn(reason, None)
         if self._reason is None:
             self._reason = reason
+        if self._shelter is not None:
+            self._shelter.doom()
         self._signal(signal.SIGTERM)
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
 
@@ -143,7 +158,10 @@ class Child(Running):
         if self.done:
             return
         self._forced = True
+        self._descendants = freeze(self._process, self._descendants)
         self._signal(signal.SIGKILL)
+        if self._shelter is not None:
+            self._shelter.kill()
         if self._process.exited():
             self._finish()
         else:
@@ -176,23 +194,49 @@ class Child(Running):
     def _on_exit(self, _events: int) -> None:
         if self.done:
             return
-        if self._reason is not None and not self._forced:
-            if not self._process.exited():
-                return
-            if self._has_company():
-                self._unwatch()  # a zombie's pidfd stays readable
-                self._look_again()
-                return
-        self._finish()
+        if self._reason is not None and not self._forced and not self._process.exited():
+            return
+        if self._waits_for_others():
+            self._unwatch()  # a zombie's pidfd stays readable
+            self._look_again()
+        else:
+            self._finish()
+
+    def _waits_for_others(self) -> bool:
+        """Whether it has exited, and is left unreaped for what comes from it and still runs."""
+        if self._forced:
+            return False
+        if self._reason is None and not self._sweeping:
+            return self._on_leftover != "ignore" and self._process.exited() and self._sweep()
+        return self._process.exited() and self._has_company()
 
     def _has_company(self) -> bool:
         return self._process.leftover() or any(descendant.alive() for descendant in self._descendants)
+
+    def _sweep(self) -> bool:
+        """Tell of what it has left behind, and ask that to end where it is to; whether it is."""
+        members = [] if self._shelter is None else self._shelter.members()
+        left = catch({*self._process.others(), *members} - {self.pid})
+        if left:
+            pids = sorted(descendant.pid for descendant in left)
+            text = ", ".join(map(str, pids))
+            self.ctx.tell("leftover", f"left processes behind: {text}", None, {"pids": pids})
+        if not left or self._on_leftover != "kill":
+            for descendant in left:
+                descendant.close()
+            return False
+        self._sweeping = True
+        self._descendants = left
+        for descendant in left:
+            descendant.send_signal(signal.SIGTERM)
+        self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
+        return True
 
     def _look_again(self) -> None:
         """Poll for what no descriptor tells: an exit without pidfd, the last member of a group."""
         if self.done:
             return
-        if self._process.exited() and (self._reason is None or self._forced or not self._has_company()):
+        if self._process.exited() and not self._waits_for_others():
             self._finish()
             return
         self.ctx.reactor.call_at(time.monotonic() + self._look, self._look_again)
@@ -227,5 +271,14 @@ class Child(Running):
         if self._reason is not None:
             error = self._reason
         elif self.status is not None and self.status.returncode not in self._ok_codes:
-            error = ExitError(self.status.returncode, self._shown, self.stderr)
+            error = self._failure(self.status.returncode)
         self.complete(error)
+
+    def _failure(self, returncode: int) -> BaseException:
+        """What its end counts as: a limit that the kernel has kept, or its own exit."""
+        limited = None if self._shelter is None else self._shelter.explain(returncode)
+        if limited is None:
+            return ExitError(returncode, self._shown, self.stderr)
+        facts = {"limit": limited.limit, "used": limited.used, "pids": [self.pid]}
+        self.ctx.tell("memory-limit", str(limited), limited, facts)
+        return limited

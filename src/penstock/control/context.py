@@ -12,6 +12,7 @@ from penstock.system.forks import guard
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from penstock.control.confine import Shelter
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
     from penstock.control.stderr import StderrTarget
@@ -36,7 +37,9 @@ class Scope:
         "handler",
         "inherit_env",
         "on_exception",
+        "on_leftover",
         "reactor",
+        "shelter",
         "stderr",
         "to_close",
     )
@@ -55,6 +58,8 @@ class Scope:
         dispatcher: Dispatcher,
         on_exception: Callable[[str, BaseException], BaseException | None] | None,
         to_close: list[Any],
+        shelter: Shelter | None = None,
+        on_leftover: str = "ignore",
     ) -> None:
         self.reactor = reactor
         self.cwd = cwd
@@ -67,6 +72,9 @@ class Scope:
         self.dispatcher = dispatcher
         self.on_exception = on_exception
         self.to_close = to_close
+        self.shelter = shelter
+        """The limits of its commands."""
+        self.on_leftover = on_leftover
         self._base: dict[str, str] | None = None
 
     def environ(self) -> dict[str, str]:

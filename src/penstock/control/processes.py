@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.control.channel import Channel
 from penstock.control.late import Late
 from penstock.control.supervisor import supervisor
-from penstock.system.popen import interpreter
+from penstock.system.launcher import interpreter
 from penstock.system.process import Process
 from penstock.system.rights import socket_pair
 from penstock.system.spawn import spawn

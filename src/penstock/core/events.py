@@ -17,9 +17,9 @@ class Event:
     """Something that happened in a run.
 
     `kind` is one of `start`, `exit`, `failed`, `start-failed`, `cancelled`, `memory-limit`, `memory-peak`,
-    `abandoned`, or `message` for what a stage says by `ctx.emit`. `stage` is the stage's name, `message` a
-    sentence, `error` the exception where there is one, `context` further facts by name (`pid`, `returncode`),
-    `time` seconds since the epoch.
+    `limits`, `leftover`, `abandoned`, or `message` for what a stage says by `ctx.emit`. `stage` is the
+    stage's name, `message` a sentence, `error` the exception where there is one, `context` further facts by
+    name (`pid`, `returncode`), `time` seconds since the epoch.
     """
 
     kind: str

@@ -20,10 +20,11 @@ from penstock.core.env import check_layer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Mapping
     from datetime import timedelta
-    from typing import TypedDict
+    from typing import Literal, TypedDict
 
     from penstock.core.env import Secret
     from penstock.core.events import Event
+    from penstock.core.limits import Limits
 
     class Options(TypedDict, total=False):
         """What `Pipeline(...)`, `replace` and the methods that run accept by name."""
@@ -40,12 +41,24 @@ if TYPE_CHECKING:
         on_exception: Callable[[str, BaseException], BaseException | None] | None
         timeout: float | timedelta | None
         grace: float | timedelta
+        limits: Limits | None
+        on_leftover: Literal["ignore", "report", "kill"]
         fail_fast: bool
         pipe_errors: str
         pipe_size: int | None
 
 
-__all__ = ["DEFAULTS", "Options", "check", "check_ends", "check_handler", "check_seconds", "check_stderr"]
+__all__ = [
+    "DEFAULTS",
+    "Options",
+    "check",
+    "check_ends",
+    "check_handler",
+    "check_leftover",
+    "check_limits",
+    "check_seconds",
+    "check_stderr",
+]
 
 
 DEFAULTS: dict[str, Any] = {
@@ -61,6 +74,8 @@ DEFAULTS: dict[str, Any] = {
     "on_exception": None,
     "timeout": None,
     "grace": 2.0,
+    "limits": None,
+    "on_leftover": "ignore",
     "fail_fast": False,
     "pipe_errors": "forgive",
     "pipe_size": None,
@@ -155,6 +170,24 @@ def _timeout(option: str, value: object) -> float | None:
         return None
     seconds = check_seconds(option, value)
     return None if math.isinf(seconds) else seconds
+
+
+def check_limits(option: str, value: object) -> Limits | None:
+    """A `Limits` or None."""
+    if value is None:
+        return None
+    from penstock.core.limits import Limits  # noqa: PLC0415 - dataclasses are dear to import
+
+    if not isinstance(value, Limits):
+        raise TypeError(f"{option} must be a Limits or None, not {value!r}")
+    return value
+
+
+def check_leftover(option: str, value: object) -> str:
+    """What is done about processes that a command leaves behind."""
+    if value not in ("ignore", "report", "kill"):
+        raise ValueError(f"{option} must be 'ignore', 'report' or 'kill', not {value!r}")
+    return str(value)
 
 
 def _pipe_errors(option: str, value: object) -> str:
@@ -276,6 +309,8 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "on_exception": check_handler,
     "timeout": _timeout,
     "grace": check_seconds,
+    "limits": check_limits,
+    "on_leftover": check_leftover,
     "fail_fast": _flag,
     "pipe_errors": _pipe_errors,
     "pipe_size": _pipe_size,

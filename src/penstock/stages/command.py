@@ -9,8 +9,9 @@ from penstock.control.bridge import start_over_pipes
 from penstock.control.child import Child
 from penstock.control.stderr import StderrTarget
 from penstock.core.env import Secret, check_layer, merge, show
-from penstock.core.options import check_stderr, path
+from penstock.core.options import check_leftover, check_limits, check_stderr, path
 from penstock.core.stage import Requirements, Stream
+from penstock.system.forks import guard
 from penstock.system.process import Process
 from penstock.system.programs import explain_failure, resolve
 from penstock.system.spawn import spawn
@@ -18,6 +19,7 @@ from penstock.system.spawn import spawn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from penstock.control.confine import Shelter
     from penstock.control.context import StageContext
     from penstock.control.running import Running
     from penstock.control.taps import Tap
@@ -46,6 +48,8 @@ class Command:
         stderr: object,
         ok_codes: Iterable[int],
         process_group: bool,
+        limits: object = None,
+        on_leftover: object = None,
     ) -> None:
         self.argv = (_argument("program", program), *(_argument("argument", arg) for arg in args))
         if not _clear(self.argv[0]):
@@ -60,6 +64,8 @@ class Command:
         if not isinstance(process_group, bool):
             raise TypeError(f"process_group must be True or False, not {process_group!r}")
         self.process_group = process_group
+        self.limits = check_limits("limits", limits)
+        self.on_leftover = None if on_leftover is None else check_leftover("on_leftover", on_leftover)
 
     def __repr__(self) -> str:
         # A Secret prints as *** by itself.
@@ -88,6 +94,7 @@ class Command:
             executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
         except OSError as error:
             raise self._shown(error) from None
+        shelter = self._shelter(ctx)
         # A terminal stops whoever reads from it in another group than the one in its foreground (SIGTTIN).
         group = self.process_group and not os.isatty(stdin)
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
@@ -108,6 +115,7 @@ class Command:
                     stderr=stderr,
                     process_group=group,
                     record=ctx.spawned,
+                    setup=None if shelter is None else shelter.enter(ctx),
                 )
             except OSError as error:
                 explained = explain_failure(error, program=program, executable=executable, cwd=cwd)
@@ -122,11 +130,21 @@ class Command:
             if stderr_fd is not None:
                 stderr_fd.close()
         shown = [show(arg) for arg in self.argv]
-        child = Child(ctx, Process(pid, group=group), shown, self.ok_codes, tap)
+        leftover = self.on_leftover or ctx.scope.on_leftover
+        child = Child(ctx, Process(pid, group=group), shown, self.ok_codes, tap, leftover, shelter)
         if own is not None:
             child.on_done(own.close)
         child.start()
         return child
+
+    def _shelter(self, ctx: StageContext) -> Shelter | None:
+        """The limits that hold for it: its own over those of the pipeline."""
+        if self.limits is None:
+            return ctx.scope.shelter
+        with guard:  # a fork must not copy the lock of an import in the middle of it
+            from penstock.control.confine import Shelter  # noqa: PLC0415 - most commands have none
+
+        return Shelter.within(ctx.scope.shelter, self.limits, ctx.scope.to_close, alone=True)
 
     def _shown(self, error: OSError) -> OSError:
         """The error as it may be seen, where the program's name is a secret."""

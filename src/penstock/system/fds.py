@@ -176,9 +176,12 @@ def pipe_capacity(number: int) -> int:
         return 65536
 
 
-def duplicate(number: int) -> Fd:
-    """Return a second descriptor of the same open file description: its position and its flags are shared."""
-    return owned(fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, 3)
+def duplicate(number: int, least: int = 3) -> Fd:
+    """Return a second descriptor of the same open file description: its position and its flags are shared.
+
+    Its number is at least `least`.
+    """
+    return owned(fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, least)
 
 
 def open_read(path: Path) -> Fd:

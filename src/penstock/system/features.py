@@ -66,6 +66,7 @@ WAITID: bool = hasattr(os, "waitid")  # macOS has the call, but Python offers it
 SPLICE: bool = hasattr(os, "splice")
 SENDFILE: bool = hasattr(os, "sendfile")
 COPY_FILE_RANGE: bool = hasattr(os, "copy_file_range")
+CGROUPS: bool = os.access("/proc/self/cgroup", os.R_OK)
 
 # `ru_maxrss` counts kilobytes, except on macOS: getrusage(2) of each.
 MAX_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024

@@ -81,8 +81,11 @@ def launch(  # noqa: PLR0913 - as spawn's
     sources: tuple[int, int, int],
     process_group: bool,  # noqa: FBT001
     record: list[Any],
+    passed: tuple[int, ...] = (),
 ) -> int:
     """Start a child. A source below 3 must be its own target (`spawn` sees to that).
+
+    Descriptors in `passed` it is given as 3 and up; their own numbers are past those.
 
     Its pid is in `record` the moment it exists, since a KeyboardInterrupt may come before this has returned.
     """
@@ -100,9 +103,9 @@ def launch(  # noqa: PLR0913 - as spawn's
     _check(_init(actions))
     try:
         # A dup2 of a number onto itself makes glibc clear close-on-exec in the child, so it is not left out.
-        for target, source in enumerate(sources):
+        for target, source in enumerate((*sources, *passed)):
             _check(_add_dup2(actions, source, target))
-        _check(_add_closefrom(actions, 3))
+        _check(_add_closefrom(actions, 3 + len(passed)))
         if folder is not None:
             _check(_add_chdir(actions, folder))
         attributes = _own_group if process_group else _same_group

@@ -15,7 +15,9 @@ got its SIGKILL takes to die (`end`, `discard`).
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import threading
 from typing import TypeAlias
@@ -147,11 +149,23 @@ class Process:
 
         Ask before `reap`: after it, as without procfs, the answer is False.
         """
+        return bool(self.others())
+
+    def others(self) -> list[int]:
+        """Return the other living members of its group; none after `reap`, as without procfs."""
         if not self._group or not self._is_ours_now():
-            return False
+            return []
         others = [pid for pid in procfs.group_members(self.pid) if pid != self.pid]
         # Had it been reaped meanwhile, these could be the group of another process with its number.
-        return bool(others) and self._is_ours_now()
+        return others if others and self._is_ours_now() else []
+
+    def ours(self) -> bool:
+        """Whether the pid is still the child's, running or a zombie."""
+        return self._is_ours_now()
+
+    def leads(self, entry: procfs.Stat) -> bool:
+        """Whether a process is another member of its group, as long as it is not reaped."""
+        return self._group and entry.group == self.pid and entry.pid != self.pid
 
     def descendants(self, processes: ProcessTable | None = None) -> list[Descendant]:
         """Return its living descendants, those included that have left its group; close each.
@@ -259,6 +273,13 @@ class Descendant:
         """Whether it still runs."""
         entry = procfs.read_stat(self.pid)
         return entry is not None and entry.started == self._started and entry.alive
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it has ended, at most `timeout` seconds; not at all without pidfd."""
+        if self._pidfd is not None:
+            poll = select.poll()
+            poll.register(self._pidfd.fileno(), select.POLLIN)
+            poll.poll(math.ceil(timeout * 1000))
 
     def send_signal(self, signum: int) -> bool:
         """Send a signal to this one process; False where it has gone or belongs to another user."""

@@ -82,6 +82,21 @@ def table() -> dict[int, Stat]:
     return {entry.pid: entry for entry in found if entry is not None}
 
 
+def extend(processes: dict[int, Stat]) -> None:
+    """Add to a table those that are new since it was read; who has gone since stays in it, as it was."""
+    if not features.PROCFS:
+        return
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return
+    for name in names:
+        if name.isdecimal() and int(name) not in processes:
+            entry = read_stat(int(name))
+            if entry is not None:
+                processes[entry.pid] = entry
+
+
 def parents() -> dict[int, int]:
     """Return the parent of each process, by pid."""
     return {entry.pid: entry.parent for entry in table().values()}

@@ -57,6 +57,10 @@ def _folders(path: str) -> tuple[str, ...]:
     return tuple(f"{folder.rstrip('/')}/" for folder in path.split(":") if folder.startswith("/"))
 
 
+class SetupError(OSError):
+    """What kept a child from becoming its program, before that was tried: a limit that could not be set."""
+
+
 def explain_failure(error: OSError, *, program: str, executable: str, cwd: str | None) -> OSError:
     """Return an error of the same errno, and so of the same type, whose text says what was wrong.
 
@@ -64,7 +68,7 @@ def explain_failure(error: OSError, *, program: str, executable: str, cwd: str |
     working directory. The new error is made for `raise ... from None`; nothing is raised here.
     """
     number = error.errno
-    if number is None:
+    if number is None or isinstance(error, SetupError):
         return error
     if number in _PATH_ERRORS:
         return (

@@ -9,6 +9,7 @@ here: finding the program (programs.py) and everything after the start (process.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 from penstock.system import fds, features, popen
@@ -16,6 +17,8 @@ from penstock.system.forks import guard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from penstock.system.launcher import Setup
 
 
 def spawn(  # noqa: PLR0913 - each is a fact about the child
@@ -29,8 +32,12 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     stderr: int,
     process_group: bool,
     record: list[Any] | None = None,
+    setup: Setup | None = None,
 ) -> int:
     """Start `executable` and return the pid; it is the caller's to reap.
+
+    `setup` is what has to be set in the child itself before its program begins; it takes a launcher
+    (launcher.py), and some 8 ms.
 
     `record` gets an object whose `value` is the pid from the moment on at which there is a child, for a
     caller that is interrupted before this has returned. (The fallback leaves it empty.)
@@ -46,7 +53,7 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     sources = (stdin, stdout, stderr)
     if all(source > 2 or source == target for target, source in enumerate(sources)):
         try:
-            return _launch(executable, argv, env, cwd, sources, process_group, record)
+            return _launch(executable, argv, env, cwd, sources, process_group, record, setup)
         except OSError as error:
             if error.errno != errno.EBADF or all(source > 2 or fds.is_open(source) for source in sources):
                 raise
@@ -65,7 +72,7 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
                 continue
             numbers[target] = made[-1].fileno()
         return _launch(
-            executable, argv, env, cwd, (numbers[0], numbers[1], numbers[2]), process_group, record
+            executable, argv, env, cwd, (numbers[0], numbers[1], numbers[2]), process_group, record, setup
         )
     finally:
         for fd in made:
@@ -85,7 +92,15 @@ def _launch(  # noqa: PLR0913 - as spawn's
     sources: tuple[int, int, int],
     process_group: bool,  # noqa: FBT001
     record: list[Any] | None,
+    setup: Setup | None = None,
+    passed: tuple[int, ...] = (),
 ) -> int:
+    """Start by the better mechanism.
+
+    Descriptors in `passed`, which are above 4, are given too, and their numbers there as the last arguments.
+    """
+    if setup is not None:
+        return _launch_by_way(executable, argv, env, cwd, sources, process_group, record, setup)
     if features.GLIBC_SPAWN:
         try:
             # Here, because ctypes is dear to import, and a program that imports penstock may never start a
@@ -97,5 +112,32 @@ def _launch(  # noqa: PLR0913 - as spawn's
         else:
             if record is None:
                 record = []
-            return glibc.launch(executable, argv, env, cwd, sources, process_group, record)
+            if passed:
+                argv = [*argv, *(str(number) for number in range(3, 3 + len(passed)))]
+            return glibc.launch(executable, argv, env, cwd, sources, process_group, record, passed)
+    if passed:
+        return popen.start(executable, [*argv, *map(str, passed)], sources, cwd, process_group, env, passed)
     return popen.launch(executable, argv, env, cwd, sources, process_group)
+
+
+def _launch_by_way(  # noqa: PLR0913 - as spawn's
+    executable: str,
+    argv: Sequence[str | bytes],
+    env: Mapping[str, str],
+    cwd: str | None,
+    sources: tuple[int, int, int],
+    process_group: bool,  # noqa: FBT001
+    record: list[Any] | None,
+    setup: Setup,
+) -> int:
+    """Start a launcher that becomes the program."""
+    with guard:  # as above
+        from penstock.system import launcher  # noqa: PLC0415 - for those who set limits
+
+    def start(python: str, words: Sequence[str], passed: tuple[int, ...]) -> int:
+        # In the host's environment, in which this interpreter is known to start.
+        return _launch(python, words, os.environ, cwd, sources, process_group, record, None, passed)
+
+    if not all(map(fds.is_open, sources)):  # a pipe that is made on the way could take its number
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return launcher.launch(start, executable, argv, env, setup, record)

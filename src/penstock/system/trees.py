@@ -1,0 +1,77 @@
+"""Holding still all that comes from a child, so that SIGKILL reaches every one of them.
+
+A process that is killed may have forked a moment before, and its child, whose parent is dead then, looks
+like anybody's. So all are stopped first: SIGSTOP cannot be caught or ignored, and who is stopped does not
+fork. Then one looks for more, until none is found. What had lost its parent before, and has left the process
+group, is not found so; only a cgroup knows of it.
+
+What may not live here: the killing, and cgroups.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from penstock.system import procfs
+from penstock.system.process import Descendant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from penstock.system.process import Process, ProcessTable
+
+__all__ = ["catch", "freeze"]
+
+_ROUNDS = 200
+"""Looks at the most: a chain of forks may be quicker than each of them for a while."""
+
+
+def freeze(
+    process: Process, held: Sequence[Descendant], processes: ProcessTable | None = None
+) -> list[Descendant]:
+    """Stop a child, its group, and all that comes from them and from those that are `held` already.
+
+    Returns all that are held then; close each. `processes` is a `procfs.table()` that the caller has just
+    read.
+    """
+    table = procfs.table() if processes is None else dict(processes)
+    found = {descendant.pid: descendant for descendant in held}
+    seen = {process.pid, *found}
+    process.send_signal(signal.SIGSTOP)
+    for descendant in held:
+        descendant.send_signal(signal.SIGSTOP)
+    for _ in range(_ROUNDS):
+        # Only what is new is read from here on; who has gone stays in the table, with its parent.
+        procfs.extend(table)
+        new = []
+        for entry in _below(process, found, table):
+            if entry.pid not in seen:
+                seen.add(entry.pid)
+                caught = Descendant.catch(entry) if entry.alive else None
+                if caught is not None:
+                    caught.send_signal(signal.SIGSTOP)
+                    new.append(caught)
+        if not process.ours():  # the walk may have begun at another process with its number
+            for caught in new:
+                caught.send_signal(signal.SIGCONT)
+                caught.close()
+            break
+        found.update((caught.pid, caught) for caught in new)
+        if not new:
+            break
+    return list(found.values())
+
+
+def _below(process: Process, found: Iterable[int], table: ProcessTable) -> Iterator[procfs.Stat]:
+    """What comes from a child, from the members of its group, and from others that are held."""
+    members = [entry for entry in table.values() if process.leads(entry)]
+    yield from members
+    for root in (process.pid, *(entry.pid for entry in members), *found):
+        yield from procfs.descendants_in(table, root)
+
+
+def catch(pids: Iterable[int]) -> list[Descendant]:
+    """Take hold of the living ones among these processes, which were seen a moment ago."""
+    entries = [entry for pid in pids if (entry := procfs.read_stat(pid)) is not None and entry.alive]
+    return [found for entry in entries if (found := Descendant.catch(entry)) is not None]

@@ -1,0 +1,367 @@
+"""`Limits`: what a program finds set when it begins, who keeps what, and that no cgroup is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from penstock import (
+    DEVNULL,
+    PIPE,
+    ExitError,
+    Limits,
+    MemoryLimitExceeded,
+    Pipeline,
+    PipelineCancelled,
+    PipelineError,
+    StartError,
+    command,
+    function,
+    ignore_error,
+    is_error,
+)
+from penstock.control import cages
+from penstock.system import cgroups, features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from penstock import Event
+
+MB = 1_000_000
+PROMPT = 20.0
+HUNGRY = f"data = b'x' * {300 * MB}"
+
+
+def python(program: str, **options: Any) -> Pipeline:
+    """Make a stage of a Python program; without site it starts fast."""
+    return command(sys.executable, "-I", "-S", "-c", program, name="python", **options)
+
+
+def sh(script: str, **options: Any) -> Pipeline:
+    """Make a stage of a line of shell."""
+    return command("sh", "-c", script, **options)
+
+
+def groups_of(name: str) -> set[str]:
+    """The folders of all cgroups whose own name has `name` in it."""
+    found: set[str] = set()
+    for tree in cgroups.trees():
+        for parent in tree.parents():
+            found |= {str(path) for path in Path(parent).glob(f"penstock-{name}-{os.getpid()}-*")}
+    return found
+
+
+@pytest.fixture
+def _memory_group() -> None:
+    """Skip where no cgroup can be made that keeps memory."""
+    cage, missing = cgroups.make(f"penstock-probe-{os.getpid()}", {"memory": 10**9}, cgroups.trees())
+    if cage is not None:
+        cage.remove()
+    if cage is None or missing:
+        pytest.skip(f"no cgroup that keeps memory can be made here: {missing}")
+
+
+@pytest.fixture
+def _no_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a sandbox."""
+    monkeypatch.setattr(features, "CGROUPS", False)
+
+
+@pytest.fixture(autouse=True)
+def _none_waits() -> Iterator[None]:
+    """Nothing is kept from one test to the next."""
+    yield
+    cages.clear()
+    assert groups_of("*") == set()
+
+
+SEEN = "ulimit -n; ulimit -t; ulimit -f; nice"
+
+
+def test_a_program_begins_with_its_limits() -> None:
+    """Its first instruction finds them."""
+    limits = Limits(open_files=77, cpu_time=9, file_size=512 * 20, nice=2, cgroup="never")
+    expected = f"77\n9\n20\n{os.nice(0) + 2}\n"
+    assert sh(SEEN, limits=limits).text() == expected
+    assert sh(SEEN).text(limits=limits) == expected
+    assert sh(SEEN).text() != expected
+
+
+def test_limits_of_a_pipeline_hold_for_its_commands_and_inner_ones_lie_over_them() -> None:
+    """Field by field: the pipeline's, the nested pipeline's, the command's own."""
+    show = "cat; ulimit -n; ulimit -t"
+    inner = Pipeline(sh(show), sh(show, limits=Limits(open_files=30)), limits=Limits(cpu_time=20))
+    outer = Pipeline(sh(show), inner, limits=Limits(open_files=40, cpu_time=10))
+    assert outer.text().split() == ["40", "10", "40", "20", "30", "20"]
+
+
+def test_a_stage_in_python_has_no_limits_and_runs_beside_those_that_have() -> None:
+    """It runs in the host itself."""
+    double = function(lambda _ctx, stdin, stdout: stdout.write(stdin.read() * 2))
+    assert (sh("ulimit -n") | double).text(limits=Limits(open_files=50)) == "50\n50\n"
+
+
+def test_what_the_kernel_refuses_shows_as_the_programs_own_failure(tmp_path: Path) -> None:
+    """SIGXFSZ, SIGXCPU, and an allocation that fails."""
+    target = tmp_path / "file"
+    result = command("head", "-c", "5000", "/dev/zero", limits=Limits(file_size=1000)).run(
+        check=False, stdout=target
+    )
+    assert result.stages[0].signal == signal.SIGXFSZ
+    assert target.stat().st_size == 1000
+    result = python("while True: pass", limits=Limits(cpu_time=1)).run(check=False)
+    assert result.stages[0].signal == signal.SIGXCPU
+    result = python(HUNGRY, limits=Limits(memory="100MB", cgroup="never")).run(check=False)
+    assert isinstance(result.stages[0].error, ExitError)
+    assert b"MemoryError" in result.stages[0].stderr
+
+
+def test_a_start_that_fails_says_the_same_as_without_limits(tmp_path: Path) -> None:
+    """Program, format and folder; and what cannot be set says what it is."""
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(b"no magic")
+    wrong.chmod(0o755)
+    stages: list[tuple[str, dict[str, Any]]] = [
+        ("no-such-program", {}),
+        (str(wrong), {}),
+        ("true", {"cwd": tmp_path / "missing"}),
+    ]
+    for program, options in stages:
+        texts = []
+        for limits in (None, Limits(open_files=50, cgroup="never")):
+            with pytest.raises(StartError) as caught:
+                command(program, limits=limits, **options).run()
+            texts.append((str(caught.value), type(caught.value.cause)))
+        assert texts[0] == texts[1]
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_what_the_kernel_kills_for_memory_is_a_memory_limit_exceeded() -> None:
+    """Not a bare SIGKILL; with an event."""
+    events: list[Event] = []
+    with pytest.raises(PipelineError) as caught:
+        python(HUNGRY, limits=Limits(memory="50MB")).run(on_event=events.append)
+    error, result = caught.value.cause, caught.value.result
+    assert isinstance(error, MemoryLimitExceeded)
+    assert error.limit == 50 * MB
+    assert error.used >= 49 * MB
+    assert result is not None
+    assert result.returncodes == (-signal.SIGKILL,)
+    assert [event.error for event in events if event.kind == "memory-limit"] == [error]
+    assert ignore_error(python(HUNGRY, limits=Limits(memory="50MB")), is_error(MemoryLimitExceeded)).run().ok
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_a_command_whose_child_is_killed_for_memory_is_told_so_too() -> None:
+    """Its own exit status is only what it made of that."""
+    hungry = f'{sys.executable} -I -S -c "{HUNGRY}" || exit 5'
+    result = sh(hungry, limits=Limits(memory="50MB")).run(check=False)
+    assert isinstance(result.stages[0].error, MemoryLimitExceeded)
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_commands_of_a_limited_pipeline_share_its_group() -> None:
+    """Their sum counts; who fails beside a killed one keeps its own error."""
+    show = "grep memory: /proc/self/cgroup || cat /proc/self/cgroup"
+    pipeline = Pipeline(sh(show), sh(f"cat; {show}"), limits=Limits(memory="500MB", name="shared"))
+    first, second = pipeline.text().split()
+    assert first == second
+    assert "penstock-shared-" in first
+    own = Pipeline(sh(show), sh(f"cat; {show}", limits=Limits(memory="90MB")), limits=Limits(memory="500MB"))
+    first, second = own.text().split()
+    assert first != second
+    failing = Pipeline(python(HUNGRY), sh("cat >/dev/null; exit 3"), limits=Limits(memory="50MB"))
+    errors = [stage.error for stage in failing.run(check=False).stages]
+    assert [type(error) for error in errors] == [MemoryLimitExceeded, ExitError]
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_a_group_is_used_again_for_the_same_name_and_limits_and_goes_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other limits have another; an earlier run's killed process is not blamed on a later one."""
+    limits = Limits(memory="50MB", name="pool")
+    assert python(HUNGRY, limits=limits).run(check=False).stages[0].signal == signal.SIGKILL
+    first = groups_of("pool")
+    assert first
+    assert isinstance(sh("kill -KILL $$", limits=limits).run(check=False).stages[0].error, ExitError)
+    assert groups_of("pool") == first
+    monkeypatch.setattr(cages, "_PATIENCE", 0.05)
+    assert command("true", limits=Limits(memory="60MB", name="pool")).run().ok
+    other = groups_of("pool") - first
+    deadline = time.monotonic() + PROMPT
+    while groups_of("pool") & other:
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_no_more_than_a_few_groups_wait_and_none_is_in_use_twice() -> None:
+    """Twenty at once have twenty."""
+    limits = Limits(memory="100MB", name="many")
+    runs = [command("sleep", "1000", limits=limits).start() for _ in range(20)]
+    names = {Path(folder).name for folder in groups_of("many")}
+    assert len(names) == 20
+    for run in runs:
+        run.cancel()
+    for run in runs:
+        run.wait(check=False)
+    deadline = time.monotonic() + PROMPT
+    while len({Path(folder).name for folder in groups_of("many")}) > 8:
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@pytest.mark.usefixtures("_memory_group")
+@pytest.mark.parametrize("leftover", ["ignore", "kill"])
+def test_what_is_left_in_a_group_is_let_go_or_killed(
+    leftover: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """An orphan in a session of its own, which nothing but the group knows of."""
+    pids = tmp_path / "pid"
+    script = f"(setsid sh -c 'echo $$ >{pids}.new; mv {pids}.new {pids}; exec sleep 1000' >/dev/null 2>&1 &)"
+    script += f"; while ! [ -e {pids} ]; do sleep 0.01; done"
+    events: list[Event] = []
+    limits = Limits(memory="100MB", name="left")
+    assert sh(script, limits=limits, on_leftover=leftover).run(on_event=events.append).ok
+    pid = int(pids.read_text())
+    told = [event.context["pids"] for event in events if event.kind == "leftover"]
+    if leftover == "kill":
+        assert told == [[pid]]
+        with pytest.raises(ProcessLookupError):
+            _signal_living(pid)
+    else:
+        assert told == []
+        request.addfinalizer(lambda: os.kill(pid, signal.SIGKILL))
+        _signal_living(pid)
+        assert "penstock" not in Path(f"/proc/{pid}/cgroup").read_text()
+
+
+def _signal_living(pid: int) -> None:
+    os.kill(pid, 0)
+    if " Z " in Path(f"/proc/{pid}/stat").read_text():
+        raise ProcessLookupError
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_a_cancelled_command_takes_all_in_its_group_along(tmp_path: Path) -> None:
+    """Orphans included, which no walk can find."""
+    pids = tmp_path / "pid"
+    script = f"(setsid sh -c 'trap \"\" TERM; echo $$ >{pids}; echo; exec sleep 1000' &); exec sleep 1000"
+    run = sh(script, limits=Limits(memory="100MB")).start(stdout=PIPE, grace=0.2)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"\n"
+    pidfd = os.pidfd_open(int(pids.read_text()))
+    run.cancel()
+    with run.stdout, pytest.raises(PipelineCancelled):
+        run.wait(PROMPT)
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+        ended = " Z " in Path(f"/proc/{int(pids.read_text())}/stat").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        ended = True
+    os.close(pidfd)
+    assert ended
+
+
+@pytest.mark.usefixtures("_no_cgroups")
+def test_without_cgroups_prefer_says_what_is_used_instead() -> None:
+    """And uses it; nothing is said where nothing is missing."""
+    events: list[Event] = []
+    limits = Limits(memory="100MB", cpu=0.5, open_files=50)
+    assert int(sh("ulimit -d", limits=limits).text(on_event=events.append)) == 100 * MB // 1024
+    (event,) = [event for event in events if event.kind == "limits"]
+    assert event.context["instead"] == {"memory": "RLIMIT_DATA for each process", "cpu": None}
+    assert "RLIMIT_DATA" in event.message
+    events.clear()
+    command("true", limits=Limits(open_files=50)).run(on_event=events.append)
+    command("true", limits=Limits(memory="1GB", cgroup="never")).run(on_event=events.append)
+    assert "limits" not in [event.kind for event in events]
+
+
+@pytest.mark.usefixtures("_no_cgroups")
+def test_without_cgroups_require_is_a_start_error_that_says_so() -> None:
+    """Before the program has begun."""
+    for limits in (Limits(memory="1GB", cgroup="require"), Limits(cgroup="require")):
+        with pytest.raises(StartError, match="a cgroup is required"):
+            (command("cat") | command("true", limits=limits)).run()
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_a_required_group_that_keeps_only_a_part_is_given_back() -> None:
+    """Nothing is left of it."""
+    if cgroups.make("penstock-never", {"memory_high": 1}, [])[1] and any(
+        (Path(tree.own) / "memory.high").exists() for tree in cgroups.trees()
+    ):
+        pytest.skip("memory.high can be kept here")
+    with pytest.raises(StartError, match="memory_high"):
+        command("true", limits=Limits(memory="1GB", memory_high="1GB", cgroup="require", name="part")).run()
+
+
+HOST = """
+import json, os, sys, glob
+from penstock import Limits, command
+from penstock.system import cgroups
+command("true", limits=Limits(memory="100MB", name="exit")).run()
+command("sh", "-c", "setsid sleep 1000 & sleep 1000", limits=Limits(memory="100MB", name="exit")).start()
+found = [folder for tree in cgroups.trees() for parent in tree.parents()
+         for folder in glob.glob(f"{parent}/penstock-exit-{os.getpid()}-*")]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_the_end_of_the_process_leaves_no_group() -> None:
+    """Neither one that waits nor one that is in use."""
+    done = subprocess.run([sys.executable, "-c", HOST], capture_output=True, check=True)
+    folders = json.loads(done.stdout)
+    assert len({Path(folder).name for folder in folders}) >= 1
+    assert [folder for folder in folders if Path(folder).exists()] == []
+    assert done.stderr == b""
+
+
+def test_many_threads_start_limited_commands_at_once() -> None:
+    """Each finds its own limits."""
+    wrong: list[object] = []
+
+    def work(place: int) -> None:
+        for _ in range(2):
+            shown = sh("ulimit -n", limits=Limits(open_files=100 + place, memory="200MB")).text()
+            if shown != f"{100 + place}\n":
+                wrong.append(shown)
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("error", "make"),
+    [
+        (TypeError, lambda: command("true", limits=5)),  # type: ignore[arg-type]
+        (TypeError, lambda: Pipeline(command("true"), limits={"memory": 5})),  # type: ignore[typeddict-item]
+        (TypeError, lambda: command("true").run(limits="1GB")),  # type: ignore[typeddict-item]
+    ],
+)
+def test_what_is_no_limits_is_a_type_error(error: type[Exception], make: Callable[[], object]) -> None:
+    """Before anything starts."""
+    with pytest.raises(error, match="limits must be a Limits"):
+        make()
+
+
+def test_discarded_output_and_limits_go_together() -> None:
+    """A run without any stream of the caller's."""
+    assert command("true", limits=Limits(open_files=64)).start(stdout=DEVNULL).wait(PROMPT).ok

@@ -1,0 +1,259 @@
+"""Whole trees: SIGKILL reaches what forks away, and what a command leaves behind is told of or ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from penstock import CAPTURE, PIPE, Pipeline, PipelineCancelled, PipelineError, PipelineTimeout, command
+from penstock.system import features
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from penstock import Event
+
+GRACE = 0.3
+PROMPT = 20.0
+
+
+class Strays:
+    """Processes that write their pids to a file, and are killed after the test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def pids(self, count: int = 1) -> list[int]:
+        """Wait until so many are written."""
+        deadline = time.monotonic() + PROMPT
+        while self.path.read_bytes().count(b"\n") < count:
+            assert time.monotonic() < deadline
+            os.sched_yield()
+        return [int(line) for line in self.path.read_bytes().split()]
+
+
+@pytest.fixture
+def strays(tmp_path: Path) -> Iterator[Strays]:
+    """Keep account of grandchildren."""
+    found = Strays(tmp_path / "pids")
+    yield found
+    for pid in found.pids(0):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def sh(script: str, strays: Strays, **options: Any) -> Pipeline:
+    """Make a stage of a line of shell that knows the file as $PIDS."""
+    return command("sh", "-c", script, env={"PIDS": str(strays.path)}, **options)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, or ends soon."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(PROMPT * 1000))
+    finally:
+        os.close(pidfd)
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs at this moment."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+RUNAWAY = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.write(1, b"\\n")
+while True:
+    if os.fork():
+        time.sleep(1000)
+    os.setsid()
+    with open(os.environ["PIDS"], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(0.002)
+"""
+"""A chain: each process forks the next, in a session of its own, and stays, deaf to SIGTERM."""
+
+
+@pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "no pidfd"])
+def test_a_chain_that_forks_away_all_the_time_is_killed_to_the_last(
+    pidfd: bool,  # noqa: FBT001
+    strays: Strays,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All are stopped first, and one looks for more until none is found."""
+    monkeypatch.setattr(features, "PIDFD", pidfd)
+    run = command(sys.executable, "-I", "-S", "-c", RUNAWAY, env={"PIDS": str(strays.path)}).start(
+        stdout=PIPE, grace=0.15
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"\n"
+    strays.pids(3)
+    run.cancel()
+    with run.stdout, pytest.raises(PipelineCancelled):
+        run.wait(PROMPT)
+    assert all(gone(pid) for pid in strays.pids(3))
+
+
+def test_what_was_forked_during_the_grace_time_is_found_too(strays: Strays) -> None:
+    """The walk before the first signal could not know of it."""
+    script = (
+        "trap \"setsid sh -c 'trap : TERM; echo \\$\\$ >>$PIDS; while :; do sleep 1000; done' &\" TERM;"
+        "echo; while :; do sleep 0.01; done"
+    )
+    run = sh(script, strays).start(stdout=PIPE, grace=GRACE)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"\n"
+    run.cancel()
+    with run.stdout, pytest.raises(PipelineCancelled):
+        run.wait(PROMPT)
+    assert all(gone(pid) for pid in strays.pids(1))
+
+
+LEAVER = 'sleep 1000 >/dev/null 2>&1 & echo $! >>"$PIDS"; echo done; exit {status}'
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_by_default_what_is_left_behind_is_left_alone(status: int, strays: Strays) -> None:
+    """A daemon may have been started on purpose; nothing is said."""
+    events: list[Event] = []
+    result = sh(LEAVER.format(status=status), strays).run(check=False, stdout=CAPTURE, on_event=events.append)
+    assert result.returncodes == (status,)
+    assert "leftover" not in [event.kind for event in events]
+    assert alive(strays.pids()[0])
+
+
+@pytest.mark.parametrize("where", ["command", "pipeline", "call"])
+def test_it_is_reported_where_that_is_asked_for(where: str, strays: Strays) -> None:
+    """By an event with the pids, once; it goes on."""
+    events: list[Event] = []
+    script = LEAVER.format(status=0)
+    if where == "command":
+        result = sh(script, strays, on_leftover="report").run(stdout=CAPTURE, on_event=events.append)
+    elif where == "pipeline":
+        result = Pipeline(sh(script, strays), on_leftover="report").run(
+            stdout=CAPTURE, on_event=events.append
+        )
+    else:
+        result = sh(script, strays).run(stdout=CAPTURE, on_event=events.append, on_leftover="report")
+    assert result.stdout == b"done\n"
+    (pid,) = strays.pids()
+    (event,) = [event for event in events if event.kind == "leftover"]
+    assert event.context["pids"] == [pid]
+    assert event.stage == "sh"
+    assert str(pid) in event.message
+    assert alive(pid)
+
+
+@pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "no pidfd"])
+@pytest.mark.parametrize("status", [0, 3])
+@pytest.mark.parametrize("how", ["run", "start"])
+def test_it_is_ended_where_that_is_asked_for(
+    how: str,
+    status: int,
+    pidfd: bool,  # noqa: FBT001
+    strays: Strays,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the stage counts as ended; the command's own end is what is reported."""
+    monkeypatch.setattr(features, "PIDFD", pidfd)
+    stage = sh(LEAVER.format(status=status), strays, on_leftover="kill")
+    result = (
+        stage.run(check=False, stdout=CAPTURE)
+        if how == "run"
+        else stage.start(stdout=CAPTURE).wait(check=False)
+    )
+    assert result.returncodes == (status,)
+    assert result.ok is (status == 0)
+    assert result.elapsed < PROMPT
+    assert gone(strays.pids()[0])
+
+
+def test_what_is_deaf_to_the_request_is_killed_after_the_grace_time(strays: Strays) -> None:
+    """And the command is still a success."""
+    script = "(trap '' TERM; echo >&3; exec sleep 1000) 3>&1 1>/dev/null 2>&1 & echo $! >>$PIDS"
+    began = time.monotonic()
+    assert sh(script, strays, on_leftover="kill").output(grace=GRACE) in (b"\n", b"")
+    assert time.monotonic() - began < GRACE + PROMPT
+    assert gone(strays.pids()[0])
+
+
+def test_a_deadline_during_the_clearing_up_ends_it_at_once(strays: Strays) -> None:
+    """What is left gets SIGKILL; the command had ended by itself, and well."""
+    script = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $! >>$PIDS"
+    result = sh(script, strays, on_leftover="kill").run(check=False, timeout=0.5, grace=1000)
+    assert result.elapsed < PROMPT
+    assert result.returncodes == (0,)
+    assert gone(strays.pids()[0])
+
+
+def test_a_command_that_leaves_nobody_is_not_delayed_nor_told_of(strays: Strays) -> None:
+    """Neither is one that was cancelled."""
+    events: list[Event] = []
+    assert sh("sleep 0 & wait", strays, on_leftover="kill").run(on_event=events.append).ok
+    with pytest.raises(PipelineTimeout):
+        sh("sleep 1000 & wait", strays, on_leftover="kill").run(on_event=events.append, timeout=0.2)
+    assert "leftover" not in [event.kind for event in events]
+
+
+@pytest.mark.parametrize("value", [None, "Kill", True, 5])
+def test_another_word_is_a_value_error(value: Any) -> None:
+    """Before anything starts; None is for a command alone, and means as the pipeline says."""
+    with pytest.raises(ValueError, match="on_leftover"):
+        command("true").run(on_leftover=value)
+    if value is not None:
+        with pytest.raises(ValueError, match="on_leftover"):
+            command("true", on_leftover=value)
+
+
+def test_times_and_peak_are_the_kernels_own_figures() -> None:
+    """Of the command and the children it waited for, in a success and in a failure alike."""
+    busy = "import os, sys; d = b'x' * 300_000_000\nwhile os.times().user < 0.2: pass\n"
+    busy += "sys.exit(int(sys.argv[1]))"
+    for status in ("0", "3"):
+        inner = [sys.executable, "-I", "-S", "-c", busy, status]
+        outer = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+        result = command(sys.executable, "-I", "-S", "-c", outer, *inner).run(check=False)
+        stage = result.stages[0]
+        assert stage.returncode == int(status)
+        assert stage.user_time is not None
+        assert stage.system_time is not None
+        assert stage.max_rss is not None
+        assert stage.elapsed is not None
+        assert 0.2 <= stage.user_time < 5
+        assert stage.system_time >= 0
+        assert stage.elapsed >= 0.2
+        assert 300_000_000 < stage.max_rss < 900_000_000
+
+
+def test_a_killed_command_has_figures_too() -> None:
+    """Reaping gives them however it ended."""
+    with pytest.raises(PipelineError) as caught:
+        command("sleep", "1000").run(timeout=0.1)
+    assert caught.value.result is not None
+    stage = caught.value.result.stages[0]
+    assert stage.returncode == -signal.SIGTERM
+    assert stage.max_rss
+    assert stage.user_time is not None
+    assert stage.elapsed is not None
+    assert stage.elapsed >= 0.1
