@@ -105,6 +105,7 @@ class Watches:
         if not first:
             return
         watch = entry.watch
+        watch.compare()
         watch.end()
         if entry.wish.limit is None and watch.samples + watch.errors:
             peak = "nothing was seen" if watch.peak is None else f"peak memory {show_size(watch.peak)}"
@@ -116,8 +117,10 @@ class Watches:
         if limit is None or entry.group.end is not None or entry.told:
             return
         error = MemoryLimitExceeded(limit, used)
-        self._tell(entry, "memory-limit", str(error), error, used)
         self._cancel(entry.group, Reason(error, PipelineError, entry.group))
+        # Told when the commands have been asked to end: what a handler does about it (it may close their
+        # input) must not end one of them first, by itself and in peace. And before any of their ends is told.
+        self._reactor.post(partial(self._tell, entry, "memory-limit", str(error), error, used))
 
     def _tell(
         self, entry: _Entry, kind: str, message: str, error: BaseException | None, used: int | None

@@ -352,8 +352,8 @@ def test_many_threads_start_limited_commands_at_once() -> None:
     ("error", "make"),
     [
         (TypeError, lambda: command("true", limits=5)),  # type: ignore[arg-type]
-        (TypeError, lambda: Pipeline(command("true"), limits={"memory": 5})),  # type: ignore[typeddict-item]
-        (TypeError, lambda: command("true").run(limits="1GB")),  # type: ignore[typeddict-item]
+        (TypeError, lambda: Pipeline(command("true"), limits={"memory": 5})),  # type: ignore[arg-type]
+        (TypeError, lambda: command("true").run(limits="1GB")),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_no_limits_is_a_type_error(error: type[Exception], make: Callable[[], object]) -> None:

@@ -75,6 +75,12 @@ class Watch:
             sampler = _sampler()
             sampler.reactor.post(lambda: sampler.forget(self))
 
+    def compare(self) -> None:
+        """Take in what other watches have seen of its commands, perhaps later. From any thread."""
+        seen = [peak for command in list(self.commands) if (peak := command.peak_memory) is not None]
+        if seen:
+            self.peak = max(*seen, self.peak or 0)
+
     def look(self, census: Census) -> int:
         """Add up what is used now."""
         total = 0
