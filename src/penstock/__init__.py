@@ -56,8 +56,6 @@ if TYPE_CHECKING:
         ignore_error,
         map_line_batches,
         map_lines,
-        memory_limit,
-        memory_observer,
         scan,
         source,
         transform,
@@ -65,6 +63,7 @@ if TYPE_CHECKING:
     )
     from penstock.pipeline import Pipeline
     from penstock.run import Run
+    from penstock.watched import memory_limit, memory_observer
 
 __all__ = [
     "CAPTURE",
@@ -189,8 +188,6 @@ _HOMES = {
         "ignore_error",
         "map_line_batches",
         "map_lines",
-        "memory_limit",
-        "memory_observer",
         "scan",
         "source",
         "transform",
@@ -198,6 +195,10 @@ _HOMES = {
     ),
     "penstock.pipeline": ("Pipeline",),
     "penstock.run": ("Run",),
+    "penstock.watched": (
+        "memory_limit",
+        "memory_observer",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

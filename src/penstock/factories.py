@@ -11,29 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.asyncness import is_async_source, plain
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
-from penstock.core.options import check_handler, check_seconds
-from penstock.core.pace import LONGEST
-from penstock.core.sizes import parse_size
 from penstock.making import asynchronous, check_callable, check_concurrency, line_stage, placed, python_stage
-from penstock.pipeline import Pipeline, checked_stage, watched
+from penstock.pipeline import Pipeline, checked_stage
 from penstock.stages.command import Command
 from penstock.stages.function import Echo, Function, Scan, Source
 from penstock.stages.line_blocks import FilterLines, MapLineBatches, MapLines
 from penstock.stages.lines import EachLine, TransformLines
 from penstock.stages.transform import Transform
-from penstock.stages.wrappers import Filtered, MemoryWatch, ignoring
-from penstock.system import memory
-from penstock.tree import Composite
+from penstock.stages.wrappers import Filtered, ignoring
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
-    from datetime import timedelta
     from typing import Literal
 
     from penstock.control.context import StageContext
     from penstock.core.env import Secret
-    from penstock.core.events import Event
     from penstock.core.limits import Limits
     from penstock.core.matchers import Matcher
     from penstock.core.stage import Stage
@@ -50,8 +43,6 @@ __all__ = [
     "ignore_error",
     "map_line_batches",
     "map_lines",
-    "memory_limit",
-    "memory_observer",
     "scan",
     "source",
     "transform",
@@ -322,77 +313,6 @@ def filter_error(
     What `fn` raises is the error too. It is called in a worker thread.
     """
     return Pipeline(Filtered(checked_stage(stage), plain("filter_error", check_callable("filter_error", fn))))
-
-
-def memory_limit(
-    stage: Stage | Pipeline,
-    limit: int | str,
-    *,
-    on_event: Callable[[Event], object] | None = None,
-    interval: float | timedelta = LONGEST,
-) -> Pipeline:
-    """Make a stage that is `stage`, a command or a pipeline of commands, and is ended past a memory limit.
-
-    `limit` is bytes, or a text like "500MB" (10^6) or "2GiB" (2^30). What counts is the anonymous memory
-    (resident, and not backed by a file) of the commands and all their descendants, added up. The supervisor
-    looks at it, the more often the nearer the limit is; `interval`, in seconds or a timedelta, is the longest
-    pause. What allocates 1 GB/s is stopped before it holds 1.5 times a limit of 20 MB or more.
-
-    Past the limit there is an event of kind `memory-limit`, given to `on_event` and to the pipeline's own
-    handler, the commands get SIGTERM, and the stage fails with `MemoryLimitExceeded`. SIGKILL follows after
-    the grace time, or at once where memory goes on to grow. TypeError or ValueError for what is no command,
-    and for a limit or an interval that is none. Without /proc it needs psutil, or raises ImportError.
-
-    >>> memory_limit(command("cat"), "2GiB").output(input="b")
-    b'b'
-    """
-    return _watched("memory_limit", stage, parse_size("limit", limit), on_event, interval)
-
-
-def memory_observer(
-    stage: Stage | Pipeline,
-    *,
-    on_event: Callable[[Event], object] | None = None,
-    interval: float | timedelta = LONGEST,
-) -> Pipeline:
-    """Make a stage that is `stage`, a command or a pipeline of commands, and tells how much memory it had.
-
-    The peak of what `memory_limit` counts is told at the end, however that comes about, in an event of kind
-    `memory-peak`, given to `on_event` and to the pipeline's own handler: `used` and `peak` (bytes), `samples`
-    and `errors` are in its context. Each command's own peak is its `StageResult.peak_memory`. Between two
-    looks, at most `interval` seconds apart, memory may have been higher. Raises as `memory_limit` does.
-    """
-    return _watched("memory_observer", stage, None, on_event, interval)
-
-
-def _watched(
-    what: str,
-    stage: Stage | Pipeline,
-    limit: int | None,
-    on_event: Callable[[Event], object] | None,
-    interval: float | timedelta,
-) -> Pipeline:
-    stage = checked_stage(stage)
-    for leaf in _leaves(stage):
-        if not isinstance(leaf, Command):
-            name = getattr(leaf, "name", leaf)
-            raise TypeError(f"{what}() takes a command or a pipeline of commands; {name!r} is none")
-    check_handler("on_event", on_event)
-    longest = check_seconds("interval", interval)
-    if not longest:
-        raise ValueError("interval must be more than 0 seconds")
-    memory.require()
-    return watched(stage, MemoryWatch(stage.name, limit, on_event, longest))
-
-
-def _leaves(stage: object) -> Iterator[object]:
-    if isinstance(stage, Composite) and stage.stages:
-        for each in stage.stages:
-            yield from _leaves(each)
-    elif isinstance(stage, Filtered):
-        yield from _leaves(stage.stage)
-    else:  # an empty pipeline, too, is a stage in Python: it copies
-        yield stage
 
 
 def _encoded(option: str, text: object) -> bytes:
