@@ -163,7 +163,7 @@ class AsyncBytes:
         except anyio.EndOfStream:
             return await self._end()
         except BaseException as error:
-            if self._owned is not None and self._owned.run.was_told(error):
+            if self._owned is not None and self._owned.run.accounts_for(error):
                 return await self._end()
             await self.aclose()
             raise

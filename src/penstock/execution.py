@@ -23,11 +23,11 @@ from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
 from penstock.control.latch import Latch
 from penstock.control.supervisor import begin_start, end_start, live
-from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
+from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
 from penstock.launch import StartFailure, discard_unknown, make_scopes, open_ports, start_stages
 from penstock.narrate import tell_abandoned, tell_end, tell_failure
-from penstock.report import error_of, judge, result_of
+from penstock.report import pronounce, result_of
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
 from penstock.urge import urge
 from penstock.watches import Watches
@@ -70,7 +70,7 @@ class Execution:
         self.left_early = self._endpoints[1].kind == "pipe"
         """The caller reads the last stage's output, and may have stopped doing so before its end."""
         self.failure: StartFailure | None = None
-        """What kept it from starting."""
+        """What kept it from starting, where a stage could not be started."""
         self.reason: Reason | None = None
         """Why the whole run was cancelled."""
         self.finished_early = False
@@ -90,11 +90,6 @@ class Execution:
         self._handover = Handover(reactor, things, self.advance)
         self._late = 0.0
         """When the caller's code is no longer waited for, once the run was cancelled."""
-
-    @property
-    def failed_to_start(self) -> bool:
-        """Whether a stage could not be started."""
-        return self.failure is not None
 
     def was_told(self, error: BaseException) -> bool:
         """Whether `error` is the reason of the whole run's cancellation."""
@@ -377,17 +372,21 @@ class Execution:
                 tell_abandoned(self.root, self.dispatcher, self._handover.error)
             for pages in self._pages:  # the stages have ended, and with them the pipes between them
                 pages.give_back()
-            end = judge(self)
-            self.finished_early = isinstance(end.error, FinishEarly)
-            self.error = error = error_of(self, end)
             self.elapsed = time.monotonic() - self.began
-            if error is not None:
-                error.result = self._result = result_of(self, error)
-                if self.failure is None:
-                    tell_failure(self.root, self.dispatcher, error)
+            self._result = pronounce(self)
+            if self.error is not None and self.failure is None:
+                tell_failure(self.root, self.dispatcher, self.error)
             live.discard(self._handle)
             self.ended.set()
             self.reactor.wake()
+
+    def fail_reading(self, error: OSError) -> None:
+        """The caller could not read what the last stage wrote; the run may have been judged before that."""
+        with self._conclusion:
+            if self.sink is not None:
+                self.sink.failed = error
+            if self.ended.is_set():
+                self._result = pronounce(self)
 
     @property
     def result(self) -> Result:

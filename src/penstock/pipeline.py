@@ -295,11 +295,8 @@ class Pipeline(Composite):
             run.wait()
         finished = False
         try:
-            try:
-                yield from run.reader.chunks()
-            except Exception as error:
-                if not run.was_told(error):
-                    raise
+            for chunk in _read(run):  # noqa: UP028 - what is thrown in here is not for the reader
+                yield chunk
             finished = True
         finally:
             if finished:
@@ -307,6 +304,15 @@ class Pipeline(Composite):
                 run.wait()
             else:
                 run.leave_early()
+
+
+def _read(run: Run) -> Generator[bytes]:
+    """What its last stage writes, until its end or until the run has a reason for there being no more."""
+    try:
+        yield from run.reader.chunks()
+    except Exception as error:
+        if not run.accounts_for(error):
+            raise
 
 
 def _aio() -> ModuleType:

@@ -107,8 +107,9 @@ class Source:
 
     @property
     def error(self) -> BaseException | None:
-        """What the caller's object raised."""
-        return None if self.feeder is None else self.feeder.error
+        """What the caller's object raised, or why what it gave could not be passed on."""
+        fed = self._feed if self.feeder is None else self.feeder
+        return None if fed is None else fed.error
 
     def start(self) -> None:
         """Begin to feed."""
@@ -259,11 +260,11 @@ class Sink:
 
     @property
     def error(self) -> BaseException | None:
-        """What the caller's object raised, or the reason where the end of the stream was not reached."""
+        """What the caller's object raised, or why the stream was not read to its end."""
         if self._drainer is not None and self._drainer.error is not None:
             return self._drainer.error
         if self._tap is not None and not self._tap.ended:
-            return self._reason
+            return self._tap.error or self._reason
         return self.failed
 
     def start(self) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.ports import Sink, Source
     from penstock.tree import Group, Leaf, Reason
 
-__all__ = ["error_of", "judge", "result_of"]
+__all__ = ["pronounce", "result_of"]
 
 _NOTE_LINES = 20
 _NOTE_BYTES = 2000
@@ -33,10 +33,23 @@ class _Ended(Protocol):
     reason: Reason | None
     failure: StartFailure | None
     left_early: bool
+    finished_early: bool
+    error: PipelineError | None
     elapsed: float
 
 
-def judge(execution: _Ended) -> End:
+def pronounce(execution: _Ended) -> Result | None:
+    """Set its `error`, and whether it `finished_early`; the result where it failed, which holds the error."""
+    end = _judge(execution)
+    execution.finished_early = isinstance(end.error, FinishEarly)
+    execution.error = error = _error_of(execution, end)
+    if error is None:
+        return None
+    error.result = result_of(execution, error)
+    return error.result
+
+
+def _judge(execution: _Ended) -> End:
     """The end of the whole: the verdict over its stages, and over the endpoints where these failed."""
     before, after = [], []
     source, sink, reason = execution.source, execution.sink, execution.reason
@@ -53,7 +66,7 @@ def judge(execution: _Ended) -> End:
     return execution.root.judge(before, after)
 
 
-def error_of(execution: _Ended, end: End) -> PipelineError | None:
+def _error_of(execution: _Ended, end: End) -> PipelineError | None:
     """The error that the run raises for the end that its verdict has kept, or for its failure to start."""
     failure, source = execution.failure, execution.source
     if failure is not None:

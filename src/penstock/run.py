@@ -92,7 +92,7 @@ class Run:
             self._close_ends()
             raise
         self._take_files()
-        if execution.failed_to_start:
+        if execution.failure is not None:
             self._sleep()
             self._close_ends()
 
@@ -223,16 +223,22 @@ class Run:
     @property
     def failed_to_start(self) -> bool:
         """Whether a stage could not be started; then the run has ended already."""
-        return self._execution.failed_to_start
+        return self._execution.failure is not None
 
     @property
     def finished_early(self) -> bool:
         """Whether it succeeded with its input left unread on purpose."""
         return self._execution.finished_early
 
-    def was_told(self, error: BaseException) -> bool:
-        """Whether `error` is the reason of its cancellation, which woke whoever read its output."""
-        return self._execution.was_told(error)
+    def accounts_for(self, error: BaseException) -> bool:
+        """Whether its outcome says what ended the reading of its output: the reason of its cancellation,
+        or that the kernel failed, which is from here on an error of `stdout`.
+        """
+        if self._execution.was_told(error) or not isinstance(error, OSError):
+            return self._execution.was_told(error)
+        self._execution.fail_reading(error)
+        self.leave()
+        return True
 
     @property
     def reader(self) -> Reader:

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from penstock.system import fds, features, poller
 
 if TYPE_CHECKING:
+    import select
     from collections.abc import Iterator
 
 
-@pytest.fixture(params=["epoll", "poll"])
+class FullEpoll:
+    """An epoll of a user who watches as many descriptors as the kernel allows already."""
+
+    def __init__(self, real: select.epoll) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def register(self, *_: int) -> None:
+        """Refuse."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture(params=["epoll", "full epoll", "poll"])
 def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[poller.Poller]:
     """Make a poller of either kind."""
-    if request.param == "epoll" and not features.EPOLL:
+    if request.param != "poll" and not features.EPOLL:
         pytest.skip("no epoll here")
-    monkeypatch.setattr(features, "EPOLL", request.param == "epoll")
+    monkeypatch.setattr(features, "EPOLL", request.param != "poll")
     made = poller.new_poller()
+    if request.param == "full epoll":
+        assert isinstance(made, poller.EpollPoller)
+        monkeypatch.setattr(made, "_epoll", FullEpoll(made._epoll))
     yield made
     made.close()
 

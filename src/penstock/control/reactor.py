@@ -38,7 +38,7 @@ A signal that arrives in the instant before the main thread goes to sleep does n
 may be what raises KeyboardInterrupt, runs after this at the latest.
 """
 _BLIND_SLEEP = 0.01
-"""Seconds, where there was no descriptor left to be woken by."""
+"""Seconds, where there was no descriptor left to be woken by, or the kernel could not poll."""
 _CROWD = 256
 """Timers that may lie in the heap before those that were cancelled are looked for."""
 
@@ -123,7 +123,12 @@ class Reactor:
         self._run_posted()
         if self._waker is None:
             self._open_waker()
-        ready = self._poller.poll(self._patience())
+        try:
+            ready = self._poller.poll(self._patience())
+        except OSError:
+            # No memory for it, for now. What was posted and what is due by the clock is done all the same.
+            time.sleep(min(self._patience(), _BLIND_SLEEP))
+            ready = []
         for fd, events in ready:
             callback = self._watched.get(fd)
             if callback is not None:

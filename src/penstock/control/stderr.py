@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.control.taps import CallbackTap, ExcerptTap
@@ -86,9 +87,14 @@ class StderrTarget:
         if self._fd is not None:
             return self._fd.fileno(), None, None
         read_end, write_end = pipe()
-        if self._call is None:
-            return write_end.fileno(), write_end, ExcerptTap(ctx.reactor, read_end)
+        tap = ExcerptTap(ctx.reactor, read_end) if self._call is None else self._caller(ctx, read_end)
+        tap.on_lost = partial(ctx.tell, "failed", "its stderr could not be read any further")
+        return write_end.fileno(), write_end, tap
+
+    def _caller(self, ctx: StageContext, read_end: Fd) -> Tap:
+        """A tap that gives what it reads to the caller's function."""
         call = self._call
+        assert call is not None
 
         def guarded(data: bytes) -> None:
             try:
@@ -99,11 +105,7 @@ class StderrTarget:
                     raise
 
         lines = self._kind == _LINES
-        return (
-            write_end.fileno(),
-            write_end,
-            CallbackTap(ctx.reactor, read_end, guarded, ctx.scope.dispatcher, lines=lines),
-        )
+        return CallbackTap(ctx.reactor, read_end, guarded, ctx.scope.dispatcher, lines=lines)
 
     def close(self) -> None:
         """Let go of what was opened."""

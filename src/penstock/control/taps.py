@@ -41,8 +41,12 @@ class Tap:
         self._reactor = reactor
         self._fd = fd
         self._on_end = on_end
+        self.on_lost: Callable[[OSError], None] | None = None
+        """Told, in the reactor's thread, why it could not be read any further."""
         self.ended = False
         """Whether the end of the stream was seen."""
+        self.error: OSError | None = None
+        """Why it could not be read any further."""
         self.closed = False
         self.count = 0
         set_nonblocking(fd.fileno())
@@ -98,10 +102,12 @@ class Tap:
             data = read(self._fd.fileno(), _CHUNK)
         except BlockingIOError:
             return None
-        except (
-            OSError
-        ):  # EIO of a pseudo-terminal whose other side is gone: the end, as far as a reader is concerned
-            data = b""
+        except OSError as error:  # not the end: what is left of the stream is lost
+            self.error = error
+            if self.on_lost is not None:
+                self.on_lost(error)
+            self.close()
+            return None
         if not data:
             self.ended = True
             self.close()
@@ -133,6 +139,12 @@ class ExcerptTap(Tap):
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
         self.excerpt.feed(data)
+
+    def close(self) -> None:
+        """Stop; where that is because it could not be read, what is kept says so."""
+        if not self.closed and self.error is not None:
+            self.feed(f"\n... the rest could not be read: {self.error.strerror} ...\n".encode())
+        super().close()
 
 
 class CallbackTap(Tap):
@@ -195,13 +207,16 @@ class CallbackTap(Tap):
 
 
 class Feed:
-    """Writes bytes at hand into a pipe and closes it. That the reader leaves before the end is no error."""
+    """Writes bytes at hand into a pipe and closes it. That the reader leaves before the end is no error;
+    whatever else keeps it from writing is its `error`.
+    """
 
     def __init__(self, reactor: Reactor, fd: Fd, data: bytes) -> None:
         self._reactor = reactor
         self._fd = fd
         self._rest = memoryview(data)
         self.count = 0
+        self.error: OSError | None = None
         set_nonblocking(fd.fileno())
 
     def start(self) -> None:
@@ -221,7 +236,9 @@ class Feed:
             self.close()
 
     def _push(self) -> bool:
-        """Write until the pipe is full; True (and closed) once nothing is left or nobody reads."""
+        """Write until the pipe is full; True (and closed) once nothing is left, or no more can be
+        written.
+        """
         try:
             while self._rest:
                 written = write(self._fd.fileno(), self._rest)
@@ -231,5 +248,7 @@ class Feed:
             return False
         except BrokenPipeError:
             pass
+        except OSError as error:
+            self.error = error
         self.close()
         return True

@@ -8,8 +8,10 @@ here: what is done about an event.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import select
+import time
 from typing import Final, Protocol
 
 from penstock.system import fds, features
@@ -22,12 +24,18 @@ HANGUP: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 # A sleep longer than this ends early, with nothing to report; the kernel counts milliseconds in a C int.
 _LONGEST: Final = 1e6
+_REFUSALS: Final = (errno.ENOMEM, errno.ENOSPC)
+_LOOK: Final = 0.01
+"""Seconds between two looks at what epoll does not take."""
 
 
 class Poller(Protocol):
     """A set of descriptors with the events each is watched for. The descriptors stay their owners'."""
 
-    notices_changes: bool  # whether add, modify and remove reach a thread that is already asleep in poll
+    @property
+    def notices_changes(self) -> bool:
+        """Whether what was added or removed reaches a thread that is already asleep in `poll`."""
+        raise NotImplementedError
 
     def add(self, number: int, events: int) -> None:
         """Watch one; 0 watches for HANGUP alone.
@@ -56,32 +64,65 @@ class Poller(Protocol):
 
 
 class EpollPoller:
-    """By epoll(7); descriptors may be added and removed by other threads while one is asleep."""
+    """By epoll(7); descriptors may be added and removed by other threads while one is asleep.
 
-    notices_changes = True
+    The kernel takes no more of them than it has memory for, and than the user may watch in all (ENOMEM,
+    ENOSPC: epoll_ctl(2)). Those it refuses are looked at by poll(2), every few milliseconds.
+    """
 
     def __init__(self) -> None:
+        self._refused: dict[int, int] = {}
         with guard:
             self._epoll = select.epoll()
             fds.enrol(self._epoll.fileno(), self)
 
+    @property
+    def notices_changes(self) -> bool:
+        """A sleeper does, except of those that were refused."""
+        return not self._refused
+
     def add(self, number: int, events: int) -> None:
         """Watch one."""
-        self._epoll.register(number, events)
+        try:
+            self._epoll.register(number, events)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            self._refused[number] = events
 
     def modify(self, number: int, events: int) -> None:
         """Watch it for other events."""
-        self._epoll.modify(number, events)
+        if number in self._refused:
+            self._refused[number] = events
+        else:
+            self._epoll.modify(number, events)
 
     def remove(self, number: int) -> None:
         """Stop watching."""
+        if self._refused.pop(number, None) is not None:
+            return
         # Unknown, closed (then the kernel has removed it), or the poller itself is closed.
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(number)
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait."""
-        return self._epoll.poll(None if timeout is None else min(max(timeout, 0), _LONGEST))
+        if not self._refused:
+            return self._epoll.poll(None if timeout is None else min(max(timeout, 0), _LONGEST))
+        end = time.monotonic() + (_LONGEST if timeout is None else timeout)
+        while True:
+            ready = self._look()
+            left = end - time.monotonic()
+            ready += self._epoll.poll(0 if ready else max(0, min(left, _LOOK)))
+            if ready or left <= 0:
+                return ready
+
+    def _look(self) -> list[tuple[int, int]]:
+        """Ask about those that were refused."""
+        looked = select.poll()
+        for number, events in self._refused.copy().items():
+            looked.register(number, events)
+        return looked.poll(0)
 
     def close(self) -> None:
         """Close the descriptor of the epoll set."""
@@ -98,7 +139,10 @@ class EpollPoller:
 class PollPoller:
     """By poll(2), without a descriptor of its own. A sleeper must be woken to notice a change."""
 
-    notices_changes = False
+    @property
+    def notices_changes(self) -> bool:
+        """It does not."""
+        return False
 
     def __init__(self) -> None:
         self._poll = select.poll()
