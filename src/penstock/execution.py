@@ -22,6 +22,7 @@ from penstock.control import workers
 from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
 from penstock.control.latch import Latch
+from penstock.control.rows import Deferred
 from penstock.control.supervisor import begin_start, end_start, live
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
@@ -33,8 +34,6 @@ from penstock.urge import urge
 from penstock.watches import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from penstock.control.context import Scope
     from penstock.control.reactor import Reactor, Timer
     from penstock.control.running import Running
@@ -84,8 +83,7 @@ class Execution:
         self._pages: list[Pages] = []
         self._timers: list[Timer] = []
         self._watches = Watches(self.leaves, reactor, self.dispatcher, self._cancel)
-        self._deferred: list[Callable[[], None]] | None = []
-        self._given_up = False
+        self._deferred = Deferred(reactor)
         things = [end.closing for end in self._endpoints if end.closing is not None]
         self._handover = Handover(reactor, things, self.advance)
         self._late = 0.0
@@ -127,7 +125,7 @@ class Execution:
             self.leaves, self.reactor, self.dispatcher, self.began, self._stderrs, self._handover.things
         )
         for leaf in self.leaves:
-            leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._defer)
+            leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._deferred)
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = open_ports(
             self.leaves, self.reactor, *self._endpoints, pipe_size, self.advance
@@ -141,12 +139,10 @@ class Execution:
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
-        deferred, self._deferred = self._deferred or [], None
         try:
             self.source.start()
             self.sink.start()
-            for task in deferred:
-                task()
+            self._deferred.begin()
         except RuntimeError as error:  # the system allows no further thread
             raise StartFailure(error, leaf=self.leaves[0]) from error
 
@@ -154,8 +150,9 @@ class Execution:
         with self._lock:
             leaf.running = running
             reason = leaf.reason
-        if leaf.ctx is not None:
-            leaf.ctx.tell("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+        ctx = leaf.ctx
+        if ctx is not None and ctx.scope.handler is not None:
+            ctx.tell("start", "started", None, {} if running.pid is None else {"pid": running.pid})
         self._watches.started(leaf, running)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
@@ -163,19 +160,9 @@ class Execution:
         if running.unattended is not None:  # it fails the start; it is ended with the others, and waited for
             raise running.unattended
 
-    def _defer(self, task: Callable[[], None]) -> None:
-        """What is to begin once every stage has been started: at once where that is so, never where
-        it was given up.
-        """
-        if self._deferred is not None:
-            self._deferred.append(task)
-        elif not self._given_up:
-            task()
-
     def give_up(self, reason: Reason) -> None:
         """Cancel what was started, and let the rest end without."""
-        self._given_up = True
-        self._deferred = None
+        self._deferred.give_up()
         discard_unknown(self.leaves)
         if self.source is not None and self.leaves[0].running is None:
             self.source.input.close()

@@ -227,7 +227,9 @@ def open_ports(  # noqa: PLR0913 - both ends of the run
 
 def _pipe_size(left: Leaf, right: Leaf) -> int | None:
     """As the innermost pipeline says that both belong to."""
-    group = next(group for group in reversed(left.group.chain()) if right.within(group))
+    group = left.group
+    if right.group is not group:
+        group = next(group for group in reversed(group.chain()) if right.within(group))
     size: int | None = group.option("pipe_size")
     return size
 

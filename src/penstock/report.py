@@ -63,7 +63,8 @@ def _judge(execution: _Ended) -> End:
     elif execution.left_early:
         # The caller is the reader, and a reader that closes its pipe has finished early.
         after.append(End(FinishEarly(), None))
-    return execution.root.judge(before, after)
+    root = execution.root
+    return root.end if root.end is not None and not (before or after) else root.judge(before, after)
 
 
 def _error_of(execution: _Ended, end: End) -> PipelineError | None:

@@ -141,10 +141,12 @@ class Node:
 class Leaf(Node):
     """One stage of one run."""
 
-    __slots__ = ("ctx", "index", "reason", "running", "stage", "stdin", "stdout", "told")
+    __slots__ = ("ctx", "group", "index", "reason", "running", "stage", "stdin", "stdout", "told")
 
     def __init__(self, parent: Group | Filter, index: int, stage: Stage) -> None:
         super().__init__(parent)
+        self.group = parent.group
+        """The innermost pipeline that it belongs to."""
         self.index = index
         self.stage = stage
         self.ctx: StageContext | None = None
@@ -154,15 +156,6 @@ class Leaf(Node):
         self.stdout: Counted | None = None
         self.told = False
         """Whether its end was told to `on_event`."""
-
-    @property
-    def group(self) -> Group:
-        """The innermost pipeline that it belongs to."""
-        node = self.parent
-        while isinstance(node, Filter):
-            node = node.parent
-        assert node is not None
-        return node
 
     def filters(self) -> Iterator[Filter]:
         """The filters that its end goes through, innermost first."""
@@ -185,7 +178,7 @@ class Leaf(Node):
 class Filter(Node):
     """The caller's say about how a stage or pipeline ended."""
 
-    __slots__ = ("asked", "fn")
+    __slots__ = ("asked", "fn", "group")
 
     def __init__(
         self,
@@ -193,6 +186,7 @@ class Filter(Node):
         fn: Callable[[BaseException | None], BaseException | None],
     ) -> None:
         super().__init__(parent)
+        self.group: Group = parent.group
         self.fn = fn
         self.asked = False
 
@@ -220,12 +214,21 @@ class Filter(Node):
 class Group(Node):
     """A pipeline of this run, the outermost one or a nested one."""
 
-    __slots__ = ("children", "options")
+    __slots__ = ("_first_open", "children", "everyone", "options")
 
     def __init__(self, parent: Group | Filter | None, options: Mapping[str, Any]) -> None:
         super().__init__(parent)
         self.options = options
         self.children: list[Node] = []
+        self.everyone: list[Group] = [] if parent is None else parent.group.everyone
+        """All pipelines of the run, outer ones first."""
+        self.everyone.append(self)
+        self._first_open = 0
+
+    @property
+    def group(self) -> Group:
+        """Itself."""
+        return self
 
     def option(self, name: str) -> Any:
         """An option of its own, else that of the pipeline around it."""
@@ -248,12 +251,18 @@ class Group(Node):
 
     @property
     def over(self) -> bool:
-        """Whether all its children have ended."""
-        return all(child.end is not None for child in self.children)
+        """Whether all its children have ended; an end stays, so none is looked at twice."""
+        children, place = self.children, self._first_open
+        while place < len(children) and children[place].end is not None:
+            place += 1
+        self._first_open = place
+        return place == len(children)
 
     def judge(self, before: Sequence[End] = (), after: Sequence[End] = ()) -> End:
         """The end of the whole, by the verdict over its children and, for the outermost, the endpoints."""
         ends = [*before, *(child.end for child in self.children if child.end is not None), *after]
+        if all(end.error is None for end in ends):
+            return End(None, None)
         kept = verdict([end.outcome for end in ends], pipe_errors=self.option("pipe_errors"))
         if kept.index is not None:
             return ends[kept.index]
@@ -292,14 +301,9 @@ def _add(parent: Group | Filter, stage: Any, leaves: list[Leaf]) -> None:
         parent.children.append(node)
 
 
-def groups_below(leaves: Sequence[Leaf]) -> Iterator[Group]:
-    """Every pipeline that has a leaf, once, outer ones first."""
-    seen: set[int] = set()
-    for leaf in leaves:
-        for group in leaf.group.chain():
-            if id(group) not in seen:
-                seen.add(id(group))
-                yield group
+def groups_below(leaves: Sequence[Leaf]) -> Sequence[Group]:
+    """Every pipeline, outer ones first; each has a leaf."""
+    return leaves[0].group.everyone
 
 
 def _copy(_ctx: object, stdin: Any, stdout: Any) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from penstock.control.confine import Shelter
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
+    from penstock.control.rows import Deferred
     from penstock.control.stderr import StderrTarget
 
 __all__ = ["Scope", "StageContext"]
@@ -93,10 +94,11 @@ class StageContext:
     `time.monotonic()` at which the run ends (None: none).
     """
 
-    def __init__(self, name: str, scope: Scope, defer: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, name: str, scope: Scope, deferred: Deferred) -> None:
         self.name = name
         self.scope = scope
-        self.defer = defer
+        self.defer = deferred.defer
+        self.enlist = deferred.enlist
         self.spawned: list[Any] = []
         """Holds the pid of a child from the moment it exists; see `system.spawn`."""
         self._reason: BaseException | None = None

@@ -25,6 +25,7 @@ from penstock.control import parcels
 from penstock.control.channel import Channel
 from penstock.control.context import Scope, StageContext
 from penstock.control.dispatch import Dispatcher
+from penstock.control.rows import Deferred
 from penstock.control.stderr import StderrTarget
 from penstock.control.supervisor import local_reactor
 from penstock.core.constants import DEVNULL
@@ -34,7 +35,7 @@ from penstock.system.fds import duplicate, null
 from penstock.system.poller import READ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from penstock.control.reactor import Reactor
     from penstock.control.running import Threaded
@@ -133,7 +134,9 @@ class _Job:
         try:
             _adopt(content["news"])
             stage = parcels.load(content["stage"])
-            ctx = _Context(content["name"], self._scope(), self._channel)
+            deferred = Deferred(self._reactor)
+            deferred.begin()  # here nothing is waited for
+            ctx = _Context(content["name"], self._scope(), deferred, self._channel)
         except BaseException:
             for end in ends:
                 end.close()
@@ -173,8 +176,8 @@ class _Job:
 class _Context(StageContext):
     """What the stage is told of its run; what it tells goes to the host."""
 
-    def __init__(self, name: str, scope: Scope, channel: Channel) -> None:
-        super().__init__(name, scope, _at_once)
+    def __init__(self, name: str, scope: Scope, deferred: Deferred, channel: Channel) -> None:
+        super().__init__(name, scope, deferred)
         self._channel = channel
 
     def tell(
@@ -232,7 +235,3 @@ def _point_at_nothing(number: int) -> None:
     nowhere = null(writable=number > 0)
     os.dup2(nowhere.fileno(), number)
     nowhere.close()
-
-
-def _at_once(task: Callable[[], None]) -> None:
-    task()

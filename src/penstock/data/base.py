@@ -12,10 +12,24 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "before_sleep"]
+
+
+class _BeforeSleep(threading.local):
+    """What this thread calls before it sleeps in a stream, by `hook()`; None in most threads."""
+
+    hook: Callable[[], None] | None = None
+
+    def __call__(self) -> None:
+        if self.hook is not None:
+            self.hook()
+
+
+before_sleep = _BeforeSleep()
 
 
 class Stream:

@@ -27,6 +27,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from penstock.data.base import before_sleep
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
 from penstock.system.fds import Waker, set_nonblocking
@@ -132,6 +133,7 @@ class _Descriptor:
                 poll.register(self._fd.fileno(), self._event)
                 self._waker, self._poll = waker, poll
             poll = self._poll
+        before_sleep()
         # Errors and hang-ups are always reported: the call that follows meets them.
         poll.poll()
 

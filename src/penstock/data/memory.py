@@ -33,6 +33,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from penstock.core.errors import ClosedPipe
+from penstock.data.base import before_sleep
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
 
@@ -185,6 +186,7 @@ class MemoryReader(Reader):
                     return batch
                 state.reader_asleep = True
                 state.room = 0
+            before_sleep()
             state.reader_gate.acquire()
         raise self._refusal()
 
@@ -281,6 +283,7 @@ class MemoryWriter(Writer):
                     state.wake_held = NOBODY if crowded else state.wake_at - (state.sent - state.taken)
                     if state.held <= state.wake_held:
                         continue  # delivered meanwhile: the reader may have looked before the level was set
+                before_sleep()
                 state.writer_gate.acquire()
         if wake:
             _open(state.reader_gate)

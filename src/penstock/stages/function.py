@@ -12,7 +12,6 @@ from contextvars import copy_context
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import workers
 from penstock.control.running import Threaded
 from penstock.core.errors import FinishEarly
 from penstock.core.stage import Requirements
@@ -86,18 +85,23 @@ class _RunningFunction(Threaded):
         self._gate = threading.Lock()
         self._begun = False
         self._dropped = False
-        ctx.defer(lambda: workers.submit(self._work))
+        ctx.enlist(self)
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the function where it reads or writes; where it has not begun, it never will."""
+        super().interrupt(reason)
+        self.refuse(reason)
+
+    def refuse(self, error: BaseException) -> None:
+        """End with `error`, unless it has begun."""
         with self._gate:
             self._dropped = not self._begun
-        super().interrupt(reason)
         if self._dropped:
             self.release()
-            self.complete(reason)
+            self.complete(error)
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Call the function, and report how it ended."""
         with self._gate:
             if self._dropped:
                 return

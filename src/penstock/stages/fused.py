@@ -12,7 +12,6 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import workers
 from penstock.control.running import Threaded
 from penstock.core.errors import ClosedPipe, FinishEarly
 from penstock.stages.function import PythonStage, close_iterator
@@ -149,7 +148,7 @@ class _Chain:
         self._begun = False
         self._dropped = False
         self.parts = [_Part(stage, ctx, self) for stage, ctx in stages]
-        stages[0][1].defer(lambda: workers.submit(self._work))
+        stages[0][1].enlist(self)
 
     def drop(self) -> bool:
         """Whether the worker has not begun; then it never does."""
@@ -157,7 +156,15 @@ class _Chain:
             self._dropped = not self._begun
         return self._dropped
 
-    def _work(self) -> None:
+    def refuse(self, error: BaseException) -> None:
+        """End all parts with `error`, unless the chain has begun."""
+        if self.drop():
+            for part in self.parts:
+                part.release()
+                part.complete(error)
+
+    def work(self) -> None:
+        """Run the chain, and report how its parts ended."""
         with self._gate:
             if self._dropped:
                 return
