@@ -63,8 +63,7 @@ class Snapshot:
         self.threads = {thread.native_id or 0: thread for thread in threading.enumerate()}
         self.tasks = _tasks() or set(self.threads)
         self.busy = set(_busy_workers())
-        idle = processes.idle_pids()
-        self.children = {child for child in psutil.Process().children() if child.pid not in idle}
+        self.children = set(_children())
         self.files = set(Path(tempfile.gettempdir()).rglob("*"))
 
     def leaks(self, settle: float = SETTLE_SECONDS) -> list[str]:
@@ -234,6 +233,14 @@ def _tasks() -> set[int]:
         return {int(entry.name) for entry in Path("/proc/self/task").iterdir()}
     except OSError:
         return set()
+
+
+def _children() -> Iterator[psutil.Process]:
+    """Yield each child, a zombie too, but for the pool's idle workers."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # by far the quickest way to learn of none
+        idle = processes.idle_pids()
+        yield from (child for child in psutil.Process().children() if child.pid not in idle)
 
 
 def _busy_workers() -> Iterator[int]:

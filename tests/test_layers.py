@@ -8,6 +8,7 @@ none, and the last tests show that each check does find what it is there for.
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -128,8 +129,9 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def load() -> list[Module]:
-    """Read every module of the package."""
+    """Read every module of the package, once for all checks."""
     paths = sorted(SOURCE.rglob("*.py"))
     known = frozenset(map(_name, paths))
     return [

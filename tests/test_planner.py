@@ -17,6 +17,7 @@ import random
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -194,8 +195,14 @@ def _socket_source(room: Room, kind: str, *, blocking: bool, number: bool = Fals
     return one.fileno() if number else one, DATA
 
 
+@cache
+def _compressed(module: Any) -> bytes:
+    data: bytes = module.compress(DATA)
+    return data
+
+
 def _packed(room: Room, module: Any) -> tuple[Any, bytes]:
-    path = room.file(module.compress(DATA))
+    path = room.file(_compressed(module))
     return room.stack.enter_context(module.open(path)), DATA
 
 

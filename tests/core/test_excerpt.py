@@ -129,7 +129,7 @@ def test_memory_is_bounded_for_many_small_chunks(size: int) -> None:
     chunk = b"x" * size
 
     def feed_all() -> None:
-        for _ in range(100_000 if size < 4096 else 500):
+        for _ in range(50_000 if size < 4096 else 500):
             excerpt.feed(chunk)
 
     assert peak(feed_all) < BOUND
