@@ -238,7 +238,9 @@ def _tasks() -> set[int]:
 def _children() -> Iterator[psutil.Process]:
     """Yield each child, a zombie too, but for the pool's idle workers."""
     with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # by far the quickest way to learn of none
+        os.waitid(
+            os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        )  # by far the quickest way to learn of none
         idle = processes.idle_pids()
         yield from (child for child in psutil.Process().children() if child.pid not in idle)
 

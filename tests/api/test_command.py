@@ -389,6 +389,19 @@ def test_env_adds_replaces_and_unsets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert variable({"PENSTOCK_NOT_THERE": None}, "PENSTOCK_TEST") == b"inherited"
 
 
+def test_a_change_of_this_process_environment_is_seen_by_the_next_run() -> None:
+    """However it is changed, and although what was read for the last run is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        for value in ("one", "two", "dr\udce9i"):
+            patch.setenv("PENSTOCK_CHANGED", value)
+            assert variable(None, "PENSTOCK_CHANGED") == os.fsencode(value)
+        patch.delenv("PENSTOCK_CHANGED")
+        assert variable(None, "PENSTOCK_CHANGED") == b"unset"
+        os.environb[b"PENSTOCK_CHANGED"] = b"bytes"
+        assert variable(None, "PENSTOCK_CHANGED") == b"bytes"
+    assert variable(None, "PENSTOCK_CHANGED") == b"unset"
+
+
 def test_the_commands_env_lies_over_the_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the pipeline's over the inherited."""
     monkeypatch.setenv("PENSTOCK_TEST", "inherited")

@@ -173,8 +173,8 @@ def test_what_py_may_name(cli: Any, line: str, out: bytes) -> None:
         ("sh -c 'exit 42' | sh -c 'exit 3'", 42, "sh: exit status 42"),
         ("sh -c 'kill -TERM $$'", 143, "sh: signal: terminated"),
         ("sh -c 'kill -KILL $$' | cat", 137, "sh: signal: killed"),
-        ("nothing-like-this | cat", 127, "nothing-like-this"),
-        ("./nothing-like-this", 127, "nothing-like-this"),
+        ("nothing-like-this | cat", 127, "nothing-like-this: no such program on PATH\n"),
+        ("./nothing-like-this", 127, "./nothing-like-this: no such program\n"),
         ("echo a | ./tools.py", 126, "tools.py"),
         ("/", 126, "/"),
         ("echo a | map:tools:boom", 1, "map:tools:boom: KeyError: 'boom'"),
@@ -312,6 +312,12 @@ def test_explain(cli: Any) -> None:
         ).split()
     )
     assert cli("explain", "cat |").status == 2
+
+
+def test_the_pipeline_is_one_argument(cli: Any) -> None:
+    """Whoever forgot it, or its quotes, is told which of the two."""
+    assert "PIPELINE is missing" in cli("run").err
+    assert "put it into quotes" in cli("run", "echo", "a").err
 
 
 def test_help_tells_the_language(cli: Any) -> None:

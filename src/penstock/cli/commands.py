@@ -90,9 +90,11 @@ def group() -> None:
 
 
 def _one_argument(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> str:
-    if len(value) != 1:
+    if len(value) == 1:
+        return value[0]
+    if value:
         raise click.UsageError("PIPELINE must be one argument; put it into quotes", ctx)
-    return value[0]
+    raise click.UsageError("PIPELINE is missing: what to run, written as in a shell, in quotes", ctx)
 
 
 @group.command(epilog=_LANGUAGE + _STATUS, short_help="Run a pipeline.")

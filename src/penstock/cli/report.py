@@ -82,6 +82,10 @@ def say_error(ending: Ending, *, verbose: bool) -> None:
 def _sentence(error: PipelineError) -> str:
     """Put the error into one line; of what a function raised with its type: `KeyError: 1` is `1` without."""
     cause = error.cause
+    if isinstance(error, StartError) and isinstance(cause, OSError) and cause.strerror is not None:
+        named = isinstance(cause.filename, str) and cause.filename != error.stage
+        where = f": {cause.filename}" if named else ""
+        return f"{error.stage}: {cause.strerror}{where}"
     if isinstance(error, StartError | PipelineTimeout) or isinstance(cause, PenstockError):
         return str(error)
     if isinstance(cause, OSError) and error.index is None and cause.strerror is not None:
