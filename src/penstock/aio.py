@@ -22,7 +22,7 @@ import anyio
 
 from penstock.core.errors import LineTooLong
 from penstock.core.framing import LineSplitter
-from penstock.owned import begin
+from penstock.owned import begin, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from penstock.owned import OwnedRun
     from penstock.tree import Composite
 
-__all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "run"]
+__all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "whole"]
 
 
 class AsyncRun:
@@ -112,7 +112,7 @@ class StartingRun:
         """Start it. StartError where a stage cannot be started; then nothing is left."""
         if self._owned is not None:
             raise RuntimeError("astart() is entered once; call it again for another run")
-        self._owned = await _started(self._pipeline, self._options)
+        self._owned = await begin(self._pipeline, self._options)
         return AsyncRun(self._owned)
 
     async def __aexit__(
@@ -121,14 +121,11 @@ class StartingRun:
         """Close stdin and stdout and wait for the end; by an exception: cancel first."""
         owned = self._owned
         assert owned is not None
-        if error is not None:
-            cancelled = not isinstance(error, Exception)
-            owned.run.cancel("the task that owned the run was cancelled" if cancelled else error)
-        owned.run.close_streams()
         if error is None:
+            owned.run.close_streams()
             await owned.finish(check=True)
         else:
-            await owned.gone()
+            await owned.end(error)
 
 
 class AsyncBytes:
@@ -158,14 +155,14 @@ class AsyncBytes:
         self._busy = True
         try:
             if self._owned is None:
-                self._owned = await _started(self._pipeline, self._options, iterate=True)
+                self._owned = await begin(self._pipeline, self._options, iterate=True)
             chunk: bytes = await self._owned.run.reader.receive()  # type: ignore[attr-defined] # a loop's own
         except anyio.EndOfStream:
             return await self._end()
         except BaseException as error:
             if self._owned is not None and self._owned.run.accounts_for(error):
                 return await self._end()
-            await self.aclose()
+            await self._leave(error)
             raise
         finally:
             self._busy = False
@@ -173,9 +170,7 @@ class AsyncBytes:
 
     async def aclose(self) -> None:
         """End the run, and wait for its children: no failure. Idempotent; no more chunks afterwards."""
-        over, self._over = self._over, True
-        if self._owned is not None and not over:
-            await self._owned.leave()
+        await self._leave(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,6 +181,11 @@ class AsyncBytes:
     def __del__(self) -> None:
         if not self._over and self._owned is not None and not sys.is_finalizing():
             self._owned.run.leave()
+
+    async def _leave(self, error: BaseException | None) -> None:
+        over, self._over = self._over, True
+        if self._owned is not None and not over:
+            await self._owned.leave(error)
 
     async def _end(self) -> bytes:
         owned = self._owned
@@ -243,17 +243,3 @@ class AsyncLines:
             self._over = True
             return self._splitter.finish()
         return self._splitter.feed(chunk)
-
-
-async def run(pipeline: Composite, options: Mapping[str, Any], *, check: bool) -> Result:
-    """`Pipeline.arun`."""
-    owned = await begin(pipeline, options)
-    return await owned.finish(check=check)
-
-
-async def _started(pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:
-    """Start a run. StartError, once nothing is left, where that is not possible."""
-    owned = await begin(pipeline, options, iterate=iterate)
-    if owned.run.failed_to_start:
-        await owned.finish(check=True)
-    return owned

@@ -4,9 +4,13 @@ A start cannot be called off: a spawn that is under way makes a child. So a canc
 waits for the start, at most a moment, and ends what it made. Where the worker sits in an `open` that does not
 return, it does so itself once it gets that far.
 
+To wake a loop costs a system call, and a fight for the interpreter's lock with whoever starts the next run.
+So who wants nothing but the end of a run (`whole`) is not told of its start.
+
 Waiting for what must not be left behind is `_surely`. A shield of anyio's keeps cancel scopes off, but
 asyncio's own `Task.cancel` goes through; it is then waited again, and the task, which is being cancelled
-already, says so afterwards. asyncio counts the calls, so its own timeouts know what was theirs.
+already, says so afterwards. asyncio counts the calls, so its own timeouts know what was theirs. A coroutine
+that is closed, since its loop was closed before it had ended, cannot wait at all: it only gives the order.
 """
 
 from __future__ import annotations
@@ -28,93 +32,122 @@ if TYPE_CHECKING:
     from penstock.system.loops import Loop
     from penstock.tree import Composite
 
-__all__ = ["OwnedRun", "begin"]
+__all__ = ["OwnedRun", "begin", "whole"]
 
 
 class OwnedRun:
-    """A run, and the event loop that it was started in."""
+    """A run, and the event loop that it is started in. Made in the loop's thread."""
 
-    def __init__(self, run: Run, loop: Loop) -> None:
-        self.run = run
+    def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.ended = anyio.Event()
-        run.on_end(self._tell)
+        """Also where it could not be made at all."""
+        self._begun = anyio.Event()
+        self._run: Run | None = None
+        self._error: BaseException | None = None
+        self._unwanted = False
+
+    @property
+    def run(self) -> Run:
+        """The run, once it is made."""
+        assert self._run is not None
+        return self._run
+
+    def start(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool, tell: bool) -> None:
+        """Have a worker make the run; where that is wanted, `begun` tells when it has."""
+        context = threads_context()
+        starter.submit(lambda: context.run(self._make, pipeline, options, iterate, tell))
+
+    async def begun(self) -> None:
+        """Wait until it is made, and raise what kept it from being. A cancellation ends what was started."""
+        try:
+            await self._begun.wait()
+        except BaseException as error:
+            await self.end(error)
+            raise
+        self._raise()
 
     async def finish(self, *, check: bool) -> Result:
         """Wait for the end; where the task is cancelled, end the run, and wait until nothing is left."""
         try:
             await self.ended.wait()
-        except BaseException:
-            self.run.cancel("the task that owned the run was cancelled")
-            await self.gone()
+        except BaseException as error:
+            await self.end(error)
             raise
+        self._raise()
         return self.run.outcome(check=check)
 
-    async def gone(self) -> None:
-        """Wait for the end, whatever is cancelled meanwhile."""
-        await _surely(self.ended)
+    async def end(self, error: BaseException) -> None:
+        """Its owner is left by `error`: cancel what there is of it, and wait until nothing is left."""
+        self._unwanted = True
+        if self._run is not None:
+            self._discard(self._run, error)
+        if isinstance(error, GeneratorExit):
+            return
+        if self._run is None:
+            await _surely(self.ended, MARGIN)
+        if self._run is not None:
+            await _surely(self.ended)
 
-    async def leave(self) -> None:
+    async def leave(self, error: BaseException | None = None) -> None:
         """Nobody reads its output any more: end what is left, which is no failure, and wait."""
-        if not self.run.leave():
+        if not self.run.leave() or isinstance(error, GeneratorExit):
             return
         patience = self.run.patience
         try:
             with anyio.move_on_after(patience):
                 await self.ended.wait()
-        except BaseException:
-            await _surely(self.ended, patience)
+        except BaseException as cancelled:
+            if not isinstance(cancelled, GeneratorExit):
+                await _surely(self.ended, patience)
             raise
 
-    def _tell(self) -> None:
-        self.loop.call(self.ended.set)
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
 
-
-class _Start:
-    """A run that is being started by a worker."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        self.over = anyio.Event()
-        self.run: Run | None = None
-        self.error: BaseException | None = None
-        self._unwanted = False
-
-    def attempt(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool) -> None:
+    def _make(self, pipeline: Composite, options: Mapping[str, Any], iterate: bool, tell: bool) -> None:  # noqa: FBT001
         """In the worker."""
         try:
-            self.run = Run(pipeline, options, iterate=iterate, loop=self._loop)
+            self._run = run = Run(pipeline, options, iterate=iterate, loop=self.loop)
         except BaseException as error:  # noqa: BLE001 - it is raised where the start was asked for
-            self.error = error
-        if not self._loop.call(self.over.set) or self._unwanted:
-            self.discard()
+            self._error = error
+            self.loop.call(self._failed)
+            return
+        run.on_end(self._over)
+        told = self.loop.call(self._begun.set) if tell else not self.loop.closed
+        if self._unwanted or not told:
+            self._discard(run)
 
-    def discard(self) -> None:
-        """Nobody will have the run: end it, now or when it is made. From any thread."""
-        self._unwanted = True
-        if self.run is not None:
-            self.run.cancel("the task that started the run was cancelled")
-            self.run.close_streams()
+    def _over(self) -> None:
+        self.loop.call(self.ended.set)
+
+    def _failed(self) -> None:
+        self._begun.set()
+        self.ended.set()
+
+    def _discard(self, run: Run, error: BaseException | None = None) -> None:
+        """End it, from any thread; a failure of the owner's own is the reason."""
+        failed = isinstance(error, Exception)
+        run.cancel(error if failed else "the task that owned the run was cancelled")
+        run.close_streams()
 
 
 async def begin(pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:
-    """Start a run; one that could not be started has ended. A cancellation ends what was started."""
-    loop = current_loop()
-    start = _Start(loop)
-    context = threads_context()
-    starter.submit(lambda: context.run(start.attempt, pipeline, options, iterate=iterate))
-    try:
-        await start.over.wait()
-    except BaseException:
-        await _surely(start.over, MARGIN)
-        start.discard()
-        if start.run is not None:
-            await OwnedRun(start.run, loop).gone()
-        raise
-    if start.run is None:
-        assert start.error is not None
-        raise start.error
-    return OwnedRun(start.run, loop)
+    """Start a run. StartError, once nothing is left, where that is not possible."""
+    owned = OwnedRun(current_loop())
+    owned.start(pipeline, options, iterate=iterate, tell=True)
+    await owned.begun()
+    if owned.run.failed_to_start:
+        await owned.finish(check=True)
+    return owned
+
+
+async def whole(pipeline: Composite, options: Mapping[str, Any], *, check: bool) -> Result:
+    """Start a run, and wait for its end."""
+    owned = OwnedRun(current_loop())
+    owned.start(pipeline, options, iterate=False, tell=False)
+    return await owned.finish(check=check)
 
 
 async def _surely(event: anyio.Event, patience: float | None = None) -> None:

@@ -225,7 +225,7 @@ class Pipeline(Composite):
         """
         merged = self._merged(options)
         check_ends(merged, "arun")
-        result: Result = await _aio().run(self, merged, check=check)
+        result: Result = await _aio().whole(self, merged, check=check)
         return result
 
     async def aoutput(self, **options: Unpack[Options]) -> bytes:
@@ -234,7 +234,7 @@ class Pipeline(Composite):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "aoutput")
-        result: Result = await _aio().run(self, merged, check=True)
+        result: Result = await _aio().whole(self, merged, check=True)
         return b"" if result.stdout is None else result.stdout
 
     async def atext(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:

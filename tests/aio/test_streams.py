@@ -213,6 +213,7 @@ async def test_a_dropped_iterator_ends_its_run(started: Callable[[], Started]) -
     async for _ in command("yes").aiter_bytes(on_event=seen):
         break
     gc.collect()
+    await seen.wait()
     (pid,) = seen.pids
     while psutil.pid_exists(pid):
         await anyio.lowlevel.checkpoint()

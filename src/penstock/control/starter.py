@@ -1,10 +1,10 @@
 """Runs that are started for an event loop, whose thread must not do it itself.
 
-To spawn a command takes about half a millisecond, without the interpreter's lock; to open a path may take for
-ever (a FIFO, a network file system). So a loop hands its starts to a worker, and goes on meanwhile. One
-worker takes them one after the other: two that spawn at once gain little, and a thread a start would be a
-thread a run. Only where no start has got on for a while (`_STALLED`) another worker helps, since one may
-wait for the other end of a FIFO that the next is about to open.
+To spawn a command takes half a millisecond, most of it asleep until the child has reached its program; to
+open a path may take for ever (a FIFO, a network file system). So a loop hands its starts to workers, and goes
+on meanwhile. A few of them (`_MOST`) share the queue: while one sleeps in a spawn, another prepares the next.
+A thread a start would be a thread a run. Where no start has got on for a while (`_STALLED`) one more helps,
+since all of them may wait for the other end of a FIFO that the next is about to open.
 
 `_lock` guards the queue and the counts, and is never held while a start goes on.
 """
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["submit"]
 
+_MOST = 4
+"""Workers that start runs at once, as long as they get on. More gain nothing, since each holds the
+interpreter's lock for a quarter of a start.
+"""
 _STALLED = 0.02
 """Seconds without any start getting on until another worker helps."""
 
@@ -40,22 +44,31 @@ class _Starter:
     def submit(self, task: Callable[[], None]) -> None:
         with self._lock:
             self._queue.append(task)
-            first = self._helpers == 0
-            if first:
-                self._helpers += 1
-            watch = not (first or self._watching)
-            self._watching = self._watching or watch
-            taken = self._taken
-        if first:
-            self._hire()
-        elif watch:
-            self._watch(taken)
+            hire = self._helpers < _MOST
+            self._helpers += hire
+        if not (hire and self._hire()):
+            self._watch_over()
 
-    def _hire(self) -> None:
+    def _hire(self) -> bool:
+        """False where the others have to do."""
         try:
             workers.submit(self._work)
-        except RuntimeError:  # no thread to be had: better late than never
-            self._work()
+        except RuntimeError:  # no thread to be had
+            with self._lock:
+                alone = self._helpers == 1
+                self._helpers -= not alone
+            if alone:  # better late than never
+                self._work()
+            return alone
+        return True
+
+    def _watch_over(self) -> None:
+        with self._lock:
+            if self._watching or not self._queue:
+                return
+            self._watching = True
+            taken = self._taken
+        self._watch(taken)
 
     def _work(self) -> None:
         while True:

@@ -49,6 +49,12 @@ class Loop:
         """Whether the calling thread is the loop's own."""
         return self._thread == threading.get_ident()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is known to be closed, from any thread; trio's tells when it is called."""
+        native = self._native()
+        return native is None or (self._asyncio and bool(native.is_closed()))
+
     def enter(self) -> None:
         """Note that it runs in the calling thread."""
         self._thread = threading.get_ident()

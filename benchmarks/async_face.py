@@ -1,0 +1,126 @@
+"""The async face: the same engine under an event loop, beside what one uses there otherwise.
+
+Everything runs on asyncio's own loop, which is what all the peers run on; that a loop is started is not part
+of the time. In the first work all runs are asked for before any is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from asyncio.subprocess import DEVNULL as NULL
+from asyncio.subprocess import PIPE
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measure import OURS, Bar, Work, expect
+from benchmarks.peers import library
+from penstock import DEVNULL, command
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from benchmarks.kit import Kit
+
+__all__ = ["works"]
+
+AT_ONCE = 200
+CHUNK = 256 * 1024
+"""What `aiter_bytes` reads at once, and the most that asyncio's transport of a pipe does."""
+ASYNCIO = "asyncio.create_subprocess_exec"
+
+
+def works(kit: Kit) -> Iterator[Work]:
+    """Many short runs at once, one long pipeline, and many bytes."""
+    logging.getLogger("shellous").setLevel(logging.ERROR)  # it tells of each start that takes 0.1 s
+    yield _at_once()
+    yield _ten()
+    yield _read(kit)
+
+
+def _at_once() -> Work:
+    ours = command("true")
+
+    async def by_asyncio() -> None:
+        process = await asyncio.create_subprocess_exec("true", stdin=NULL, stdout=NULL, stderr=PIPE)
+        await process.communicate()
+        expect(process.returncode, 0)
+
+    contenders = {
+        OURS: _together(lambda: ours.arun(stdout=DEVNULL)),
+        ASYNCIO: _together(by_asyncio),
+    }
+    shellous = library("shellous")
+    if shellous is not None:
+        theirs = shellous.sh("true").stdout(shellous.sh.DEVNULL)
+        contenders["shellous"] = _together(theirs.coro)
+    bars = (Bar(ASYNCIO, "throughput", 1.15), Bar("shellous", "throughput", 1.6))
+    title = f"{AT_ONCE} `true` at once, each"
+    return Work("async-at-once", title, contenders, bars, per_round=AT_ONCE)
+
+
+def _ten() -> Work:
+    count = 8
+    ours = reduce(or_, [command("echo", "hello"), *(command("cat") for _ in range(9))])
+    contenders = {OURS: _one_by_one(count, lambda: _output(ours.aoutput()))}
+    shellous = library("shellous")
+    if shellous is not None:
+        piped = reduce(or_, [shellous.sh("echo", "hello"), *(shellous.sh("cat") for _ in range(9))])
+        contenders["shellous"] = _one_by_one(count, lambda: _output(piped.coro()))
+    bars = (Bar("shellous", "time", 0.5),)
+    return Work("async-echo9cat", "`echo` + 9 `cat`, awaited", contenders, bars, per_round=count)
+
+
+def _read(kit: Kit) -> Work:
+    size = kit.size
+    ours = command("head", "-c", str(size), "/dev/zero")
+
+    async def iterate() -> None:
+        total = 0
+        async for chunk in ours.aiter_bytes():
+            total += len(chunk)
+        expect(total, size)
+
+    async def by_asyncio() -> None:
+        process = await asyncio.create_subprocess_exec(
+            "head", "-c", str(size), "/dev/zero", stdin=NULL, stdout=PIPE
+        )
+        assert process.stdout is not None
+        total = 0
+        while chunk := await process.stdout.read(CHUNK):
+            total += len(chunk)
+        await process.wait()
+        expect(total, size)
+
+    contenders = {OURS: _one_by_one(1, iterate), "asyncio.StreamReader": _one_by_one(1, by_asyncio)}
+    bars = (Bar("asyncio.StreamReader", "throughput", 2),)
+    title = f"command → async iteration, {size >> 20} MiB"
+    return Work("async-read", title, contenders, bars, volume=size)
+
+
+async def _output(made: Awaitable[Any]) -> None:
+    text = await made
+    expect(text if isinstance(text, bytes) else text.encode(), b"hello\n")
+
+
+def _together(make: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], float]:
+    """`AT_ONCE` of them at once: the seconds of one."""
+
+    async def timed() -> float:
+        began = time.perf_counter()
+        await asyncio.gather(*[make() for _ in range(AT_ONCE)])
+        return (time.perf_counter() - began) / AT_ONCE
+
+    return lambda: asyncio.run(timed())
+
+
+def _one_by_one(count: int, make: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], float]:
+    async def timed() -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            await make()
+        return (time.perf_counter() - began) / count
+
+    return lambda: asyncio.run(timed())
