@@ -143,7 +143,7 @@ def test_chunks_are_bounded_in_number_too(
     writing = threads.submit(pipe.writer.write, b"y")
     until_blocked(pipe.writer)
     assert (
-        pipe.writer._state.wake_held == memory.NOBODY
+        pipe.writer._state.wake_when == memory.NEVER
     )  # else it would look again and again until the reader comes
     assert pipe.reader.read(4) == b"xxxy"
     assert writing.result(SOON) == 1

@@ -33,12 +33,12 @@ before_sleep = _BeforeSleep()
 
 
 class Stream:
-    """One end of a stream. `count` is the number of bytes delivered to the caller, or taken from it."""
+    """One end of a stream."""
 
-    __slots__ = ("__weakref__", "_closed", "_lock", "_reason", "_stopped", "_traceback", "count")
+    __slots__ = ("__weakref__", "_closed", "_count", "_lock", "_reason", "_stopped", "_traceback")
 
     def __init__(self, lock: threading.Lock | None = None) -> None:
-        self.count = 0
+        self._count = 0
         self._lock = threading.Lock() if lock is None else lock
         self._closed = False
         self._stopped = False  # closed or interrupted: the one flag that the fast paths look at
@@ -48,6 +48,11 @@ class Stream:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._reason is None else "interrupted"
         return f"<{type(self).__name__} {state} count={self.count}>"
+
+    @property
+    def count(self) -> int:
+        """The number of bytes delivered to the caller, or taken from it."""
+        return self._count
 
     @property
     def closed(self) -> bool:

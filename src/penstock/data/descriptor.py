@@ -247,7 +247,7 @@ class FdWriter(Writer):
         if size is None:
             raise self._refusal()
         self._descriptor.moved(size, len(data))
-        self.count += size
+        self._count += size
         return size
 
     def _wake(self) -> None:

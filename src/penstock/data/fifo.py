@@ -91,7 +91,7 @@ class FifoWriter(Writer):
         return self._inner
 
     def _push(self, data: bytes | memoryview) -> None:
-        self.count += self._opened().write(data)
+        self._count += self._opened().write(data)
 
     def flush(self) -> None:
         """Open it, where that has not been done: a reader waits for that even where nothing is written."""

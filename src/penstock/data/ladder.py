@@ -214,7 +214,7 @@ class Transfer(Stream):
             if size == 0:
                 return self._is_at_end()
             refusals = 0
-            self.count += size
+            self._count += size
 
     def _terms(self, rung: str) -> tuple[Callable[[int, int, int], int], list[_Side], int]:
         """Return the mover, the sides that are to be polled before each call, and the bytes for a call."""
@@ -260,7 +260,7 @@ class Transfer(Stream):
                     end = min(size, done + select.PIPE_BUF) if sink.polite else size
                     written = self._put(views, done, end)
                     done += written
-                    self.count += written
+                    self._count += written
 
     def _put(self, views: Sequence[memoryview], start: int, end: int) -> int:
         """Write the bytes from `start` to `end` of all views together, or the first of them."""

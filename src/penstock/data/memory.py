@@ -7,16 +7,17 @@ cheaper than a Condition, which makes a lock for each sleep. A writer that found
 it is half empty, not at the first byte of room: a sleep and a wake cost as much as dozens of chunks.
 
 The reader takes the whole queue in one go and delivers from it without the lock. What it holds is still in
-flight until it is delivered: `held` says how much that is. Only the reader writes `held`, and only a writer
-about to sleep writes `wake_held`, the level at which it wants to be woken. The writer sets its level and then
-looks at `held`; the reader lowers `held` and then looks at the level; so one of them sees the other. Were
-that order ever lost (it cannot be under the GIL), the writer would sleep on until the reader comes back for
-the next batch, which it does under the lock.
+flight until it is delivered. Two numbers that only grow say how much that is: `sent` and `delivered`. Only
+the reader writes `delivered`, and only a writer about to sleep writes `wake_when`, the value of it at which
+it wants to be woken. The writer sets that and then looks at `delivered`; the reader raises `delivered` and
+then looks at `wake_when`; so one of them sees the other. Were that order ever lost (it cannot be under the
+GIL), the writer would sleep on until the reader comes back for the next batch, which it does under the lock.
 
-What a chunk costs is calls, so the two ways that nearly all go, a write where there is room and the next
-chunk of a batch, are written out in `write` and `chunks`. `room` makes the first of them one comparison: so
-many bytes fit, whatever the reader has delivered meanwhile. It is worked out anew by a write that finds it
-too small, and taken down to 0 by whoever wants the next write to look closer.
+What a chunk costs is calls and names, so the two ways that nearly all go, a write where there is room and the
+next chunk of a batch, are written out in `write` and `chunks`, and the `count` of either end is worked out of
+the numbers above. `fits` makes the first of them one comparison: `sent` may grow to this, whatever
+the reader has delivered meanwhile. It is worked out anew by a write that finds it too small, and taken down
+to 0 by whoever wants the next write to look closer.
 
 A chunk larger than the bound goes through when the pipe is empty. Chunks are bounded in number too, because a
 pipe full of tiny ones would hold many times its bound in object headers.
@@ -48,7 +49,7 @@ DEFAULT_LIMIT: Final = 4 * 1024 * 1024
 MAX_CHUNKS: Final = 65536
 LEAST_CHARGE: Final = DEFAULT_LIMIT // MAX_CHUNKS
 """Bytes of the least chunk of which no more fit into the default limit than into the number."""
-NOBODY: Final = -1  # less than any number of bytes
+NEVER: Final = 1 << 62  # more than any number of bytes
 
 
 class MemoryPipe:
@@ -68,22 +69,21 @@ class MemoryPipe:
 
 
 class _State:
-    """What the two ends share; read and written under `lock`, but for `held` and `wake_held`."""
+    """What the two ends share; read and written under `lock`, but for `delivered` and `wake_when`."""
 
     __slots__ = (
-        "held",
+        "delivered",
+        "fits",
         "limit",
         "lock",
         "queue",
         "reader_asleep",
         "reader_closed",
         "reader_gate",
-        "room",
         "sent",
-        "taken",
         "turn",
         "wake_at",
-        "wake_held",
+        "wake_when",
         "writer_asleep",
         "writer_closed",
         "writer_gate",
@@ -94,11 +94,10 @@ class _State:
         self.limit = limit
         self.queue: deque[bytes] = deque()
         self.sent = 0  # bytes that were ever put into the queue
-        self.taken = 0  # bytes that were ever taken out of it: what is between the two is in the queue
-        self.room = 0  # bytes that may be queued without looking at anything else; never too many
-        self.held = 0  # bytes that the reader took out of the queue and has not delivered
+        self.delivered = 0  # bytes that the reader ever gave away: what is between the two is in flight
+        self.fits = 0  # what `sent` may become without looking at anything else; never too much
         self.wake_at = 0  # the writer that sleeps is woken when no more bytes than this are in flight ...
-        self.wake_held = NOBODY  # ... which is when the reader holds no more than this
+        self.wake_when = NEVER  # ... which is when so many have been delivered
         self.reader_asleep = False
         self.writer_asleep = False
         self.reader_closed = False
@@ -120,7 +119,7 @@ class _State:
         """Make the writer look at the state again. The lock must not be held."""
         with self.lock:
             asleep, self.writer_asleep = self.writer_asleep, False
-            self.wake_held = NOBODY
+            self.wake_when = NEVER
         if asleep:
             _open(self.writer_gate)
 
@@ -143,20 +142,22 @@ class MemoryReader(Reader):
         self._state = state
         self._batch: deque[bytes] = deque()
 
+    @property
+    def count(self) -> int:
+        """The number of bytes delivered; of a chunk that is being delivered, what has been."""
+        return self._state.delivered - max(0, len(self._rest) - self._offset)
+
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
         state = self._state
         while chunk := self._next():
-            self.count += len(chunk)
             yield chunk
             # `_next` and `_pull` in one, for what is in hand already: calls are most of what a chunk costs.
             while self._batch and not (self._stopped or self._rest):
                 chunk = self._batch.popleft()
-                size = len(chunk)
-                state.held = held = state.held - size
-                if held <= state.wake_held:
+                state.delivered = delivered = state.delivered + len(chunk)
+                if delivered >= state.wake_when:
                     state.wake_writer()
-                self.count += size
                 yield chunk
 
     def _pull(self) -> bytes:
@@ -165,8 +166,8 @@ class MemoryReader(Reader):
             return b""
         chunk = batch.popleft()
         state = self._state
-        state.held = held = state.held - len(chunk)
-        if held <= state.wake_held:
+        state.delivered = delivered = state.delivered + len(chunk)
+        if delivered >= state.wake_when:
             state.wake_writer()
         return chunk
 
@@ -180,12 +181,11 @@ class MemoryReader(Reader):
                 if state.queue or state.writer_closed:
                     batch = state.queue
                     state.queue, self._batch = self._batch, batch
-                    state.held, state.taken = state.sent - state.taken, state.sent
                     if state.writer_asleep:
-                        state.wake_held = state.wake_at
+                        state.wake_when = state.sent - state.wake_at
                     return batch
                 state.reader_asleep = True
-                state.room = 0
+                state.fits = 0
             before_sleep()
             state.reader_gate.acquire()
         raise self._refusal()
@@ -194,15 +194,16 @@ class MemoryReader(Reader):
         self._state.wake_reader()
 
     def _release(self) -> None:
-        super()._release()
         state = self._state
+        state.delivered = self.count  # what is left of a chunk never will be
+        super()._release()
         with state.lock:
             state.reader_closed = True
             # Left behind, not emptied: a reader that was closed by another thread may be taking from them.
             # They go with the last reference, which is not under the lock: to free megabytes takes a while.
             dropped = state.queue, self._batch
             state.queue, self._batch = deque(), deque()
-            state.held, state.taken, state.room = 0, state.sent, 0
+            state.fits = 0
         state.wake_writer()
         del dropped
 
@@ -219,6 +220,11 @@ class MemoryWriter(Writer):
         super().__init__(state.lock)
         self._state = state
 
+    @property
+    def count(self) -> int:
+        """The number of bytes taken."""
+        return self._state.sent
+
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data` and return its length in bytes; see `Writer.write`."""
         if type(data) is bytes:
@@ -226,11 +232,10 @@ class MemoryWriter(Writer):
             state = self._state
             size = len(data)
             with state.lock:
-                if LEAST_CHARGE <= size <= state.room and not self._stopped:
-                    state.room -= size
+                sent = state.sent + size
+                if sent <= state.fits and size >= LEAST_CHARGE and not self._stopped:
                     state.queue.append(data)
-                    state.sent += size
-                    self.count += size
+                    state.sent = sent
                     return size
         return super().write(data)
 
@@ -256,13 +261,13 @@ class MemoryWriter(Writer):
         if state.reader_closed:
             raise ClosedPipe
         size = len(chunk)
-        in_flight = state.held + state.sent - state.taken
+        delivered = state.delivered
+        in_flight = state.sent - delivered
         if (in_flight + size > state.limit and in_flight) or len(state.queue) >= MAX_CHUNKS:
             return False
         state.queue.append(chunk)
         state.sent += size
-        self.count += size
-        state.room = state.limit - in_flight - size
+        state.fits = delivered + state.limit
         return True
 
     def _wait_and_put(self, chunk: bytes) -> None:
@@ -272,16 +277,16 @@ class MemoryWriter(Writer):
                 with state.lock:
                     if self._put(chunk):
                         state.writer_asleep = False
-                        state.wake_held = NOBODY
+                        state.wake_when = NEVER
                         wake, state.reader_asleep = state.reader_asleep, False
                         break
                     state.writer_asleep = True
-                    state.room = 0
+                    state.fits = 0
                     state.wake_at = max(0, min(state.limit // 2, state.limit - len(chunk)))
                     # Where there are too many chunks, room comes only when the reader takes the queue.
                     crowded = len(state.queue) >= MAX_CHUNKS
-                    state.wake_held = NOBODY if crowded else state.wake_at - (state.sent - state.taken)
-                    if state.held <= state.wake_held:
+                    state.wake_when = NEVER if crowded else state.sent - state.wake_at
+                    if state.delivered >= state.wake_when:
                         continue  # delivered meanwhile: the reader may have looked before the level was set
                 before_sleep()
                 state.writer_gate.acquire()

@@ -62,13 +62,13 @@ class Reader(Stream, metaclass=ABCMeta):
                 pieces.append(data)
                 missing -= len(data)
             data = b"".join(pieces)
-        self.count += len(data)
+        self._count += len(data)
         return data
 
     def read1(self, n: int | None = -1, /) -> bytes:
         """Read what is there, at most `n` bytes; waits only where nothing is. Without `n`: a whole chunk."""
         data = self._next() if n is None or n < 0 else self._take(n)
-        self.count += len(data)
+        self._count += len(data)
         return data
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
@@ -81,7 +81,7 @@ class Reader(Stream, metaclass=ABCMeta):
                 raise TypeError(f"readinto() takes a writable buffer, not {type(buffer).__name__!r}")
             with view.cast("B") as flat:
                 size = self._fill(flat)
-        self.count += size
+        self._count += size
         return size
 
     readinto1 = readinto
@@ -95,7 +95,7 @@ class Reader(Stream, metaclass=ABCMeta):
             line = self._take(end - self._offset) if end else self._gather_line(None)
         else:
             line = self._gather_line(limit)
-        self.count += len(line)
+        self._count += len(line)
         return line
 
     def __iter__(self) -> Self:
@@ -109,7 +109,7 @@ class Reader(Stream, metaclass=ABCMeta):
         end = self._rest.find(b"\n", start) + 1
         if end and not self._stopped:
             self._offset = end
-            self.count += end - start
+            self._count += end - start
             return self._rest[start:end]
         line = self.readline()
         if not line:
@@ -119,7 +119,7 @@ class Reader(Stream, metaclass=ABCMeta):
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
         while chunk := self._next():
-            self.count += len(chunk)
+            self._count += len(chunk)
             yield chunk
 
     def _release(self) -> None:

@@ -96,7 +96,7 @@ class NullWriter(Writer):
 
     def _push(self, data: bytes | memoryview) -> None:
         with self._lock:
-            self.count += len(data)
+            self._count += len(data)
 
 
 class CaptureWriter(Writer):
@@ -111,4 +111,4 @@ class CaptureWriter(Writer):
     def _push(self, data: bytes | memoryview) -> None:
         with self._lock:
             self._sink.append(bytes(data))
-            self.count += len(data)
+            self._count += len(data)

@@ -56,7 +56,7 @@ class HeldWriter(Writer):
                 self._arm()
             self._pieces.append(bytes(data))
             self._size += len(data)
-            self.count += len(data)
+            self._count += len(data)
             if self._size >= _BLOCK or now - self._since >= _AGE:
                 self._write_out()
 
