@@ -128,32 +128,42 @@ def _read_bytes(method: Callable[[int], Any], name: str, view: memoryview) -> by
 
 def _write_all(sink: Any, data: bytes | memoryview) -> None:
     """Write all of `data`, in as many calls as the sink needs."""
-    done = _write_once(sink, data)
-    if done >= len(data):
-        return
-    with memoryview(data) as view:
-        while done < len(view):
-            with view[done:] as rest:
-                done += _write_once(sink, rest if isinstance(data, memoryview) else bytes(rest[:_PIECE]))
-
-
-def _write_once(sink: Any, data: bytes | memoryview) -> int:
-    """Call `write` once and return how much of `data` it took; waits where it would block."""
     try:
         size = sink.write(data)
     except BlockingIOError as error:
-        # A buffered writer says how much it took all the same; the attribute is missing where nobody set it.
-        taken = getattr(error, "characters_written", 0)
-        wait_for(sink, select.POLLOUT)
-        return int(taken)
+        done = _refused(sink, error)
+    else:
+        if size == len(data):
+            return
+        done = _taken(sink, size, len(data))
+    with memoryview(data) as view:
+        while done < len(view):
+            with view[done:] as rest:
+                piece = rest if isinstance(data, memoryview) else bytes(rest[:_PIECE])
+                try:
+                    done += _taken(sink, sink.write(piece), len(piece))
+                except BlockingIOError as error:
+                    done += _refused(sink, error)
+
+
+def _taken(sink: Any, size: Any, wanted: int) -> int:
+    """How much of `wanted` bytes a `write` took that returned `size`; waits where it would block."""
     if size is None and isinstance(sink, io.RawIOBase):
         wait_for(sink, select.POLLOUT)
         return 0
-    if size is None or not isinstance(size, int) or size >= len(data):
-        return len(data)
+    if size is None or not isinstance(size, int) or size >= wanted:
+        return wanted
     if size <= 0:
-        raise OSError(errno.EIO, f"write() of the sink returned {size} for {len(data)} bytes")
+        raise OSError(errno.EIO, f"write() of the sink returned {size} for {wanted} bytes")
     return size
+
+
+def _refused(sink: Any, error: BlockingIOError) -> int:
+    """How much a `write` took that raised this, once it is worth trying again."""
+    # A buffered writer says how much it took all the same; the attribute is missing where nobody set it.
+    taken = getattr(error, "characters_written", 0)
+    wait_for(sink, select.POLLOUT)
+    return int(taken)
 
 
 def wait_for(stream: Any, event: int) -> None:

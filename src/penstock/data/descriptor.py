@@ -1,12 +1,13 @@
 """Streams over a descriptor, with blocking semantics and a way to wake whoever is blocked.
 
 Where the open file description is ours alone it is made non-blocking: try first, and only on EAGAIN poll the
-descriptor together with a `Waker`; after a call that moved less than it was asked to, which would be EAGAIN
-at once, poll first. Where it is shared, with the caller or with a child, its flags are not
-ours to change (O_NONBLOCK sits in the description, so the others would get EAGAIN): poll first, then read
-what is there, or write no more than PIPE_BUF, which a pipe that polls as writable takes without blocking
-(pipe(7)). Should the others have made it non-blocking themselves, EAGAIN leads back to the poll. A regular
-file never blocks, and is neither polled nor written in pieces.
+descriptor together with a `Waker`; after a write that was cut short, or a read of little, the next would be
+EAGAIN at once, so poll first. A read of a page or more is no such sign: whoever writes so much goes on, and
+to poll each time costs a fifth of the throughput. Where it is shared, with the caller or with a child, its
+flags are not ours to change (O_NONBLOCK sits in the description, so the others would get EAGAIN): poll first,
+then read what is there, or write no more than PIPE_BUF, which a pipe that polls as writable takes without
+blocking (pipe(7)). Should the others have made it non-blocking themselves, EAGAIN leads back to the poll. A
+regular file never blocks, and is neither polled nor written in pieces.
 
 What a shared description cannot give: where another process takes the bytes between our poll and our read,
 the read blocks until more come, and only those wake it.
@@ -34,7 +35,7 @@ from penstock.system.fds import Waker, set_nonblocking
 from penstock.system.pages import GROWN, resize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from penstock.system.fds import Fd
 
@@ -100,14 +101,34 @@ class _Descriptor:
                     self._wait()
         return None
 
+    def read_now(self, size: int) -> bytes | None:
+        """Read what is there, in as few steps as will do; None where `perform` is to be called instead."""
+        if self.polls_first or self._short:
+            return None
+        try:
+            with self._in_use:
+                if self._stopped:
+                    return None
+                data = os.read(self._fd.fileno(), size)
+                if self.may_grow or len(data) < select.PIPE_BUF:
+                    self.moved(len(data), size)
+                return data
+        except BlockingIOError:
+            self._short = True
+            return None
+        finally:
+            if self._closing:
+                self._close_unless_used()
+
     def moved(self, size: int, wanted: int) -> None:
         """Learn from what a `perform` moved. In use."""
         held_up = size < wanted if self._event == select.POLLOUT else size >= CHUNK_SIZE
         if held_up and self.may_grow and self._grow():
             self._short = False
             return
+        little = wanted if self._event == select.POLLOUT else min(wanted, select.PIPE_BUF)
         # Where nothing has been waited for yet it may be a file, or all that there will ever be.
-        self._short = size < wanted and self._poll is not None
+        self._short = size < little and self._poll is not None
 
     def _grow(self) -> bool:
         """Make a pipe larger, the first time that this is called; whether it is."""
@@ -184,6 +205,18 @@ class FdReader(Reader):
         super().__init__()
         self._chunk_size = chunk_size
         self._descriptor = _Descriptor(fd, owned=owned_description, event=select.POLLIN)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
+        read_now, size = self._descriptor.read_now, self._chunk_size
+        while chunk := self._next():
+            self._count += len(chunk)
+            yield chunk
+            # The short cut for what can be read at once: half of the time goes into calls. The end is left
+            # to `_next`.
+            while not (self._stopped or self._rest) and (more := read_now(size)):
+                self._count += len(more)
+                yield more
 
     def _pull(self) -> bytes:
         with self._descriptor:
