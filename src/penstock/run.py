@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.binding import bind
 from penstock.control import workers
 from penstock.control.reactor import LONGEST_SLEEP
-from penstock.control.supervisor import local_reactor, supervisor
+from penstock.control.supervisor import local_reactor, rest_if_ending, supervisor
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled
 from penstock.execution import Execution
 from penstock.launch import survey
@@ -183,6 +183,7 @@ class Run:
         try:
             if not self._sleep(timeout):
                 raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
+            rest_if_ending()
             self._execution.dispatcher.flush()
         except BaseException as interrupt:
             # An inline run has no other driver, so whatever a signal handler raises ends it.

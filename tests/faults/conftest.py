@@ -1,4 +1,4 @@
-"""What the tests of faults share: calls that fail, data that is told apart at each byte, and waits.
+"""What the tests of faults share: calls that fail, and programs that host runs.
 
 `fail` makes one kind of call of the package's own code fail, at chosen times. The patched calls of other code
 (the tests', pytest's) go through, and so do those of the package that the kernel cannot refuse: a waker's.
@@ -9,8 +9,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import select
+import signal
+import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
 
@@ -18,8 +22,10 @@ from penstock.control import supervisor, taps
 from penstock.system import poller, spawn
 
 if TYPE_CHECKING:
-    import select
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+PATIENCE = 30.0
 
 # Where the package finds each call; those that it has imported by name are replaced there too.
 PLACES: dict[str, list[tuple[Any, str]]] = {
@@ -106,3 +112,85 @@ def _wrapped(real: Callable[..., Any], failing: Failing) -> Callable[..., Any]:
         return real(*arguments, **options)
 
     return call
+
+
+class Ended(NamedTuple):
+    """What a host program has come to."""
+
+    returncode: int
+    out: str
+    err: str
+    files: list[str]
+    """What it left in its folder for temporary files."""
+
+
+class Host(Protocol):
+    def __call__(self, program: str, *, shell: str = "") -> Ended: ...
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """Run a Python program that uses Penstock, to its end; a hang fails the test.
+
+    `shell` is a line for the shell that becomes the program, such as a limit.
+    """
+
+    def run(program: str, *, shell: str = "") -> Ended:
+        script, temporary = tmp_path / "host.py", tmp_path / "temporary"
+        script.write_text(PRELUDE + textwrap.dedent(program), encoding="utf-8")
+        temporary.mkdir()
+        # To files, not to pipes: a child that survives its host would keep a pipe open.
+        with (tmp_path / "out").open("w+b") as out, (tmp_path / "err").open("w+b") as err:
+            ended = subprocess.run(
+                ["/bin/sh", "-c", f'{shell}\nexec "$0" "$1"', sys.executable, str(script)],
+                env={**os.environ, "TMPDIR": str(temporary)},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=PATIENCE,
+                check=False,
+            )
+            out.seek(0)
+            err.seek(0)
+            files = [path.name for path in temporary.rglob("*")]
+            return Ended(ended.returncode, out.read().decode(), err.read().decode(), files)
+
+    return run
+
+
+PRELUDE = """\
+import io, os, signal, sys, threading, time
+from penstock import *
+
+def copy(ctx, stdin, stdout):
+    for chunk in stdin.chunks():
+        stdout.write(chunk)
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+"""
+
+
+@pytest.fixture(scope="session")
+def gone() -> Callable[[Iterable[int]], bool]:
+    """Tell whether processes, anybody's children, have ended, or end soon; those that do not are killed."""
+
+    def gone(pids: Iterable[int]) -> bool:
+        left = [pid for pid in pids if not _ends(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        return not left
+
+    return gone
+
+
+def _ends(pid: int) -> bool:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([pidfd], [], [], 5)[0])  # also where its new parent has not reaped it yet
+    finally:
+        os.close(pidfd)

@@ -20,7 +20,16 @@ from penstock.system.poller import PollPoller, new_poller
 if TYPE_CHECKING:
     from penstock.system.process import ProcessTable
 
-__all__ = ["Steered", "begin_start", "end_start", "live", "local_reactor", "report", "supervisor"]
+__all__ = [
+    "Steered",
+    "begin_start",
+    "end_start",
+    "live",
+    "local_reactor",
+    "report",
+    "rest_if_ending",
+    "supervisor",
+]
 
 
 class Steered(Protocol):
@@ -104,6 +113,17 @@ def end_start() -> None:
         _starts -= 1
         if _ending:
             _starting.notify_all()
+
+
+def rest_if_ending() -> None:
+    """Where the interpreter is ending, and the caller is one of the daemon threads that it leaves where they
+    are: never return.
+
+    The thread's run has been ended for that reason; to raise it would only print a traceback at the end of a
+    program in which nothing went wrong.
+    """
+    if _ending and threading.current_thread().daemon:
+        threading.Event().wait()
 
 
 def _at_exit() -> None:
