@@ -127,7 +127,9 @@ def test_the_check_finds_what_is_not_there(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("code", blocks(README, "python"), ids=["lines", "function", "errors", "cancelling"])
+@pytest.mark.parametrize(
+    "code", blocks(README, "python"), ids=["lines", "function", "errors", "cancelling", "loop"]
+)
 def test_the_code_in_the_readme_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
     """Each block is a program of its own; its lines marked `#>` are printed, in this order."""
     script = tmp_path / "snippet.py"
