@@ -1,10 +1,12 @@
 """Descriptors: who owns one, how one is made, and what becomes of them in a fork of the host program.
 
 An `Fd` owns one number and forgets it before it closes it, so that nobody can hit a stranger who got the
-number next. All open ones stand in a register. The register's lock is held while descriptors are made and
-closed, and across `os.fork` in the host: so a forked copy knows every descriptor that it has inherited from
-us, and closes it before anything else runs there; else a copy that lives on would keep our pipes from ever
-showing EOF. (Children that we start do not come through there: they close everything from 3 up.)
+number next. All open ones stand in a register, by owner: a number may have the next owner before the last one
+has left it. Descriptors are made and closed while forks of the host are kept out (forks.py): so a forked copy
+knows every descriptor that it has inherited from us, and closes it before anything else runs there; else a
+copy that lives on would keep our pipes from ever showing EOF. (Children that we start do not come through
+there: they close everything from 3 up.) Threads do not exclude each other by that. Where two close one `Fd`,
+the one that is first to delete its `_mine` does it.
 
 A number must not be lost between the call that makes it and the `Fd` that owns it, for what a signal handler
 raises (KeyboardInterrupt) may come in between. The interpreter runs handlers after a call, at a function's
@@ -46,21 +48,22 @@ class Owner(Protocol):
         """Close the descriptor and forget its number: this is a forked copy, and it belongs to the parent."""
 
 
-_register: dict[int, ref[Owner]] = {}
+_register: dict[int, tuple[int, ref[Owner]]] = {}
+"""Number and owner, by the owner's id."""
 
 
 def enrol(number: int, owner: Owner) -> None:
     """Register `owner` as the one who owns `number`; `guard` must be held since before it was made."""
-    _register[number] = ref(owner)
+    _register[id(owner)] = number, ref(owner)
 
 
-def dismiss(number: int) -> None:
-    """Take `number` out of the register; `guard` must be held until it is closed."""
-    _register.pop(number, None)
+def dismiss(owner: Owner) -> None:
+    """Take `owner` out of the register; `guard` must be held until its number is closed."""
+    _register.pop(id(owner), None)
 
 
 def _start_clean_after_fork() -> None:
-    for number, reference in list(_register.items()):
+    for number, reference in list(_register.values()):
         owner = reference()
         if owner is None:  # its finalizer was under way in a thread that does not exist here
             _close_quietly(number)
@@ -78,10 +81,11 @@ class Fd:
     One that is collected while open closes itself, with a `ResourceWarning`, as files and sockets do.
     """
 
-    __slots__ = ("__weakref__", "_number", "pages")
+    __slots__ = ("__weakref__", "_mine", "_number", "pages")
 
     def __init__(self, number: int | None = None) -> None:
         self._number = -1
+        self._mine = True
         self.pages: Pages | None = None
         """What a pipe took of the budget for its size; given back when this is closed. `detach` leaves it."""
         if number is None:  # it is made closed, to own one that is yet to come
@@ -90,7 +94,7 @@ class Fd:
             raise ValueError(f"not a descriptor: {number}")
         with guard:
             self._number = number
-            _register[number] = ref(self)
+            enrol(number, self)
 
     def fileno(self) -> int:
         """Return the number; ValueError once it is closed."""
@@ -109,8 +113,12 @@ class Fd:
         with guard:
             number = self._number
             if number >= 0:
-                _register.pop(number, None)
-                self._number = -1  # and nothing is called between this and the next, so no handler loses it
+                dismiss(self)
+                try:  # nothing is called from here to the close, so no handler of a signal loses the number
+                    del self._mine
+                except AttributeError:  # another thread was quicker
+                    return
+                self._number = -1
                 os.close(number)
         if self.pages is not None:
             self.pages.give_back()
@@ -119,8 +127,12 @@ class Fd:
         """Return the number and forget it: closing it is the caller's from now on."""
         with guard:
             number = self.fileno()
+            dismiss(self)
+            try:
+                del self._mine
+            except AttributeError:
+                raise ValueError("the descriptor is closed") from None
             self._number = -1
-            _register.pop(number, None)
             return number
 
     def abandon(self) -> None:
@@ -322,7 +334,7 @@ def _own(owners: tuple[_Owner, ...], numbers: Iterable[int]) -> tuple[_Owner, ..
             for place, owner in enumerate(owners):
                 owner._number = made[place]  # noqa: SLF001 - the other half of its constructor
                 made[place] = -1
-                _register[owner._number] = ref(owner)  # noqa: SLF001
+                enrol(owner._number, owner)  # noqa: SLF001
     except BaseException:
         for owner in owners:
             owner.close()

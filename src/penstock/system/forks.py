@@ -1,23 +1,89 @@
-"""The lock that is held across a fork of the host program.
+"""What keeps a fork of the host program out while something is half done.
 
-Whatever a forked copy must not see half done is done with `guard` held: making and closing descriptors, and
-imports in the middle of a run (the interpreter does not make new the lock of an import that another thread
-was busy with). It is re-entrant, because a signal handler or the garbage collector may run in a thread that
-holds it. This module is imported with the package itself, so that the hooks stand before any thread of ours
-does anything.
+Whatever a forked copy must not see half done is done `with guard:`. That is making and closing descriptors,
+and imports in the middle of a run (the interpreter does not make new the lock of an import that another
+thread was busy with). It keeps forks out and nothing else: threads do not exclude each other by it, for each
+has a lock of its own, and only a fork takes them all. One lock for all would be let go of and wanted again
+several times by each start of a pipeline, each time with the interpreter's lock in between: of two hundred
+threads that start pipelines nearly all were seen to queue for it, and some of them for seconds.
+
+The locks are re-entrant, because a signal handler or the garbage collector may run in a thread that holds its
+own. `guard` has `__enter__` and `__exit__` of the calling thread's lock, found and called in C: so no
+interrupt comes between taking the lock and what lets go of it. This module is imported with the package
+itself, so that the hooks stand before any thread of ours does anything.
 """
 
 from __future__ import annotations
 
 import os
-from _thread import RLock
+import time
+from _thread import RLock, _local
+from operator import attrgetter
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
-guard = RLock()
+__all__ = ["guard", "held_here"]
+
+_PATIENCE = 2.0
+"""Seconds that a fork waits for the others. Longer only where they in turn wait for the thread that forks."""
+
+_locks: WeakSet[RLock] = WeakSet()
+"""Those of all threads that live."""
+_enrolling = RLock()
+"""Held while the set above changes."""
+_taken: list[RLock] = []
+"""By the fork that is under way."""
+
+
+class _Guard(_local):
+    """One object, and in each thread another lock."""
+
+    def __init__(self) -> None:
+        # Called in each thread when it uses the object for the first time. In this order: a lock that is used
+        # is one that a fork knows of.
+        lock = RLock()
+        with _enrolling:
+            _locks.add(lock)
+        self.lock = lock
+
+    if not TYPE_CHECKING:
+        __enter__ = property(attrgetter("lock.__enter__"))
+        __exit__ = property(attrgetter("lock.__exit__"))
+
+
+if TYPE_CHECKING:
+    guard: RLock
+else:
+    guard = _Guard()
 
 
 def held_here() -> bool:
     """Whether the calling thread holds it: what runs in it now has come in between."""
-    return guard._is_owned()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - as threading.Condition asks
+    return guard.lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - as threading.Condition asks
 
 
-os.register_at_fork(before=guard.acquire, after_in_parent=guard.release, after_in_child=guard.release)
+def _before_fork() -> None:
+    deadline = time.monotonic() + _PATIENCE
+    _take(_enrolling, deadline)
+    for lock in list(_locks):
+        _take(lock, deadline)
+
+
+def _take(lock: RLock, deadline: float) -> None:
+    if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        _taken.append(lock)
+
+
+def _after_fork() -> None:
+    while _taken:
+        _taken.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    global _enrolling, _locks  # noqa: PLW0603 - one that the fork did not get is held by a thread that is not here
+    _after_fork()
+    _enrolling = RLock()
+    _locks = WeakSet([guard.lock])  # type: ignore[attr-defined]
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

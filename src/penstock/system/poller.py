@@ -128,7 +128,7 @@ class EpollPoller:
         """Close the descriptor of the epoll set."""
         with guard:
             if not self._epoll.closed:
-                fds.dismiss(self._epoll.fileno())
+                fds.dismiss(self)
                 self._epoll.close()
 
     def abandon(self) -> None:
