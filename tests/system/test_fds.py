@@ -359,6 +359,86 @@ def test_a_signal_handler_can_wake() -> None:
         waker.close()
 
 
+def test_a_fork_waits_for_threads_that_are_in_the_middle_of_something() -> None:
+    """For each of them, by its own lock; they do not wait for each other."""
+    inside = threading.Barrier(4)
+    order: list[str] = []
+
+    def busy() -> None:
+        with forks.guard:
+            inside.wait(10)  # all at one time
+            while forks._enrolling.acquire(blocking=False):  # until the fork has begun to wait
+                forks._enrolling.release()
+            order.append("thread")
+
+    threads = [threading.Thread(target=busy) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    inside.wait(10)
+    pid = os.fork()
+    if not pid:
+        os._exit(forks.held_here())
+    order.append("fork")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for thread in threads:
+        thread.join()
+    assert order == ["thread"] * 3 + ["fork"]
+
+
+def test_a_forked_copy_can_do_all_that_was_in_the_middle_of_being_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where a thread is not waited for any longer, since it may wait for the one that forks."""
+    monkeypatch.setattr(forks, "_PATIENCE", 0.0)
+    inside, leave = threading.Event(), threading.Event()
+
+    def busy() -> None:
+        with forks.guard:
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    inside.wait(10)
+
+    def look() -> int:
+        reader, writer = fds.pipe()
+        os.write(writer.fileno(), b"a")
+        return len(os.read(reader.fileno(), 2))
+
+    try:
+        assert from_a_fork(lambda: from_a_fork(look)) == 1
+    finally:
+        leave.set()
+        thread.join()
+
+
+def test_of_many_threads_that_close_one_descriptor_one_does() -> None:
+    """Or a number that somebody else has got meanwhile would be closed."""
+    meeting = threading.Barrier(4)
+
+    def close() -> None:
+        for fd in made:
+            meeting.wait(10)
+            fd.close()
+
+    made = [end for _ in range(100) for end in fds.pipe()]
+    threads = [threading.Thread(target=close) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    taken = []
+    for fd in made:
+        meeting.wait(10)
+        while not fd.closed:
+            pass
+        taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # the lowest number that is free
+    for thread in threads:
+        thread.join()
+    for number in taken:
+        os.fstat(number)  # EBADF where it was closed by one that came late
+        os.close(number)
+
+
 class Interruption:
     """Raises KeyboardInterrupt at the `turn`-th moment at which the interpreter may run a signal handler in a
     function of `fds`: where it starts, after a call, at a jump back.

@@ -36,7 +36,14 @@ def test_a_zombie_is_not_alive_unless_other_threads_are(state: bytes, threads: i
 needs_procfs = pytest.mark.skipif(not features.PROCFS, reason="no /proc here")
 
 
+@pytest.fixture(params=["quick", "by os"])
+def reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read with the interpreter's lock held, or by Python's own calls."""
+    monkeypatch.setattr(features, "QUICK_READS", request.param == "quick")
+
+
 @needs_procfs
+@pytest.mark.usefixtures("reads")
 def test_this_process_and_its_parent_are_there() -> None:
     """With the numbers that the system calls tell."""
     assert procfs.parents()[os.getpid()] == os.getppid()
@@ -121,3 +128,26 @@ def test_without_procfs_every_answer_is_empty(monkeypatch: pytest.MonkeyPatch) -
     assert procfs.parents() == {}
     assert procfs.descendants(os.getpid()) == []
     assert procfs.group_members(os.getpgrp()) == []
+
+
+@needs_procfs
+@pytest.mark.usefixtures("reads")
+def test_of_a_process_that_is_not_there_nothing_is_known(start: Any) -> None:
+    """Neither of a number that nobody has, nor of a child that was reaped."""
+    child = start("true")
+    child.end()
+    assert procfs.read_stat(child.pid) is None
+    assert procfs.read_stat(2**30) is None
+
+
+@needs_procfs
+def test_members_of_a_group_are_those_that_live(start: Any) -> None:
+    """Not a zombie: it is a member, until it is reaped, that no signal can end."""
+    child = start("sh", "-c", "sleep 1000 & exec sleep 1000")
+    while len(members := procfs.group_members(child.pid)) < 2:
+        pass
+    assert child.pid in members
+    os.kill(child.pid, signal.SIGKILL)
+    while not child.exited():
+        pass
+    assert procfs.group_members(child.pid) == [pid for pid in members if pid != child.pid]

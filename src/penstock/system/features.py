@@ -62,6 +62,7 @@ EVENTFD: bool = _has_eventfd()
 EPOLL: bool = hasattr(select, "epoll")
 PROCFS: bool = _has_procfs()
 GLIBC_SPAWN: bool = _has_glibc_spawn()
+QUICK_READS: bool = PROCFS  # by ctypes; the first use decides
 WAITID: bool = hasattr(os, "waitid")  # macOS has the call, but Python offers it there only since 3.13
 SPLICE: bool = hasattr(os, "splice")
 SENDFILE: bool = hasattr(os, "sendfile")
