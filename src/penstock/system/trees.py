@@ -2,7 +2,8 @@
 
 A process that is killed may have forked a moment before, and its child, whose parent is dead then, looks
 like anybody's. So all are stopped first: SIGSTOP cannot be caught or ignored, and who is stopped does not
-fork. Then one looks for more, until none is found. What had lost its parent before, and has left the process
+fork. Then one looks for more, until none is found and nobody runs who was in the middle of a fork when the
+signal came: the kernel finishes that one first. What had lost its parent before, and has left the process
 group, is not found so; only a cgroup knows of it.
 
 What may not live here: the killing, and cgroups.
@@ -10,6 +11,7 @@ What may not live here: the killing, and cgroups.
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,8 @@ def freeze(
     for descendant in held:
         descendant.send_signal(signal.SIGSTOP)
     for _ in range(_ROUNDS):
+        # Looked at before the table is: what a fork was made of by one who has stopped is in the table.
+        still = not any(map(_runs, seen))
         # Only what is new is read from here on; who has gone stays in the table, with its parent.
         procfs.extend(table)
         new = []
@@ -59,8 +63,16 @@ def freeze(
             break
         found.update((caught.pid, caught) for caught in new)
         if not new:
-            break
+            if still:
+                break
+            os.sched_yield()
     return list(found.values())
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process has a processor, or waits for one: it has yet to come upon its signal."""
+    entry = procfs.read_stat(pid)
+    return entry is not None and entry.state == "R"
 
 
 def _below(process: Process, found: Iterable[int], table: ProcessTable) -> Iterator[procfs.Stat]:
