@@ -26,7 +26,7 @@ from penstock.control.rows import Deferred
 from penstock.control.supervisor import begin_start, end_start, live
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
-from penstock.launch import StartFailure, discard_unknown, make_scopes, open_ports, start_stages
+from penstock.launch import StartFailure, make_scopes, open_ports, settle_unknown, start_stages
 from penstock.narrate import tell_abandoned, tell_end, tell_failure
 from penstock.report import pronounce, result_of
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
@@ -78,6 +78,7 @@ class Execution:
         self._lock = threading.Lock()
         self._conclusion = threading.Lock()
         self._result: Result | None = None
+        self._launched = False
         self._scopes: dict[int, Scope] = {}
         self._stderrs: list[StderrTarget] = []
         self._pages: list[Pages] = []
@@ -145,6 +146,7 @@ class Execution:
             self._deferred.begin()
         except RuntimeError as error:  # the system allows no further thread
             raise StartFailure(error, leaf=self.leaves[0]) from error
+        self._launched = True
 
     def _started(self, leaf: Leaf, running: Running) -> None:
         with self._lock:
@@ -162,8 +164,16 @@ class Execution:
 
     def give_up(self, reason: Reason) -> None:
         """Cancel what was started, and let the rest end without."""
+        self._let_go()
+        self._cancel(self.root, reason)
+        for leaf in self.leaves:
+            if leaf.running is None:
+                self._leaf_ended(leaf)
+
+    def _let_go(self) -> None:
+        """Of all that waited for the rest of the start. Doing it again does no harm."""
         self._deferred.give_up()
-        discard_unknown(self.leaves)
+        settle_unknown(self.leaves, adopt=self.failure is None)
         if self.source is not None and self.leaves[0].running is None:
             self.source.input.close()
         if self.sink is not None:
@@ -173,10 +183,6 @@ class Execution:
                 self.sink.start()
             except RuntimeError:
                 self.sink.abandon()
-        self._cancel(self.root, reason)
-        for leaf in self.leaves:
-            if leaf.running is None:
-                self._leaf_ended(leaf)
 
     # The ends of stages, travelling up the tree; in whatever thread a stage ends.
 
@@ -308,8 +314,11 @@ class Execution:
     def recover(self) -> None:
         """Look at everything again, after an interruption in the middle of who knows what.
 
-        In the reactor's thread. A cancellation may not have been carried out, or an end not been told.
+        In the reactor's thread. The start may have been left half-way, a cancellation not been carried out,
+        or an end not been told.
         """
+        if not self._launched:
+            self._let_go()
         going = [leaf for leaf in self.leaves if leaf.end is None]
         for leaf in going:
             leaf.reason = leaf.reason or self.reason

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Survey: TypeAlias = tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]
 
-__all__ = ["StartFailure", "discard_unknown", "make_scopes", "open_ports", "start_stages", "survey"]
+__all__ = ["StartFailure", "make_scopes", "open_ports", "settle_unknown", "start_stages", "survey"]
 
 
 LONGEST_CHAIN = 50
@@ -278,13 +278,21 @@ def start_stages(
         place += 1
 
 
-def discard_unknown(leaves: Sequence[Leaf]) -> None:
-    """End children that were born, but not yet known as a leaf's when an interrupt came in between."""
+def settle_unknown(leaves: Sequence[Leaf], *, adopt: bool) -> None:
+    """End children that were born, but not yet known as a leaf's when an interrupt came in between.
+
+    With `adopt` one that its stage had begun to watch becomes the leaf's, to be ended as any other is.
+    """
     for leaf in leaves:
-        if leaf.running is None and leaf.ctx is not None:
-            for held in leaf.ctx.spawned:
-                if held.value:
-                    discard(held.value)
+        if leaf.running is not None or leaf.ctx is None:
+            continue
+        child = leaf.ctx.child if adopt else None
+        for held in leaf.ctx.spawned:
+            if held.value and (child is None or held.value != child.pid):
+                discard(held.value)
+        if child is not None:
+            child.start()
+            leaf.running = child
 
 
 def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Running]:

@@ -290,20 +290,22 @@ class Pipeline(Composite):
         return merged
 
     def _iterate(self, options: Mapping[str, Any]) -> Generator[bytes]:
-        run = Run(self, options, iterate=True)
-        if run.failed_to_start:
-            run.wait()
-        finished = False
+        held: list[Run] = []
         try:
+            run = Run(self, options, iterate=True, held=held)
+            if run.failed_to_start:
+                run.wait()
             for chunk in _read(run):  # noqa: UP028 - what is thrown in here is not for the reader
                 yield chunk
-            finished = True
-        finally:
-            if finished:
-                run.reader.close()
-                run.wait()
-            else:
-                run.leave_early()
+            run.reader.close()
+            run.wait()
+        except BaseException:
+            try:
+                _leave(held)
+            except BaseException:  # one more interrupt
+                _leave(held)
+                raise
+            raise
 
 
 def _read(run: Run) -> Generator[bytes]:
@@ -313,6 +315,13 @@ def _read(run: Run) -> Generator[bytes]:
     except Exception as error:
         if not run.accounts_for(error):
             raise
+
+
+def _leave(held: list[Run]) -> None:
+    """End a run that is no longer iterated over."""
+    for run in held:
+        if not run.done():
+            run.leave_early()
 
 
 def _aio() -> ModuleType:

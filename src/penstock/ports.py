@@ -50,7 +50,6 @@ class Source:
         self.feeder: Feeder | LoopFeeder | None = None
         self._feed: Feed | None = None
         self._reactor = reactor
-        self._released = False
         self.over = False
         """Whether it was released, and holds nothing any more."""
         self._whole = 0
@@ -121,11 +120,11 @@ class Source:
     def release(self, on_end: Callable[[], None]) -> None:
         """Stop feeding: the stages have ended, or were never started.
 
-        `on_end()` follows once this is `over`. Idempotent.
+        `on_end()` follows once this is `over`. Until then it may be done again, and is: an interrupt may have
+        come in the middle of it.
         """
-        if self._released:
+        if self.over:
             return
-        self._released = True
 
         def end() -> None:
             if self._feed is not None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.binding import bind
 from penstock.control import workers
-from penstock.control.reactor import LONGEST_SLEEP
+from penstock.control.latch import wait_in_slices
 from penstock.control.supervisor import local_reactor, rest_if_ending, supervisor
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled
 from penstock.execution import Execution
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from penstock.control.latch import Latch
     from penstock.control.reactor import Reactor
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
@@ -165,9 +163,13 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._cancel(error)
-        self._close_files()
+        try:
+            if error is not None:
+                self._cancel(error)
+            self._close_files()
+        except BaseException as interrupt:
+            _end([self], interrupt)
+            raise
         self.wait(check=error is None)
 
     # What the pipeline's own methods use.
@@ -259,7 +261,7 @@ class Run:
         # It may be the garbage collector that closes the iterator, in any thread: in the one that steers, or
         # with a lock held.
         if not (execution.reactor.driven_here or held_here()):
-            _wait(execution.ended, self.patience)
+            wait_in_slices(execution.ended, self.patience)
 
     @property
     def patience(self) -> float:
@@ -351,7 +353,7 @@ class Run:
         """
         execution = self._execution
         if not self._inline:
-            return _wait(execution.ended, timeout)
+            return wait_in_slices(execution.ended, timeout)
         while not execution.ended.is_set():
             execution.reactor.turn()
         execution.reactor.close()
@@ -387,14 +389,3 @@ def _end(held: list[Run], error: BaseException) -> None:
     for run in held:
         if not run.done():
             run._reap(error)  # noqa: SLF001 - a method that is nobody else's
-
-
-def _wait(event: Latch, timeout: float | None) -> bool:
-    """Wait in slices, since a signal that arrives just before a sleep does not end it."""
-    end = None if timeout is None else time.monotonic() + timeout
-    while True:
-        slice_ = LONGEST_SLEEP if end is None else min(LONGEST_SLEEP, end - time.monotonic())
-        if event.wait(max(0.0, slice_)):
-            return True
-        if end is not None and time.monotonic() >= end:
-            return event.is_set()

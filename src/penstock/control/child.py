@@ -71,9 +71,10 @@ class Child(Running):
         self._on_leftover = on_leftover
         self._shelter = shelter
         self._sweeping = False
+        ctx.child = self
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Begin to watch. Again, where an interrupt came in the middle of it."""
         tap, reactor = self._tap, self.ctx.reactor
         if tap is not None and reactor.driven_here:
             # A command that ends at once closes its stderr just before it exits, and each would wake this

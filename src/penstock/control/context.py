@@ -12,6 +12,7 @@ from penstock.system.forks import guard
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from penstock.control.child import Child
     from penstock.control.confine import Shelter
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
@@ -101,6 +102,8 @@ class StageContext:
         self.enlist = deferred.enlist
         self.spawned: list[Any] = []
         """Holds the pid of a child from the moment it exists; see `system.spawn`."""
+        self.child: Child | None = None
+        """The last child that was begun to be watched, for who is interrupted before it is told of it."""
         self._reason: BaseException | None = None
         self._environ: dict[str, str] | None = None
 

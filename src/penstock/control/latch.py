@@ -9,12 +9,15 @@ the engine: it hands over to somebody else, and does no more.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
+
+from penstock.control.reactor import LONGEST_SLEEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Latch"]
+__all__ = ["Latch", "wait_in_slices"]
 
 
 class Latch:
@@ -64,3 +67,14 @@ class Latch:
         with self._guard:
             if callback in self._callbacks:
                 self._callbacks.remove(callback)
+
+
+def wait_in_slices(event: Latch, timeout: float | None) -> bool:
+    """Wait in slices, since a signal that arrives just before a sleep does not end it."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        slice_ = LONGEST_SLEEP if end is None else min(LONGEST_SLEEP, end - time.monotonic())
+        if event.wait(max(0.0, slice_)):
+            return True
+        if end is not None and time.monotonic() >= end:
+            return event.is_set()

@@ -67,7 +67,7 @@ class Worker:
 
     @property
     def value(self) -> int:
-        """The pid, as `launch.discard_unknown` asks for it after an interrupt."""
+        """The pid, as `launch.settle_unknown` asks for it after an interrupt."""
         return self.process.pid
 
     def news(self, known: Mapping[str, Any]) -> dict[str, Any]:

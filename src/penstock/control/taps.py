@@ -53,6 +53,8 @@ class Tap:
 
     def start(self) -> None:
         """Begin to watch; what happens from here on happens in the reactor's thread."""
+        if self.closed:
+            return
         self._reactor.watch(self._fd.fileno(), READ, self._ready)
 
     def feed(self, data: bytes) -> None:

@@ -147,8 +147,17 @@ class Fd:
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         number = getattr(self, "_number", -1)  # an interrupt may have come before it was set
         if number >= 0 and not _finalizing():
-            self.close()  # first, since the warning may be an exception
+            _close_for_good(self)  # first, since the warning may be an exception
             warnings.warn(f"descriptor {number} was never closed", ResourceWarning, source=self, stacklevel=2)
+
+
+def _close_for_good(fd: Fd) -> None:
+    """Close it in its finalizer, after which nobody can: once more where an interrupt falls into that."""
+    try:
+        fd.close()
+    except BaseException:
+        fd.close()
+        raise
 
 
 _Owner = TypeVar("_Owner", bound=Fd)
@@ -161,7 +170,7 @@ class _SharedFd(Fd):
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if getattr(self, "_number", -1) >= 0 and not _finalizing():
-            self.close()
+            _close_for_good(self)
 
 
 def owned(call: Callable[..., int], *arguments: object) -> Fd:

@@ -85,6 +85,8 @@ class EpollPoller:
         """Watch one."""
         try:
             self._epoll.register(number, events)
+        except FileExistsError:  # by a call that was interrupted
+            self._epoll.modify(number, events)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise
