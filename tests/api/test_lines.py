@@ -25,6 +25,7 @@ from penstock import (
     source,
     transform_lines,
 )
+from penstock.stages.line_blocks import MapLines, _Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -378,6 +379,23 @@ def test_a_result_is_passed_on_while_the_function_is_still_busy_with_a_later_lin
         arrived.set()
         assert run.stdout.read() == b"slow\n"
     assert in_time == [True]
+
+
+class _TakenAtOnce(list[Any]):
+    """Results that another thread lends, and so takes, just when the stage has seen that there are some."""
+
+    def __bool__(self) -> bool:
+        self.clear()
+        return True
+
+
+def test_a_result_may_be_lent_while_the_stage_looks_at_it() -> None:
+    """It has gone then, and that is no error of a function that was merely slow."""
+    stage = MapLines(lambda line: line, "slow")
+    part = _Slice(stage, [b"a"])
+    part.results = _TakenAtOnce()
+    part.make(stage.fn)
+    assert not part.reuses_a_buffer
 
 
 # Generators.

@@ -94,7 +94,8 @@ class _Slice:
             self._stage.make(fn, self.lines, self.results)
         except BaseException as raised:  # noqa: BLE001 - raised by `rest`, after what came before it
             self._failure = raised
-        self.reuses_a_buffer = bool(self.results) and isinstance(self.results[0], bytearray | memoryview)
+        first = self.results[:1]  # a copy: what is ready may be lent at this very moment
+        self.reuses_a_buffer = bool(first) and isinstance(first[0], bytearray | memoryview)
         return time.monotonic() - began
 
     def rest(self) -> Generator[bytes]:
