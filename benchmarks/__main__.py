@@ -19,7 +19,7 @@ from benchmarks import async_face, bulk, cores, lines, memory, short
 from benchmarks.kit import Kit
 from benchmarks.measure import WrongResult, measure
 from benchmarks.peers import NO_V2, RESULTS, GoPipe, build_go, library, status
-from benchmarks.table import text_table
+from benchmarks.table import peaks, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,11 +72,9 @@ def main(argv: list[str] | None = None) -> int:
             "benchmarks": status("self", "VmHWM"),
             "go-pipe": 0 if go is None else go.peak(),
         }
-    peaks = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in results["peak_rss"].items() if size)
-    notices.append(f"peak RSS of the processes that measured: {peaks}")
     results["notices"] = notices
     print(text_table(results))
-    for notice in notices:
+    for notice in [*notices, peaks(results)]:
         print(f"note: {notice}")
     print(f"written: {_write(results, options.output)}")
     return int(failed)

@@ -15,6 +15,7 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import floors
 from benchmarks.kit import CHUNK
 from benchmarks.measure import OURS, Bar, Work, expect, repeat
 from penstock import DEVNULL, command, function
@@ -133,6 +134,9 @@ def _pipe_socket(kit: Kit) -> Work:
     contenders = {
         OURS: repeat(1, lambda: _through_socket(port, kit.size, relay)),
         "recv/send loop": repeat(1, lambda: _through_socket(port, kit.size, loop)),
+        "floor: the socket passed to `head`": repeat(
+            1, lambda: _through_socket(port, kit.size, lambda sock: pipeline.run(stdout=sock))
+        ),
     }
     bars = (Bar("recv/send loop", "throughput", 1.3),)
     title = f"pipe → non-blocking TCP socket, {_amount(kit)}"
@@ -154,10 +158,16 @@ def _command_writer(kit: Kit) -> Work:
         expect(process.returncode, 0)
         expect(sink.count, kit.size)
 
+    def bare() -> None:
+        sink = Counter()
+        floors.read(_zeros_argv(kit), sink)
+        expect(sink.count, kit.size)
+
     contenders = {
         OURS: repeat(1, ours),
         "shutil.copyfileobj": repeat(1, lambda: copyfileobj(-1)),
         "shutil.copyfileobj, unbuffered": repeat(1, lambda: copyfileobj(0)),
+        floors.BARE: repeat(1, bare),
     }
     if kit.go is not None:
         contenders["go-pipe"] = kit.go.round("command-writer", 1, kit.size, wanted=kit.size)

@@ -2,22 +2,25 @@
 
 A file of lines of seven bytes is read by `cat`. Lines are handed over without their LF everywhere. Loops by
 hand use a buffer of 64 KiB, as much as Penstock and go-pipe take from a pipe at most; the same loop with
-Popen's own buffer is shown too. The mapping puts one letter before each line.
+Popen's own buffer is shown too. The mapping puts one letter before each line. What the system calls, the
+splitting and the function cost with nothing around them is measured beside them (`floors`).
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import floors
 from benchmarks.kit import CHUNK
 from benchmarks.measure import OURS, Bar, Work, expect, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command, map_line_batches, map_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from benchmarks.kit import Kit
@@ -65,14 +68,22 @@ def _counted(kit: Kit) -> Iterator[Work]:
     if plumbum is not None:
         cat = plumbum.local["cat"][path]
         peers["plumbum"] = repeat(1, lambda: expect(_count(cat.popen(encoding=None)), kit.lines))
-    for name, ours, limit in (("line", by_line, 1.6), ("batch", by_batch, 3)):
+    for name, ours, floor, limit in (
+        ("line", by_line, floors.count_by_line, 1.6),
+        ("batch", by_batch, floors.count_by_batch, 3),
+    ):
+        bare = repeat(1, partial(_counts, floor, kit))
         yield Work(
             f"count-by-{name}",
             f"{_amount(kit)} short lines counted, by {name}",
-            {OURS: repeat(1, ours), **peers},
+            {OURS: repeat(1, ours), **peers, floors.BARE: bare},
             (Bar("Popen loop by hand", "throughput", limit),),
             volume=7 * kit.lines,
         )
+
+
+def _counts(floor: Callable[[Path], int], kit: Kit) -> None:
+    expect(floor(kit.lines_path), kit.lines)
 
 
 def _count(process: Any) -> int:
@@ -87,12 +98,15 @@ def _count(process: Any) -> int:
 
 def _mapped(kit: Kit) -> Iterator[Work]:
     path = kit.lines_path
-    by_line = command("cat", path) | map_lines(lambda line: b"x" + line) | command("cat")
-    by_batch = (
-        command("cat", path)
-        | map_line_batches(lambda lines: [b"x" + line for line in lines])
-        | command("cat")
-    )
+
+    def one(line: bytes) -> bytes:
+        return b"x" + line
+
+    def many(lines: list[bytes]) -> list[bytes]:
+        return [b"x" + line for line in lines]
+
+    by_line = command("cat", path) | map_lines(one) | command("cat")
+    by_batch = command("cat", path) | map_line_batches(many) | command("cat")
     wanted = b"x" + path.read_bytes()[:-1].replace(b"\n", b"\nx") + b"\n"
     for pipeline in (by_line, by_batch):
         expect(pipeline.output() == wanted, True)
@@ -103,19 +117,21 @@ def _mapped(kit: Kit) -> Iterator[Work]:
         expect(delivered, len(wanted))
         peers["go-pipe's linewise"] = kit.go.round("lines-cat", 1, 0, str(path), wanted=0)
     against_loop, against_go = "Popen loop by hand", "go-pipe's linewise"
-    rows: tuple[tuple[str, Pipeline, tuple[Bar, ...]], ...] = (
+    rows: tuple[tuple[str, Pipeline, Callable[[list[bytes]], Iterable[bytes]], tuple[Bar, ...]], ...] = (
         (
             "map_lines",
             by_line,
+            partial(map, one),
             (Bar(against_loop, "throughput", 1.8), Bar(against_go, "throughput", 0.9)),
         ),
-        ("map_line_batches", by_batch, (Bar(against_go, "throughput", 1.6),)),
+        ("map_line_batches", by_batch, many, (Bar(against_go, "throughput", 1.6),)),
     )
-    for name, pipeline, bars in rows:
+    for name, pipeline, work, bars in rows:
+        bare = repeat(1, partial(floors.mapped, path, work, subprocess.DEVNULL))
         yield Work(
             name.replace("_", "-"),
             f"{_amount(kit)} short lines through `{name}` into `cat`",
-            {OURS: _to_null(pipeline), **peers},
+            {OURS: _to_null(pipeline), **peers, floors.BARE: bare},
             bars,
             volume=7 * kit.lines,
         )

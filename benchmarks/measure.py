@@ -144,9 +144,11 @@ def measure(work: Work, rounds: int) -> dict[str, Any]:
     entry["median"] = {name: statistics.median(values) for name, values in seconds.items()}
     entry["rows"] = [_row(work, name, seconds) for name in work.contenders if name != OURS]
     entry["figures"] = []
-    if work.cpu is not None:
-        own = Figure("own CPU", statistics.median(cpu) * 1000, "ms", Limit(work.cpu * 1000))
-        entry["figures"].append(own.as_json())
+    bar = None if work.cpu is None else Limit(work.cpu * 1000)
+    own = Figure(
+        "own CPU", statistics.median(cpu) * 1000, "ms", bar, note="of the process that measures, per item"
+    )
+    entry["figures"].append(own.as_json())
     return entry
 
 

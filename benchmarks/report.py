@@ -1,5 +1,6 @@
-"""Put the figures of one run into a page: `python -m benchmarks.report RESULTS.json docs/`.
+"""Put the figures of one run into a page: `python -m benchmarks.report RESULTS.json... docs/`.
 
+Several files are the parts of one run, each made with `--only`, on a machine that is not quiet for long.
 Writes `performance.svg` into the folder, and the table into its `performance.md`, between the two marks; the
 prose around them is not touched. Where there is no page yet, one with only the marks, the picture and the
 table is made.
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.picture import picture
-from benchmarks.table import HEADINGS, Row, rows
+from benchmarks.table import HEADINGS, Row, peaks, rows
 
-__all__ = ["main", "page"]
+__all__ = ["joined", "main", "page"]
 
 BEGIN = "<!-- figures: written by `python -m benchmarks.report` -->"
 END = "<!-- end of figures -->"
@@ -26,16 +27,31 @@ SKELETON = f"# Performance\n\n{BEGIN}\n{END}\n"
 def main(argv: list[str] | None = None) -> int:
     """Write the page and the picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("results", type=Path, help="a JSON file of python -m benchmarks")
+    parser.add_argument(
+        "results", type=Path, nargs="+", help="a JSON file of python -m benchmarks, or its parts"
+    )
     parser.add_argument("folder", type=Path, help="where performance.md and performance.svg go")
     options = parser.parse_args(argv)
-    results: dict[str, Any] = json.loads(options.results.read_text())
+    results = joined([json.loads(path.read_text()) for path in options.results])
     target = options.folder / "performance.md"
     before = target.read_text() if target.exists() else SKELETON
     target.write_text(page(before, results))
     (options.folder / "performance.svg").write_text(picture(results))
     print(f"written: {target} and performance.svg beside it")
     return 0
+
+
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parts of a run as one: their works in order, each notice once, and the peaks of them all."""
+    whole = dict(parts[0])
+    whole["works"] = [work for part in parts for work in part["works"]]
+    whole["notices"] = list(dict.fromkeys(notice for part in parts for notice in part["notices"]))
+    whole["rounds"] = min(part["rounds"] for part in parts)
+    whole["load_after"] = parts[-1]["load_after"]
+    whole["peak_rss"] = {
+        name: max(part["peak_rss"].get(name, 0) for part in parts) for name in parts[0]["peak_rss"]
+    }
+    return whole
 
 
 def page(before: str, results: dict[str, Any]) -> str:
@@ -52,7 +68,7 @@ def _figures(results: dict[str, Any]) -> str:
     barred = [row for row in everything if row.passed is not None]
     others = [row for row in everything if row.passed is None]
     met = sum(1 for row in barred if row.passed)
-    notes = "".join(f"- {text}\n" for text in results["notices"])
+    notes = "".join(f"- {text}\n" for text in [*results["notices"], peaks(results)])
     return (
         "\n".join(
             (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["HEADINGS", "Row", "rows", "text_table"]
+__all__ = ["HEADINGS", "Row", "peaks", "rows", "text_table"]
 
 HEADINGS = ("work", "Penstock", "against", "peer", "ratio", "bar", "pass")
 
@@ -49,6 +49,12 @@ def text_table(results: dict[str, Any]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def peaks(results: dict[str, Any]) -> str:
+    """What the processes that measured held at most, as a sentence."""
+    sizes = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in results["peak_rss"].items() if size)
+    return f"peak RSS of the processes that measured: {sizes}"
 
 
 def _compared(work: dict[str, Any], row: dict[str, Any]) -> Row:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 
 from penstock.data import memory
 from penstock.data.memory import MemoryPipe
+from penstock.system import features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,6 +149,40 @@ def test_chunks_are_bounded_in_number_too(
     )  # else it would look again and again until the reader comes
     assert pipe.reader.read(4) == b"xxxy"
     assert writing.result(SOON) == 1
+
+
+@pytest.mark.parametrize("gil", [features.GIL, False])
+def test_one_thread_and_then_two_lose_nothing_and_keep_their_order(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, *, gil: bool
+) -> None:
+    """The first writes without the lock until the second comes; both may be in the middle of a write then."""
+    monkeypatch.setattr(features, "GIL", gil)
+    pipe = MemoryPipe(limit=8 * KIB)
+    count = 1500
+    joined = threading.Event()
+
+    def write(name: bytes) -> None:
+        for number in range(count):
+            if number == count // 3:
+                joined.set()
+            pipe.writer.write(b"%s%07d" % (name, number) * 16)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        first = threads.submit(write, b"a")
+        joined.wait(SOON)
+        second = threads.submit(write, b"b")
+        got = [pipe.reader.read(128) for _ in range(2 * count)]
+        first.result(SOON)
+        second.result(SOON)
+    finally:
+        sys.setswitchinterval(interval)
+    for name in (b"a", b"b"):
+        assert [chunk for chunk in got if chunk[:1] == name] == [
+            b"%s%07d" % (name, number) * 16 for number in range(count)
+        ]
+    assert pipe.reader.count == pipe.writer.count == 2 * count * 128
 
 
 def test_closing_the_reader_drops_what_is_in_flight() -> None:

@@ -7,7 +7,7 @@ cheaper than a Condition, which makes a lock for each sleep. A writer that found
 it is half empty, not at the first byte of room: a sleep and a wake cost as much as dozens of chunks.
 
 The reader takes the whole queue in one go and delivers from it without the lock. What it holds is still in
-flight until it is delivered. Two numbers that only grow say how much that is: `sent` and `delivered`. Only
+flight until it is delivered. Numbers that only grow say how much that is: `sent` and `delivered`. Only
 the reader writes `delivered`, and only a writer about to sleep writes `wake_when`, the value of it at which
 it wants to be woken. The writer sets that and then looks at `delivered`; the reader raises `delivered` and
 then looks at `wake_when`; so one of them sees the other. Were that order ever lost (it cannot be under the
@@ -15,9 +15,15 @@ GIL), the writer would sleep on until the reader comes back for the next batch, 
 
 What a chunk costs is calls and names, so the two ways that nearly all go, a write where there is room and the
 next chunk of a batch, are written out in `write` and `chunks`, and the `count` of either end is worked out of
-the numbers above. `fits` makes the first of them one comparison: `sent` may grow to this, whatever
+the numbers above. `fits` makes the first of them one comparison: `sent_alone` may grow to this, whatever
 the reader has delivered meanwhile. It is worked out anew by a write that finds it too small, and taken down
 to 0 by whoever wants the next write to look closer.
+
+Nor does that write take the lock, which would be a fifth of the whole, as long as one thread alone has
+written: what it sends so is counted in a number of its own. A reader about to sleep raises its flag and then
+looks at the queue; the writer queues its chunk and then looks at the flag. A second thread that writes takes
+the way by the lock, and so does from then on the first; at most one chunk of its may be under way at that
+moment, and be one too many. Without a GIL all go by the lock.
 
 A chunk larger than the bound goes through when the pipe is empty. Chunks are bounded in number too, because a
 pipe full of tiny ones would hold many times its bound in object headers.
@@ -31,12 +37,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from penstock.core.errors import ClosedPipe
 from penstock.data.base import before_sleep
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
+from penstock.system import features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +58,7 @@ MAX_CHUNKS: Final = 65536
 LEAST_CHARGE: Final = DEFAULT_LIMIT // MAX_CHUNKS
 """Bytes of the least chunk of which no more fit into the default limit than into the number."""
 NEVER: Final = 1 << 62  # more than any number of bytes
+NOBODY: Final = -1  # no thread
 
 
 class MemoryPipe:
@@ -80,7 +89,9 @@ class _State:
         "reader_asleep",
         "reader_closed",
         "reader_gate",
-        "sent",
+        "sent_alone",
+        "sent_locked",
+        "sole",
         "turn",
         "wake_at",
         "wake_when",
@@ -93,9 +104,11 @@ class _State:
         self.lock = threading.Lock()
         self.limit = limit
         self.queue: deque[bytes] = deque()
-        self.sent = 0  # bytes that were ever put into the queue
+        self.sole = 0  # the thread that alone has written so far, or NOBODY once there were two
+        self.sent_alone = 0  # bytes that it put into the queue without the lock, and all others ...
+        self.sent_locked = 0  # ... which were put there under it
         self.delivered = 0  # bytes that the reader ever gave away: what is between the two is in flight
-        self.fits = 0  # what `sent` may become without looking at anything else; never too much
+        self.fits = 0  # what `sent_alone` may become without looking at anything else; never too much
         self.wake_at = 0  # the writer that sleeps is woken when no more bytes than this are in flight ...
         self.wake_when = NEVER  # ... which is when so many have been delivered
         self.reader_asleep = False
@@ -107,6 +120,11 @@ class _State:
         self.reader_gate.acquire()
         self.writer_gate.acquire()
         self.turn = threading.Lock()  # held by the one writer that may sleep on the gate
+
+    @property
+    def sent(self) -> int:
+        """Bytes that were ever put into the queue."""
+        return self.sent_alone + self.sent_locked
 
     def wake_reader(self) -> None:
         """Make the reader look at the state again. The lock must not be held."""
@@ -186,6 +204,9 @@ class MemoryReader(Reader):
                     return batch
                 state.reader_asleep = True
                 state.fits = 0
+                if state.queue:  # by a write that may have looked at the flag before
+                    state.reader_asleep = False
+                    continue
             before_sleep()
             state.reader_gate.acquire()
         raise self._refusal()
@@ -227,16 +248,17 @@ class MemoryWriter(Writer):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data` and return its length in bytes; see `Writer.write`."""
-        if type(data) is bytes:
-            # All that has to be done where there is room and nobody to wake, without a further call.
-            state = self._state
+        state = self._state
+        if type(data) is bytes and get_ident() == state.sole:
+            # All that has to be done where there is room, without a further call.
             size = len(data)
-            with state.lock:
-                sent = state.sent + size
-                if sent <= state.fits and size >= LEAST_CHARGE and not self._stopped:
-                    state.queue.append(data)
-                    state.sent = sent
-                    return size
+            sent = state.sent_alone + size
+            if sent <= state.fits and size >= LEAST_CHARGE and not self._stopped:
+                state.sent_alone = sent
+                state.queue.append(data)
+                if state.reader_asleep:
+                    state.wake_reader()
+                return size
         return super().write(data)
 
     def _push(self, data: bytes | memoryview) -> None:
@@ -266,8 +288,10 @@ class MemoryWriter(Writer):
         if (in_flight + size > state.limit and in_flight) or len(state.queue) >= MAX_CHUNKS:
             return False
         state.queue.append(chunk)
-        state.sent += size
-        state.fits = delivered + state.limit
+        state.sent_locked += size
+        if state.sole != get_ident():
+            state.sole = get_ident() if state.sole == 0 and features.GIL else NOBODY
+        state.fits = delivered + state.limit - state.sent_locked
         return True
 
     def _wait_and_put(self, chunk: bytes) -> None:

@@ -57,6 +57,13 @@ def _has_glibc_spawn() -> bool:
         return False
 
 
+def _has_gil() -> bool:
+    """Whether one thread at a time runs Python code, so that all see what it writes in one order."""
+    enabled = getattr(sys, "_is_gil_enabled", None)
+    return enabled is None or bool(enabled())
+
+
+GIL: bool = _has_gil()
 PIDFD: bool = _has_pidfd()
 EVENTFD: bool = _has_eventfd()
 EPOLL: bool = hasattr(select, "epoll")
