@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -46,11 +47,12 @@ def strays(tmp_path: Path) -> Iterator[Strays]:
     """Keep account of grandchildren."""
     found = Strays(tmp_path / "pids")
     yield found
-    for pid in found.pids(0):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    ended: set[int] = set()
+    while left := set(found.pids(0)) - ended:  # where a test fails they may go on to fork
+        for pid in left:
+            ended.add(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def sh(script: str, strays: Strays, **options: Any) -> Pipeline:
@@ -81,31 +83,34 @@ def alive(pid: int) -> bool:
 
 
 RUNAWAY = """
-import os, signal, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+import os, signal, sys, time
+if sys.argv[1] == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.write(1, b"\\n")
-while True:
+for _ in range(300):
     if os.fork():
-        time.sleep(1000)
+        time.sleep(60)
+        break
     os.setsid()
     with open(os.environ["PIDS"], "a") as file:
         file.write(f"{os.getpid()}\\n")
     time.sleep(0.002)
 """
-"""A chain: each process forks the next, in a session of its own, and stays, deaf to SIGTERM."""
+"""A chain: each process forks the next, in a session of its own, and stays; it ends by itself some day."""
 
 
 @pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "no pidfd"])
-def test_a_chain_that_forks_away_all_the_time_is_killed_to_the_last(
+@pytest.mark.parametrize("manners", ["deaf", "obedient"])
+def test_a_chain_that_forks_away_all_the_time_is_ended_to_the_last(
+    manners: str,
     pidfd: bool,  # noqa: FBT001
     strays: Strays,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All are stopped first, and one looks for more until none is found."""
     monkeypatch.setattr(features, "PIDFD", pidfd)
-    run = command(sys.executable, "-I", "-S", "-c", RUNAWAY, env={"PIDS": str(strays.path)}).start(
-        stdout=PIPE, grace=0.15
-    )
+    chain = command(sys.executable, "-I", "-S", "-c", RUNAWAY, manners, env={"PIDS": str(strays.path)})
+    run = chain.start(stdout=PIPE, grace=0.15)
     assert run.stdout is not None
     assert run.stdout.readline() == b"\n"
     strays.pids(3)
@@ -113,6 +118,53 @@ def test_a_chain_that_forks_away_all_the_time_is_killed_to_the_last(
     with run.stdout, pytest.raises(PipelineCancelled):
         run.wait(PROMPT)
     assert all(gone(pid) for pid in strays.pids(3))
+
+
+def test_what_is_stopped_is_woken_to_hear_that_it_is_to_end(strays: Strays) -> None:
+    """It has its grace time to clear up, as any other, and does not wait for SIGKILL in its sleep."""
+    script = "trap 'echo goodbye; exit 0' TERM; echo $$ >>$PIDS; echo; kill -STOP $$; sleep 1000 & wait"
+    run = sh(script, strays).start(stdout=PIPE, grace=PROMPT)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"\n"
+    run.cancel()
+    assert run.stdout.read() == b"goodbye\n"
+    with run.stdout, pytest.raises(PipelineCancelled) as caught:
+        run.wait(PROMPT)
+    assert caught.value.result is not None
+    assert caught.value.result.returncodes == (0,)
+
+
+JOB = """
+import os, signal, sys
+reader, writer = os.pipe()
+if os.fork():
+    os.write(1, os.read(reader, 1))
+    signal.pause()
+os.setpgid(0, 0)
+def heard(signum, frame):
+    os.write(1, signal.Signals(signum).name.encode() + b"\\n")
+    if signum == signal.SIGTERM:
+        os._exit(0)
+signal.signal(signal.SIGTERM, heard)
+signal.signal(signal.SIGHUP, heard)
+os.write(writer, b"\\n")
+while True:
+    signal.pause()
+"""
+"""A parent that ends at once, and a child in a group of its own, which the parent's death cuts off."""
+
+
+def test_a_job_in_a_group_of_its_own_gets_nothing_but_the_request(strays: Strays) -> None:
+    """The kernel sends SIGHUP to a group that is stopped when it loses its tie to the session."""
+    run = command(sys.executable, "-I", "-S", "-c", JOB, env={"PIDS": str(strays.path)}).start(
+        stdout=PIPE, grace=PROMPT
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"\n"
+    run.cancel()
+    assert run.stdout.read() == b"SIGTERM\n"
+    with run.stdout, pytest.raises(PipelineCancelled):
+        run.wait(PROMPT)
 
 
 def test_what_was_forked_during_the_grace_time_is_found_too(strays: Strays) -> None:

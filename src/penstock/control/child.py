@@ -7,6 +7,10 @@ Why a dead leader may be left unreaped for a while: after a cancellation its gro
 tidy up, and they have the rest of the grace time to do so. The number of the group is the leader's pid, and
 the kernel gives a pid away again once it is reaped; so the zombie is kept until the group is empty or has got
 its SIGKILL. That is what makes the signal to the group race-free.
+
+Why the tree is stopped before it is asked to end: a process that forks between the walk and the signal, and
+dies of it, leaves a child that looks like anybody's. All that is stopped is woken again with the signal
+pending, the far ends first: a group whose last tie to the session dies while it is stopped gets a SIGHUP.
 """
 
 from __future__ import annotations
@@ -65,6 +69,7 @@ class Child(Running):
         self._descendants: Sequence[Descendant] = ()
         self._timer: Timer | None = None
         self._told = False
+        self._stopped = False
         self._look = _FIRST_LOOK
         self._forced = False
         self._head_start: Timer | None = None
@@ -93,9 +98,10 @@ class Child(Running):
             self.ctx.reactor.watch(fd, READ, self._on_exit)
 
     def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
-        """Find the descendants, as long as they can be told for such."""
+        """Stop it and its descendants, as long as they can be told for such."""
         if not (self.done or self._told or self._process.exited()):
-            self._descendants = self._process.descendants(processes)
+            self._stopped = True
+            self._descendants = freeze(self._process, self._descendants, processes)
             self._told = True
 
     def kill(self, reason: BaseException) -> None:
@@ -147,6 +153,7 @@ class Child(Running):
         if self._shelter is not None:
             self._shelter.doom()
         self._signal(signal.SIGTERM)
+        self._wake()
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
 
     def _hurry(self) -> None:
@@ -191,6 +198,15 @@ class Child(Running):
             # to each.
             if signum == signal.SIGKILL or not descendant.grouped:
                 descendant.send_signal(signum)
+
+    def _wake(self) -> None:
+        """Let go on what was stopped."""
+        if self._stopped:
+            for descendant in reversed(self._descendants):
+                if not descendant.grouped:
+                    descendant.send_signal(signal.SIGCONT)
+            self._process.send_signal(signal.SIGCONT)
+            self._stopped = False
 
     def _on_exit(self, _events: int) -> None:
         if self.done:
@@ -252,6 +268,7 @@ class Child(Running):
         """Reap it, if it has exited indeed, read what it wrote last, and report."""
         error: BaseException | None = None
         self._unwatch()
+        self._wake()
         try:
             self.status = self._process.reap()
             if self.status is None:  # called for nothing

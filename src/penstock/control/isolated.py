@@ -26,6 +26,7 @@ from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
 from penstock.system.poller import READ, WRITE
 from penstock.system.process import Usage
 from penstock.system.rights import standard_outputs
+from penstock.system.trees import freeze
 
 if TYPE_CHECKING:
     from penstock.control.context import StageContext
@@ -307,7 +308,7 @@ def _number(end: Input | Output) -> int:
 
 def _kill_tree(worker: Worker, table: ProcessTable | None) -> None:
     """SIGKILL to a worker and to what its stage has started."""
-    descendants = worker.process.descendants(table)
+    descendants = freeze(worker.process, (), table)
     worker.process.send_signal(signal.SIGKILL)
     for descendant in descendants:
         descendant.send_signal(signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""Holding still all that comes from a child, so that SIGKILL reaches every one of them.
+"""Holding still all that comes from a child, so that the signal which ends it reaches every one of them.
 
-A process that is killed may have forked a moment before, and its child, whose parent is dead then, looks
-like anybody's. So all are stopped first: SIGSTOP cannot be caught or ignored, and who is stopped does not
-fork. Then one looks for more, until none is found and nobody runs who was in the middle of a fork when the
-signal came: the kernel finishes that one first. What had lost its parent before, and has left the process
+A process that dies may have forked a moment before, and its child, whose parent is dead then, looks like
+anybody's. So all are stopped first: SIGSTOP cannot be caught or ignored, and who is stopped does not fork.
+Then one looks for more, until none is found and nobody runs who was in the middle of a fork when the signal
+came: the kernel finishes that one first. What had lost its parent before, and has left the process
 group, is not found so; only a cgroup knows of it.
 
 What may not live here: the killing, and cgroups.
@@ -55,6 +55,8 @@ def freeze(
                 caught = Descendant.catch(entry) if entry.alive else None
                 if caught is not None:
                     caught.send_signal(signal.SIGSTOP)
+                    now = procfs.read_stat(entry.pid)  # a group can be left, but not by who is stopped
+                    caught.grouped = now is not None and process.leads(now)
                     new.append(caught)
         if not process.ours():  # the walk may have begun at another process with its number
             for caught in new:
