@@ -76,7 +76,8 @@ def command(  # noqa: PLR0913 - what can be said of a command
     it has started and that still run when it has ended by itself: "ignore" leaves them alone, "report" sends
     an event of kind `leftover` with their `pids`, "kill" does that and ends them, by SIGTERM and after the
     grace time by SIGKILL, before the stage counts as ended. They are found by its process group, and in its
-    cgroup where it has one for itself. None is as the pipeline says.
+    cgroup where it has one for itself; those in one that a pipeline's commands share are seen to, with
+    SIGKILL, when the run ends. None is as the pipeline says.
 
     >>> command("printf", "%s", "a|b").output()
     b'a|b'

@@ -186,7 +186,7 @@ def _shelter(group: Group, outer: Scope | None, to_close: list[Any]) -> Shelter 
 
     if isinstance(limits, Shelter):  # a pipeline within a custom stage shares that stage's
         return limits
-    return Shelter.within(around, limits, to_close)
+    return Shelter.within(around, limits, to_close, leftover=group.option("on_leftover"))
 
 
 def make_edge(kind: str, pipe_size: int | None, pages: list[Pages]) -> tuple[Output, Input]:

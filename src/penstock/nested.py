@@ -39,7 +39,9 @@ def start_nested(pipeline: Composite, ctx: StageContext, stdin: Input, stdout: O
     }
     options = {**inherited, **own, "inherit_env": False, "env": merge(ctx.environ, own.get("env") or {})}
     if scope.shelter is not None:
-        options["limits"] = scope.shelter.add(own.get("limits"), scope.to_close)
+        options["limits"] = scope.shelter.add(
+            own.get("limits"), scope.to_close, own.get("on_leftover", scope.on_leftover)
+        )
     run = Run(pipeline, options, ends=(stdin, stdout))
     if run.failed_to_start:
         stdin.close()

@@ -224,34 +224,58 @@ def test_no_more_than_a_few_groups_wait_and_none_is_in_use_twice() -> None:
 
 
 @pytest.mark.usefixtures("_memory_group")
-@pytest.mark.parametrize("leftover", ["ignore", "kill"])
+def test_a_group_without_a_name_is_gone_when_its_run_is() -> None:
+    """Whoever steers the run, and however it ends."""
+    limits = Limits(memory="100MB")
+    show = "cat /proc/self/cgroup"
+    assert "penstock-run-" in sh(show, limits=limits).text()
+    assert groups_of("run") == set()
+    assert sh("exit 3", limits=limits).start().wait(check=False).returncodes == (3,)
+    assert groups_of("run") == set()
+    with pytest.raises(StartError):
+        (sh("sleep 1000") | command("no-such-program")).run(limits=limits)
+    assert groups_of("run") == set()
+
+
+@pytest.mark.usefixtures("_memory_group")
+@pytest.mark.parametrize("share", [False, True], ids=["its own", "shared"])
+@pytest.mark.parametrize("leftover", ["ignore", "report", "kill"])
 def test_what_is_left_in_a_group_is_let_go_or_killed(
-    leftover: Any, tmp_path: Path, request: pytest.FixtureRequest
+    leftover: Any,
+    share: bool,  # noqa: FBT001
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     """An orphan in a session of its own, which nothing but the group knows of."""
     pids = tmp_path / "pid"
     script = f"(setsid sh -c 'echo $$ >{pids}.new; mv {pids}.new {pids}; exec sleep 1000' >/dev/null 2>&1 &)"
     script += f"; while ! [ -e {pids} ]; do sleep 0.01; done"
     events: list[Event] = []
-    limits = Limits(memory="100MB", name="left")
-    assert sh(script, limits=limits, on_leftover=leftover).run(on_event=events.append).ok
+    options: dict[str, Any] = {"limits": Limits(memory="100MB", name="left"), "on_leftover": leftover}
+    stage = Pipeline(sh(script), sh("cat"), **options) if share else sh(script, **options)
+    assert stage.run(on_event=events.append).ok
     pid = int(pids.read_text())
     told = [event.context["pids"] for event in events if event.kind == "leftover"]
+    assert told == ([] if leftover == "ignore" else [[pid]])
     if leftover == "kill":
-        assert told == [[pid]]
-        with pytest.raises(ProcessLookupError):
-            _signal_living(pid)
+        assert gone(pid)
     else:
-        assert told == []
         request.addfinalizer(lambda: os.kill(pid, signal.SIGKILL))
-        _signal_living(pid)
+        os.kill(pid, 0)
         assert "penstock" not in Path(f"/proc/{pid}/cgroup").read_text()
 
 
-def _signal_living(pid: int) -> None:
-    os.kill(pid, 0)
-    if " Z " in Path(f"/proc/{pid}/stat").read_text():
-        raise ProcessLookupError
+def gone(pid: int) -> bool:
+    """Whether a process has ended, or ends soon: SIGKILL takes a moment."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    ended = bool(poll.poll(PROMPT * 1000))
+    os.close(pidfd)
+    return ended
 
 
 @pytest.mark.usefixtures("_memory_group")
@@ -262,15 +286,10 @@ def test_a_cancelled_command_takes_all_in_its_group_along(tmp_path: Path) -> Non
     run = sh(script, limits=Limits(memory="100MB")).start(stdout=PIPE, grace=0.2)
     assert run.stdout is not None
     assert run.stdout.readline() == b"\n"
-    pidfd = os.pidfd_open(int(pids.read_text()))
     run.cancel()
     with run.stdout, pytest.raises(PipelineCancelled):
         run.wait(PROMPT)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    ended = poll.poll(PROMPT * 1000)  # SIGKILL takes a moment
-    os.close(pidfd)
-    assert ended
+    assert gone(int(pids.read_text()))
 
 
 @pytest.mark.usefixtures("_no_cgroups")

@@ -1,9 +1,9 @@
 """The cgroups of runs: made when the first command needs one, given back at the end, and used again.
 
-A group is made for everything that limits were given for: a pipeline, or a single command. It is kept for a
-while for the next run that has the same name and limits, at most `_KEPT` of them and for `_PATIENCE` seconds,
-then removed; at the end of the process at the latest. Nothing is in a group that waits: what its run has left
-there was killed or let go.
+A group is made for everything that limits were given for: a pipeline, or a single command. It is removed when
+the run has ended. One whose limits have a name is kept for a while for the next run that has the same name
+and limits, at most `_KEPT` of them and for `_PATIENCE` seconds; at the end of the process all go. Nothing is
+in a group that waits: what its run has left there was killed or let go.
 
 `_lock` guards the lists and is held for bookkeeping only. A removal that the kernel refuses, because a
 process in the group is still dying, is tried again by the supervisor; at the end of the process, where nobody
@@ -77,16 +77,22 @@ def give_back(limits: Limits, cage: Cage, *, kill: bool) -> None:
         else:
             cage.release()
     now = time.monotonic()
-    empty = not cage.members()
-    with _lock:
-        _busy.remove(cage)
-        keep = empty and len(_idle) < _KEPT
+    if limits.name is not None and not cage.members():
+        with _lock:
+            keep = cage in _busy and len(_idle) < _KEPT
+            if keep:
+                _busy.remove(cage)
+                _idle.append((now + _PATIENCE, _key(limits), cage))
         if keep:
-            _idle.append((now + _PATIENCE, _key(limits), cage))
-        else:
-            _dying.append(cage)
-    reactor = supervisor()
-    reactor.call_at(now + (_PATIENCE if keep else _AGAIN), _sweep)
+            supervisor().call_at(now + _PATIENCE, _sweep)
+            return
+    removed = cage.remove()
+    with _lock:
+        if cage in _busy:  # else the process ends, and whoever sees to that has it
+            _busy.remove(cage)
+            _dying.extend(() if removed else (cage,))
+    if not removed:
+        supervisor().call_at(now + _AGAIN, _sweep)
 
 
 def _sweep() -> None:

@@ -20,7 +20,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from penstock.control.late import Late
+from penstock.control.late import Late, tell_leftover
 from penstock.control.running import Running
 from penstock.control.taps import ExcerptTap
 from penstock.core.errors import ExitError
@@ -235,9 +235,7 @@ class Child(Running):
         members = [] if self._shelter is None else self._shelter.members()
         left = catch({*self._process.others(), *members} - {self.pid})
         if left:
-            pids = sorted(descendant.pid for descendant in left)
-            text = ", ".join(map(str, pids))
-            self.ctx.tell("leftover", f"left processes behind: {text}", None, {"pids": pids})
+            tell_leftover(self.ctx, sorted(descendant.pid for descendant in left))
         if not left or self._on_leftover != "kill":
             for descendant in left:
                 descendant.close()

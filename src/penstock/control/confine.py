@@ -13,6 +13,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from penstock.control import cages
+from penstock.control.late import tell_leftover
 from penstock.core.errors import MemoryLimitExceeded
 from penstock.core.limits import GROUPED, over
 from penstock.system.launcher import Setup
@@ -39,23 +40,30 @@ class Shelter:
 
     @classmethod
     def within(
-        cls, outer: Shelter | None, limits: Limits, to_close: list[Any], *, alone: bool = False
+        cls,
+        outer: Shelter | None,
+        limits: Limits,
+        to_close: list[Any],
+        *,
+        leftover: str = "ignore",
+        alone: bool = False,
     ) -> Shelter:
-        """The shelter of who adds `limits` to what holds for it anyway; `alone` for a single command.
+        """The shelter of who adds `limits` to what holds for it anyway.
 
-        What the run is to close at its end is added to `to_close`.
+        What the run is to close at its end is added to `to_close`. `leftover` is the `on_leftover` of a
+        pipeline; of a single command, which is `alone`, that is its own business.
         """
         if outer is None:
-            return cls(limits, _Ward(limits, to_close, alone=alone))
+            return cls(limits, _Ward(limits, to_close, leftover, alone=alone))
         merged = over(outer.limits, limits)
         assert merged is not None
         if any(getattr(limits, field) is not None for field in (*GROUPED, "cgroup", "name")):
-            return cls(merged, _Ward(merged, to_close, alone=alone))
+            return cls(merged, _Ward(merged, to_close, leftover, alone=alone))
         return cls(merged, outer._ward)  # noqa: SLF001 - of its own kind
 
-    def add(self, limits: Limits | None, to_close: list[Any]) -> Shelter:
+    def add(self, limits: Limits | None, to_close: list[Any], leftover: str) -> Shelter:
         """The same, with the limits of a pipeline within it."""
-        return self if limits is None else Shelter.within(self, limits, to_close)
+        return self if limits is None else Shelter.within(self, limits, to_close, leftover=leftover)
 
     def enter(self, ctx: StageContext) -> Setup:
         """What is set in the next child. OSError where a group is required and cannot be made."""
@@ -95,12 +103,15 @@ class Shelter:
 class _Ward:
     """A group while a run has it."""
 
-    __slots__ = ("_entered", "_to_close", "alone", "cage", "doomed", "limits")
+    __slots__ = ("_ctx", "_entered", "_leftover", "_to_close", "alone", "cage", "doomed", "limits")
 
-    def __init__(self, limits: Limits, to_close: list[Any], *, alone: bool) -> None:
+    def __init__(self, limits: Limits, to_close: list[Any], leftover: str, *, alone: bool) -> None:
         self.limits = limits
         self.cage: Cage | None = None
         self._to_close = to_close
+        self._leftover = leftover
+        self._ctx: StageContext | None = None
+        """Of the first command in it, which stands for all."""
         self.alone = alone
         """Whether one command has it for itself."""
         self.doomed = False
@@ -114,7 +125,7 @@ class _Ward:
             return None
         cage, missing = cages.take(limits)
         if cage is not None:
-            self.cage = cage
+            self.cage, self._ctx = cage, ctx
             self._to_close.append(self)
         if mode == "require" and (cage is None or missing):
             reasons = "; ".join(f"{field}: {why}" for field, why in missing.items())
@@ -135,5 +146,11 @@ class _Ward:
         """Give it back; the run has ended."""
         cage, self.cage = self.cage, None
         self._entered = False
-        if cage is not None:
-            cages.give_back(self.limits, cage, kill=self.doomed)
+        if cage is None:
+            return
+        if self._leftover != "ignore" and not self.doomed and not self.alone and self._ctx is not None:
+            pids = sorted(cage.members())
+            if pids:
+                tell_leftover(self._ctx, pids)
+                self.doomed = self._leftover == "kill"
+        cages.give_back(self.limits, cage, kill=self.doomed)

@@ -51,9 +51,10 @@ class Limits:
     `cgroup` is "prefer", "require" or "never"; None is what the pipeline around says, else "prefer". Where no
     cgroup can be made, "require" is a StartError. "prefer" sends an event of kind `limits`, which says what
     is used instead: RLIMIT_DATA for `memory` (each process for itself, which sees its allocations fail),
-    RLIMIT_NPROC for `processes` (which counts all that the user runs), nothing for the other two. With
-    "require" a command is in a cgroup whatever its limits are. The group is removed after the run, or kept
-    for a few seconds for one of the same `name` and limits; `name` is a part of its own name.
+    RLIMIT_NPROC for `processes` (which counts all that the user runs, and does not hold for root), nothing
+    for the other two. With "require" a command is in a cgroup whatever its limits are. The group is removed
+    after the run; with a `name`, which is a part of its own name, it is kept for a few seconds for the next
+    run of the same name and limits.
 
     TypeError or ValueError, which name the field, for what is no limit.
 

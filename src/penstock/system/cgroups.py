@@ -239,16 +239,14 @@ class Cage:
 
     def remove(self) -> bool:
         """Remove its folders; False where one is not empty yet, for a dying process takes a moment."""
-        for entry in list(self.folders):
-            try:
-                os.rmdir(entry[0])
-            except FileNotFoundError:
-                pass
-            except OSError:
-                continue
-            place = self.folders.index(entry)
-            del self.folders[place], self.parents[place]
-        return not self.folders
+        left = [
+            (entry, parent)
+            for entry, parent in zip(self.folders, self.parents, strict=True)
+            if not _remove_folder(entry[0])
+        ]
+        self.folders = [entry for entry, _ in left]
+        self.parents = [parent for _, parent in left]
+        return not left
 
 
 # The controller and the file of each want.
@@ -306,6 +304,17 @@ def _make_folder(folder: str) -> None:
     except FileExistsError:
         os.rmdir(folder)  # what a process that had our pid has left
         os.mkdir(folder)
+
+
+def _remove_folder(folder: str) -> bool:
+    """Whether it is gone."""
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _groups(text: str) -> Iterable[tuple[str, str]]:

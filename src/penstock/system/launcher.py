@@ -7,11 +7,13 @@ program by execve. So all of that holds before the program's first instruction, 
 ever changed for it.
 
 Why Python, and not one of the system's own tools, which start faster: over a bare `true` (0.6 ms), `prlimit`
-costs 1.0 ms, `nice prlimit` 1.5, a shell's `ulimit` 0.6, and this 7 to 8. A shell drops variables whose names
+costs 1.0 ms, `nice prlimit` 1.5, a shell's `ulimit` 0.6, and this 7. A shell drops variables whose names
 it does not like, adds its own, and runs a file of the wrong format as a script; no tool joins a cgroup; and
 each tells what it could not do by words on stderr and an exit status that may be the program's.
-`preexec_fn` runs Python code between fork and exec, which may deadlock beside threads. Where no launcher is
-needed none is started.
+`preexec_fn` runs Python code between fork and exec, which may deadlock beside threads. To set limits from
+outside, by prlimit(2), is too late, unless the child waits for it, which only such a launcher does. One that
+was started beforehand would have the host's umask, ids and capabilities of then: a host that has dropped its
+privileges since would start programs with them. Where no launcher is needed none is started.
 
 The order (program, arguments, environment, and what to set) goes through a pipe, not through the arguments,
 which everybody may read; it comes marshalled, since both ends are the same interpreter. The launcher has the
@@ -36,14 +38,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Setup", "interpreter", "launch"]
 
-# `_signal`, without the enum that `signal` brings: a third of the time. Python ignores SIGPIPE and SIGXFSZ
-# for itself. The memory limit comes last, since this interpreter holds more than some programs may.
+# `posix` and `_signal`, without what `os` and the enums of `signal` bring: a third of the time. Python
+# ignores SIGPIPE and SIGXFSZ for itself. The memory limit comes last, since this interpreter holds more than
+# some programs may.
 _PROGRAM = r"""
-import sys, os, marshal, _signal
+import sys, posix, marshal, _signal
 order, report = int(sys.argv[1]), int(sys.argv[2])
-os.set_inheritable(report, False)
-with open(order, "rb") as file:
-    data = file.read()
+posix.set_inheritable(report, False)
+data = b""
+while part := posix.read(order, 65536):
+    data += part
+posix.close(order)
 path, arguments, environment, groups, nice, rlimits = marshal.loads(data)
 what = "signals"
 try:
@@ -54,12 +59,12 @@ try:
             pass
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for what in groups:
-        group = os.open(what, os.O_WRONLY)
-        os.write(group, b"0")
-        os.close(group)
+        group = posix.open(what, posix.O_WRONLY)
+        posix.write(group, b"0")
+        posix.close(group)
     if nice:
         what = "nice"
-        os.nice(nice)
+        posix.nice(nice)
     if rlimits:
         import resource
         for what, soft, hard in rlimits:
@@ -69,11 +74,12 @@ try:
                 soft, hard = min(soft, most), min(hard, most)
             resource.setrlimit(kind, (soft, hard))
     what = ""
-    os.write(report, b"0 ")
-    os.execve(path, arguments, environment)
+    posix.write(report, b"0 ")
+    posix.execve(path, arguments, environment)
 except BaseException as error:
-    os.write(report, b"%d %s" % (getattr(error, "errno", None) or 12, os.fsencode(what)))
-os._exit(127)
+    told = getattr(error, "errno", None) or 12, what.encode("utf-8", "surrogateescape")
+    posix.write(report, b"%d %s" % told)
+posix._exit(127)
 """
 
 
