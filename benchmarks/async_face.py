@@ -7,7 +7,11 @@ of the time. In the first work all runs are asked for before any is waited for.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
+import subprocess
+import sys
 import time
 from asyncio.subprocess import DEVNULL as NULL
 from asyncio.subprocess import PIPE
@@ -15,7 +19,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measure import OURS, Bar, Work, expect
+from benchmarks.measure import OURS, Bar, Work, expect, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command
 
@@ -29,6 +33,12 @@ __all__ = ["works"]
 AT_ONCE = 200
 CHUNK = 256 * 1024
 """What `aiter_bytes` reads at once, and the most that asyncio's transport of a pipe does."""
+PRODUCER = """
+import os, sys
+chunk = bytes(int(sys.argv[1]))
+for _ in range(int(sys.argv[2])):
+    os.write(1, chunk)
+"""
 ASYNCIO = "asyncio.create_subprocess_exec"
 
 
@@ -74,30 +84,45 @@ def _ten() -> Work:
 
 
 def _read(kit: Kit) -> Work:
-    size = kit.size
-    ours = command("head", "-c", str(size), "/dev/zero")
+    """The producer writes the same buffer again and again, so that it is the reader who is measured; how fast
+    that can be at all shows a loop of blocking reads, from a pipe of the size that Penstock's has.
+    """
+    argv = (sys.executable, "-I", "-S", "-c", PRODUCER, str(CHUNK), str(kit.size // CHUNK))
+    ours = command(*argv)
 
     async def iterate() -> None:
         total = 0
         async for chunk in ours.aiter_bytes():
             total += len(chunk)
-        expect(total, size)
+        expect(total, kit.size)
 
     async def by_asyncio() -> None:
-        process = await asyncio.create_subprocess_exec(
-            "head", "-c", str(size), "/dev/zero", stdin=NULL, stdout=PIPE
-        )
+        process = await asyncio.create_subprocess_exec(*argv, stdin=NULL, stdout=PIPE)
         assert process.stdout is not None
         total = 0
         while chunk := await process.stdout.read(CHUNK):
             total += len(chunk)
         await process.wait()
-        expect(total, size)
+        expect(total, kit.size)
 
-    contenders = {OURS: _one_by_one(1, iterate), "asyncio.StreamReader": _one_by_one(1, by_asyncio)}
+    def by_hand() -> None:
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            number = process.stdout.fileno()
+            fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, CHUNK)
+            total = 0
+            while chunk := os.read(number, CHUNK):
+                total += len(chunk)
+        expect(total, kit.size)
+
+    contenders = {
+        OURS: _one_by_one(1, iterate),
+        "asyncio.StreamReader": _one_by_one(1, by_asyncio),
+        "blocking reads by hand": repeat(1, by_hand),
+    }
     bars = (Bar("asyncio.StreamReader", "throughput", 2),)
-    title = f"command → async iteration, {size >> 20} MiB"
-    return Work("async-read", title, contenders, bars, volume=size)
+    title = f"command → async iteration, {kit.size >> 20} MiB"
+    return Work("async-read", title, contenders, bars, volume=kit.size)
 
 
 async def _output(made: Awaitable[Any]) -> None:

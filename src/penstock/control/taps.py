@@ -3,11 +3,13 @@
 Captured stderr and stdout, and input that lies ready in memory.
 
 All of it is non-blocking and calls no code of the user's. Each tap owns its descriptor, unwatches it before
-it closes it, and lives in the reactor's thread from `start` on.
+it closes it, and lives in the reactor's thread from `start` on. `_gate` is for `start` alone, which the
+thread that starts the run calls: by then its stages may have ended, and the reactor may be closing the tap.
 """
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from os import read, write
 from typing import TYPE_CHECKING
@@ -49,13 +51,16 @@ class Tap:
         """Why it could not be read any further."""
         self.closed = False
         self.count = 0
+        self._gate = threading.Lock()
         set_nonblocking(fd.fileno())
 
     def start(self) -> None:
-        """Begin to watch; what happens from here on happens in the reactor's thread."""
-        if self.closed:
-            return
-        self._reactor.watch(self._fd.fileno(), READ, self._ready)
+        """Begin to watch, unless it was closed before; what happens from here on happens in the reactor's
+        thread.
+        """
+        with self._gate:
+            if not self.closed:
+                self._reactor.watch(self._fd.fileno(), READ, self._ready)
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
@@ -74,10 +79,11 @@ class Tap:
 
     def close(self) -> None:
         """Stop, with or without having seen the end."""
-        if self.closed:
-            return
-        self.closed = True
-        self._reactor.unwatch(self._fd.fileno())
+        with self._gate:
+            if self.closed:
+                return
+            self.closed = True
+            self._reactor.unwatch(self._fd.fileno())
         self._fd.close()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
@@ -219,19 +225,22 @@ class Feed:
         self._rest = memoryview(data)
         self.count = 0
         self.error: OSError | None = None
+        self._gate = threading.RLock()
         set_nonblocking(fd.fileno())
 
     def start(self) -> None:
-        """Write what the pipe takes now; the reactor writes the rest."""
-        if not self._push():
-            self._reactor.watch(self._fd.fileno(), WRITE, self._ready)
+        """Write what the pipe takes now, unless it was closed before; the reactor writes the rest."""
+        with self._gate:
+            if not (self._fd.closed or self._push()):
+                self._reactor.watch(self._fd.fileno(), WRITE, self._ready)
 
     def close(self) -> None:
         """Give up on what is left. In the reactor's thread."""
-        if not self._fd.closed:
-            self._reactor.unwatch(self._fd.fileno())
-            self._fd.close()
-        self._rest = memoryview(b"")
+        with self._gate:
+            if not self._fd.closed:
+                self._reactor.unwatch(self._fd.fileno())
+                self._fd.close()
+            self._rest = memoryview(b"")
 
     def _ready(self, _events: int) -> None:
         if not self._fd.closed and self._push():

@@ -1,0 +1,50 @@
+"""What ends a run may come while the run is still being started, in another thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from penstock import CAPTURE, Pipeline, PipelineError, command
+from penstock.ports import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PIPELINE = Pipeline(command("sleep", "60"), command("false"), fail_fast=True)
+
+
+def _start(**options: Any) -> Any:
+    return PIPELINE.start(stdout=CAPTURE, **options).wait()
+
+
+def _aoutput(**options: Any) -> Any:
+    async def call() -> bytes:
+        return await PIPELINE.aoutput(**options)
+
+    return anyio.run(call)
+
+
+@pytest.mark.parametrize("call", [_start, _aoutput])
+def test_stages_that_end_before_their_input_and_output_are_looked_after(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verdict is theirs: nothing is fed to, or captured from, what has been closed meanwhile."""
+    closed = threading.Event()
+    release, start = Source.release, Source.start
+
+    def tell(self: Source, on_end: Callable[[], None]) -> None:
+        release(self, on_end)
+        self._reactor.post(lambda: self._reactor.post(closed.set))  # after what follows the release
+
+    def wait(self: Source) -> None:
+        assert closed.wait(30)
+        start(self)
+
+    monkeypatch.setattr(Source, "release", tell)
+    monkeypatch.setattr(Source, "start", wait)
+    with pytest.raises(PipelineError, match="false: exit status 1"):
+        call(input=b"x" * (1 << 20))
