@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 import penstock
@@ -19,7 +20,7 @@ from penstock import Pipeline, Requirements, Stream, command, function, is_error
 from penstock.testing import check_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 BRIEF = 0.1
 """The seconds after which a broken stage counts as hanging here: only the sentences matter."""
@@ -71,6 +72,61 @@ BUILT_IN: dict[str, Callable[[], Pipeline]] = {
     "a flat pipeline": lambda: map_lines(bytes.upper) | command("cat") | function(copy),
     "a pipeline without stages": Pipeline,
 }
+
+
+async def acopy(_ctx: object, stdin: Any, stdout: Any) -> None:
+    """Pass everything on."""
+    async for chunk in stdin:
+        await stdout.send(chunk)
+
+
+async def areverse(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Each chunk backwards."""
+    async for chunk in chunks:
+        yield chunk[::-1]
+
+
+async def alines(each: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Every line as it is."""
+    async for line in each:
+        yield line
+
+
+async def upper(line: bytes) -> bytes:
+    """A line in upper case."""
+    return line.upper()
+
+
+async def double(batch: list[bytes]) -> list[bytes]:
+    """Each line twice."""
+    return [line * 2 for line in batch]
+
+
+async def write(_ctx: object, line: bytes, stdout: Any) -> None:
+    """The line without its LF."""
+    await stdout.send(line)
+
+
+class Chunks:
+    """An async source that can be run more than once."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"chunk" * 1000
+
+
+ASYNC: dict[str, Callable[[], Pipeline]] = {
+    "async function": lambda: function(acopy),
+    "async transform": lambda: penstock.transform(areverse),
+    "async transform_lines": lambda: penstock.transform_lines(alines),
+    "async map_lines": lambda: map_lines(upper),
+    "async map_lines, concurrent": lambda: map_lines(upper, concurrency=4),
+    "async filter_lines": lambda: penstock.filter_lines(upper, concurrency=4),
+    "async map_line_batches": lambda: penstock.map_line_batches(double, concurrency=2),
+    "async each_line": lambda: penstock.each_line(write, concurrency=4),
+    "async source": lambda: penstock.source(Chunks()),
+}
+BUILT_IN.update(ASYNC)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -236,6 +292,11 @@ LOSSLESS = {
     "ignore_error of cat": TEXT,
     "a flat pipeline": TEXT.upper(),
     "command first in a pipeline": TEXT.upper(),
+    "async function": TEXT,
+    "async transform_lines": TEXT,
+    "async map_lines": TEXT.upper(),
+    "async map_lines, concurrent": TEXT.upper(),
+    "async filter_lines": TEXT,
     "command last in a pipeline": TEXT.upper(),
     "a pipeline without stages": TEXT,
     "in memory": TEXT.upper(),
@@ -262,6 +323,24 @@ CUSTOM: dict[str, Callable[[], Any]] = {
 def test_a_custom_stage_that_keeps_the_rules_passes(name: str) -> None:
     """The suite asks nothing that the contract does not."""
     check_stage(CUSTOM[name], input=TEXT, expect=LOSSLESS.get(name))
+
+
+def test_an_async_stage_that_breaks_a_rule_is_told_which() -> None:
+    """It is held to the same rules, on a loop of the suite's own."""
+
+    async def goes_on(_ctx: object, stdin: Any, _stdout: Any) -> None:
+        async for _ in stdin:
+            pass
+        await anyio.sleep_forever()
+
+    async def changes(_ctx: object, stdin: Any, stdout: Any) -> None:
+        async for chunk in stdin:
+            await stdout.send(chunk.upper())
+
+    said = complaint(lambda: function(goes_on), input=b"", timeout=BRIEF)
+    assert f"a run of it between a Python source and a Python sink has not ended within {BRIEF:g} s" in said
+    said = complaint(lambda: function(changes), input=b"a", expect=b"a")
+    assert "writes b'A', where b'a' was expected" in said
 
 
 def test_what_the_stage_writes_is_compared_with_what_is_expected() -> None:

@@ -49,7 +49,8 @@ def check_stage(
 
     `factory` takes nothing and returns a fresh stage each time: a custom `Stage` object, or what a
     constructor such as `command` or `map_lines` returned. AssertionError where rules are broken, with a
-    sentence for each of them; TypeError where `factory` is not callable. It needs no test runner.
+    sentence for each of them; TypeError where `factory` is not callable. It needs no test runner. A stage
+    with an async function is served by an asyncio event loop, in a thread of the suite's own.
 
     `input` (bytes) is what the stage is given to read, by default 4096 lines of text; `expect` (bytes) what
     it then writes, which is not looked at by default. `reusable=False` is for a stage that can be run only
@@ -67,10 +68,18 @@ def check_stage(
         case = Case(factory, data, expect, reusable=reusable, timeout=timeout)
     except (TypeError, ValueError) as error:  # what a pipeline says that is to hold it
         raise AssertionError(f"this can be no stage of a pipeline: {error}") from error
-    broken = list(_is_a_stage(case)) or _sentences(_starts_at_once, case)
-    if not broken:
-        for rule in _RULES:
-            broken += _sentences(rule, case)
+    if getattr(case.stage, "asynchronous", False):
+        from penstock.served import HostLoop  # noqa: PLC0415 - it needs anyio
+
+        case.loop = HostLoop()
+    try:
+        broken = list(_is_a_stage(case)) or _sentences(_starts_at_once, case)
+        if not broken:
+            for rule in _RULES:
+                broken += _sentences(rule, case)
+    finally:
+        if case.loop is not None:
+            case.loop.close()
     if broken:
         lines = "".join(f"\n- {sentence}" for sentence in dict.fromkeys(broken))
         raise AssertionError(f"this stage breaks the contract for stages: {case.stage!r}{lines}")

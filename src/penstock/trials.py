@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
+    from penstock.core.options import Options
+    from penstock.served import HostLoop
+
 __all__ = ["Case", "Holdings", "Outcome", "Task", "Trial", "eventually"]
 
 _MOST = 1 << 20
@@ -94,6 +97,8 @@ class Case:
         self.convicted: set[str] = set()
         """What it has been waited for in vain; such a thing is looked at again, and no longer waited for."""
         self.stage = checked_stage(factory())
+        self.loop: HostLoop | None = None
+        """The event loop that serves it, where it needs one."""
         self.ordinary: Outcome | None = None
         """How it ended when nothing was done to it; None before that, and where it hung."""
 
@@ -138,8 +143,13 @@ class Case:
             parts.insert(0, source(list(_pieces(data))))
         if wants.stdout is not Stream.FORBIDDEN:
             parts.append(function(collect))
+        options: Options = {"stdout": DEVNULL, "stderr": DEVNULL, "grace": min(2.0, self.timeout)}
+        if self.loop is not None:
+            result = self.loop.run(Pipeline(*parts), options, self.timeout)
+            error = None if result is None else result.error
+            return Outcome(b"".join(received), error, hangs=result is None)
         try:
-            run = Pipeline(*parts).start(stdout=DEVNULL, stderr=DEVNULL, grace=min(2.0, self.timeout))
+            run = Pipeline(*parts).start(**options)
         except StartError as error:
             return Outcome(b"", error)
         try:
@@ -198,7 +208,7 @@ class Trial:
         self._case = case
         self.where = f"with {ends[0]} as stdin and {ends[1]} as stdout"
         self.timeout = case.timeout
-        self.stage = case.fresh()
+        self.stage = case.fresh() if case.loop is None else case.fresh().on(case.loop.loop)
         self.refusal: Exception | None = None
         self.waiter: Task | None = None
         self.running: Any = None

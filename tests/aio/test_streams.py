@@ -249,7 +249,7 @@ async def test_a_line_that_is_too_long_ends_the_iterator() -> None:
 
 async def test_nothing_holds_up_the_loop(stalls: StallProbe) -> None:
     """Neither 1 GiB that passes, nor the start of 50 commands: no turn of the loop takes 20 ms."""
-    size = 0
+    size, longest = 0, 0.0
     producer = command("dd", "if=/dev/zero", "bs=256K", "count=4096")
     many = reduce(or_, [command("true"), *[command("cat")] * 49])
     await command("true").arun()  # what is imported for the first run is
