@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import async_face, bulk, cores, lines, memory, short
+from benchmarks import async_face, bulk, cores, limits, lines, memory, short
 from benchmarks.kit import Kit
 from benchmarks.measure import WrongResult, measure
 from benchmarks.peers import NO_V2, RESULTS, GoPipe, build_go, library, status
@@ -96,7 +96,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def _chosen(kit: Kit, only: list[str] | None) -> Iterator[Work]:
     known = []
-    for module in (short, async_face, bulk, lines, memory, cores):
+    for module in (short, async_face, bulk, lines, memory, cores, limits):
         for work in module.works(kit):
             known.append(work.name)
             if only is None or work.name in only:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -32,6 +32,7 @@ from penstock import (
 )
 from penstock.control import cages
 from penstock.system import cgroups, features
+from penstock.system.cgroups import Cage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -346,6 +347,149 @@ def test_the_end_of_the_process_leaves_no_group() -> None:
     assert len({Path(folder).name for folder in folders}) >= 1
     assert [folder for folder in folders if Path(folder).exists()] == []
     assert done.stderr == b""
+
+
+FORKED = """
+import json, os, sys
+from pathlib import Path
+from penstock import DEVNULL, PIPE, Limits, command
+from penstock.system import cgroups
+limits = Limits(memory="100MB", name="fork")
+def groups(pid):
+    return sorted({folder.name for tree in cgroups.trees() for parent in tree.parents()
+                   for folder in Path(parent).glob(f"penstock-fork-{pid}-*")})
+command("true", limits=Limits(memory="90MB", name="fork")).run()
+run = command("cat", limits=limits).start(stdin=PIPE, stdout=DEVNULL)
+before = groups(os.getpid())
+child = os.fork()
+if child == 0:
+    command("true", limits=limits).run()
+    sys.exit(0 if len(groups(os.getpid())) == 1 else 7)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+with run:
+    pass
+print(json.dumps([status, len(before), groups(os.getpid()) == before, groups(child)]))
+"""
+
+
+@pytest.mark.usefixtures("_memory_group")
+def test_a_forked_copy_leaves_the_groups_of_its_parent_alone() -> None:
+    """It makes and removes its own."""
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, check=True)
+    assert json.loads(done.stdout) == [0, 2, True, []]
+    assert done.stderr == b""
+
+
+SCARCE = """
+import os, resource
+from penstock import Limits, PipelineError, StartError, command
+stage = command("true", limits=Limits(memory="100MB", open_files=64, name="scarce"))
+stage.run()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+before = sorted(os.listdir("/proc/self/fd"))
+failed = 0
+for room in range(20):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) + room, hard))
+    try:
+        stage.run()
+    except (StartError, OSError) as error:
+        failed += 1
+        assert "open files" in str(error), error
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+assert sorted(os.listdir("/proc/self/fd")) == before
+assert stage.run().ok
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("clean", failed > 0)
+"""
+
+
+def test_out_of_descriptors_a_limited_command_fails_to_start_and_nothing_is_left() -> None:
+    """Whatever number is left when it begins: the launcher needs more than a plain start."""
+    done = subprocess.run([sys.executable, "-c", SCARCE], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("clean True\n", "")
+
+
+KILLED = """
+import os, signal, sys
+with open(sys.argv[1], "a") as events:
+    events.write("oom_kill 1\\n")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_version_2_from_end_to_end_in_a_hierarchy_of_the_tests_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limits are written before the program begins, it is a member, and its kill is told from others."""
+    root = tmp_path / "unified"
+    root.mkdir()
+    Hierarchy(root, monkeypatch)
+    limits = Limits(memory="50MB", memory_high="40MB", cpu=0.5, processes=9, cgroup="require", name="fake")
+    show = 'cd "$0"/penstock-fake-* && cat memory.max memory.high cpu.max pids.max cgroup.procs'
+    shown = command("sh", "-c", show, root, limits=limits).text()
+    assert shown == "50000000\n40000000\n50000 100000\n9\n0"
+    assert len(list(root.iterdir())) == 1
+    cages.clear()
+    assert list(root.iterdir()) == []
+    unnamed = Limits(memory="50MB")
+    sh_kill = f'exec {sys.executable} -I -S -c "$1" "$0"/penstock-run-*/memory.events'
+    result = command("sh", "-c", sh_kill, root, KILLED, limits=unnamed).run(check=False)
+    error = result.stages[0].error
+    assert isinstance(error, MemoryLimitExceeded)
+    assert (error.limit, error.used) == (50 * MB, 60 * MB)
+    plain = command("sh", "-c", "kill -KILL $$", limits=unnamed).run(check=False)
+    assert isinstance(plain.stages[0].error, ExitError)
+    assert list(root.iterdir()) == []
+
+
+class Hierarchy:
+    """A folder that behaves as a mounted cgroup v2 does where that matters here."""
+
+    FILES: ClassVar = {
+        "cgroup.procs": "",
+        "cgroup.kill": "",
+        "memory.max": "",
+        "memory.high": "",
+        "memory.swap.max": "",
+        "memory.oom.group": "",
+        "memory.events": "",
+        "memory.peak": "60000000\n",
+        "cpu.max": "",
+        "pids.max": "",
+    }
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        tree = cgroups.Tree(2, frozenset(), str(root), str(root))
+        self._root, self._mkdir, self._rmdir = root, os.mkdir, os.rmdir
+        monkeypatch.setattr(cgroups, "trees", lambda: [tree])
+        monkeypatch.setattr(os, "mkdir", self.mkdir)
+        monkeypatch.setattr(os, "rmdir", self.rmdir)
+        monkeypatch.setattr(cgroups, "_write", self.write)
+        monkeypatch.setattr(
+            Cage, "members", lambda _cage: []
+        )  # who joins writes a 0, and is not seen to leave
+
+    def mkdir(self, path: Any, mode: int = 0o777) -> None:
+        """A group has its files from the first."""
+        self._mkdir(path, mode)
+        if Path(path).parent == self._root:
+            for name, text in self.FILES.items():
+                Path(path, name).write_text(text)
+
+    def rmdir(self, path: Any) -> None:
+        """They are no hindrance."""
+        if Path(path).parent == self._root:
+            for file in Path(path).iterdir():
+                file.unlink()
+        self._rmdir(path)
+
+    def write(self, path: str, text: str) -> None:
+        """A value is replaced."""
+        if not Path(path).exists():
+            raise FileNotFoundError(2, "no such file", path)
+        Path(path).write_text(text + "\n")
 
 
 def test_many_threads_start_limited_commands_at_once() -> None:
