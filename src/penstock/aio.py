@@ -121,6 +121,8 @@ class StartingRun:
         """Close stdin and stdout and wait for the end; by an exception: cancel first."""
         owned = self._owned
         assert owned is not None
+        if not isinstance(error, GeneratorExit):  # then no loop runs at all
+            owned.loop.check("this run")
         if error is None:
             owned.run.close_streams()
             await owned.finish(check=True)
@@ -156,9 +158,14 @@ class AsyncBytes:
         try:
             if self._owned is None:
                 self._owned = await begin(self._pipeline, self._options, iterate=True)
+                if self._over:  # closed meanwhile, by another task
+                    await self._owned.leave()
+                    raise StopAsyncIteration  # noqa: TRY301 - as after any other end
             chunk: bytes = await self._owned.run.reader.receive()  # type: ignore[attr-defined] # a loop's own
         except anyio.EndOfStream:
             return await self._end()
+        except StopAsyncIteration:
+            raise
         except BaseException as error:
             if self._owned is not None and self._owned.run.accounts_for(error):
                 return await self._end()

@@ -11,16 +11,23 @@ Waiting for what must not be left behind is `_surely`. A shield of anyio's keeps
 asyncio's own `Task.cancel` goes through; it is then waited again, and the task, which is being cancelled
 already, says so afterwards. asyncio counts the calls, so its own timeouts know what was theirs. A coroutine
 that is closed, since its loop was closed before it had ended, cannot wait at all: it only gives the order.
+
+A loop that is closed tells nobody, and a task that was left there is not even collected: the run that goes on
+refers to it. So as long as there are such runs, the supervisor looks now and then (`_LOOK`) whether
+their loops are still open, and ends those whose is not.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import anyio
 
 from penstock import report  # noqa: F401 - now, rather than on the loop's thread when the first run ends
 from penstock.control import starter
+from penstock.control.supervisor import supervisor
 from penstock.run import MARGIN, Run
 from penstock.system.loops import current_loop, threads_context
 
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
     from penstock.tree import Composite
 
 __all__ = ["OwnedRun", "begin", "whole"]
+
+_LOOK = 0.25
+"""Seconds between two looks at the loops of the runs that go on."""
 
 
 class OwnedRun:
@@ -91,7 +101,7 @@ class OwnedRun:
 
     async def leave(self, error: BaseException | None = None) -> None:
         """Nobody reads its output any more: end what is left, which is no failure, and wait."""
-        if not self.run.leave() or isinstance(error, GeneratorExit):
+        if not self.run.leave() or isinstance(error, GeneratorExit) or not self.loop.current:
             return
         patience = self.run.patience
         try:
@@ -114,12 +124,21 @@ class OwnedRun:
             self._error = error
             self.loop.call(self._failed)
             return
+        _going.add(self)
         run.on_end(self._over)
+        _watch_loops()
         told = self.loop.call(self._begun.set) if tell else not self.loop.closed
         if self._unwanted or not told:
             self._discard(run)
 
+    def look(self) -> None:
+        """End it where its loop was closed. In the supervisor's thread."""
+        if self.loop.closed:
+            _going.discard(self)
+            self._discard(self.run)
+
     def _over(self) -> None:
+        _going.discard(self)
         self.loop.call(self.ended.set)
 
     def _failed(self) -> None:
@@ -131,6 +150,38 @@ class OwnedRun:
         failed = isinstance(error, Exception)
         run.cancel(error if failed else "the task that owned the run was cancelled")
         run.close_streams()
+
+
+_going: set[OwnedRun] = set()
+"""The runs whose loops are looked at. Each step on it is atomic under the interpreter's lock."""
+_looking = False
+"""Whether a look is due; a second one does no harm."""
+
+
+def _watch_loops() -> None:
+    global _looking  # noqa: PLW0603 - one a process, as the supervisor is
+    if not _looking:
+        _looking = True
+        supervisor().call_at(time.monotonic() + _LOOK, _look)
+
+
+def _look() -> None:
+    global _looking  # noqa: PLW0603
+    _looking = False
+    going = list(_going)
+    for owned in going:
+        owned.look()
+    if going:
+        _watch_loops()
+
+
+def _after_fork_in_child() -> None:
+    global _looking  # noqa: PLW0603
+    _going.clear()
+    _looking = False  # the supervisor that was asked is not there
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 async def begin(pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:

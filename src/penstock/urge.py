@@ -16,7 +16,7 @@ def urge(leaves: list[Leaf]) -> None:
     """Have those stages end that have a reason to. In the reactor's thread; doing it again does no harm."""
     told = [(leaf, leaf.reason.error) for leaf in leaves if leaf.reason is not None]
     running = [(leaf.running, error) for leaf, error in told if leaf.running is not None]
-    processes = procfs.table() if any(one.pid is not None for one, _ in running) else None
+    processes = procfs.recent() if any(one.pid is not None for one, _ in running) else None
     for leaf, error in told:
         if leaf.ctx is not None:
             leaf.ctx.cancel(error)

@@ -70,6 +70,17 @@ def test_a_tree_is_found_whatever_its_processes_are_called(start: Any, tmp_path:
 
 
 @needs_procfs
+def test_a_recent_table_has_who_was_started_since(start: Any) -> None:
+    """However often it is asked for, and whoever adds to what was given."""
+    for _ in range(3):
+        pid = start("sleep", "60").pid
+        table = procfs.recent()
+        assert procfs.descendants_in(table, os.getpid())
+        assert table[pid].parent == os.getpid()
+        table.clear()
+
+
+@needs_procfs
 def test_zombies_are_no_members(start: Any) -> None:
     """They can be signalled, but there is nothing left of them to end."""
     child = start("true")

@@ -65,8 +65,9 @@ class _FdStream:
         """Close it; a task that waits in it is woken. From any thread, idempotent."""
         if self._fd.closed:
             return
-        if self._loop.here or not self._loop.call(self._close):
-            self._close()
+        # Where a task waits in it, the loop has to know first; one that is closed has no such task any more.
+        if (self._loop.here and not self._busy) or not self._loop.call(self._close):
+            self._fd.close()
 
     async def aclose(self) -> None:
         """Close it. Idempotent."""

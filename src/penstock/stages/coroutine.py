@@ -65,11 +65,10 @@ class RunningCoroutine(Threaded):
         with self._gate:
             self._dropped = not self._begun
         super().interrupt(reason)
-        if self._dropped:
+        # On a loop that is closed it will never go on.
+        if self._dropped or not self._loop.call(self._cancel):
             self.release()
             self.complete(reason)
-        else:
-            self._loop.call(self._cancel)
 
     def _begin(self) -> None:
         if not self._loop.call(self._spawn):

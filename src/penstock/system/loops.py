@@ -59,9 +59,14 @@ class Loop:
         """Note that it runs in the calling thread."""
         self._thread = threading.get_ident()
 
+    @property
+    def current(self) -> bool:
+        """Whether it is the loop that is running here."""
+        return self._native() is current_token().native_token
+
     def check(self, what: str) -> None:
         """RuntimeError where this is not the loop that is running here."""
-        if self._native() is not current_token().native_token:
+        if not self.current:
             raise RuntimeError(
                 f"{what} belongs to another event loop than the one that is running; "
                 "use it where it was started"
