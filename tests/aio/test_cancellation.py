@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from penstock import PIPE, Pipeline, PipelineCancelled, PipelineTimeout, command, function
+from penstock import PIPE, Pipeline, PipelineCancelled, PipelineTimeout, command, function, owned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,9 +110,10 @@ async def test_a_start_under_way_is_not_lost(delay: float, gone: Callable[[int],
 
 
 async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(
-    gone: Callable[[int], bool],
+    gone: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that waits for the value of a variable cannot be called back; other starts are not held up."""
+    monkeypatch.setattr(owned, "MARGIN", 0.05)
     release = threading.Event()
     token, over = anyio.lowlevel.current_token(), anyio.Event()
     events: list[Event] = []
