@@ -45,7 +45,10 @@ def pronounce(execution: _Ended) -> Result | None:
     execution.error = error = _error_of(execution, end)
     if error is None:
         return None
-    error.result = result_of(execution, error)
+    try:
+        error.result = result_of(execution, error)
+    except OSError:  # no descriptor to load the module with: made where the error is raised
+        return None
     return error.result
 
 

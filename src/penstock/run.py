@@ -7,6 +7,7 @@ while it waits (`inline`), which is possible where nobody else ever gets hold of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from penstock.binding import bind
 from penstock.control import workers
 from penstock.control.latch import wait_in_slices
 from penstock.control.supervisor import local_reactor, rest_if_ending, supervisor
-from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled
+from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.execution import Execution
 from penstock.launch import survey
 from penstock.system import procfs
@@ -78,7 +79,10 @@ class Run:
         # Before anything is opened here, so that a number that is no open descriptor is found to be none.
         surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
         bind(surveyed, loop)
-        reactor = self._reactor()
+        try:
+            reactor = self._reactor()
+        except (OSError, RuntimeError) as error:  # there is no descriptor, or no thread, for the supervisor
+            raise StartError(surveyed[1][0].stage.name, error, index=0) from error
         self._execution = execution = Execution(surveyed, reactor, self)
         try:
             if held is not None:
@@ -138,6 +142,9 @@ class Run:
     def _raise_error(self) -> None:
         error = self._execution.error
         if error is not None:
+            if error.result is None:
+                with contextlib.suppress(OSError):  # there is still no descriptor to load what makes it
+                    error.result = self._execution.result
             # Every caller that waits is given the same object, whose traceback would grow with each.
             raise error.with_traceback(None)
 

@@ -7,10 +7,12 @@ error that is real comes up as it is, and the count is right.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -182,18 +184,22 @@ def test_a_full_disk_is_enospc(off: tuple[str, ...], tmp_path: Path, monkeypatch
     assert transfer.count == 0
 
 
-# Run under strace: copies stdin to stdout down the ladder, and says by which rung.
+# Run under strace, or under limits: copies stdin to stdout down the ladder, and says by which rung.
 PROGRAM = """
-import sys
+import errno, sys
 from penstock.data.ladder import Transfer
 from penstock.system import features
 from penstock.system.fds import Fd, duplicate
 for name in sys.argv[1:]:
     setattr(features, name, False)
 transfer = Transfer(duplicate(0), duplicate(1), source_owned=True, sink_owned=True)
-transfer.run()
+failed = []
+try:
+    transfer.run()
+except OSError as error:
+    failed = [errno.errorcode[error.errno]]
 transfer.close()
-print(transfer.kind, transfer.count, file=sys.stderr, flush=True)
+print(transfer.kind, transfer.count, *failed, file=sys.stderr, flush=True)
 """
 
 STRACE = [
@@ -237,3 +243,55 @@ def test_faults_injected_into_the_kernels_answers(
     assert text.split() == [rung, str(len(data))]
     assert (tmp_path / "sink").read_bytes() == data
     assert "INJECTED" in trace.read_text()
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes have one size here")
+@pytest.mark.parametrize(("off", "rung"), [((), "splice"), (("SPLICE",), "pooled")])
+def test_the_kernels_own_short_counts_between_pipes_of_a_page(off: tuple[str, ...], rung: str) -> None:
+    """No call moves more than the 4 KiB that there may be, or that there is room for."""
+    ends = [os.pipe(), os.pipe()]
+    for _, writer in ends:
+        if fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096) != 4096:
+            pytest.skip("no pipe is that small here")
+    (source, writer), (reader, sink) = ends
+    program = [sys.executable, "-c", PROGRAM, *off]
+    with subprocess.Popen(program, stdin=source, stdout=sink, stderr=subprocess.PIPE) as copier:
+        os.close(source)
+        os.close(sink)
+        feeder = threading.Thread(target=_write_all, args=(writer, DATA * 5))
+        feeder.start()
+        with open(reader, "rb") as file:  # noqa: PTH123 - a descriptor
+            assert file.read() == DATA * 5
+        feeder.join()
+        assert copier.communicate()[1].decode().split() == [rung, str(len(DATA * 5))]
+
+
+def _write_all(number: int, data: bytes) -> None:
+    with open(number, "wb") as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize(
+    ("source", "off"),
+    [
+        ("file", ()),
+        ("file", ("COPY_FILE_RANGE",)),
+        ("file", ("COPY_FILE_RANGE", "SENDFILE")),
+        ("pipe", ()),
+        ("pipe", ("SPLICE",)),
+    ],
+)
+def test_the_kernels_own_short_count_at_the_largest_size_of_a_file(
+    source: str, off: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The last call moves what there is room for (RLIMIT_FSIZE), and the next is the error, by every rung."""
+    room = 100 * 1024 + 512
+    (tmp_path / "source").write_bytes(DATA * 5)
+    copy = ["sh", "-c", f'ulimit -f {room // 512}; exec "$@"', "sh", sys.executable, "-c", PROGRAM, *off]
+    if source == "pipe":
+        copy = ["sh", "-c", 'cat "$0" 2>/dev/null | "$@"', str(tmp_path / "source"), *copy]
+    with (tmp_path / "source").open("rb") as stdin, (tmp_path / "sink").open("wb") as sink:
+        done = subprocess.run(copy, stdin=stdin, stdout=sink, stderr=subprocess.PIPE, timeout=60, check=False)
+    _, count, error = done.stderr.decode().split()
+    assert (int(count), error) == (room, "EFBIG")
+    assert (tmp_path / "sink").read_bytes() == (DATA * 5)[:room]

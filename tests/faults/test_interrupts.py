@@ -110,6 +110,7 @@ for turn in range(TURNS):
     except KeyboardInterrupt:
         raised += 1
     armed.clear()
+    signal.setitimer(signal.ITIMER_REAL, 0)
     if dropped:
         assert "a child" not in left(2)
         before |= held()

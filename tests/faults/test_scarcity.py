@@ -102,6 +102,57 @@ def test_a_program_without_descriptors_goes_on_with_what_comes_free(host: Host) 
     assert (ended.err, ended.out, ended.returncode, ended.files) == ("", "clean\n", 0, [])
 
 
+def test_a_program_without_descriptors_for_the_supervisor_is_told_so(host: Host) -> None:
+    """The first runs of all, with more descriptors each time, and modules of the package not loaded yet."""
+    ended = host(
+        """
+        mixed = command("cat", name="c1") | function(copy, name="f") | command("cat", name="c2")
+        full = []
+        while len(full) < 64:
+            try:
+                full.append(os.dup(0))
+            except OSError:
+                break
+        for _ in range(20):
+            for start in (lambda: mixed.start(stdout=DEVNULL).wait(20), lambda: next(mixed.iter_lines())):
+                try:
+                    start()
+                except StartError as error:
+                    assert error.cause.errno == 24, error
+                except PipelineError as error:
+                    assert error.stage == "f" and error.cause.errno == 24, error
+                except StopIteration:
+                    pass
+            os.close(full.pop())
+        for number in full:
+            os.close(number)
+        assert mixed.start(input=b"x", stdout=CAPTURE).wait().stdout == b"x"
+        say("clean")
+        """,
+        shell="ulimit -n 64",
+    )
+    assert (ended.err, ended.out, ended.returncode, ended.files) == ("", "clean\n", 0, [])
+
+
+def test_a_program_without_a_thread_for_the_supervisor_is_told_so(host: Host) -> None:
+    """Nothing is left of the attempt, and the next one may well succeed."""
+    ended = host("""
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        start, threading.Thread.start = threading.Thread.start, refuse
+        before = sorted(os.listdir("/proc/self/fd"))
+        try:
+            command("true", name="t").start(stdout=DEVNULL)
+        except StartError as error:
+            assert (error.stage, error.index) == ("t", 0) and isinstance(error.cause, RuntimeError), error
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        threading.Thread.start = start
+        say(command("true").start(stdout=DEVNULL).wait().ok)
+        """)
+    assert (ended.err, ended.out, ended.returncode, ended.files) == ("", "True\n", 0, [])
+
+
 def test_a_gigabyte_of_stderr_is_kept_in_bounds(host: Host) -> None:
     """The command does not wait for anybody, and this process holds the two ends of it."""
     ended = host("""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,9 +45,15 @@ class Steered(Protocol):
 
 class _Supervisor(Reactor):
     def __init__(self) -> None:
-        super().__init__(new_poller())
-        self._thread = threading.Thread(target=self._loop, name="penstock-supervisor", daemon=True)
-        self._thread.start()
+        """OSError or RuntimeError where there is no descriptor or no thread for it; then nothing is left."""
+        poller = new_poller()
+        try:
+            super().__init__(poller)
+            self._thread = threading.Thread(target=self._loop, name="penstock-supervisor", daemon=True)
+            self._thread.start()
+        except BaseException:
+            self.close()
+            raise
 
     def _loop(self) -> None:
         while True:
@@ -88,10 +95,13 @@ def local_reactor() -> Reactor:
 
 
 def report(message: str) -> None:
-    """Log the exception at hand, in an except block."""
-    import logging  # noqa: PLC0415 - for the day something goes wrong
+    """Log the exception at hand, in an except block. Raises nothing: the thread that says so has to go on."""
+    try:
+        import logging  # noqa: PLC0415 - for the day something goes wrong
 
-    logging.getLogger("penstock").exception(message)  # noqa: LOG004 - called where there is one
+        logging.getLogger("penstock").exception(message)  # noqa: LOG004 - called where there is one
+    except Exception as error:  # noqa: BLE001 - no descriptor to load it with, or a handler of the host's that fails
+        sys.excepthook(type(error), error, error.__traceback__)
 
 
 def begin_start() -> None:
