@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CallbackTap", "ExcerptTap", "Feed", "ListTap", "Tap"]
 
-_CHUNK = 65536
+_LITTLE, _CHUNK = 4096, 65536
+"""Bytes that a read asks for: the second once the first did not do, for a read allocates what it asks for."""
 _TURNS = 16
 """Reads in a row from one descriptor before the others get their turn."""
 _BACKLOG = 1 << 20
@@ -52,6 +53,7 @@ class Tap:
         self.closed = False
         self.count = 0
         self._gate = threading.Lock()
+        self._size = _LITTLE
         set_nonblocking(fd.fileno())
 
     def start(self) -> None:
@@ -107,7 +109,7 @@ class Tap:
     def _take(self) -> int | None:
         """Read once: how many bytes, or None where there is nothing now or nothing any more."""
         try:
-            data = read(self._fd.fileno(), _CHUNK)
+            data = read(self._fd.fileno(), self._size)
         except BlockingIOError:
             return None
         except OSError as error:  # not the end: what is left of the stream is lost
@@ -120,6 +122,8 @@ class Tap:
             self.ended = True
             self.close()
             return None
+        if len(data) == self._size:
+            self._size = _CHUNK
         self.count += len(data)
         self.feed(data)
         return len(data)

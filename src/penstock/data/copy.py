@@ -5,8 +5,9 @@ Which method of the source is called is decided once. Those that return what is 
 nothing better. A method that turns out to be unsupported is stepped down from before a byte has moved.
 
 Who keeps what: the pooled buffer is lent to the source for a call of `readinto`, and to those sinks that are
-known not to keep it; all others get bytes, which nobody can change under them. What may not live here: text,
-sockets, and the choice between this copy and a faster one.
+known not to keep it; all others get bytes, which nobody can change under them: copied out of the buffer while
+little comes, read as such once it is much. What may not live here: text, sockets, and the choice between this
+copy and a faster one.
 """
 
 from __future__ import annotations
@@ -46,8 +47,18 @@ def pump(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
     wants_bytes = _wants_bytes(sink)
     total = 0
     if isinstance(source, Reader) and (wants_bytes or isinstance(source, MemoryReader)):
+        if not isinstance(source, MemoryReader):
+            total = _copy_little(source, write, pool)
+        write_once = sink.write
         for chunk in source.chunks():
-            write(chunk)
+            # What nearly all sinks do is take all of it: that goes without a further call.
+            try:
+                size = write_once(chunk)
+            except BlockingIOError as error:
+                _write_rest(sink, chunk, _refused(sink, error))
+            else:
+                if size != len(chunk):
+                    _write_rest(sink, chunk, _taken(sink, size, len(chunk)))
             total += len(chunk)
         return total
     with pool.lend() as buffer, memoryview(buffer) as view:
@@ -59,6 +70,22 @@ def pump(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
                 write(bytes(data) if wants_bytes else data)
                 total += len(data)
             data = read()
+    return total
+
+
+def _copy_little(source: Reader, write: Callable[[bytes], object], pool: BufferPool) -> int:
+    """Copy through a buffer until it is half filled at once or there is no more; how many bytes that were.
+
+    Of little, the bytes that are handed on cost next to nothing, and a buffer to read them into much. Where
+    much comes, it is the other way round: to read each chunk into bytes of its own saves copying it.
+    """
+    total = 0
+    with pool.lend() as buffer, memoryview(buffer) as view:
+        while size := source.readinto(view):
+            write(bytes(view[:size]))
+            total += size
+            if 2 * size >= len(view):
+                break
     return total
 
 
@@ -129,13 +156,16 @@ def _read_bytes(method: Callable[[int], Any], name: str, view: memoryview) -> by
 def _write_all(sink: Any, data: bytes | memoryview) -> None:
     """Write all of `data`, in as many calls as the sink needs."""
     try:
-        size = sink.write(data)
+        done = _taken(sink, sink.write(data), len(data))
     except BlockingIOError as error:
         done = _refused(sink, error)
-    else:
-        if size == len(data):
-            return
-        done = _taken(sink, size, len(data))
+    _write_rest(sink, data, done)
+
+
+def _write_rest(sink: Any, data: bytes | memoryview, done: int) -> None:
+    """Write what is left of `data` once `done` bytes of it have been taken."""
+    if done >= len(data):
+        return
     with memoryview(data) as view:
         while done < len(view):
             with view[done:] as rest:

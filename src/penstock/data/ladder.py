@@ -27,7 +27,9 @@ two cores):
 
 The machine was quiet. Under the load of other work the loop ran at 2.7 and 1.7 GiB/s in two more series; a
 pooled pipe of 64 KiB then had x 0.94 and x 1.00 of that, one of 256 KiB (1.8 and 1.6 GiB/s) x 0.65 and x
-0.85. So the gain of the larger pipe does not hold everywhere; why the loop's own speed varies is not known.
+0.85. In a later series on a quiet machine splicing had x 0.82, 0.88 and 0.85 (64, 256, 1024 KiB) and a pooled
+pipe of 256 KiB x 1.16, when a socket passed to `head` itself, with nobody between, had x 1.2. So the gain of
+the larger pipe does not hold everywhere; why the loop's own speed varies is not known.
 
 In the other direction, from a TCP socket into a pipe, splice has three times the throughput of the loop.
 
