@@ -77,7 +77,8 @@ def _figures(results: dict[str, Any]) -> str:
                 "![How far each figure is from its bar](performance.svg)",
                 "",
                 f"{met} of {len(barred)} bars are met. A ratio beside `<=` is of times, one beside `>=` of",
-                "throughputs; each is the median over the rounds of the ratio within a round.",
+                "throughputs; each is the median over the rounds of the ratio within a round, with the least",
+                "and the largest of them behind it.",
                 "",
                 _table(barred),
                 "",
@@ -113,6 +114,8 @@ def _table(chosen: list[Row], *, with_notes: bool = False) -> str:
         last = work
         if with_notes:
             cells[5:] = [_escaped(row.note)]
+        elif row.number is not None:
+            cells[4] += f" ({row.note})"
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
