@@ -198,7 +198,8 @@ def test_an_answer_of_the_kernel(calls: str, code: str, when: str, survived: boo
                 assert isinstance(outcome, list), (name, outcome)
                 stage, kind = outcome
                 assert stage in STAGES, (name, outcome)
-                assert kind == code, (name, outcome)
+                # A thread is made by the same call; Python says then that there is none, and not why.
+                assert kind == code or (calls == SPAWN and "new thread" in kind), (name, outcome)
                 assert not survived, (name, outcome)
         assert json.loads(host.ask(b"?")) == []
 
@@ -208,7 +209,10 @@ def test_an_answer_to_the_children_as_well(calls: str, hosts: Hosts) -> None:
     """A child that fails for it is the one that is named."""
     with hosts.one() as host:
         for outcome in host.run(f"{calls}:error=ENOMEM:when=2+3", follow=True).values():
-            assert outcome == "all" or (outcome[0] in STAGES and outcome[1] in {"ENOMEM", "exit"}), outcome
+            if outcome != "all":
+                stage, kind = outcome
+                assert stage in STAGES, outcome
+                assert kind in {"ENOMEM", "exit"} or (SPAWN in calls and "new thread" in kind), outcome
         assert json.loads(host.ask(b"?")) == []
 
 
