@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.binding import bind
 from penstock.control import workers
 from penstock.control.latch import wait_in_slices
+from penstock.control.lent import Lent, wait_steering
 from penstock.control.supervisor import local_reactor, rest_if_ending, supervisor
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.execution import Execution
@@ -80,7 +81,7 @@ class Run:
         surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
         bind(surveyed, loop)
         try:
-            reactor = self._reactor()
+            reactor = self._reactor(loop)
         except (OSError, RuntimeError) as error:  # there is no descriptor, or no thread, for the supervisor
             raise StartError(surveyed[1][0].stage.name, error, index=0) from error
         self._execution = execution = Execution(surveyed, reactor, self)
@@ -98,8 +99,11 @@ class Run:
             self._sleep()
             self._close_ends()
 
-    def _reactor(self) -> Reactor:
-        return local_reactor() if self._inline else supervisor()
+    def _reactor(self, loop: Loop | None) -> Reactor:
+        if self._inline:
+            return local_reactor()
+        # Nobody waits in a thread for a run of an event loop's.
+        return Lent(supervisor()) if loop is None else supervisor()
 
     def __repr__(self) -> str:
         names = " | ".join(leaf.stage.name for leaf in self._execution.leaves)
@@ -355,12 +359,12 @@ class Run:
         self._execution.post_cancel(Reason(reason, PipelineCancelled, self._execution.root))
 
     def _sleep(self, timeout: float | None = None) -> bool:
-        """Sleep until the end, driving the run's own reactor where it has one; False where the time
+        """Sleep until the end, driving the run's own reactor where nobody else does; False where the time
         is over first.
         """
         execution = self._execution
         if not self._inline:
-            return wait_in_slices(execution.ended, timeout)
+            return wait_steering(execution.ended, execution.reactor, timeout, execution.recover)
         while not execution.ended.is_set():
             execution.reactor.turn()
         execution.reactor.close()

@@ -14,9 +14,13 @@ from __future__ import annotations
 import os
 import time
 from itertools import starmap
+from typing import TYPE_CHECKING
 
 from penstock.system import features
 from penstock.system.forks import guard
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 class Stat:
@@ -65,7 +69,8 @@ def read_stat(pid: int) -> Stat | None:
         return None
 
 
-def _read(path: bytes) -> bytes:
+def _quick() -> ModuleType | None:
+    """The means to read with the interpreter's lock held, where there are any."""
     if features.QUICK_READS:
         try:
             with guard:  # a fork must not copy the lock of an import in the middle of it
@@ -73,7 +78,15 @@ def _read(path: bytes) -> bytes:
         except ImportError:
             features.QUICK_READS = False
         else:
-            return quick.read(path)
+            return quick
+    return None
+
+
+def _read(path: bytes) -> bytes:
+    quick = _quick()
+    if quick is not None:
+        found: bytes = quick.read(path)
+        return found
     opened: list[int] = []
     try:
         # In C, into a list: so no interrupt comes between the open and what closes it (see `fds`).
@@ -173,8 +186,11 @@ def group_members(group: int) -> list[int]:
     return found
 
 
-def _names() -> list[str]:
+def _names() -> list[bytes] | list[str]:
     """The pids that can be seen now."""
+    quick = _quick()
+    if quick is not None:
+        return [name for name in quick.names(b"/proc") if name.isdigit()]
     try:
         return [name for name in os.listdir("/proc") if name.isdecimal()]
     except OSError:

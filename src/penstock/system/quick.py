@@ -13,22 +13,29 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from itertools import starmap
 
-__all__ = ["read"]
+__all__ = ["names", "read"]
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _SIZE = 4096
+_MANY = 32768
+"""Bytes of entries of a folder that are read at once: about a thousand."""
+_LENGTH, _NAME = 16, 19
+"""Where an entry says how long it is (two bytes), and where its name begins (getdents64(2))."""
 
 try:
     _libc = ctypes.PyDLL(None)
-    _open, _read, _close = _libc.open, _libc.read, _libc.close
+    _open, _read, _close, _entries = _libc.open, _libc.read, _libc.close, _libc.getdents64
 except (OSError, AttributeError) as error:
     raise ImportError("no C library by this name") from error
 _open.argtypes = [ctypes.c_char_p, ctypes.c_int]
 _read.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
 _read.restype = ctypes.c_ssize_t
 _close.argtypes = [ctypes.c_int]
+_entries.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+_entries.restype = ctypes.c_ssize_t
 
 
 def read(path: bytes) -> bytes:
@@ -46,3 +53,24 @@ def read(path: bytes) -> bytes:
             if number >= 0:
                 _close(number)
     return data
+
+
+def names(folder: bytes) -> list[bytes]:
+    """Return what is in a folder of procfs; none where it cannot be read."""
+    opened: list[int] = []
+    found: list[bytes] = []
+    room = ctypes.create_string_buffer(_MANY)
+    try:
+        opened.extend(starmap(_open, ((folder, _FLAGS),)))
+        while opened[0] >= 0 and (size := _entries(opened[0], room, _MANY)) > 0:
+            data = ctypes.string_at(room, size)
+            place = 0
+            while place < size:
+                start = place + _NAME
+                found.append(data[start : data.index(0, start)])
+                place += int.from_bytes(data[place + _LENGTH : place + _LENGTH + 2], sys.byteorder)
+    finally:
+        for number in opened:
+            if number >= 0:
+                _close(number)
+    return found
