@@ -8,8 +8,12 @@ be met by any library in this language; how near a figure comes to its floor is 
 from __future__ import annotations
 
 import os
+import select
+import shutil
 import subprocess
+import threading
 from itertools import chain
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.kit import CHUNK
@@ -19,9 +23,52 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["BARE", "count_by_batch", "count_by_line", "mapped", "read"]
+__all__ = ["BARE", "HandOver", "count_by_batch", "count_by_line", "mapped", "one_true", "read"]
 
 BARE = "floor: the bare calls"
+
+
+def one_true() -> Callable[[], None]:
+    """Spawn `true` without a search, its stderr a pipe of ours, and sleep until it has ended; reap it."""
+    program = shutil.which("true")
+    assert program is not None
+    environ = dict(os.environ)
+
+    def bare() -> None:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        reader, writer = os.pipe()
+        actions = [(os.POSIX_SPAWN_DUP2, source, to) for to, source in enumerate((null, null, writer))]
+        pid = os.posix_spawn(program, ["true"], environ, file_actions=actions, setpgroup=0)
+        os.close(null)
+        os.close(writer)
+        pidfd = os.pidfd_open(pid)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
+        os.close(pidfd)
+        expect(os.wait4(pid, 0)[1], 0)
+        expect(os.read(reader, CHUNK), b"")
+        os.close(reader)
+
+    return bare
+
+
+class HandOver:
+    """To wake a thread that waits, and to be woken by it: what it costs to run anything in another thread."""
+
+    def __init__(self) -> None:
+        self._there: SimpleQueue[bytes] = SimpleQueue()
+        self._back: SimpleQueue[bytes] = SimpleQueue()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __call__(self, text: bytes) -> bytes:
+        """Return the text by way of the other thread."""
+        self._there.put(text)
+        return self._back.get()
+
+    def _serve(self) -> None:
+        while True:
+            self._back.put(self._there.get())
 
 
 def read(argv: list[str], sink: Any) -> None:

@@ -12,6 +12,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import floors
 from benchmarks.measure import OURS, Bar, Work, expect, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command, function, transform
@@ -48,6 +49,7 @@ def _one(kit: Kit) -> Work:
     contenders = {
         OURS: repeat(count, lambda: ours.run(stdout=DEVNULL)),
         "subprocess by hand": repeat(count, by_hand),
+        floors.BARE: repeat(count, floors.one_true()),
     }
     if kit.go is not None:
         contenders["go-pipe"] = kit.go.round("true", count, wanted=0)
@@ -113,7 +115,11 @@ def _functions(kit: Kit) -> Iterator[Work]:
 
 def _against_functions(kit: Kit, name: str, title: str, pipeline: Pipeline, limit: float) -> Work:
     count = 200
-    contenders = {OURS: _on_text(pipeline, count)}
+    hand_over = floors.HandOver()
+    contenders = {
+        OURS: _on_text(pipeline, count),
+        "floor: to a thread and back": repeat(count, lambda: expect(hand_over(TEXT), TEXT)),
+    }
     if kit.go is not None:
         contenders["go-pipe"] = kit.go.round("functions", count, wanted=len(TEXT))
     return Work(name, title, contenders, (Bar("go-pipe", "time", limit),), per_round=count)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.binding import bind
 from penstock.control import workers
 from penstock.control.latch import wait_in_slices
-from penstock.control.lent import Lent, wait_steering
-from penstock.control.supervisor import local_reactor, rest_if_ending, supervisor
+from penstock.control.lent import started_reactor, wait_steering
+from penstock.control.supervisor import local_reactor, rest_if_ending
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.execution import Execution
 from penstock.launch import survey
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from penstock.control.reactor import Reactor
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
     from penstock.data.reader import Reader
@@ -81,7 +80,7 @@ class Run:
         surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
         bind(surveyed, loop)
         try:
-            reactor = self._reactor(loop)
+            reactor = local_reactor() if inline else started_reactor(in_loop=loop is not None)
         except (OSError, RuntimeError) as error:  # there is no descriptor, or no thread, for the supervisor
             raise StartError(surveyed[1][0].stage.name, error, index=0) from error
         self._execution = execution = Execution(surveyed, reactor, self)
@@ -98,12 +97,6 @@ class Run:
         if execution.failure is not None:
             self._sleep()
             self._close_ends()
-
-    def _reactor(self, loop: Loop | None) -> Reactor:
-        if self._inline:
-            return local_reactor()
-        # Nobody waits in a thread for a run of an event loop's.
-        return Lent(supervisor()) if loop is None else supervisor()
 
     def __repr__(self) -> str:
         names = " | ".join(leaf.stage.name for leaf in self._execution.leaves)

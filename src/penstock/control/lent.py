@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from penstock.control.latch import wait_in_slices
 from penstock.control.reactor import LONGEST_SLEEP, Reactor, Timer
+from penstock.control.supervisor import supervisor
 from penstock.system.fds import Waker
 from penstock.system.poller import READ, PollPoller
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from penstock.control.latch import Latch
 
-__all__ = ["Lent", "wait_steering"]
+__all__ = ["Lent", "started_reactor", "wait_steering"]
 
 _NOBODY = 0
 """No thread's ident."""
@@ -246,6 +247,12 @@ class Lent(Reactor):
             self._home.post(self._catch_up)
         else:
             waker.wake()
+
+
+def started_reactor(*, in_loop: bool) -> Reactor:
+    """What steers a run that its caller gets hold of."""
+    # Nobody waits in a thread for a run of an event loop's.
+    return supervisor() if in_loop else Lent(supervisor())
 
 
 def wait_steering(ended: Latch, reactor: Reactor, timeout: float | None, recover: Callable[[], None]) -> bool:
