@@ -8,6 +8,7 @@ keeps the others as one stage. No engine lives here: the methods check options, 
 from __future__ import annotations
 
 import codecs
+import sys
 from typing import TYPE_CHECKING, Any, overload
 
 from penstock.binding import bind
@@ -322,6 +323,8 @@ def _leave(held: list[Run]) -> None:
     for run in held:
         if not run.done():
             run.leave_early()
+        elif not sys.is_finalizing():  # else a lock may be held by a thread that will never go on
+            run.close_streams()  # it had ended before, with what it wrote unread
 
 
 def _aio() -> ModuleType:

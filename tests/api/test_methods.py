@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,8 @@ from penstock import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from penstock import Event
 
 STAGES = {
     "command": command("cat"),
@@ -220,6 +223,21 @@ def test_a_failure_that_came_before_an_iterator_was_left_is_none_either() -> Non
     for line in command("sh", "-c", "echo a; echo b; exit 3").iter_lines():
         assert line == b"a"
         break
+
+
+def test_an_iterator_that_is_left_when_all_had_ended_leaves_nothing_open() -> None:
+    """What was written and not read goes with it."""
+    exited = threading.Semaphore(0)
+
+    def on_event(event: Event) -> None:
+        if event.kind == "exit":
+            exited.release()
+
+    for _ in range(20):
+        lines = command("sh", "-c", "echo a; echo b").iter_lines(on_event=on_event)
+        assert next(lines) == b"a"
+        assert exited.acquire(timeout=10)
+        lines.close()
 
 
 def test_a_deadline_ends_an_iteration() -> None:
