@@ -58,8 +58,8 @@ class Limits:
 
     TypeError or ValueError, which name the field, for what is no limit.
 
-    >>> Limits(memory="1GiB", open_files=64).memory
-    1073741824
+    >>> Limits(memory="1GiB", open_files=64)
+    Limits(memory=1073741824, open_files=64)
     """
 
     memory: int | str | None = None
@@ -94,6 +94,10 @@ class Limits:
         if self.cgroup is not None and self.cgroup not in _MODES:
             raise ValueError(f"cgroup must be 'prefer', 'require', 'never' or None, not {self.cgroup!r}")
         self._check_name()
+
+    def __repr__(self) -> str:
+        given = (field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None)
+        return f"Limits({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
 
     @property
     def mode(self) -> str:
