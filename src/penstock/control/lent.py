@@ -111,8 +111,8 @@ class Lent(Reactor):
     def post(self, callback: Callable[[], None]) -> None:
         """As any reactor's: from a signal handler too."""
         self._posted.append(callback)
-        if not super().driven_here:
-            self._wake()
+        # Also in the thread that drives: a signal handler runs there, and it may have been about to sleep.
+        self._wake()
 
     def drive(self, over: Callable[[], bool], until: float | None, recover: Callable[[], None]) -> bool:
         """Steer the run in the calling thread until `over()`, or `until` that time by `time.monotonic()`.
