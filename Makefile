@@ -33,7 +33,7 @@ demo: $(VENV)/.with-cli
 	@$(BIN)/python -m penstock.examples.git_sizes .
 
 test: $(VENV)/.with-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 lint: $(VENV)/.with-test $(VENV)/.with-lint
 	$(BIN)/ruff check .

@@ -53,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LeakCheck(), "penstock-leak-check")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:  # noqa: ARG001 - a hook's name for it
+    """Have the collector pass over the thousands of tests: many of them collect, to see what is let go of."""
+    gc.collect()
+    gc.freeze()
+
+
 class Snapshot:
     """What a process holds at one moment: descriptors and their targets, threads, children, files."""
 

@@ -93,7 +93,8 @@ def test_a_command_past_its_limit_is_ended_and_says_so(how: str) -> None:
     assert error.used > 50 * MB
     assert result is not None
     assert result.stages[0].error is error
-    assert result.stages[0].returncode == -signal.SIGTERM
+    # SIGTERM is followed at once by SIGKILL where it is seen to have grown on until it heard it.
+    assert result.stages[0].returncode in {-signal.SIGTERM, -signal.SIGKILL}
     assert result.stages[0].peak_memory is not None
     assert result.stages[0].peak_memory >= error.used
     assert result.elapsed < PROMPT
