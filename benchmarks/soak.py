@@ -12,6 +12,7 @@ printed. Exit status 1 where a bar is missed.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import itertools
 import json
@@ -218,6 +219,14 @@ def _settled(before: Held) -> Held:
         threading.Event().wait(0.05)
 
 
+def _trimmed() -> Held:
+    """What is held once the C library has given back what is free, where it can be asked for that."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    return Held()
+
+
 def _threads_of_commands(count: int) -> int:
     """Threads beyond those before, while that many pipelines of commands go on at one time."""
     pipeline = command("cat") | command("cat")
@@ -273,6 +282,9 @@ def main(argv: list[str] | None = None) -> int:
     figures |= {"peak": vars(load.peak), "before": vars(before), "after": vars(after), "kinds": load.kinds}
     rss = f"RSS {before.rss / 1e6:.1f} MB after {warm_up}, {after.rss / 1e6:.1f} MB at the end"
     bars.add(f"{rss}: {growth / 1e6:+.1f} MB (bar: {GROWTH / 1e6:.0f})", met=growth <= GROWTH)
+    free = after.rss - _trimmed().rss
+    figures["free"] = free
+    print(f"        of it {free / 1e6:.1f} MB are free, and go back once the C library is asked for them")
     held = f"descriptors {start.descriptors} before, {after.descriptors} after"
     bars.add(held, met=after.descriptors <= start.descriptors)
     bars.add(f"children after: {children}", met=not children)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.binding import bind
 from penstock.control import workers
 from penstock.control.latch import wait_in_slices
-from penstock.control.lent import started_reactor, wait_steering
-from penstock.control.supervisor import local_reactor, rest_if_ending
+from penstock.control.supervisor import local_reactor, rest_if_ending, supervisor
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.execution import Execution
 from penstock.launch import survey
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from penstock.control.reactor import Reactor
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
     from penstock.data.reader import Reader
@@ -80,7 +80,7 @@ class Run:
         surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
         bind(surveyed, loop)
         try:
-            reactor = local_reactor() if inline else started_reactor(in_loop=loop is not None)
+            reactor = self._reactor()
         except (OSError, RuntimeError) as error:  # there is no descriptor, or no thread, for the supervisor
             raise StartError(surveyed[1][0].stage.name, error, index=0) from error
         self._execution = execution = Execution(surveyed, reactor, self)
@@ -97,6 +97,9 @@ class Run:
         if execution.failure is not None:
             self._sleep()
             self._close_ends()
+
+    def _reactor(self) -> Reactor:
+        return local_reactor() if self._inline else supervisor()
 
     def __repr__(self) -> str:
         names = " | ".join(leaf.stage.name for leaf in self._execution.leaves)
@@ -171,10 +174,12 @@ class Run:
             if error is not None:
                 self._cancel(error)
             self._close_files()
+            self.settle()
         except BaseException as interrupt:
-            _end([self], interrupt)
+            if os.getpid() == self._owner:
+                _end([self], interrupt)
             raise
-        self.wait(check=error is None)
+        self.outcome(check=error is None)
 
     # What the pipeline's own methods use.
 
@@ -352,12 +357,12 @@ class Run:
         self._execution.post_cancel(Reason(reason, PipelineCancelled, self._execution.root))
 
     def _sleep(self, timeout: float | None = None) -> bool:
-        """Sleep until the end, driving the run's own reactor where nobody else does; False where the time
+        """Sleep until the end, driving the run's own reactor where it has one; False where the time
         is over first.
         """
         execution = self._execution
         if not self._inline:
-            return wait_steering(execution.ended, execution.reactor, timeout, execution.recover)
+            return wait_in_slices(execution.ended, timeout)
         while not execution.ended.is_set():
             execution.reactor.turn()
         execution.reactor.close()

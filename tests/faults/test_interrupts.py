@@ -24,8 +24,14 @@ DATA = b"line\\n" * 30_000
 mixed = command("cat") | function(copy) | command("cat")
 armed = []
 
+def at_the_border(frame):
+    # Before the first step of a context manager's own code: nothing that it does could help.
+    return frame.f_code.co_name in ("__enter__", "__exit__") and frame.f_lasti <= 2
+
 def interrupt(signum, frame):
-    if armed:
+    if armed and at_the_border(frame):
+        signal.setitimer(signal.ITIMER_REAL, 1e-5)
+    elif armed:
         armed.pop()
         if armed:
             signal.setitimer(signal.ITIMER_REAL, rng.random() / 300)
