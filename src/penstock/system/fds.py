@@ -128,12 +128,12 @@ class Fd:
         with guard:
             number = self.fileno()
             dismiss(self)
-            try:
-                del self._mine
-            except AttributeError:
-                raise ValueError("the descriptor is closed") from None
-            self._number = -1
-            return number
+        try:  # nothing is called from here to the return, so no handler of a signal loses the number
+            del self._mine
+        except AttributeError:
+            raise ValueError("the descriptor is closed") from None
+        self._number = -1
+        return number
 
     def abandon(self) -> None:
         """Close this copy in a forked process; the register does the rest."""
