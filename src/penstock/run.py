@@ -186,9 +186,7 @@ class Run:
     def settle(self, timeout: float | None = None) -> None:
         """Wait as `wait` does, without a look at the verdict."""
         if os.getpid() != self._owner:
-            raise RuntimeError(
-                "this run belongs to the process that started it, of which this one is a forked copy"
-            )
+            raise RuntimeError("this run belongs to the process that this one is a forked copy of")
         if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
             raise ValueError("timeout must be a number of seconds, not nan")
         try:
@@ -357,9 +355,7 @@ class Run:
         self._execution.post_cancel(Reason(reason, PipelineCancelled, self._execution.root))
 
     def _sleep(self, timeout: float | None = None) -> bool:
-        """Sleep until the end, driving the run's own reactor where it has one; False where the time
-        is over first.
-        """
+        """Sleep until the end, driving the run's own reactor where it has one; False where time is over."""
         execution = self._execution
         if not self._inline:
             return wait_in_slices(execution.ended, timeout)
@@ -394,7 +390,10 @@ class Run:
 
 
 def _end(held: list[Run], error: BaseException) -> None:
-    """Cancel a run that still goes on, and wait until nothing is left."""
-    for run in held:
-        if not run.done():
-            run._reap(error)  # noqa: SLF001 - a method that is nobody else's
+    """Cancel a run that still goes on, and wait until nothing is left, whatever interrupts that."""
+    try:
+        for run in held:
+            if not run.done():
+                run._reap(error)  # noqa: SLF001 - a method that is nobody else's
+    except KeyboardInterrupt:  # a further one; the first is what is raised
+        _end(held, error)
