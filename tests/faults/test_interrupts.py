@@ -25,7 +25,10 @@ mixed = command("cat") | function(copy) | command("cat")
 armed = []
 
 def at_the_border(frame):
-    # Before the first step of a context manager's own code: nothing that it does could help.
+    # Before the first step of a context manager's own code: nothing that it does could help. The handler may
+    # have been called from within itself.
+    while frame.f_code in (interrupt.__code__, at_the_border.__code__):
+        frame = frame.f_back
     return frame.f_code.co_name in ("__enter__", "__exit__") and frame.f_lasti <= 2
 
 def interrupt(signum, frame):
