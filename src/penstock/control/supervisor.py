@@ -74,9 +74,14 @@ _current: _Supervisor | None = None
 
 _PATIENCE = 2.0
 """Seconds that the interpreter's end waits for spawns that other threads are in the middle of."""
-_starting = threading.Condition()
+_starting = threading.RLock()
+"""Guards the two below. Made in C, unlike a Condition: so no interrupt comes between taking it and what lets
+go of it, after which every other thread would wait for it for ever.
+"""
 _starts = 0
 _ending = False
+_started = threading.Event()
+"""Set once the interpreter is ending and no start is under way."""
 
 
 def supervisor() -> Reactor:
@@ -121,8 +126,8 @@ def end_start() -> None:
     global _starts  # noqa: PLW0603
     with _starting:
         _starts -= 1
-        if _ending:
-            _starting.notify_all()
+        if _ending and _starts == 0:
+            _started.set()
 
 
 def rest_if_ending() -> None:
@@ -141,11 +146,12 @@ def _at_exit() -> None:
     global _ending  # noqa: PLW0603
     with _starting:
         _ending = True
+        if _starts == 0:
+            _started.set()
     if not live:
         return
     _kill_all()
-    with _starting:
-        _starting.wait_for(lambda: _starts == 0, timeout=_PATIENCE)
+    _started.wait(_PATIENCE)
     _kill_all()
 
 
@@ -160,7 +166,7 @@ def _after_fork_in_child() -> None:
     # The descriptors are closed by system.fds, which knows them all. The epoll's own is closed by the
     # poller's registry there.
     _lock = threading.Lock()
-    _starting = threading.Condition()
+    _starting = threading.RLock()
     _starts = 0
     _current = None
     for run in list(live):
