@@ -19,7 +19,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measure import OURS, Bar, Work, expect, repeat
+from benchmarks.measure import OURS, Bar, Work, expect, in_a_loop, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command
 
@@ -74,11 +74,11 @@ def _at_once() -> Work:
 def _ten() -> Work:
     count = 8
     ours = reduce(or_, [command("echo", "hello"), *(command("cat") for _ in range(9))])
-    contenders = {OURS: _one_by_one(count, lambda: _output(ours.aoutput()))}
+    contenders = {OURS: in_a_loop(count, lambda: _output(ours.aoutput()))}
     shellous = library("shellous")
     if shellous is not None:
         piped = reduce(or_, [shellous.sh("echo", "hello"), *(shellous.sh("cat") for _ in range(9))])
-        contenders["shellous"] = _one_by_one(count, lambda: _output(piped.coro()))
+        contenders["shellous"] = in_a_loop(count, lambda: _output(piped.coro()))
     bars = (Bar("shellous", "time", 0.5),)
     return Work("async-echo9cat", "`echo` + 9 `cat`, awaited", contenders, bars, per_round=count)
 
@@ -116,8 +116,8 @@ def _read(kit: Kit) -> Work:
         expect(total, kit.size)
 
     contenders = {
-        OURS: _one_by_one(1, iterate),
-        "asyncio.StreamReader": _one_by_one(1, by_asyncio),
+        OURS: in_a_loop(1, iterate),
+        "asyncio.StreamReader": in_a_loop(1, by_asyncio),
         "blocking reads by hand": repeat(1, by_hand),
     }
     bars = (Bar("asyncio.StreamReader", "throughput", 2),)
@@ -137,15 +137,5 @@ def _together(make: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], f
         began = time.perf_counter()
         await asyncio.gather(*[make() for _ in range(AT_ONCE)])
         return (time.perf_counter() - began) / AT_ONCE
-
-    return lambda: asyncio.run(timed())
-
-
-def _one_by_one(count: int, make: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], float]:
-    async def timed() -> float:
-        began = time.perf_counter()
-        for _ in range(count):
-            await make()
-        return (time.perf_counter() - began) / count
 
     return lambda: asyncio.run(timed())

@@ -10,6 +10,7 @@ count is a `WrongResult`, not a figure.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import statistics
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Bar", "Figure", "Limit", "Work", "WrongResult", "expect", "measure", "repeat"]
+__all__ = ["Bar", "Figure", "Limit", "Work", "WrongResult", "expect", "in_a_loop", "measure", "repeat"]
 
 OURS = "Penstock"
 
@@ -116,6 +117,18 @@ def repeat(count: int, call: Callable[[], object]) -> Callable[[], float]:
         return (time.perf_counter() - began) / count
 
     return timed
+
+
+def in_a_loop(count: int, make: Callable[[], Any]) -> Callable[[], float]:
+    """As `repeat`, for an awaitable each time; that a loop is started is not part of the time."""
+
+    async def timed() -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            await make()
+        return (time.perf_counter() - began) / count
+
+    return lambda: asyncio.run(timed())
 
 
 def measure(work: Work, rounds: int) -> dict[str, Any]:

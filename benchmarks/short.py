@@ -5,15 +5,13 @@ Everybody gets no input and captures stderr, as a pipeline that may fail has to.
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
-import time
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import floors
-from benchmarks.measure import OURS, Bar, Work, expect, repeat
+from benchmarks.measure import OURS, Bar, Work, expect, in_a_loop, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command, function, transform
 
@@ -59,7 +57,7 @@ def _one(kit: Kit) -> Work:
     if sh is not None:
         contenders["sh"] = repeat(count, sh.Command("true"))
     if shellous is not None:
-        contenders["shellous"] = _in_a_loop(count, lambda: shellous.sh("true"))
+        contenders["shellous"] = in_a_loop(count, lambda: shellous.sh("true"))
     bars = (Bar("go-pipe", "time", 1.05), Bar("subprocess by hand", "time", 1.1))
     return Work("true", "one `true`", contenders, bars, per_round=count)
 
@@ -94,7 +92,7 @@ def _ten(kit: Kit) -> Work:
         contenders["sh"] = repeat(count, lambda: expect(_sh_chain(sh).encode(), TEXT))
     if shellous is not None:
         piped = reduce(or_, [shellous.sh("echo", "hello"), *(shellous.sh("cat") for _ in range(9))])
-        contenders["shellous"] = _in_a_loop(count, lambda: piped)
+        contenders["shellous"] = in_a_loop(count, lambda: piped)
     bars = (Bar("go-pipe", "time", 1.0), Bar("bash", "time", 0.85))
     return Work("echo9cat", "`echo` + 9 `cat`", contenders, bars, per_round=count)
 
@@ -155,15 +153,3 @@ def _sh_chain(sh: Any) -> str:
     for _ in range(8):
         running = sh.cat(_in=running, _piped=True)
     return str(sh.cat(_in=running))
-
-
-def _in_a_loop(count: int, make: Callable[[], Any]) -> Callable[[], float]:
-    """An awaitable of an asyncio library; that a loop is started is not part of the time."""
-
-    async def timed() -> float:
-        began = time.perf_counter()
-        for _ in range(count):
-            await make()
-        return (time.perf_counter() - began) / count
-
-    return lambda: asyncio.run(timed())

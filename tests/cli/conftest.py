@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import psutil
 import pytest
+from tests.strangers import alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,14 +183,6 @@ def herald(tmp_path: Path) -> Iterator[Herald]:
     fd = os.open(path, os.O_RDWR)  # for both, so that neither side waits for the other to open it
     yield Herald(path, fd)
     os.close(fd)
-
-
-def alive(pid: int) -> bool:
-    """Tell whether there is such a process; orphans that have ended wait for an init that may never reap."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,11 +16,13 @@ import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
+from tests.strangers import gone as ends
 
 from penstock.control import supervisor, taps
 from penstock.system import poller, spawn
 
 if TYPE_CHECKING:
+    import select
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
@@ -177,20 +178,9 @@ def gone() -> Callable[[Iterable[int]], bool]:
     """Tell whether processes, anybody's children, have ended, or end soon; those that do not are killed."""
 
     def gone(pids: Iterable[int]) -> bool:
-        left = [pid for pid in pids if not _ends(pid)]
+        left = [pid for pid in pids if not ends(pid, 5)]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         return not left
 
     return gone
-
-
-def _ends(pid: int) -> bool:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([pidfd], [], [], 5)[0])  # also where its new parent has not reaped it yet
-    finally:
-        os.close(pidfd)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -110,20 +109,6 @@ def until(condition: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
-def gone(pid: int, timeout: float = DEADLINE) -> bool:
-    """Whether a process, anybody's child, has ended, or ends within `timeout` seconds."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(timeout * 1000))
-    finally:
-        os.close(pidfd)
-
-
 def asleep(thread: int | None) -> bool:
     """Whether a thread sits in one of Penstock's streams, and is seen there again and again."""
     for _ in range(50):
@@ -138,12 +123,6 @@ def asleep(thread: int | None) -> bool:
 def _until() -> Callable[[Callable[[], bool]], None]:
     """Look until a condition is true."""
     return until
-
-
-@pytest.fixture(name="gone")
-def _gone() -> Callable[..., bool]:
-    """Wait for the end of any process."""
-    return gone
 
 
 @pytest.fixture(name="asleep")

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.strangers import gone
 
 from penstock import (
     DEVNULL,
@@ -266,7 +267,7 @@ EARLY = {
 @pytest.mark.parametrize("how", ["close", "break", "raise"])
 @pytest.mark.parametrize("shape", EARLY)
 def test_gotcha_12_an_iterator_closed_early_is_no_error_and_leaves_nothing(
-    shape: str, how: str, method: str, gone: Callable[..., bool]
+    shape: str, how: str, method: str
 ) -> None:
     """The child has gone by then, and the leak check finds nothing."""
     iterator = getattr(EARLY[shape], method)(grace=PATIENT, timeout=PATIENT)
@@ -295,9 +296,7 @@ def test_gotcha_12_an_iterator_that_was_never_asked_starts_nothing(snapshot: Cal
     iterator.close()
 
 
-def test_gotcha_12_a_child_that_ignores_everything_is_killed_after_the_grace_time(
-    gone: Callable[..., bool],
-) -> None:
+def test_gotcha_12_a_child_that_ignores_everything_is_killed_after_the_grace_time() -> None:
     """That, too, is no error."""
     deaf = command("sh", "-c", "trap '' TERM PIPE; echo $$; exec sleep 1000")
     lines = deaf.iter_lines(grace=0.2)

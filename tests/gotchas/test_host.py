@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.strangers import gone
 
 from penstock import (
     CAPTURE,
@@ -24,8 +25,6 @@ from penstock import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.gotchas.conftest import Host
 
     from penstock import Event
@@ -282,9 +281,7 @@ with command("sh", "-c", "echo $$ >&2; exec sleep 1000").start(stderr=INHERIT_ER
 
 
 @pytest.mark.parametrize("shape", ENDS)
-def test_gotcha_26_the_interpreters_end_is_prompt_and_leaves_no_child(
-    shape: str, host: Host, gone: Callable[..., bool]
-) -> None:
+def test_gotcha_26_the_interpreters_end_is_prompt_and_leaves_no_child(shape: str, host: Host) -> None:
     """Whatever still goes on, and whichever thread waits for it."""
     if shape == "an open block that exits":
         # The block's own cancellation is an error that the exit carries on; only the child counts here.
@@ -308,9 +305,7 @@ def wait_for_pids():
     assert left == []
 
 
-def test_gotcha_26_runs_that_a_daemon_thread_starts_during_the_exit_leave_no_child(
-    host: Host, gone: Callable[..., bool]
-) -> None:
+def test_gotcha_26_runs_that_a_daemon_thread_starts_during_the_exit_leave_no_child(host: Host) -> None:
     """The exit and a start race; either the child is killed, or it was refused by an error that says why."""
     said = host("""
 runs = []

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.strangers import gone
 
 from penstock import (
     CAPTURE,
@@ -117,9 +118,7 @@ def test_gotcha_03_a_trapped_sigterm_does_not_hide_the_reason(by: str, status: i
 
 
 @pytest.mark.parametrize("who", ["leader", "grandchild", "both"])
-def test_gotcha_04_sigkill_ends_the_whole_group_where_sigterm_is_ignored(
-    who: str, strays: Strays, gone: Callable[..., bool]
-) -> None:
+def test_gotcha_04_sigkill_ends_the_whole_group_where_sigterm_is_ignored(who: str, strays: Strays) -> None:
     """After the grace time, and not before, nobody of the group is left."""
     ignore = "trap '' TERM;"
     script = {
@@ -145,7 +144,6 @@ def test_gotcha_04_sigkill_ends_the_whole_group_where_sigterm_is_ignored(
 def test_gotcha_05_a_grandchild_that_left_the_group_is_ended_too(
     deaf: bool,  # noqa: FBT001
     strays: Strays,
-    gone: Callable[..., bool],
 ) -> None:
     """`setsid` saves nobody from a cancellation while it has its parent."""
     trap = "trap '' TERM;" if deaf else ""
@@ -173,9 +171,7 @@ def test_gotcha_05_an_orphan_that_left_the_group_keeps_no_run_from_its_end(
             run.wait(PROMPT)
 
 
-def test_gotcha_22_descendants_are_found_by_their_parents_pid(
-    strays: Strays, gone: Callable[..., bool]
-) -> None:
+def test_gotcha_22_descendants_are_found_by_their_parents_pid(strays: Strays) -> None:
     """Three generations down, each in a session of its own; /proc/PID/task/*/children is not needed."""
     inner = "echo $$ >>$PIDS; echo; exec sleep 1000"
     middle = f'echo $$ >>$PIDS; setsid sh -c "{inner}" & wait'

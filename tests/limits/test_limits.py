@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from tests.strangers import gone
 
 from penstock import (
     DEVNULL,
@@ -264,19 +264,6 @@ def test_what_is_left_in_a_group_is_let_go_or_killed(
         request.addfinalizer(lambda: os.kill(pid, signal.SIGKILL))
         os.kill(pid, 0)
         assert "penstock" not in Path(f"/proc/{pid}/cgroup").read_text()
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, or ends soon: SIGKILL takes a moment."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    ended = bool(poll.poll(PROMPT * 1000))
-    os.close(pidfd)
-    return ended
 
 
 @pytest.mark.usefixtures("_memory_group")

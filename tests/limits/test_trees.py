@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
+from tests.strangers import alive, gone
 
 from penstock import CAPTURE, PIPE, Pipeline, PipelineCancelled, PipelineError, PipelineTimeout, command
 from penstock.system import features
@@ -58,28 +57,6 @@ def strays(tmp_path: Path) -> Iterator[Strays]:
 def sh(script: str, strays: Strays, **options: Any) -> Pipeline:
     """Make a stage of a line of shell that knows the file as $PIDS."""
     return command("sh", "-c", script, env={"PIDS": str(strays.path)}, **options)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, or ends soon."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(PROMPT * 1000))
-    finally:
-        os.close(pidfd)
-
-
-def alive(pid: int) -> bool:
-    """Whether it runs at this moment."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 RUNAWAY = """
