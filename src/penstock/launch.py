@@ -32,7 +32,7 @@ from penstock.tree import groups_below, grow
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from penstock.control.confine import Shelter
+    from penstock.control.confine import Confinement
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
     from penstock.system.pages import Pages
@@ -170,23 +170,23 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
         dispatcher=dispatcher,
         on_exception=group.option("on_exception"),
         to_close=to_close,
-        shelter=_shelter(group, outer, to_close),
+        confinement=_confinement(group, outer, to_close),
         on_leftover=group.option("on_leftover"),
     )
 
 
-def _shelter(group: Group, outer: Scope | None, to_close: list[Any]) -> Shelter | None:
+def _confinement(group: Group, outer: Scope | None, to_close: list[Any]) -> Confinement | None:
     """The limits of a pipeline, over those of the one around it."""
     limits = group.options.get("limits")
-    around = None if outer is None else outer.shelter
+    around = None if outer is None else outer.confinement
     if limits is None:
         return around
     with guard:  # a fork must not copy the lock of an import in the middle of it
-        from penstock.control.confine import Shelter  # noqa: PLC0415 - most runs have no limits
+        from penstock.control.confine import Confinement  # noqa: PLC0415 - most runs have no limits
 
-    if isinstance(limits, Shelter):  # a pipeline within a custom stage shares that stage's
+    if isinstance(limits, Confinement):  # a pipeline within a custom stage shares that stage's
         return limits
-    return Shelter.within(around, limits, to_close, leftover=group.option("on_leftover"))
+    return Confinement.within(around, limits, to_close, leftover=group.option("on_leftover"))
 
 
 def make_edge(kind: str, pipe_size: int | None, pages: list[Pages]) -> tuple[Output, Input]:

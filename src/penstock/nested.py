@@ -38,8 +38,8 @@ def start_nested(pipeline: Composite, ctx: StageContext, stdin: Input, stdout: O
         "stderr": scope.stderr,
     }
     options = {**inherited, **own, "inherit_env": False, "env": merge(ctx.environ, own.get("env") or {})}
-    if scope.shelter is not None:
-        options["limits"] = scope.shelter.add(
+    if scope.confinement is not None:
+        options["limits"] = scope.confinement.add(
             own.get("limits"), scope.to_close, own.get("on_leftover", scope.on_leftover)
         )
     run = Run(pipeline, options, ends=(stdin, stdout))

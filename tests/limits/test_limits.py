@@ -30,9 +30,9 @@ from penstock import (
     ignore_error,
     is_error,
 )
-from penstock.control import cages
+from penstock.control import cgroup_pool
 from penstock.system import cgroups, features
-from penstock.system.cgroups import Cage
+from penstock.system.cgroups import Cgroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,10 +66,10 @@ def groups_of(name: str) -> set[str]:
 @pytest.fixture
 def _memory_group() -> None:
     """Skip where no cgroup can be made that keeps memory."""
-    cage, missing = cgroups.make(f"penstock-probe-{os.getpid()}", {"memory": 10**9}, cgroups.trees())
-    if cage is not None:
-        cage.remove()
-    if cage is None or missing:
+    cgroup, missing = cgroups.make(f"penstock-probe-{os.getpid()}", {"memory": 10**9}, cgroups.trees())
+    if cgroup is not None:
+        cgroup.remove()
+    if cgroup is None or missing:
         pytest.skip(f"no cgroup that keeps memory can be made here: {missing}")
 
 
@@ -83,7 +83,7 @@ def _no_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
 def _none_waits() -> Iterator[None]:
     """Nothing is kept from one test to the next."""
     yield
-    cages.clear()
+    cgroup_pool.clear()
     assert groups_of("*") == set()
 
 
@@ -198,7 +198,7 @@ def test_a_group_is_used_again_for_the_same_name_and_limits_and_goes_after_a_whi
     assert first
     assert isinstance(sh("kill -KILL $$", limits=limits).run(check=False).stages[0].error, ExitError)
     assert groups_of("pool") == first
-    monkeypatch.setattr(cages, "_PATIENCE", 0.05)
+    monkeypatch.setattr(cgroup_pool, "_PATIENCE", 0.05)
     assert command("true", limits=Limits(memory="60MB", name="pool")).run().ok
     other = groups_of("pool") - first
     deadline = time.monotonic() + PROMPT
@@ -418,7 +418,7 @@ def test_version_2_from_end_to_end_in_a_hierarchy_of_the_tests_own(
     shown = command("sh", "-c", show, root, limits=limits).text()
     assert shown == "50000000\n40000000\n50000 100000\n9\n0"
     assert len(list(root.iterdir())) == 1
-    cages.clear()
+    cgroup_pool.clear()
     assert list(root.iterdir()) == []
     unnamed = Limits(memory="50MB")
     sh_kill = f'exec {sys.executable} -I -S -c "$1" "$0"/penstock-run-*/memory.events'
@@ -455,7 +455,7 @@ class Hierarchy:
         monkeypatch.setattr(os, "rmdir", self.rmdir)
         monkeypatch.setattr(cgroups, "_write", self.write)
         monkeypatch.setattr(
-            Cage, "members", lambda _cage: []
+            Cgroup, "members", lambda _cgroup: []
         )  # who joins writes a 0, and is not seen to leave
 
     def mkdir(self, path: Any, mode: int = 0o777) -> None:

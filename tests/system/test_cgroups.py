@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock.system import cgroups, features
-from penstock.system.cgroups import Cage, Tree
+from penstock.system.cgroups import Cgroup, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,10 +90,10 @@ def read(folder: Path, name: str) -> str:
 def test_version_2_keeps_all(tmp_path: Path, kernel: Kernel) -> None:
     """Swap is forbidden along with memory, and the whole group ends where memory runs out."""
     kernel.files[str(tmp_path)] = V2
-    cage, missing = cgroups.make("job", WANTS, [Tree(2, frozenset(), str(tmp_path), str(tmp_path))])
-    assert cage is not None
+    cgroup, missing = cgroups.make("job", WANTS, [Tree(2, frozenset(), str(tmp_path), str(tmp_path))])
+    assert cgroup is not None
     assert missing == {}
-    assert cage.kept == set(WANTS)
+    assert cgroup.kept == set(WANTS)
     folder = tmp_path / "job"
     assert read(folder, "memory.max") == "1000"
     assert read(folder, "memory.high") == "900"
@@ -101,11 +101,11 @@ def test_version_2_keeps_all(tmp_path: Path, kernel: Kernel) -> None:
     assert read(folder, "memory.oom.group") == "1"
     assert read(folder, "cpu.max") == "150000 100000"
     assert read(folder, "pids.max") == "7"
-    assert cage.files() == [f"{folder}/cgroup.procs"]
-    assert (cage.counted_kills(), cage.peak()) == (1, 12345)
-    cage.kill()
+    assert cgroup.files() == [f"{folder}/cgroup.procs"]
+    assert (cgroup.counted_kills(), cgroup.peak()) == (1, 12345)
+    cgroup.kill()
     assert read(folder, "cgroup.kill") == "1"
-    assert cage.remove()
+    assert cgroup.remove()
     assert not folder.exists()
 
 
@@ -121,20 +121,20 @@ def test_version_1_has_a_folder_for_each_controller(tmp_path: Path, kernel: Kern
         (tmp_path / name).mkdir()
         kernel.files[str(tmp_path / name)] = files
         trees.append(Tree(1, frozenset(name.split(",")), str(tmp_path / name), str(tmp_path / name)))
-    cage, missing = cgroups.make("job", WANTS, trees)
-    assert cage is not None
+    cgroup, missing = cgroups.make("job", WANTS, trees)
+    assert cgroup is not None
     assert missing == {"memory_high": "no hierarchy has its controller"}
     assert read(tmp_path / "memory" / "job", "memory.limit_in_bytes") == "1000"
     assert read(tmp_path / "memory" / "job", "memory.memsw.limit_in_bytes") == "1000"
     assert read(tmp_path / "cpu,cpuacct" / "job", "cpu.cfs_quota_us") == "150000"
     assert read(tmp_path / "pids" / "job", "pids.max") == "7"
     assert not (tmp_path / "freezer" / "job").exists()
-    assert (cage.counted_kills(), cage.peak()) == (4, 777)
-    cage.reset()
-    assert cage.oom_kills == 4
+    assert (cgroup.counted_kills(), cgroup.peak()) == (4, 777)
+    cgroup.reset()
+    assert cgroup.oom_kills == 4
     assert read(tmp_path / "memory" / "job", "memory.max_usage_in_bytes") == "0"
-    assert len(cage.files()) == 3
-    assert cage.remove()
+    assert len(cgroup.files()) == 3
+    assert cgroup.remove()
 
 
 def test_a_place_beside_us_is_taken_where_it_can_do_more(tmp_path: Path, kernel: Kernel) -> None:
@@ -144,24 +144,24 @@ def test_a_place_beside_us_is_taken_where_it_can_do_more(tmp_path: Path, kernel:
     kernel.files[str(own)] = {"cgroup.procs": "", "cgroup.kill": ""}
     kernel.files[str(tmp_path / "app.slice" / "job")] = V2
     tree = Tree(2, frozenset(), str(tmp_path), str(own))
-    cage, missing = cgroups.make("job", WANTS, [tree])
-    assert cage is not None
+    cgroup, missing = cgroups.make("job", WANTS, [tree])
+    assert cgroup is not None
     assert missing == {}
-    assert cage.files() == [f"{tmp_path}/app.slice/job/cgroup.procs"]
+    assert cgroup.files() == [f"{tmp_path}/app.slice/job/cgroup.procs"]
     kernel.refuse.add(str(tmp_path / "app.slice"))
     second, missing = cgroups.make("other", WANTS, [tree])
     assert second is not None
     assert second.files() == [f"{own}/other/cgroup.procs"]
     assert set(missing) == set(WANTS)
-    assert cage.remove()
+    assert cgroup.remove()
     assert second.remove()
 
 
 def test_where_no_folder_may_be_made_each_want_says_why(tmp_path: Path, kernel: Kernel) -> None:
     """There is no group then."""
     kernel.refuse.add(str(tmp_path))
-    cage, missing = cgroups.make("job", WANTS, [Tree(2, frozenset(), str(tmp_path), str(tmp_path))])
-    assert cage is None
+    cgroup, missing = cgroups.make("job", WANTS, [Tree(2, frozenset(), str(tmp_path), str(tmp_path))])
+    assert cgroup is None
     assert set(missing) == set(WANTS)
     assert all("Permission denied" in reason for reason in missing.values())
     assert cgroups.make("job", WANTS, [])[0] is None
@@ -171,15 +171,15 @@ def test_a_group_with_members_stays_until_they_have_gone(tmp_path: Path, kernel:
     """They are released to the group above, by writing their pids there."""
     (tmp_path / "cgroup.procs").touch()
     kernel.files[str(tmp_path)] = V2
-    cage, _ = cgroups.make("job", {}, [Tree(2, frozenset(), str(tmp_path), str(tmp_path))])
-    assert cage is not None
+    cgroup, _ = cgroups.make("job", {}, [Tree(2, frozenset(), str(tmp_path), str(tmp_path))])
+    assert cgroup is not None
     (tmp_path / "job" / "cgroup.procs").write_text("0\n123\n")
-    assert cage.members() == [123]
-    assert not cage.remove()
-    cage.release()
+    assert cgroup.members() == [123]
+    assert not cgroup.remove()
+    cgroup.release()
     assert "123" in read(tmp_path, "cgroup.procs")
     (tmp_path / "job" / "cgroup.procs").write_text("")
-    assert cage.remove()
+    assert cgroup.remove()
 
 
 MOUNTS = """\
@@ -213,40 +213,40 @@ def test_switched_off_or_unknown_there_are_none(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.fixture
-def real() -> Iterator[Callable[..., Cage]]:
+def real() -> Iterator[Callable[..., Cgroup]]:
     """Make real groups, or skip where none may be made."""
-    made: list[Cage] = []
+    made: list[Cgroup] = []
 
-    def real(**wants: float) -> Cage:
-        cage, missing = cgroups.make(f"penstock-test-{os.getpid()}-{len(made)}", wants, cgroups.trees())
-        if cage is not None:
-            made.append(cage)
-        if cage is None or missing:
+    def real(**wants: float) -> Cgroup:
+        cgroup, missing = cgroups.make(f"penstock-test-{os.getpid()}-{len(made)}", wants, cgroups.trees())
+        if cgroup is not None:
+            made.append(cgroup)
+        if cgroup is None or missing:
             pytest.skip(f"no cgroup may be made here for {wants}: {missing}")
-        return cage
+        return cgroup
 
     yield real
-    for cage in made:
-        cage.kill()
-        assert cage.remove()
+    for cgroup in made:
+        cgroup.kill()
+        assert cgroup.remove()
 
 
 @pytest.mark.parametrize("by", ["cgroup.kill", "one by one"])
 def test_all_in_a_real_group_are_killed_although_they_left_parent_and_group(
-    by: str, real: Callable[..., Cage], monkeypatch: pytest.MonkeyPatch
+    by: str, real: Callable[..., Cgroup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An orphan in a session of its own is a member all the same."""
-    cage = real()
+    cgroup = real()
     if by == "one by one":
-        monkeypatch.setattr(cage, "folders", [(folder, 1) for folder, _ in cage.folders])
-    script = f'echo 0 >"{cage.files()[0]}"; setsid sleep 1000 & exec sleep 1000'
+        monkeypatch.setattr(cgroup, "folders", [(folder, 1) for folder, _ in cgroup.folders])
+    script = f'echo 0 >"{cgroup.files()[0]}"; setsid sleep 1000 & exec sleep 1000'
     with subprocess.Popen(["sh", "-c", script], start_new_session=True) as child:
-        while len(cage.members()) < 2 or child.pid not in cage.members():
+        while len(cgroup.members()) < 2 or child.pid not in cgroup.members():
             assert child.poll() is None
             os.sched_yield()
-        (other,) = set(cage.members()) - {child.pid}
+        (other,) = set(cgroup.members()) - {child.pid}
         pidfd = os.pidfd_open(other)
-        cage.kill()
+        cgroup.kill()
         assert child.wait() == -9
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)

@@ -30,7 +30,7 @@ from penstock.system.trees import catch, freeze
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.control.confine import Shelter
+    from penstock.control.confine import Confinement
     from penstock.control.context import StageContext
     from penstock.control.reactor import Timer
     from penstock.control.taps import Tap
@@ -58,7 +58,7 @@ class Child(Running):
         ok_codes: frozenset[int],
         tap: Tap | None,
         on_leftover: str = "ignore",
-        shelter: Shelter | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         super().__init__(ctx)
         self.pid = process.pid
@@ -74,7 +74,7 @@ class Child(Running):
         self._forced = False
         self._head_start: Timer | None = None
         self._on_leftover = on_leftover
-        self._shelter = shelter
+        self._confinement = confinement
         self._sweeping = False
         ctx.child = self
 
@@ -127,8 +127,8 @@ class Child(Running):
             descendant.send_signal(signal.SIGKILL)
             if descendant not in held:
                 descendant.close()
-        if self._shelter is not None:
-            self._shelter.kill()
+        if self._confinement is not None:
+            self._confinement.kill()
 
     def look(self) -> None:
         """See whether it has exited, where the news may have been lost, and watch for it where that was."""
@@ -150,8 +150,8 @@ class Child(Running):
         self.warn(reason, None)
         if self._reason is None:
             self._reason = reason
-        if self._shelter is not None:
-            self._shelter.doom()
+        if self._confinement is not None:
+            self._confinement.doom()
         self._signal(signal.SIGTERM)
         self._wake()
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
@@ -168,8 +168,8 @@ class Child(Running):
         self._forced = True
         self._descendants = freeze(self._process, self._descendants)
         self._signal(signal.SIGKILL)
-        if self._shelter is not None:
-            self._shelter.kill()
+        if self._confinement is not None:
+            self._confinement.kill()
         if self._process.exited():
             self._finish()
         else:
@@ -232,7 +232,7 @@ class Child(Running):
 
     def _sweep(self) -> bool:
         """Tell of what it has left behind, and ask that to end where it is to; whether it is."""
-        members = [] if self._shelter is None else self._shelter.members()
+        members = [] if self._confinement is None else self._confinement.members()
         left = catch({*self._process.others(), *members} - {self.pid})
         if left:
             tell_leftover(self.ctx, sorted(descendant.pid for descendant in left))
@@ -292,7 +292,7 @@ class Child(Running):
 
     def _failure(self, returncode: int) -> BaseException:
         """What its end counts as: a limit that the kernel has kept, or its own exit."""
-        limited = None if self._shelter is None else self._shelter.explain(returncode)
+        limited = None if self._confinement is None else self._confinement.explain(returncode)
         if limited is None:
             return ExitError(returncode, self._shown, self.stderr)
         facts = {"limit": limited.limit, "used": limited.used, "pids": [self.pid]}

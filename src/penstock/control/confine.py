@@ -1,7 +1,8 @@
 """What the limits of a pipeline, or of a single command, mean for each child.
 
-A `Shelter` holds limits that were laid over each other, and the cgroup that they share. Commands and nested
-pipelines that set nothing that a cgroup keeps are in the group of the pipeline around them, with the others.
+A `Confinement` holds limits that were laid over each other, and the cgroup that they share. Commands and
+nested pipelines that set nothing that a cgroup keeps are in the group of the pipeline around them, with the
+others.
 The group is taken when the first command needs it, in the starter's thread, and given back by the run, with
 what the caller handed over.
 """
@@ -12,7 +13,7 @@ import errno
 import signal
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import cages
+from penstock.control import cgroup_pool
 from penstock.control.late import tell_leftover
 from penstock.core.errors import MemoryLimitExceeded
 from penstock.core.limits import GROUPED, over
@@ -22,92 +23,92 @@ from penstock.system.programs import SetupError
 if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.core.limits import Limits
-    from penstock.system.cgroups import Cage
+    from penstock.system.cgroups import Cgroup
 
-__all__ = ["Shelter"]
+__all__ = ["Confinement"]
 
 _INSTEAD = {"memory": "RLIMIT_DATA for each process", "processes": "RLIMIT_NPROC"}
 
 
-class Shelter:
+class Confinement:
     """Limits, and the group that they share with those around them."""
 
-    __slots__ = ("_ward", "limits")
+    __slots__ = ("_held", "limits")
 
-    def __init__(self, limits: Limits, ward: _Ward) -> None:
+    def __init__(self, limits: Limits, held: _Held) -> None:
         self.limits = limits
-        self._ward = ward
+        self._held = held
 
     @classmethod
     def within(
         cls,
-        outer: Shelter | None,
+        outer: Confinement | None,
         limits: Limits,
         to_close: list[Any],
         *,
         leftover: str = "ignore",
         alone: bool = False,
-    ) -> Shelter:
-        """The shelter of who adds `limits` to what holds for it anyway.
+    ) -> Confinement:
+        """The confinement of who adds `limits` to what holds for it anyway.
 
         What the run is to close at its end is added to `to_close`. `leftover` is the `on_leftover` of a
         pipeline; of a single command, which is `alone`, that is its own business.
         """
         if outer is None:
-            return cls(limits, _Ward(limits, to_close, leftover, alone=alone))
+            return cls(limits, _Held(limits, to_close, leftover, alone=alone))
         merged = over(outer.limits, limits)
         assert merged is not None
         if any(getattr(limits, field) is not None for field in (*GROUPED, "cgroup", "name")):
-            return cls(merged, _Ward(merged, to_close, leftover, alone=alone))
-        return cls(merged, outer._ward)  # noqa: SLF001 - of its own kind
+            return cls(merged, _Held(merged, to_close, leftover, alone=alone))
+        return cls(merged, outer._held)  # noqa: SLF001 - of its own kind
 
-    def add(self, limits: Limits | None, to_close: list[Any], leftover: str) -> Shelter:
+    def add(self, limits: Limits | None, to_close: list[Any], leftover: str) -> Confinement:
         """The same, with the limits of a pipeline within it."""
-        return self if limits is None else Shelter.within(self, limits, to_close, leftover=leftover)
+        return self if limits is None else Confinement.within(self, limits, to_close, leftover=leftover)
 
     def enter(self, ctx: StageContext) -> Setup:
         """What is set in the next child. OSError where a group is required and cannot be made."""
-        cage = self._ward.enter(ctx)
-        kept = frozenset[str]() if cage is None else frozenset(cage.kept)
+        cgroup = self._held.enter(ctx)
+        kept = frozenset[str]() if cgroup is None else frozenset(cgroup.kept)
         return Setup(
-            () if cage is None else cage.files(), self.limits.nice or 0, self.limits.rlimits(without=kept)
+            () if cgroup is None else cgroup.files(), self.limits.nice or 0, self.limits.rlimits(without=kept)
         )
 
     def kill(self) -> None:
         """SIGKILL to all in the group of a single command; in one that is shared, when the run has ended."""
-        self._ward.doomed = True
-        if self._ward.alone and self._ward.cage is not None:
-            self._ward.cage.kill()
+        self._held.doomed = True
+        if self._held.alone and self._held.cgroup is not None:
+            self._held.cgroup.kill()
 
     def members(self) -> list[int]:
         """All that has come from a command, where it has the group for itself."""
-        cage = self._ward.cage
-        return cage.members() if self._ward.alone and cage is not None else []
+        cgroup = self._held.cgroup
+        return cgroup.members() if self._held.alone and cgroup is not None else []
 
     def doom(self) -> None:
         """What is left when the run ends is to be killed."""
-        self._ward.doomed = True
+        self._held.doomed = True
 
     def explain(self, returncode: int) -> MemoryLimitExceeded | None:
         """The reason of a child's failure, where that is that the kernel has killed for memory."""
-        cage, limit = self._ward.cage, self._ward.limits.memory
-        if cage is None or not isinstance(limit, int) or "memory" not in cage.kept:
+        cgroup, limit = self._held.cgroup, self._held.limits.memory
+        if cgroup is None or not isinstance(limit, int) or "memory" not in cgroup.kept:
             return None
         # In a group with others, only who was killed can say that it was for that.
         killed = returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
-        if (killed or self._ward.alone) and cage.counted_kills() > cage.oom_kills:
-            return MemoryLimitExceeded(limit, max(limit, cage.peak()))
+        if (killed or self._held.alone) and cgroup.counted_kills() > cgroup.oom_kills:
+            return MemoryLimitExceeded(limit, max(limit, cgroup.peak()))
         return None
 
 
-class _Ward:
+class _Held:
     """A group while a run has it."""
 
-    __slots__ = ("_ctx", "_entered", "_leftover", "_to_close", "alone", "cage", "doomed", "limits")
+    __slots__ = ("_ctx", "_entered", "_leftover", "_to_close", "alone", "cgroup", "doomed", "limits")
 
     def __init__(self, limits: Limits, to_close: list[Any], leftover: str, *, alone: bool) -> None:
         self.limits = limits
-        self.cage: Cage | None = None
+        self.cgroup: Cgroup | None = None
         self._to_close = to_close
         self._leftover = leftover
         self._ctx: StageContext | None = None
@@ -117,17 +118,17 @@ class _Ward:
         self.doomed = False
         self._entered = False
 
-    def enter(self, ctx: StageContext) -> Cage | None:
+    def enter(self, ctx: StageContext) -> Cgroup | None:
         if self._entered:
-            return self.cage
+            return self.cgroup
         limits, mode = self.limits, self.limits.mode
         if mode == "never" or (mode == "prefer" and not limits.grouped):
             return None
-        cage, missing = cages.take(limits)
-        if cage is not None:
-            self.cage, self._ctx = cage, ctx
+        cgroup, missing = cgroup_pool.take(limits)
+        if cgroup is not None:
+            self.cgroup, self._ctx = cgroup, ctx
             self._to_close.append(self)
-        if mode == "require" and (cage is None or missing):
+        if mode == "require" and (cgroup is None or missing):
             reasons = "; ".join(f"{field}: {why}" for field, why in missing.items())
             text = f"a cgroup is required, and none can be had ({reasons or 'none may be made here'})"
             raise SetupError(errno.EOPNOTSUPP, text)
@@ -140,17 +141,17 @@ class _Ward:
                 None,
                 {"missing": missing, "instead": {field: _INSTEAD.get(field) for field in missing}},
             )
-        return cage
+        return cgroup
 
     def close(self) -> None:
         """Give it back; the run has ended."""
-        cage, self.cage = self.cage, None
+        cgroup, self.cgroup = self.cgroup, None
         self._entered = False
-        if cage is None:
+        if cgroup is None:
             return
         if self._leftover != "ignore" and not self.doomed and not self.alone and self._ctx is not None:
-            pids = sorted(cage.members())
+            pids = sorted(cgroup.members())
             if pids:
                 tell_leftover(self._ctx, pids)
                 self.doomed = self._leftover == "kill"
-        cages.give_back(self.limits, cage, kill=self.doomed)
+        cgroup_pool.give_back(self.limits, cgroup, kill=self.doomed)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from penstock.control.child import Child
-    from penstock.control.confine import Shelter
+    from penstock.control.confine import Confinement
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor
     from penstock.control.rows import Deferred
@@ -31,6 +31,7 @@ class Scope:
 
     __slots__ = (
         "_base",
+        "confinement",
         "cwd",
         "deadline",
         "dispatcher",
@@ -41,7 +42,6 @@ class Scope:
         "on_exception",
         "on_leftover",
         "reactor",
-        "shelter",
         "stderr",
         "to_close",
     )
@@ -60,7 +60,7 @@ class Scope:
         dispatcher: Dispatcher,
         on_exception: Callable[[str, BaseException], BaseException | None] | None,
         to_close: list[Any],
-        shelter: Shelter | None = None,
+        confinement: Confinement | None = None,
         on_leftover: str = "ignore",
     ) -> None:
         self.reactor = reactor
@@ -74,7 +74,7 @@ class Scope:
         self.dispatcher = dispatcher
         self.on_exception = on_exception
         self.to_close = to_close
-        self.shelter = shelter
+        self.confinement = confinement
         """The limits of its commands."""
         self.on_leftover = on_leftover
         self._base: dict[str, str] | None = None

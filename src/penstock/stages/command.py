@@ -19,7 +19,7 @@ from penstock.system.spawn import spawn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from penstock.control.confine import Shelter
+    from penstock.control.confine import Confinement
     from penstock.control.context import StageContext
     from penstock.control.running import Running
     from penstock.control.taps import Tap
@@ -94,7 +94,7 @@ class Command:
             executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
         except OSError as error:
             raise self._shown(error) from None
-        shelter = self._shelter(ctx)
+        confinement = self._confinement(ctx)
         # A terminal stops whoever reads from it in another group than the one in its foreground (SIGTTIN).
         group = self.process_group and not os.isatty(stdin)
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
@@ -115,7 +115,7 @@ class Command:
                     stderr=stderr,
                     process_group=group,
                     record=ctx.spawned,
-                    setup=None if shelter is None else shelter.enter(ctx),
+                    setup=None if confinement is None else confinement.enter(ctx),
                 )
             except OSError as error:
                 explained = explain_failure(error, program=program, executable=executable, cwd=cwd)
@@ -131,20 +131,20 @@ class Command:
                 stderr_fd.close()
         shown = [show(arg) for arg in self.argv]
         leftover = self.on_leftover or ctx.scope.on_leftover
-        child = Child(ctx, Process(pid, group=group), shown, self.ok_codes, tap, leftover, shelter)
+        child = Child(ctx, Process(pid, group=group), shown, self.ok_codes, tap, leftover, confinement)
         if own is not None:
             child.on_done(own.close)
         child.start()
         return child
 
-    def _shelter(self, ctx: StageContext) -> Shelter | None:
+    def _confinement(self, ctx: StageContext) -> Confinement | None:
         """The limits that hold for it: its own over those of the pipeline."""
         if self.limits is None:
-            return ctx.scope.shelter
+            return ctx.scope.confinement
         with guard:  # a fork must not copy the lock of an import in the middle of it
-            from penstock.control.confine import Shelter  # noqa: PLC0415 - most commands have none
+            from penstock.control.confine import Confinement  # noqa: PLC0415 - most commands have none
 
-        return Shelter.within(ctx.scope.shelter, self.limits, ctx.scope.to_close, alone=True)
+        return Confinement.within(ctx.scope.confinement, self.limits, ctx.scope.to_close, alone=True)
 
     def _shown(self, error: OSError) -> OSError:
         """The error as it may be seen, where the program's name is a secret."""

@@ -2,7 +2,7 @@
 # ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH120, PTH123
 """Control groups: made beside our own, joined by a launcher, killed, and removed.
 
-A `Cage` is one group in the eyes of its user, and up to four folders in those of the kernel: with cgroup v2
+A `Cgroup` is one group in the eyes of its user, and up to four folders in those of the kernel: with cgroup v2
 one does it all; with v1 each controller has a tree of its own, and a tree of v2 without the controllers is
 joined too where it is there, for its `cgroup.kill`. Which folders can be made is found by making them.
 
@@ -14,8 +14,8 @@ by a delegated root; beside it they can where a session manager has delegated th
 Swap is forbidden along with memory, or a limit would only mean that the program becomes slow. With v2 the
 kernel ends the whole group when it is out of memory (`memory.oom.group`); with v1 one process of it.
 
-What may not live here: when a group is made, reused or removed; that is for `control.cages`. Nothing here
-waits, but removing a folder may take the kernel some milliseconds.
+What may not live here: when a group is made, reused or removed; that is for `control.cgroup_pool`. Nothing
+here waits, but removing a folder may take the kernel some milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from penstock.system import features
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Cage", "Tree", "make", "trees"]
+__all__ = ["Cgroup", "Tree", "make", "trees"]
 
 _PERIOD: Final = 100_000
 """Microseconds over which processor time is shared out, the kernel's own default."""
@@ -86,35 +86,37 @@ def trees(mounts: str = "/proc/self/mountinfo", groups: str = "/proc/self/cgroup
     return found
 
 
-def make(name: str, wants: Mapping[str, float], places: Sequence[Tree]) -> tuple[Cage | None, dict[str, str]]:
+def make(
+    name: str, wants: Mapping[str, float], places: Sequence[Tree]
+) -> tuple[Cgroup | None, dict[str, str]]:
     """Make a group called `name` that keeps what is wanted, as far as that can be had.
 
     `wants` maps `memory`, `memory_high` (bytes), `cpu` (processors) and `processes` to their limits. Returns
     the group, None where none can be made at all, and why each want that it does not keep is not kept.
     """
-    cage = Cage(name)
+    cgroup = Cgroup(name)
     missing = dict.fromkeys(wants, "no hierarchy has its controller")
     for tree in sorted(places, key=lambda tree: -tree.version):
         useful = {field: wants[field] for field in missing if _may_keep(tree, field)}
         if tree.version == 2 or useful:
-            _make_in(tree, cage, useful, missing)
+            _make_in(tree, cgroup, useful, missing)
     for tree in places:
         if (
-            not wants and not cage.folders and tree.controllers
+            not wants and not cgroup.folders and tree.controllers
         ):  # without limits, any will do to find its members
-            _make_in(tree, cage, {}, missing)
-    return (cage if cage.folders else None), missing
+            _make_in(tree, cgroup, {}, missing)
+    return (cgroup if cgroup.folders else None), missing
 
 
 def _may_keep(tree: Tree, field: str) -> bool:
     return tree.version == 2 or _V1.get(field, ("",))[0] in tree.controllers
 
 
-def _make_in(tree: Tree, cage: Cage, wants: Mapping[str, float], missing: dict[str, str]) -> None:
+def _make_in(tree: Tree, cgroup: Cgroup, wants: Mapping[str, float], missing: dict[str, str]) -> None:
     """Make a folder in the first place that keeps all, else in the one that keeps the most."""
     best: tuple[str, str, list[str]] | None = None
     for parent in tree.parents():
-        folder = f"{parent}/{cage.name}"
+        folder = f"{parent}/{cgroup.name}"
         try:
             _make_folder(folder)
         except OSError as error:
@@ -129,12 +131,12 @@ def _make_in(tree: Tree, cage: Cage, wants: Mapping[str, float], missing: dict[s
         if len(best[2]) == len(wants):
             break
     if best is not None:
-        cage.add(best[1], tree.version, best[0], best[2])
+        cgroup.add(best[1], tree.version, best[0], best[2])
         for field in best[2]:
             del missing[field]
 
 
-class Cage:
+class Cgroup:
     """One group, in as many folders as it takes."""
 
     __slots__ = ("folders", "kept", "name", "oom_kills", "parents")

@@ -25,7 +25,7 @@ from penstock.system.trees import catch
 
 if TYPE_CHECKING:
     from penstock.core.limits import Limits
-    from penstock.system.cgroups import Cage
+    from penstock.system.cgroups import Cgroup
 
     Key: TypeAlias = "tuple[str, tuple[tuple[str, float], ...]]"
 
@@ -41,56 +41,56 @@ _LAST_WAIT = 1.0
 """Seconds that the end of the process waits for those that die in its groups."""
 
 _lock = threading.Lock()
-_busy: list[Cage] = []
-_idle: list[tuple[float, Key, Cage]] = []
-_dying: list[Cage] = []
+_busy: list[Cgroup] = []
+_idle: list[tuple[float, Key, Cgroup]] = []
+_dying: list[Cgroup] = []
 _serial = itertools.count(1)
 _owner = os.getpid()
 
 
-def take(limits: Limits) -> tuple[Cage | None, dict[str, str]]:
+def take(limits: Limits) -> tuple[Cgroup | None, dict[str, str]]:
     """Return a group for these limits, and why each limit that it does not keep is not kept."""
     key = _key(limits)
     with _lock:
         place = next((place for place, (_, found, _) in enumerate(_idle) if found == key), None)
-        cage = None if place is None else _idle.pop(place)[2]
+        cgroup = None if place is None else _idle.pop(place)[2]
     missing: dict[str, str] = {}
-    if cage is None:
+    if cgroup is None:
         name = f"penstock-{limits.name or 'run'}-{os.getpid()}-{next(_serial)}"
-        cage, missing = cgroups.make(name, limits.grouped, cgroups.trees())
+        cgroup, missing = cgroups.make(name, limits.grouped, cgroups.trees())
     else:
-        missing = {field: "" for field in limits.grouped if field not in cage.kept}
-    if cage is not None:
+        missing = {field: "" for field in limits.grouped if field not in cgroup.kept}
+    if cgroup is not None:
         with _lock:
-            _busy.append(cage)
-        cage.reset()
-    return cage, missing
+            _busy.append(cgroup)
+        cgroup.reset()
+    return cgroup, missing
 
 
-def give_back(limits: Limits, cage: Cage, *, kill: bool) -> None:
+def give_back(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
     """End or let go what is left in a group, and keep it for the next or remove it. Never raises OSError."""
     if os.getpid() != _owner:  # a forked copy, whose run this is not
         return
-    if cage.members():
+    if cgroup.members():
         if kill:
-            cage.kill()
+            cgroup.kill()
         else:
-            cage.release()
+            cgroup.release()
     now = time.monotonic()
-    if limits.name is not None and not cage.members():
+    if limits.name is not None and not cgroup.members():
         with _lock:
-            keep = cage in _busy and len(_idle) < _KEPT
+            keep = cgroup in _busy and len(_idle) < _KEPT
             if keep:
-                _busy.remove(cage)
-                _idle.append((now + _PATIENCE, _key(limits), cage))
+                _busy.remove(cgroup)
+                _idle.append((now + _PATIENCE, _key(limits), cgroup))
         if keep:
             supervisor().call_at(now + _PATIENCE, _sweep)
             return
-    removed = cage.remove()
+    removed = cgroup.remove()
     with _lock:
-        if cage in _busy:  # else the process ends, and whoever sees to that has it
-            _busy.remove(cage)
-            _dying.extend(() if removed else (cage,))
+        if cgroup in _busy:  # else the process ends, and whoever sees to that has it
+            _busy.remove(cgroup)
+            _dying.extend(() if removed else (cgroup,))
     if not removed:
         supervisor().call_at(now + _AGAIN, _sweep)
 
@@ -99,10 +99,10 @@ def _sweep() -> None:
     """Remove what has waited long enough, in the supervisor's thread."""
     now = time.monotonic()
     with _lock:
-        _dying.extend(cage for due, _, cage in _idle if due <= now)
+        _dying.extend(cgroup for due, _, cgroup in _idle if due <= now)
         _idle[:] = [entry for entry in _idle if entry[0] > now]
         leaving, _dying[:] = list(_dying), []
-    left = [cage for cage in leaving if not cage.remove()]
+    left = [cgroup for cgroup in leaving if not cgroup.remove()]
     if left:
         with _lock:
             _dying.extend(left)
@@ -116,7 +116,7 @@ def _key(limits: Limits) -> Key:
 def clear() -> None:
     """Remove those that wait, now; the ends of processes that still die in one are waited for."""
     with _lock:
-        leaving = [*_dying, *(cage for _, _, cage in _idle)]
+        leaving = [*_dying, *(cgroup for _, _, cgroup in _idle)]
         _dying.clear()
         _idle.clear()
     _remove(leaving)
@@ -128,17 +128,17 @@ def _at_exit() -> None:
         return
     with _lock:
         busy, _busy[:] = list(_busy), []
-    for cage in busy:
-        cage.kill()
+    for cgroup in busy:
+        cgroup.kill()
     _remove(busy)
     clear()
 
 
-def _remove(leaving: list[Cage]) -> None:
+def _remove(leaving: list[Cgroup]) -> None:
     deadline = time.monotonic() + _LAST_WAIT
     while leaving and time.monotonic() < deadline:
-        leaving = [cage for cage in leaving if not cage.remove()]
-        for descendant in catch(pid for cage in leaving for pid in cage.members()):
+        leaving = [cgroup for cgroup in leaving if not cgroup.remove()]
+        for descendant in catch(pid for cgroup in leaving for pid in cgroup.members()):
             descendant.wait(max(0.0, deadline - time.monotonic()))
             descendant.close()
 
