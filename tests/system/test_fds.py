@@ -21,7 +21,7 @@ import pytest
 from penstock.system import fds, features, forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import FrameType
 
@@ -496,3 +496,24 @@ def test_an_interrupt_loses_no_descriptor_that_was_just_made(make: Callable[[], 
     assert turn > 3
     for fd in made:
         fd.close()
+
+
+def test_a_second_interrupt_while_the_first_is_dealt_with_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It falls into the close of what was to own them; the leak check looks for what is lost."""
+    close, closes = fds.Fd.close, []
+
+    def interrupted(self: fds.Fd) -> None:
+        closes.append(self)
+        if len(closes) == 1:
+            raise KeyboardInterrupt
+        close(self)
+
+    def numbers() -> Iterator[int]:
+        yield os.dup(0)
+        yield os.dup(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fds.Fd, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fds._own((fds.Fd(), fds.Fd()), numbers())
+    assert len(closes) == 3

@@ -345,13 +345,22 @@ def _own(owners: tuple[_Owner, ...], numbers: Iterable[int]) -> tuple[_Owner, ..
                 made[place] = -1
                 enrol(owner._number, owner)  # noqa: SLF001
     except BaseException:
-        for owner in owners:
-            owner.close()
-        for number in made:
-            if number >= 0:
-                os.close(number)
+        try:
+            _let_go(owners, made)
+        except BaseException:  # a second interrupt
+            _let_go(owners, made)
+            raise
         raise
     return owners
+
+
+def _let_go(owners: tuple[Fd, ...], made: list[int]) -> None:
+    for owner in owners:
+        owner.close()
+    for place in range(len(made)):
+        number, made[place] = made[place], -1  # nothing is called from here to the close
+        if number >= 0:
+            os.close(number)
 
 
 def _move_up(made: list[int]) -> None:
