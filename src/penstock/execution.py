@@ -24,6 +24,7 @@ from penstock.control.dispatch import Dispatcher
 from penstock.control.latch import Latch
 from penstock.control.rows import Deferred
 from penstock.control.supervisor import begin_start, end_start, live
+from penstock.control.turns import end_turn, take_turn
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
 from penstock.launch import StartFailure, make_scopes, open_ports, settle_unknown, start_stages
@@ -107,7 +108,9 @@ class Execution:
             self.ended.set()
             raise
         live.add(self._handle)
+        turn = False
         try:
+            turn = take_turn()
             self._launch()
         except StartFailure as failure:
             self.failure = failure
@@ -120,6 +123,8 @@ class Execution:
             raise
         finally:
             end_start()
+            if turn:
+                end_turn()
 
     def _launch(self) -> None:
         self._scopes = make_scopes(

@@ -196,35 +196,42 @@ class FdReader(Reader):
     """The reading end of a pipe, socket or file; owns `fd` and closes it.
 
     `owned_description`: nobody else has this open file description, so that it may be made non-blocking.
-    `chunk_size` is the most bytes that one read asks for.
+    `chunk_size` is the most bytes that one read asks for. Reads begin with a page, which is all that most
+    streams of short pipelines carry, and become as large as that once one was filled.
     """
 
-    __slots__ = ("_chunk_size", "_descriptor")
+    __slots__ = ("_chunk_size", "_descriptor", "_size")
 
     def __init__(self, fd: Fd, *, owned_description: bool, chunk_size: int = CHUNK_SIZE) -> None:
         super().__init__()
         self._chunk_size = chunk_size
+        self._size = min(chunk_size, select.PIPE_BUF)
         self._descriptor = _Descriptor(fd, owned=owned_description, event=select.POLLIN)
 
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
-        read_now, size = self._descriptor.read_now, self._chunk_size
+        read_now = self._descriptor.read_now
         while chunk := self._next():
             self._count += len(chunk)
             yield chunk
+            size = self._size
             # The short cut for what can be read at once: half of the time goes into calls. The end is left
             # to `_next`.
             while not (self._stopped or self._rest) and (more := read_now(size)):
                 self._count += len(more)
+                if len(more) == size:
+                    self._size = size = self._chunk_size
                 yield more
 
     def _pull(self) -> bytes:
         with self._descriptor:
-            data = self._descriptor.perform(os.read, self._chunk_size)
+            data = self._descriptor.perform(os.read, self._size)
             if data is not None:
-                self._descriptor.moved(len(data), self._chunk_size)
+                self._descriptor.moved(len(data), self._size)
         if data is None:
             raise self._refusal()
+        if len(data) == self._size:
+            self._size = self._chunk_size
         return data
 
     def _fill(self, view: memoryview) -> int:

@@ -1,0 +1,145 @@
+"""Threads that start runs at the same time take turns; nobody is kept out, whatever a turn is spent on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from penstock import DEVNULL, Pipeline, command, function
+from penstock.control import turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TRUE = command("true")
+
+
+class Slow:
+    """A stage whose start is the caller's own code, as that of each custom stage is."""
+
+    def __init__(self, start: Callable[[], object]) -> None:
+        self._start = start
+        self._pass = function(lambda _ctx, stdin, stdout: [stdout.write(chunk) for chunk in stdin.chunks()])
+        self.name = "slow"
+        self.requirements = self._pass.requirements
+
+    def start(self, ctx: Any, stdin: Any, stdout: Any) -> Any:
+        """Do that first."""
+        self._start()
+        return self._pass.start(ctx, stdin, stdout)
+
+
+@pytest.fixture
+def in_threads() -> Iterator[Callable[..., list[threading.Thread]]]:
+    """Call functions in threads of their own, and see that all of them end and none fails."""
+    threads: list[threading.Thread] = []
+    errors: deque[BaseException] = deque()
+
+    def in_threads(*functions: Callable[[], object]) -> list[threading.Thread]:
+        def guarded(function: Callable[[], object]) -> None:
+            try:
+                function()
+            except BaseException as error:  # noqa: BLE001 - told in the test's own thread
+                errors.append(error)
+
+        mine = [threading.Thread(target=guarded, args=(function,)) for function in functions]
+        threads.extend(mine)
+        for thread in mine:
+            thread.start()
+        return mine
+
+    yield in_threads
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not errors
+
+
+def _run(start: Callable[[], object]) -> Callable[[], object]:
+    return lambda: Pipeline(Slow(start)).run(input=b"x", stdout=DEVNULL)
+
+
+def test_starts_that_wait_for_starts_that_wait_their_turn(in_threads: Callable[..., Any]) -> None:
+    """More of them than there are turns, and each goes on only when all of them have begun."""
+    everybody = threading.Barrier(turns.WIDTH * 3)
+    in_threads(*[_run(lambda: everybody.wait(30))] * everybody.parties)
+
+
+def test_a_start_within_a_start_needs_no_second_turn(in_threads: Callable[..., Any]) -> None:
+    """Also where all the turns are taken by starts that do the same."""
+    inside = threading.Barrier(turns.WIDTH)
+
+    def start() -> None:
+        inside.wait(30)
+        assert TRUE.run().ok
+
+    in_threads(*[_run(start)] * turns.WIDTH)
+
+
+def test_who_came_first_starts_first() -> None:
+    """One after the other where a single turn is free."""
+    over = threading.Event()
+    came: list[int] = []
+
+    def hold() -> None:
+        assert turns.take_turn()
+        over.wait(30)
+        turns.end_turn()
+
+    def come(number: int) -> None:
+        assert turns.take_turn()
+        came.append(number)
+        turns.end_turn()
+
+    holding = [threading.Thread(target=hold) for _ in range(turns.WIDTH - 1)]
+    coming = [threading.Thread(target=come, args=(number,)) for number in range(10)]
+    assert turns.take_turn()
+    for count, thread in enumerate([*holding, *coming], start=2):
+        thread.start()
+        while len(turns._inside) + len(turns._waiting) < count:
+            assert thread.is_alive()
+    turns.end_turn()
+    for thread in coming:
+        thread.join(30)
+    over.set()
+    for thread in holding:
+        thread.join(30)
+    assert came == list(range(10))
+
+
+def test_an_interrupt_while_waiting_leaves_the_line(in_threads: Callable[..., Any]) -> None:
+    """KeyboardInterrupt comes out, nothing was started, and who comes later gets a turn."""
+    over, inside = threading.Event(), threading.Barrier(turns.WIDTH + 1)
+    in_threads(*[_run(lambda: (inside.wait(30), over.wait(30)))] * turns.WIDTH)
+    inside.wait(30)
+    ours = threading.get_ident()
+
+    def interrupt() -> None:
+        while ours not in turns._waiting:
+            assert not over.is_set()
+        signal.pthread_kill(ours, signal.SIGINT)
+
+    in_threads(interrupt)
+    started: list[None] = []
+    with pytest.raises(KeyboardInterrupt):
+        _run(lambda: started.append(None))()
+    assert not started
+    assert ours not in turns._waiting
+    assert ours not in turns._inside
+    over.set()
+    assert TRUE.run().ok
+
+
+def test_turns_that_are_never_ended_hold_nobody_up_for_long(in_threads: Callable[..., Any]) -> None:
+    """As where an interrupt fell between a turn and what ends it."""
+    over, taken = threading.Event(), threading.Barrier(turns.WIDTH + 1)
+    in_threads(*[lambda: (turns.take_turn(), taken.wait(30), over.wait(30))] * turns.WIDTH)
+    taken.wait(30)
+    for thread in in_threads(*[TRUE.run] * (turns.WIDTH * 2)):
+        thread.join(30)
+    over.set()
+    assert not turns._inside
