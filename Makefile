@@ -32,6 +32,10 @@ help:
 demo: $(VENV)/.with-cli
 	@$(BIN)/python -m penstock.examples.git_sizes .
 
+# The suite starts hundreds of interpreters. What they compile is kept in the environment, out of the sources,
+# also where the caller has told Python to write none.
+test: export PYTHONDONTWRITEBYTECODE :=
+test: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest -n 3
 

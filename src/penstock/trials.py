@@ -52,10 +52,13 @@ machine may be busy with something else.
 def eventually(true: Callable[[], bool], timeout: float) -> bool:
     """Whether it comes true. What is over by now is not waited for; the rest tells nobody of its end."""
     deadline = time.monotonic() + timeout
+    looks = 0
     while not true():
         if time.monotonic() > deadline:
             return False
-        gc.collect()  # what only a dead cycle holds is not kept
+        if looks % 16 == 4:
+            gc.collect()  # what only a dead cycle holds is not kept; but most is over before that is asked
+        looks += 1
         threading.Event().wait(0.001)
     return True
 
@@ -72,14 +75,22 @@ class Holdings:
                 self.descriptors[fd] = f"descriptor {fd} (device {status.st_dev}, inode {status.st_ino})"
         own = ("penstock-supervisor", "penstock-worker")
         self.threads = {each for each in threading.enumerate() if not each.name.startswith(own)}
-        children = {pid for pid, parent in procfs.parents().items() if parent == os.getpid()}
-        self.children = children - idle_pids()
+        self.children = _children() - idle_pids()
 
     def beyond(self, before: Holdings) -> list[str]:
         """What is held now and was not before."""
         found = [text for fd, text in self.descriptors.items() if before.descriptors.get(fd) != text]
         found += [f"thread {thread.name!r}" for thread in self.threads - before.threads]
         return found + [f"child process {pid}" for pid in self.children - before.children]
+
+
+def _children() -> set[int]:
+    """The pids of this process's children, zombies too. That there is none, the kernel says at once."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return set()
+    return {pid for pid, parent in procfs.parents().items() if parent == os.getpid()}
 
 
 class Case:

@@ -130,14 +130,17 @@ def ids(value: object) -> str:
     return type(value).__name__ if " at 0x" in repr(value) else f"{value!r:.20}"
 
 
-@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(("option", "value"), MISTAKES, ids=ids)
-def test_a_mistake_names_the_option_and_nothing_starts(
-    probe: Any, door: str, option: str, value: Any
-) -> None:
+def test_a_mistake_names_the_option_and_nothing_starts(probe: Any, option: str, value: Any) -> None:
     """At every door, at the call itself: an iterator does not wait for its first `next()`."""
-    with pytest.raises((TypeError, ValueError), match=option):
-        DOORS[door](probe, **{option: value})
+    answers: dict[str, object] = {}
+    for door, call in DOORS.items():
+        try:
+            answers[door] = call(probe, **{option: value})
+        except (TypeError, ValueError) as error:
+            if option not in str(error):
+                answers[door] = error
+    assert not answers
     assert probe.starts == 0
 
 
