@@ -325,6 +325,30 @@ def test_without_ctypes_or_its_symbols_the_fallback_takes_over(
     assert not features.GLIBC_SPAWN
 
 
+def test_a_mechanism_that_cannot_be_loaded_for_want_of_a_descriptor_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, start: Any, finish: Any
+) -> None:
+    """The fallback takes over for the moment, not for good."""
+
+    class Exhausted:
+        @staticmethod
+        def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+            if name == "penstock.system.glibc":
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    if not features.GLIBC_SPAWN:
+        pytest.skip("no glibc of 2.34 or later here")
+    monkeypatch.delitem(sys.modules, "penstock.system.glibc", raising=False)
+    monkeypatch.delattr("penstock.system.glibc", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "meta_path", [Exhausted, *sys.meta_path])
+        assert finish(start("true")).returncode == 0
+        assert "penstock.system.glibc" not in sys.modules
+    assert features.GLIBC_SPAWN
+    assert finish(start("true")).returncode == 0
+    assert "penstock.system.glibc" in sys.modules
+
+
 def test_a_program_that_is_no_python_is_never_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a frozen or embedding program `sys.executable` would start that program again."""
     for name, value in (("executable", "/usr/bin/blender"), ("executable", ""), ("frozen", True)):

@@ -14,7 +14,7 @@ from penstock.core.stage import Requirements, Stream
 from penstock.system.forks import guard
 from penstock.system.process import Process
 from penstock.system.programs import explain_failure, resolve
-from penstock.system.spawn import spawn
+from penstock.system.spawn import finds, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -90,11 +90,13 @@ class Command:
         cwd = self.cwd or ctx.cwd
         argv = [_clear(arg) for arg in self.argv]
         program = os.fsdecode(argv[0])
+        confinement = self._confinement(ctx)
         try:
-            executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
+            executable = program
+            if confinement is not None or not finds(program, environ):
+                executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
         except OSError as error:
             raise self._shown(error) from None
-        confinement = self._confinement(ctx)
         # A terminal stops whoever reads from it in another group than the one in its foreground (SIGTTIN).
         group = self.process_group and not os.isatty(stdin)
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
@@ -118,8 +120,7 @@ class Command:
                     setup=None if confinement is None else confinement.enter(ctx),
                 )
             except OSError as error:
-                explained = explain_failure(error, program=program, executable=executable, cwd=cwd)
-                raise self._shown(explained) from None
+                raise self._shown(_explained(error, program, environ, cwd)) from None
         except BaseException:
             if tap is not None:
                 tap.close()
@@ -151,6 +152,15 @@ class Command:
         if isinstance(self.argv[0], Secret):
             return type(error)(error.errno, "the program, whose name is a secret, could not be started")
         return error
+
+
+def _explained(error: OSError, program: str, environ: Mapping[str, str], cwd: str | None) -> OSError:
+    """What was wrong, where the program could not be started for `error`."""
+    try:
+        executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
+    except OSError as found:
+        return found
+    return explain_failure(error, program=program, executable=executable, cwd=cwd)
 
 
 def _clear(arg: str | bytes | Secret) -> str | bytes:

@@ -34,7 +34,7 @@ _Room = ctypes.c_uint64 * 64
 _quick = ctypes.PyDLL(None)
 _slow = ctypes.CDLL(None)
 
-_posix_spawn = _slow.posix_spawn
+_posix_spawn = _slow.posix_spawnp  # which takes what has a slash in it as a path
 _posix_spawn.argtypes = [ctypes.c_void_p, ctypes.c_char_p, *[ctypes.c_void_p] * 4]
 _init = _quick.posix_spawn_file_actions_init
 _init.argtypes = [ctypes.c_void_p]
@@ -85,7 +85,8 @@ def launch(  # noqa: PLR0913 - as spawn's
 ) -> int:
     """Start a child. A source below 3 must be its own target (`spawn` sees to that).
 
-    Descriptors in `passed` it is given as 3 and up; their own numbers are past those.
+    An `executable` without a slash is looked for on this process's PATH, in the child. Descriptors in
+    `passed` it is given as 3 and up; their own numbers are past those.
 
     Its pid is in `record` the moment it exists, since a KeyboardInterrupt may come before this has returned.
     """

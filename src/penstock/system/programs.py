@@ -51,6 +51,11 @@ def resolve(program: str, *, path: str | None, cwd: str | None) -> str:
     raise FileNotFoundError(errno.ENOENT, "no such program on PATH", program)
 
 
+def is_plain(path: str) -> bool:
+    """Whether all entries of a PATH are absolute, so that whoever searches it finds what `resolve` does."""
+    return len(_folders(path)) == path.count(":") + 1
+
+
 @lru_cache(maxsize=16)
 def _folders(path: str) -> tuple[str, ...]:
     """The absolute entries of a PATH, each with one slash at its end. What is in them is never kept."""

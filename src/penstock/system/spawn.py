@@ -3,7 +3,7 @@
 The child has descriptors 0, 1 and 2 and no other, every signal at its default, no signal blocked. Two
 mechanisms do it: glibc's `posix_spawn` (glibc.py), which leaves all of it to one call in C, and `subprocess`
 (popen.py) elsewhere. Here is what both need: sources that do not get in each other's way. What may not live
-here: finding the program (programs.py) and everything after the start (process.py).
+here: what a program's name stands for (programs.py) and everything after the start (process.py).
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from penstock.system import fds, features, popen
+from penstock.system.environ import inherited
 from penstock.system.forks import guard
+from penstock.system.programs import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import ModuleType
 
     from penstock.system.launcher import Setup
+
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What keeps a module from being loaded today, and perhaps not tomorrow."""
 
 
 def spawn(  # noqa: PLR0913 - each is a fact about the child
@@ -34,7 +40,8 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     record: list[Any] | None = None,
     setup: Setup | None = None,
 ) -> int:
-    """Start `executable` and return the pid; it is the caller's to reap.
+    """Start `executable`, an absolute path or a name that it `finds`, and return the pid; it is the caller's
+    to reap.
 
     `setup` is what has to be set in the child itself before its program begins; it takes a launcher
     (launcher.py), and some 8 ms.
@@ -79,6 +86,24 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
             fd.close()
 
 
+def finds(program: str, env: Mapping[str, str]) -> bool:
+    """Whether the program may be started by its bare name: the child then looks for it on PATH.
+
+    That is the same search as `programs.resolve` makes, but not a dozen system calls here, each of which lets
+    another thread have the interpreter's lock. The child searches this process's PATH, so `env` must have it
+    too.
+    """
+    path = env.get("PATH")
+    return (
+        path is not None
+        and "/" not in program
+        and program != ""
+        and path == inherited().get("PATH")
+        and is_plain(path)
+        and _glibc() is not None
+    )
+
+
 def use_fallback(flag: bool) -> None:  # noqa: FBT001 - a switch for tests
     """Start children by `subprocess` from now on, or again by glibc where there is one."""
     features.GLIBC_SPAWN = not flag
@@ -101,23 +126,33 @@ def _launch(  # noqa: PLR0913 - as spawn's
     """
     if setup is not None:
         return _launch_by_way(executable, argv, env, cwd, sources, process_group, record, setup)
-    if features.GLIBC_SPAWN:
-        try:
-            # Here, because ctypes is dear to import, and a program that imports penstock may never start a
-            # child. Guarded, because a fork must not copy the lock of an import in the middle of it.
-            with guard:
-                from penstock.system import glibc  # noqa: PLC0415
-        except (ImportError, AttributeError, OSError):  # no ctypes; another C library; none to be loaded
-            features.GLIBC_SPAWN = False
-        else:
-            if record is None:
-                record = []
-            if passed:
-                argv = [*argv, *(str(number) for number in range(3, 3 + len(passed)))]
-            return glibc.launch(executable, argv, env, cwd, sources, process_group, record, passed)
+    glibc = _glibc()
+    if glibc is not None:
+        if record is None:
+            record = []
+        if passed:
+            argv = [*argv, *(str(number) for number in range(3, 3 + len(passed)))]
+        pid: int = glibc.launch(executable, argv, env, cwd, sources, process_group, record, passed)
+        return pid
     if passed:
         return popen.start(executable, [*argv, *map(str, passed)], sources, cwd, process_group, env, passed)
     return popen.launch(executable, argv, env, cwd, sources, process_group)
+
+
+def _glibc() -> ModuleType | None:
+    """The better mechanism, where it is to be had."""
+    if not features.GLIBC_SPAWN:
+        return None
+    try:
+        # Here, because ctypes is dear to import, and a program that imports penstock may never start a child.
+        # Guarded, because a fork must not copy the lock of an import in the middle of it.
+        with guard:
+            from penstock.system import glibc  # noqa: PLC0415
+    except (ImportError, AttributeError, OSError) as error:  # no ctypes; another C library; none to be loaded
+        if getattr(error, "errno", None) not in _SHORT:
+            features.GLIBC_SPAWN = False
+        return None
+    return glibc
 
 
 def _launch_by_way(  # noqa: PLR0913 - as spawn's
