@@ -24,7 +24,7 @@ from penstock.control.dispatch import Dispatcher
 from penstock.control.latch import Latch
 from penstock.control.rows import Deferred
 from penstock.control.supervisor import begin_start, end_start, live
-from penstock.control.turns import end_turn, take_turn
+from penstock.control.turns import Turn
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
 from penstock.launch import StartFailure, make_scopes, open_ports, settle_unknown, start_stages
@@ -80,6 +80,7 @@ class Execution:
         self._conclusion = threading.Lock()
         self._result: Result | None = None
         self._launched = False
+        self._turn = Turn()
         self._scopes: dict[int, Scope] = {}
         self._stderrs: list[StderrTarget] = []
         self._pages: list[Pages] = []
@@ -108,9 +109,8 @@ class Execution:
             self.ended.set()
             raise
         live.add(self._handle)
-        turn = False
         try:
-            turn = take_turn()
+            self._turn.take()
             self._launch()
         except StartFailure as failure:
             self.failure = failure
@@ -123,8 +123,7 @@ class Execution:
             raise
         finally:
             end_start()
-            if turn:
-                end_turn()
+            self._turn.end()
 
     def _launch(self) -> None:
         self._scopes = make_scopes(
@@ -362,6 +361,7 @@ class Execution:
         with self._conclusion:
             if self.ended.is_set():
                 return
+            self._turn.end()  # an interrupt may have come before
             for timer in self._timers:
                 timer.cancel()
             self._watches.close()

@@ -80,29 +80,39 @@ def test_a_start_within_a_start_needs_no_second_turn(in_threads: Callable[..., A
     in_threads(*[_run(start)] * turns.WIDTH)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, who has a turn is waited for."""
+    monkeypatch.setattr(turns, "PATIENCE", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_who_came_first_starts_first() -> None:
     """One after the other where a single turn is free."""
     over = threading.Event()
     came: list[int] = []
 
     def hold() -> None:
-        assert turns.take_turn()
+        turn = turns.Turn()
+        turn.take()
         over.wait(30)
-        turns.end_turn()
+        turn.end()
 
     def come(number: int) -> None:
-        assert turns.take_turn()
+        turn = turns.Turn()
+        turn.take()
         came.append(number)
-        turns.end_turn()
+        turn.end()
 
+    mine = turns.Turn()
+    mine.take()
     holding = [threading.Thread(target=hold) for _ in range(turns.WIDTH - 1)]
     coming = [threading.Thread(target=come, args=(number,)) for number in range(10)]
-    assert turns.take_turn()
     for count, thread in enumerate([*holding, *coming], start=2):
         thread.start()
         while len(turns._inside) + len(turns._waiting) < count:
             assert thread.is_alive()
-    turns.end_turn()
+    mine.end()
     for thread in coming:
         thread.join(30)
     over.set()
@@ -111,6 +121,7 @@ def test_who_came_first_starts_first() -> None:
     assert came == list(range(10))
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_interrupt_while_waiting_leaves_the_line(in_threads: Callable[..., Any]) -> None:
     """KeyboardInterrupt comes out, nothing was started, and who comes later gets a turn."""
     over, inside = threading.Event(), threading.Barrier(turns.WIDTH + 1)
@@ -123,23 +134,33 @@ def test_an_interrupt_while_waiting_leaves_the_line(in_threads: Callable[..., An
             assert not over.is_set()
         signal.pthread_kill(ours, signal.SIGINT)
 
-    in_threads(interrupt)
     started: list[None] = []
-    with pytest.raises(KeyboardInterrupt):
-        _run(lambda: started.append(None))()
+    try:
+        in_threads(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _run(lambda: started.append(None))()
+    finally:
+        over.set()
     assert not started
     assert ours not in turns._waiting
     assert ours not in turns._inside
-    over.set()
     assert TRUE.run().ok
 
 
 def test_turns_that_are_never_ended_hold_nobody_up_for_long(in_threads: Callable[..., Any]) -> None:
     """As where an interrupt fell between a turn and what ends it."""
     over, taken = threading.Event(), threading.Barrier(turns.WIDTH + 1)
-    in_threads(*[lambda: (turns.take_turn(), taken.wait(30), over.wait(30))] * turns.WIDTH)
-    taken.wait(30)
-    for thread in in_threads(*[TRUE.run] * (turns.WIDTH * 2)):
-        thread.join(30)
-    over.set()
+
+    def hold() -> None:
+        turns.Turn().take()
+        taken.wait(30)
+        over.wait(30)
+
+    in_threads(*[hold] * turns.WIDTH)
+    try:
+        taken.wait(30)
+        for thread in in_threads(*[TRUE.run] * (turns.WIDTH * 2)):
+            thread.join(30)
+    finally:
+        over.set()
     assert not turns._inside

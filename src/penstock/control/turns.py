@@ -10,8 +10,8 @@ more, because few are woken in vain.
 A turn is for the start alone, never for the run. A thread that is in one, or waits for one, starts another
 run (a custom stage, a signal handler, a finalizer) without a second turn. Since code of the caller's may run
 in a start, and wait there for a start of another thread's, nobody relies on turns to end: who has waited for
-`PATIENCE` seconds while nobody's ended no longer counts those who are in, and the next ones go. That also
-makes good a turn whose end was lost to an interrupt.
+`PATIENCE` seconds while nobody's ended no longer counts those who are in, and the next ones go. A turn whose
+end an interrupt has kept from being told is ended with its run.
 
 `_lock` guards the two below it and is held for bookkeeping only. It is made in C and re-entrant, as all locks
 that a signal handler may find taken by its own thread.
@@ -23,7 +23,7 @@ import os
 import threading
 from typing import Final
 
-__all__ = ["PATIENCE", "WIDTH", "end_turn", "take_turn"]
+__all__ = ["PATIENCE", "WIDTH", "Turn"]
 
 WIDTH: Final = min(4, max(2, os.cpu_count() or 1))
 """Threads that may be in the middle of a start. While one sleeps in a spawn, another prepares the next; with
@@ -41,35 +41,39 @@ _moves = 0
 """Grows whenever a turn ends: how those who wait see that the line moves."""
 
 
-def take_turn() -> bool:
-    """Wait for a turn. False where the calling thread has one already, which it must not end here."""
-    me = threading.get_ident()
-    with _lock:
-        if me in _inside or me in _waiting:
-            return False
-        if len(_inside) < WIDTH:  # then nobody waits
-            _inside.add(me)
-            return True
-        gate = threading.Lock()
-        gate.acquire()
-        _waiting[me] = gate
-        seen = _moves
-    try:
+class Turn:
+    """The turn of one start: taken by the thread that makes it, and ended by any."""
+
+    __slots__ = ("_thread",)
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+
+    def take(self) -> None:
+        """Wait for it. A thread that has one already, for another start, goes on without."""
+        me = threading.get_ident()
+        with _lock:
+            if me in _inside or me in _waiting:
+                return
+            self._thread = me
+            if len(_inside) < WIDTH:  # then nobody waits
+                _inside.add(me)
+                return
+            gate = threading.Lock()
+            gate.acquire()
+            _waiting[me] = gate
+            seen = _moves
         while not gate.acquire(timeout=PATIENCE):
             seen = _look(seen)
-    except BaseException:  # whatever a signal handler raises
-        end_turn()
-        raise
-    return True
 
-
-def end_turn() -> None:
-    """End the calling thread's turn, and let in who comes next."""
-    me = threading.get_ident()
-    with _lock:
-        _inside.discard(me)
-        _waiting.pop(me, None)
-        _admit()
+    def end(self) -> None:
+        """End it, or leave the line, and let in who comes next. The second time does nothing."""
+        with _lock:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                _inside.discard(thread)
+                _waiting.pop(thread, None)
+                _admit()
 
 
 def _look(seen: int) -> int:
