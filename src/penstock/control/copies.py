@@ -59,16 +59,11 @@ class Feeder:
         return self._writer.count
 
     def start(self) -> None:
-        """Begin, in a worker; not where it was released before."""
-        with self._lock:
-            if self._released:
-                return
-            self._begun = True
-        try:
-            workers.submit(self._work)
-        except RuntimeError:
-            self._begun = False  # the run is given up, and releases this
-            raise
+        """Begin, in a worker, where it is not released before that has taken it.
+
+        So an interrupt may fall in before the worker has it, or after: `release` need not know.
+        """
+        workers.submit(self._work)
 
     def release(self, on_end: Callable[[], None]) -> None:
         """The stages have ended, or not all could be started: stop.
@@ -99,6 +94,10 @@ class Feeder:
         self._writer.close()
 
     def _work(self) -> None:
+        with self._lock:
+            if self._released:
+                return
+            self._begun = True
         error: BaseException | None = None
         try:
             if isinstance(self._writer, Transfer):

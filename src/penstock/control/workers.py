@@ -5,9 +5,10 @@ the time does not start threads all the time. Any number may be busy at once, fo
 for each other. They are daemon threads: one that sits in the caller's own code must not keep the interpreter
 from ending.
 
-`_lock` guards the stack of idle workers and is never held while anything runs. A worker takes itself off the
-stack when its patience is over; where a task was handed to it in that very moment, it finds itself already
-gone from the stack, and takes the task.
+`_lock` guards the stack of idle workers and is never held while anything runs. A task is handed to a worker
+before that is taken off the stack, for an interrupt may come between the two, and must lose neither. So a
+worker takes itself off too, and passes on what else it was given meanwhile: no task waits for another's end.
+And one whose patience is over takes itself off, and then looks whether it was handed a task in that moment.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["submit"]
 _PATIENCE = 5.0
 """Seconds that an idle worker stays."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _idle: list[_Worker] = []
 _serial = itertools.count(1)
 
@@ -42,6 +43,7 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         task: Callable[[], None] | None = self.inbox.get()
         while task is not None:
+            self._pass_on()
             try:
                 task()
             except BaseException:  # noqa: BLE001 - tasks handle their own errors; what gets here is a fault of ours
@@ -52,27 +54,42 @@ class _Worker(threading.Thread):
             try:
                 task = self.inbox.get(timeout=_PATIENCE)
             except Empty:
-                with _lock:
-                    handed = self not in _idle
-                    if not handed:
-                        _idle.remove(self)
-                if handed:
+                self._leave_stack()
+                if not self.inbox.empty():
                     task = self.inbox.get()
+
+    def _leave_stack(self) -> None:
+        with _lock:
+            if self in _idle:
+                _idle.remove(self)
+
+    def _pass_on(self) -> None:
+        """Hand on what it was given beside its task, if an interrupt has kept it on the stack."""
+        if self in _idle:
+            self._leave_stack()
+        while not self.inbox.empty():
+            task = self.inbox.get()
+            try:
+                submit(task)
+            except RuntimeError:  # no thread to be had: it has to wait
+                self.inbox.put(task)
+                return
 
 
 def submit(task: Callable[[], None]) -> None:
     """Run `task()` in a worker thread, at once. RuntimeError where the system allows no further thread."""
     with _lock:
-        worker = _idle.pop() if _idle else None
-    if worker is None:
-        _Worker(task).start()
-    else:
-        worker.inbox.put(task)
+        if _idle:
+            worker = _idle[-1]
+            worker.inbox.put(task)
+            worker._leave_stack()  # noqa: SLF001 - of its own kind
+            return
+    _Worker(task).start()
 
 
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 - it may have been held at the fork by a thread that is not here
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _idle.clear()
 
 

@@ -1,0 +1,79 @@
+"""Worker threads are handed tasks by threads that may be interrupted at any moment: nothing is lost by it."""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from penstock import CAPTURE, command
+from penstock.control import copies, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Interrupted:
+    """The inbox of a worker, with an interrupt right after something was put into it."""
+
+    def __init__(self, inbox: Any) -> None:
+        self._inbox = inbox
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inbox, name)
+
+    def put(self, task: Callable[[], None]) -> None:
+        """Hand over, and be interrupted."""
+        self._inbox.put(task)
+        raise KeyboardInterrupt
+
+
+def _idle_worker() -> Any:
+    """Keep workers busy until the last of the idle ones is one that has just ended a task."""
+    done = threading.Event()
+    workers.submit(done.set)
+    assert done.wait(30)
+    while not workers._idle:
+        assert threading.active_count()
+    return workers._idle[-1]
+
+
+def test_a_task_that_was_handed_over_when_the_interrupt_came_keeps_no_other_from_running() -> None:
+    """The next one runs while the first still does, and the worker is used again."""
+    worker = _idle_worker()
+    first, second, go = threading.Event(), threading.Event(), threading.Event()
+
+    def blocks() -> None:
+        first.set()
+        go.wait(30)
+
+    inbox = worker.inbox
+    worker.inbox = Interrupted(inbox)
+    with pytest.raises(KeyboardInterrupt):
+        workers.submit(blocks)
+    worker.inbox = inbox
+    workers.submit(second.set)
+    assert second.wait(30)
+    assert first.wait(30)
+    go.set()
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_an_interrupt_before_a_worker_copies_the_input_ends_the_run(
+    handed_over: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether a worker has got the copy or not."""
+    submit = workers.submit
+
+    def interrupted(task: Any) -> None:
+        if handed_over or not isinstance(getattr(task, "__self__", None), copies.Feeder):
+            submit(task)
+        if isinstance(getattr(task, "__self__", None), copies.Feeder):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        (command("cat") | command("cat")).run(stdin=io.BytesIO(b"x" * 1_000_000), stdout=CAPTURE)
