@@ -98,8 +98,8 @@ class Execution:
 
     # Starting, in the thread that called `start()`.
 
-    def start(self) -> None:
-        """Start all stages.
+    def start(self, *, in_turn: bool = True) -> None:
+        """Start all stages; `in_turn`: once it is the calling thread's turn.
 
         Where one cannot be, the others are told to end, and the run ends with a StartError.
         """
@@ -110,7 +110,8 @@ class Execution:
             raise
         live.add(self._handle)
         try:
-            self._turn.take()
+            if in_turn:
+                self._turn.take()
             self._launch()
         except StartFailure as failure:
             self.failure = failure
