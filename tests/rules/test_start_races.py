@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from penstock import CAPTURE, Pipeline, PipelineError, command
+from penstock import CAPTURE, DEVNULL, Pipeline, PipelineError, command
+from penstock.control.supervisor import supervisor
 from penstock.ports import Source
+from penstock.system import features
+from penstock.system.poller import EpollPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,3 +52,21 @@ def test_stages_that_end_before_their_input_and_output_are_looked_after(
     monkeypatch.setattr(Source, "start", wait)
     with pytest.raises(PipelineError, match="false: exit status 1"):
         call(input=b"x" * (1 << 20))
+
+
+@pytest.mark.skipif(not features.EPOLL, reason="the supervisor polls by epoll where there is one")
+def test_an_event_of_who_had_the_number_before_comes_while_its_successor_is_being_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The successor has ended by then: it is not reaped, and its number given back, before it is polled."""
+    add = EpollPoller.add
+
+    def add_late(self: EpollPoller, number: int, events: int) -> None:
+        callback = supervisor()._watched.get(number)  # type: ignore[attr-defined]
+        if callback is not None:
+            select.select([number], [], [], 30)
+            callback(events)
+        add(self, number, events)
+
+    monkeypatch.setattr(EpollPoller, "add", add_late)
+    assert command("true").start(stdout=DEVNULL).wait().ok

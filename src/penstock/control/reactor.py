@@ -89,8 +89,11 @@ class Reactor:
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` in the driving thread whenever `fd` is ready."""
-        self._watched[fd] = callback
+        # In this order. An event that is dispatched at this moment may be one of a descriptor that had the
+        # number before; its successor's callback could then be over, and have closed it, before it is polled.
+        # One that comes in between is told again by the next turn.
         self._poller.add(fd, events)
+        self._watched[fd] = callback
         if not self._poller.notices_changes and not self.driven_here:
             self._wake()
 
