@@ -62,7 +62,7 @@ def test_an_event_of_who_had_the_number_before_comes_while_its_successor_is_bein
     add = EpollPoller.add
 
     def add_late(self: EpollPoller, number: int, events: int) -> None:
-        callback = supervisor()._watched.get(number)  # type: ignore[attr-defined]
+        callback = supervisor()._watched.get(number)
         if callback is not None:
             select.select([number], [], [], 30)
             callback(events)
