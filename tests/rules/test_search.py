@@ -104,3 +104,13 @@ def test_each_refusal_says_what_it_is(search: Any, tool: Any, tmp_path: Path) ->
     path = tool("good")
     assert "no such working directory" in _refused(search(path).replace(cwd="/no/such/folder"))
     assert search(path).output() == f"{path}/{NAME} word".encode()
+
+
+def test_what_was_put_behind_the_back_of_the_environment_is_not_searched(
+    tool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As children do not get it either."""
+    first, second = tool("first"), tool("second")
+    monkeypatch.setenv("PATH", first)
+    os.putenv("PATH", second)  # undone with the variable
+    assert command(NAME, "word").output() == f"{first}/{NAME} word".encode()

@@ -47,6 +47,10 @@ _add_closefrom.argtypes = [ctypes.c_void_p, ctypes.c_int]
 _add_chdir = _quick.posix_spawn_file_actions_addchdir_np
 _add_chdir.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
 
+_getenv = _quick.getenv
+_getenv.argtypes = [ctypes.c_char_p]
+_getenv.restype = ctypes.c_char_p
+
 _ENCODING = sys.getfilesystemencoding()
 _ERRORS = sys.getfilesystemencodeerrors()
 
@@ -121,6 +125,13 @@ def launch(  # noqa: PLR0913 - as spawn's
     finally:
         _destroy(actions)
     return pid.value
+
+
+def searches(path: str) -> bool:
+    """Whether that is the PATH on which `launch` looks for a bare name: the C library's own, which `putenv`
+    changes behind the back of `os.environ`.
+    """
+    return bool(_getenv(b"PATH") == os.fsencode(path))
 
 
 _last: tuple[Mapping[str, str], ctypes.Array[ctypes.c_char_p]] = {}, (ctypes.c_char_p * 1)()

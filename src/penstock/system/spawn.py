@@ -13,7 +13,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from penstock.system import fds, features, popen
-from penstock.system.environ import inherited
 from penstock.system.forks import guard
 from penstock.system.programs import is_plain
 
@@ -94,14 +93,10 @@ def finds(program: str, env: Mapping[str, str]) -> bool:
     too.
     """
     path = env.get("PATH")
-    return (
-        path is not None
-        and "/" not in program
-        and program != ""
-        and path == inherited().get("PATH")
-        and is_plain(path)
-        and _glibc() is not None
-    )
+    if not program or "/" in program or path is None or not is_plain(path):
+        return False
+    glibc = _glibc()
+    return glibc is not None and glibc.searches(path)
 
 
 def use_fallback(flag: bool) -> None:  # noqa: FBT001 - a switch for tests
