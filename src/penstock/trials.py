@@ -30,6 +30,7 @@ from penstock.pipeline import Pipeline, checked_stage
 from penstock.system import procfs
 from penstock.system.fds import pipe
 from penstock.system.pages import resize
+from penstock.system.process import may_have_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,22 +76,16 @@ class Holdings:
                 self.descriptors[fd] = f"descriptor {fd} (device {status.st_dev}, inode {status.st_ino})"
         own = ("penstock-supervisor", "penstock-worker")
         self.threads = {each for each in threading.enumerate() if not each.name.startswith(own)}
-        self.children = _children() - idle_pids()
+        children: set[int] = set()
+        if may_have_children():  # to look for them takes milliseconds
+            children = {pid for pid, parent in procfs.parents().items() if parent == os.getpid()}
+        self.children = children - idle_pids()
 
     def beyond(self, before: Holdings) -> list[str]:
         """What is held now and was not before."""
         found = [text for fd, text in self.descriptors.items() if before.descriptors.get(fd) != text]
         found += [f"thread {thread.name!r}" for thread in self.threads - before.threads]
         return found + [f"child process {pid}" for pid in self.children - before.children]
-
-
-def _children() -> set[int]:
-    """The pids of this process's children, zombies too. That there is none, the kernel says at once."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return set()
-    return {pid for pid, parent in procfs.parents().items() if parent == os.getpid()}
 
 
 class Case:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import os
 import signal
 import threading
 import time
@@ -20,6 +18,7 @@ import trio
 import uvloop
 
 from penstock import PIPE, command, function, map_lines, source
+from penstock.system.process import may_have_children
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -46,10 +45,7 @@ async def numbers() -> AsyncIterator[bytes]:
 
 def children() -> set[psutil.Process]:
     """The children of this process, of which nobody but a test knows."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # says at once that there is none
-        return set(psutil.Process().children())
-    return set()
+    return set(psutil.Process().children()) if may_have_children() else set()
 
 
 def await_end(before: set[psutil.Process]) -> None:

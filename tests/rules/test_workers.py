@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,12 +32,13 @@ class Interrupted:
 
 
 def _idle_worker() -> Any:
-    """Keep workers busy until the last of the idle ones is one that has just ended a task."""
+    """See that there is one; it is the next to be given a task."""
     done = threading.Event()
     workers.submit(done.set)
     assert done.wait(30)
-    while not workers._idle:
-        assert threading.active_count()
+    deadline = time.monotonic() + 30
+    while not workers._idle:  # it is about to be: nobody tells when
+        assert time.monotonic() < deadline
     return workers._idle[-1]
 
 

@@ -86,7 +86,7 @@ def _look(seen: int) -> int:
 
 
 def _admit() -> None:
-    global _moves  # noqa: PLW0603
+    global _moves  # noqa: PLW0603 - one line a process is the point
     _moves += 1
     while _waiting and len(_inside) < WIDTH:
         thread = next(iter(_waiting))
@@ -95,7 +95,7 @@ def _admit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603
+    global _lock  # noqa: PLW0603 - it may have been held at the fork by a thread that is not here
     _lock = threading.RLock()
     _inside.clear()
     _waiting.clear()

@@ -244,6 +244,16 @@ class Process:
             )
 
 
+def may_have_children() -> bool:
+    """Whether this process has children, zombies too; True where the kernel cannot be asked."""
+    try:
+        if features.WAITID:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 class Descendant:
     """A process that is not our child, held so that a signal cannot hit another one that got its pid.
 

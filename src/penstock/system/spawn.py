@@ -142,7 +142,7 @@ def _glibc() -> ModuleType | None:
         # Here, because ctypes is dear to import, and a program that imports penstock may never start a child.
         # Guarded, because a fork must not copy the lock of an import in the middle of it.
         with guard:
-            from penstock.system import glibc  # noqa: PLC0415
+            from penstock.system import glibc  # noqa: PLC0415 - as said above
     except (ImportError, AttributeError, OSError) as error:  # no ctypes; another C library; none to be loaded
         if getattr(error, "errno", None) not in _SHORT:
             features.GLIBC_SPAWN = False
