@@ -22,41 +22,40 @@ def bind(surveyed: Survey, loop: Loop | None) -> None:
 
     TypeError naming the stage or option where something is for a loop, and there is none.
     """
-    root, leaves, (source, sink), kinds = surveyed
     if loop is None:
         _refuse(surveyed)
         return
+    source, sink = surveyed.source, surveyed.sink
     from penstock.control.loop_calls import ClosedByLoop  # noqa: PLC0415 - these need anyio
     from penstock.control.loop_copies import LoopDrainer, LoopFeeder  # noqa: PLC0415
     from penstock.data.astreams import FdReceiver, FdSender  # noqa: PLC0415
 
-    for leaf in leaves:
+    for leaf in surveyed.leaves:
         if isinstance(leaf.stage, PythonStage):
             leaf.stage = leaf.stage.on(loop)
     for end in (source, sink):
         if end.kind == "async" and end.closing is not None:
             end.closing = ClosedByLoop(loop, end.closing)
-    grace, given, taken = root.option("grace"), source.value, sink.value
+    grace, given, taken = surveyed.root.option("grace"), source.value, sink.value
     if source.kind == "pipe":
         source.value = lambda fd, _reactor: FdSender(fd, loop)
     elif source.kind == "async":
         source.value = lambda fd, reactor: LoopFeeder(given, fd, loop, reactor, grace)
     if sink.kind in ("pipe", "iterate"):
         sink.value = lambda fd, _reactor, _on_end: FdReceiver(fd, loop)
-        kinds[-1] = "os-pipe"
+        surveyed.kinds[-1] = "os-pipe"
     elif sink.kind == "async":
         sink.value = lambda fd, reactor, on_end: LoopDrainer(taken, fd, loop, reactor, on_end)
 
 
 def _refuse(surveyed: Survey) -> None:
-    root, leaves, (source, sink), _ = surveyed
-    for leaf in leaves:
+    for leaf in surveyed.leaves:
         if isinstance(leaf.stage, PythonStage) and leaf.stage.asynchronous:
             raise TypeError(
                 f"stage {leaf.stage.name!r} is async: it can only run in arun() and the other async methods"
             )
-    fed = "stdin" if root.option("input") is None else "input"
-    for option, end in ((fed, source), ("stdout", sink)):
+    fed = "stdin" if surveyed.root.option("input") is None else "input"
+    for option, end in ((fed, surveyed.source), ("stdout", surveyed.sink)):
         if end.kind == "async":
             raise TypeError(
                 f"{option} is async: it can only be used by arun() and the other async methods: {end.value!r}"

@@ -30,7 +30,7 @@ from penstock.handover import Handover
 from penstock.launch import StartFailure, make_scopes, open_ports, settle_unknown, start_stages
 from penstock.narrate import tell_abandoned, tell_end, tell_failure
 from penstock.report import pronounce, result_of
-from penstock.tree import End, Filter, Group, Leaf, Node, Reason, groups_below
+from penstock.tree import End, Filter, Group, Leaf, Node, Reason
 from penstock.urge import urge
 from penstock.watches import Watches
 
@@ -56,10 +56,13 @@ _MOMENT = 0.2
 class Execution:
     """One run of a pipeline; `penstock.Run` is the handle that users get."""
 
-    def __init__(self, surveyed: Survey, reactor: Reactor, handle: Steered) -> None:
+    def __init__(self, surveyed: Survey, reactor: Reactor) -> None:
         self.began = time.monotonic()
         self.reactor = reactor
-        self.root, self.leaves, self._endpoints, self.kinds = surveyed
+        self.root = surveyed.root
+        self.leaves = surveyed.leaves
+        self.kinds = surveyed.kinds
+        self._survey = surveyed
         self.dispatcher = Dispatcher()
         self.ended = Latch()
         self.source: Source | None = None
@@ -67,7 +70,7 @@ class Execution:
         self.elapsed = 0.0
         """Seconds that it took; set at the end, as `error` is."""
         self.error: PipelineError | None = None
-        self.left_early = self._endpoints[1].kind == "pipe"
+        self.left_early = surveyed.sink.kind == "pipe"
         """The caller reads the last stage's output, and may have stopped doing so before its end."""
         self.failure: StartFailure | None = None
         """What kept it from starting, where a stage could not be started."""
@@ -75,7 +78,6 @@ class Execution:
         """Why the whole run was cancelled."""
         self.finished_early = False
         """Set at the end: it succeeded, with its input left unread on purpose."""
-        self._handle = handle
         self._lock = threading.Lock()
         self._conclusion = threading.Lock()
         self._result: Result | None = None
@@ -85,10 +87,10 @@ class Execution:
         self._stderrs: list[StderrTarget] = []
         self._pages: list[Pages] = []
         self._timers: list[Timer] = []
-        self._watches = Watches(self.leaves, reactor, self.dispatcher, self._cancel)
+        self._watches = Watches(surveyed.groups, self.leaves, reactor, self.dispatcher)
         self._deferred = Deferred(reactor)
-        things = [end.closing for end in self._endpoints if end.closing is not None]
-        self._handover = Handover(reactor, things, self.advance)
+        ends = surveyed.source, surveyed.sink
+        self._handover = Handover(reactor, [end.closing for end in ends if end.closing is not None])
         self._late = 0.0
         """When the caller's code is no longer waited for, once the run was cancelled."""
 
@@ -98,17 +100,19 @@ class Execution:
 
     # Starting, in the thread that called `start()`.
 
-    def start(self, *, in_turn: bool = True) -> None:
+    def start(self, handle: Steered, *, in_turn: bool = True) -> None:
         """Start all stages; `in_turn`: once it is the calling thread's turn.
 
-        Where one cannot be, the others are told to end, and the run ends with a StartError.
+        Where one cannot be, the others are told to end, and the run ends with a StartError. `handle` is by
+        what the end of the process, and forks, find the run until it has ended.
         """
         try:
             begin_start()
         except RuntimeError:  # the interpreter is ending
             self.ended.set()
             raise
-        live.add(self._handle)
+        self.ended.on_set(partial(live.discard, handle))
+        live.add(handle)
         try:
             if in_turn:
                 self._turn.take()
@@ -128,15 +132,20 @@ class Execution:
 
     def _launch(self) -> None:
         self._scopes = make_scopes(
-            self.leaves, self.reactor, self.dispatcher, self.began, self._stderrs, self._handover.things
+            self._survey.groups,
+            self.reactor,
+            self.dispatcher,
+            self.began,
+            self._stderrs,
+            self._handover.things,
         )
         for leaf in self.leaves:
             leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._deferred)
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = open_ports(
-            self.leaves, self.reactor, *self._endpoints, pipe_size, self.advance
+            self.leaves, self.reactor, self._survey.source, self._survey.sink, pipe_size, self.advance
         )
-        for group in groups_below(self.leaves):
+        for group in self._survey.groups:
             timeout = group.options.get("timeout")
             if timeout is not None:
                 expire = partial(self._time_out, group, timeout)
@@ -158,9 +167,11 @@ class Execution:
             leaf.running = running
             reason = leaf.reason
         ctx = leaf.ctx
-        if ctx is not None and ctx.scope.handler is not None:
-            ctx.tell("start", "started", None, {} if running.pid is None else {"pid": running.pid})
-        self._watches.started(leaf, running)
+        if ctx is not None:
+            ctx.child = None  # it is known now
+            if ctx.scope.handler is not None:
+                ctx.tell("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+        self._watches.started(leaf, running, self._cancel)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
         running.on_done(partial(self._leaf_ended, leaf))
@@ -201,14 +212,14 @@ class Execution:
             error = Cancelled("it was never started") if reason is None else reason.error
         if reason is not None and error is not reason.error:
             reason = None  # it had ended by itself before the news reached it
-        end = End(error, leaf, reason, excluded=reason is not None and reason.because_of_another)
+        end = End(error, leaf.index, reason, excluded=reason is not None and reason.because_of_another)
         with self._lock:
             first, leaf.told = not leaf.told, True
         if first and running is not None:
             tell_end(leaf, running, end)  # before the end is recorded, with which the run may be over
         with self._lock:
             if leaf.end is None:
-                leaf.end = end
+                leaf.finish(end)
         self._climb(leaf)
 
     def _climb(self, node: Node) -> None:
@@ -226,9 +237,9 @@ class Execution:
                 if isinstance(parent, Filter):
                     parent.asked = True
                     if parent.end is None and not parent.applies(end):
-                        parent.end = end
+                        parent.finish(end)
                 elif parent.end is None and parent.over:
-                    parent.end = parent.judge()
+                    parent.finish(parent.judge())
             if ask and isinstance(parent, Filter):
                 self._ask(parent, end)
                 return
@@ -253,7 +264,7 @@ class Execution:
             decide()
 
     def _fail_fast(self, group: Group, end: End) -> None:
-        name = "a stage" if end.leaf is None else end.leaf.stage.name
+        name = "a stage" if end.index is None else self.leaves[end.index].stage.name
         reason = Reason(Cancelled(f"{name} failed"), PipelineCancelled, group, because_of_another=True)
         self.post_cancel(reason)
 
@@ -298,7 +309,7 @@ class Execution:
     def _abandon_filter(self, node: Filter, reason: Reason) -> None:
         """The caller's function has not decided in time: the reason is the end."""
         leaf = next(leaf for leaf in self.leaves if leaf.within(node))
-        end = End(reason.error, leaf, reason, excluded=reason.because_of_another)
+        end = End(reason.error, leaf.index, reason, excluded=reason.because_of_another)
         if self._decided(node, end) and leaf.ctx is not None:
             leaf.ctx.tell("abandoned", "its error filter did not return", reason.error)
 
@@ -306,7 +317,7 @@ class Execution:
         with self._lock:
             first = node.end is None
             if first:
-                node.end = end
+                node.finish(end)
         self._climb(node)
         return first
 
@@ -353,7 +364,7 @@ class Execution:
             sink.stop(reason.error, late)
         if (source is None or source.over) and (sink is None or sink.over):
             if not self._handover.over:
-                self._handover.close(None if reason is None else reason.error, late)
+                self._handover.close(None if reason is None else reason.error, late, self.advance)
             if self._handover.over:
                 self._conclude()
 
@@ -378,7 +389,6 @@ class Execution:
             self._result = pronounce(self)
             if self.error is not None and self.failure is None:
                 tell_failure(self.root, self.dispatcher, self.error)
-            live.discard(self._handle)
             self.ended.set()
             self.reactor.wake()
 

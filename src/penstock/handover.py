@@ -27,14 +27,12 @@ __all__ = ["Handover"]
 class Handover:
     """The things that a run closes. `things` may grow until `close` is called."""
 
-    def __init__(self, reactor: Reactor, things: list[Any], on_end: Callable[[], None]) -> None:
-        """`on_end()` follows the end of the closing, in whatever thread that happens."""
+    def __init__(self, reactor: Reactor, things: list[Any]) -> None:
         self.things = things
         self.error: BaseException | None = None
         """What a `close()` raised, or the reason for which it was not waited for."""
         self.abandoned = False
         self._reactor = reactor
-        self._on_end = on_end
         self._lock = threading.Lock()
         self._begun = False
         self._ended = False
@@ -45,20 +43,23 @@ class Handover:
         """Whether there is nothing to wait for."""
         return self._ended or not self.things
 
-    def close(self, reason: BaseException | None, late: float) -> None:
-        """Begin, where it has not begun; given a `reason`, wait until `late` (`time.monotonic()`) only."""
+    def close(self, reason: BaseException | None, late: float, on_end: Callable[[], None]) -> None:
+        """Begin, where it has not begun; given a `reason`, wait until `late` (`time.monotonic()`) only.
+
+        `on_end()` follows the end of the closing, in whatever thread that happens.
+        """
         with self._lock:
             first, self._begun = not self._begun, True
             limit = reason is not None and self._timer is None
             if limit:
-                self._timer = self._reactor.call_at(late, partial(self._end, reason, abandoned=True))
+                self._timer = self._reactor.call_at(late, partial(self._end, reason, on_end, abandoned=True))
         if first:
             try:
-                workers.submit(self._work)
+                workers.submit(partial(self._work, on_end))
             except RuntimeError:  # no thread to be had
-                self._work()
+                self._work(on_end)
 
-    def _work(self) -> None:
+    def _work(self, on_end: Callable[[], None]) -> None:
         failed: BaseException | None = None
         for thing in self.things:
             try:
@@ -68,9 +69,11 @@ class Handover:
                     thing.close()
             except BaseException as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
                 failed = error
-        self._end(failed)
+        self._end(failed, on_end)
 
-    def _end(self, error: BaseException | None, *, abandoned: bool = False) -> None:
+    def _end(
+        self, error: BaseException | None, on_end: Callable[[], None], *, abandoned: bool = False
+    ) -> None:
         with self._lock:
             if self._ended:
                 return
@@ -80,4 +83,4 @@ class Handover:
             timer = self._timer
         if timer is not None:
             timer.cancel()
-        self._on_end()
+        on_end()

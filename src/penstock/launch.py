@@ -11,7 +11,7 @@ closed here. A cancellation that arrives in between is looked for around each st
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from penstock.control.context import Scope
 from penstock.control.running import Custom, Running
@@ -27,7 +27,7 @@ from penstock.system.fds import pipe
 from penstock.system.forks import guard
 from penstock.system.pages import resize
 from penstock.system.process import discard
-from penstock.tree import groups_below, grow
+from penstock.tree import grow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from penstock.system.pages import Pages
     from penstock.tree import Composite, Group, Leaf
 
-    Survey: TypeAlias = tuple[Group, list[Leaf], tuple[Endpoint, Endpoint], list[str]]
-
-__all__ = ["StartFailure", "make_scopes", "open_ports", "settle_unknown", "start_stages", "survey"]
+__all__ = ["StartFailure", "Survey", "make_scopes", "open_ports", "settle_unknown", "start_stages", "survey"]
 
 
 LONGEST_CHAIN = 50
@@ -57,6 +55,22 @@ class StartFailure(Exception):  # noqa: N818 - never leaves the package
         self.stage = stage if leaf is None else leaf.stage.name
 
 
+class Survey:
+    """What a run is going to be: its pipelines (itself first) and leaves, its endpoints, and what carries
+    each edge.
+    """
+
+    __slots__ = ("groups", "kinds", "leaves", "root", "sink", "source")
+
+    def __init__(self, groups: list[Group], leaves: list[Leaf], source: Endpoint, sink: Endpoint) -> None:
+        self.root = groups[0]
+        self.groups = groups
+        self.leaves = leaves
+        self.source = source
+        self.sink = sink
+        self.kinds = _edge_kinds(leaves, source, sink)
+
+
 def requirements_of(leaf: Leaf) -> Requirements:
     """What a stage asks of its streams; a custom one that says nothing takes any."""
     found = getattr(leaf.stage, "requirements", None)
@@ -70,21 +84,22 @@ def survey(
     iterate: bool = False,
     ends: tuple[Input, Output] | None = None,
 ) -> Survey:
-    """The tree, the leaves, the endpoints and the kinds of the edges; starts and opens nothing.
+    """Take a pipeline apart for a run; starts and opens nothing.
 
     TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.
     """
-    root, leaves = grow(pipeline, options)
+    groups, leaves = grow(pipeline, options)
+    root = groups[0]
     if ends is not None:
         source, sink = (Endpoint("given", end) for end in ends)
     else:
         source = classify_source(root.option("stdin"), root.option("input"))
         sink = Endpoint("iterate") if iterate else classify_sink(root.option("stdout"))
-    for group in groups_below(leaves):
+    for group in groups:
         check_open("stderr", group.options.get("stderr"))
     for leaf in leaves:
         check_open("stderr", getattr(leaf.stage, "stderr", None))
-    return root, leaves, (source, sink), _edge_kinds(leaves, source, sink)
+    return Survey(groups, leaves, source, sink)
 
 
 def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:
@@ -108,7 +123,7 @@ def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> lis
 
 
 def make_scopes(  # noqa: PLR0913 - what scopes are made of
-    leaves: Sequence[Leaf],
+    groups: Sequence[Group],
     reactor: Reactor,
     dispatcher: Dispatcher,
     began: float,
@@ -121,7 +136,7 @@ def make_scopes(  # noqa: PLR0913 - what scopes are made of
     environment with values of the pipeline's own is evaluated here, in the starter's thread and context.
     """
     scopes: dict[int, Scope] = {}
-    for group in groups_below(leaves):
+    for group in groups:
         outer = scopes.get(id(group.chain()[-2])) if group.parent is not None else None
         scope = scopes[id(group)] = _scope(group, outer, reactor, dispatcher, began, opened, to_close)
         if scope.env_layers:

@@ -275,9 +275,9 @@ class Pipeline(Composite):
 
     def explain(self, **options: Unpack[Options]) -> Plan:
         """How each edge would be carried; starts nothing."""
-        _, leaves, _, kinds = survey(self, self._merged(options))
-        names = ["stdin", *(leaf.stage.name for leaf in leaves), "stdout"]
-        return Plan(names, [Edge(*edge) for edge in zip(names[:-1], names[1:], kinds, strict=True)])
+        surveyed = survey(self, self._merged(options))
+        names = ["stdin", *(leaf.stage.name for leaf in surveyed.leaves), "stdout"]
+        return Plan(names, [Edge(*edge) for edge in zip(names[:-1], names[1:], surveyed.kinds, strict=True)])
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The pipeline's options under those of a call, checked."""

@@ -79,10 +79,10 @@ def _error_of(execution: _Ended, end: End) -> PipelineError | None:
     if end.error is None or isinstance(end.error, FinishEarly):
         return None
     kind = PipelineError if end.reason is None else end.reason.reported_as
-    if end.leaf is None:
+    if end.index is None:
         side = "stdin" if source is not None and end.error is source.error else "stdout"
         return kind(side, end.error)
-    error = kind(end.leaf.stage.name, end.error, index=end.leaf.index)
+    error = kind(execution.leaves[end.index].stage.name, end.error, index=end.index)
     if isinstance(end.error, ExitError) and end.error.stderr:
         excerpt = Excerpt()
         excerpt.feed(end.error.stderr)

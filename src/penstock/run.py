@@ -82,12 +82,14 @@ class Run:
         try:
             reactor = self._reactor()
         except (OSError, RuntimeError) as error:  # there is no descriptor, or no thread, for the supervisor
-            raise StartError(surveyed[1][0].stage.name, error, index=0) from error
-        self._execution = execution = Execution(surveyed, reactor, self)
+            raise StartError(surveyed.leaves[0].stage.name, error, index=0) from error
+        self._execution = execution = Execution(surveyed, reactor)
         try:
             if held is not None:
                 held.append(self)
-            execution.start(in_turn=loop is None)  # a loop's starts are few at once anyway: see starter.py
+            execution.start(
+                self, in_turn=loop is None
+            )  # a loop's starts are few at once anyway: see starter.py
         except BaseException as error:
             self._reap(error)
             self._take_files()

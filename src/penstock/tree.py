@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
     from penstock.core.stage import Stage
 
-__all__ = ["Composite", "End", "Filter", "Group", "Leaf", "Reason", "grow"]
+__all__ = ["Composite", "End", "Filter", "Group", "Leaf", "Node", "Reason", "grow"]
 
 
 class Composite:
@@ -75,20 +75,22 @@ class Reason:
 
 
 class End:
-    """How a node ended: the error and the leaf that it belongs to, and the reason where it was cancelled."""
+    """How a node ended: the error, the leaf that it belongs to, by its index, and the reason where it was
+    cancelled.
+    """
 
-    __slots__ = ("error", "excluded", "leaf", "reason")
+    __slots__ = ("error", "excluded", "index", "reason")
 
     def __init__(
         self,
         error: BaseException | None,
-        leaf: Leaf | None,
+        index: int | None,
         reason: Reason | None = None,
         *,
         excluded: bool = False,
     ) -> None:
         self.error = error
-        self.leaf = leaf
+        self.index = index
         self.reason = reason
         self.excluded = excluded
 
@@ -120,13 +122,24 @@ class Counted(Protocol):
 
 
 class Node:
-    """Anything in the tree."""
+    """Anything in the tree.
 
-    __slots__ = ("end", "parent")
+    It refers to what is above it, and a group to the ends of what is below, never to the nodes there: so what
+    a run leaves behind is freed at once, and nothing of it waits for the garbage collector.
+    """
+
+    __slots__ = ("_place", "end", "parent")
 
     def __init__(self, parent: Group | Filter | None) -> None:
         self.parent = parent
+        self._place = parent.reserve() if isinstance(parent, Group) else 0
         self.end: End | None = None
+
+    def finish(self, end: End) -> None:
+        """Record how it ended, above it first: where an interrupt comes in between it is done again."""
+        if isinstance(self.parent, Group):
+            self.parent.ends[self._place] = end
+        self.end = end
 
     def within(self, ancestor: Node) -> bool:
         """Whether this is `ancestor` or below it."""
@@ -207,22 +220,23 @@ class Filter(Node):
         except BaseException as raised:  # noqa: BLE001 - a filter may raise: then that is what counts
             error = raised
         if error is None:
-            return End(end.error if early else None, end.leaf)
-        return End(error, end.leaf, end.reason if error is end.error else None, excluded=end.excluded)
+            return End(end.error if early else None, end.index)
+        return End(error, end.index, end.reason if error is end.error else None, excluded=end.excluded)
 
 
 class Group(Node):
     """A pipeline of this run, the outermost one or a nested one."""
 
-    __slots__ = ("_first_open", "children", "everyone", "options")
+    __slots__ = ("_first_open", "_options", "ends", "options")
 
     def __init__(self, parent: Group | Filter | None, options: Mapping[str, Any]) -> None:
         super().__init__(parent)
         self.options = options
-        self.children: list[Node] = []
-        self.everyone: list[Group] = [] if parent is None else parent.group.everyone
-        """All pipelines of the run, outer ones first."""
-        self.everyone.append(self)
+        """Those that were given for this very pipeline."""
+        around = DEFAULTS if parent is None else parent.group._options  # noqa: SLF001 - another group's
+        self._options: Mapping[str, Any] = {**around, **options}
+        self.ends: list[End | None] = []
+        """How its children ended, in their order; None where one goes on."""
         self._first_open = 0
 
     @property
@@ -232,12 +246,7 @@ class Group(Node):
 
     def option(self, name: str) -> Any:
         """An option of its own, else that of the pipeline around it."""
-        node: Node | None = self
-        while node is not None:
-            if isinstance(node, Group) and name in node.options:
-                return node.options[name]
-            node = node.parent
-        return DEFAULTS[name]
+        return self._options[name]
 
     def chain(self) -> list[Group]:
         """The pipelines around it, outermost first, and itself."""
@@ -249,18 +258,23 @@ class Group(Node):
             node = node.parent
         return groups[::-1]
 
+    def reserve(self) -> int:
+        """The place of one more child among the ends."""
+        self.ends.append(None)
+        return len(self.ends) - 1
+
     @property
     def over(self) -> bool:
         """Whether all its children have ended; an end stays, so none is looked at twice."""
-        children, place = self.children, self._first_open
-        while place < len(children) and children[place].end is not None:
+        ends, place = self.ends, self._first_open
+        while place < len(ends) and ends[place] is not None:
             place += 1
         self._first_open = place
-        return place == len(children)
+        return place == len(ends)
 
     def judge(self, before: Sequence[End] = (), after: Sequence[End] = ()) -> End:
         """The end of the whole, by the verdict over its children and, for the outermost, the endpoints."""
-        ends = [*before, *(child.end for child in self.children if child.end is not None), *after]
+        ends = [*before, *(end for end in self.ends if end is not None), *after]
         if all(end.error is None for end in ends):
             return End(None, None)
         kept = verdict([end.outcome for end in ends], pipe_errors=self.option("pipe_errors"))
@@ -272,38 +286,29 @@ class Group(Node):
         return End(FinishEarly() if kept.finished_early else None, None, excluded=cut)
 
 
-def grow(pipeline: Composite, options: Mapping[str, Any]) -> tuple[Group, list[Leaf]]:
-    """The tree of a pipeline, with `options` in the place of its own, and its leaves in order."""
-    root = Group(None, options)
+def grow(pipeline: Composite, options: Mapping[str, Any]) -> tuple[list[Group], list[Leaf]]:
+    """A pipeline taken apart, with `options` in the place of its own.
+
+    Every pipeline in it, outer ones first, so that itself is the first; and its leaves in order.
+    """
+    groups = [Group(None, options)]
     leaves: list[Leaf] = []
-    _grow(root, pipeline.stages, leaves)
-    return root, leaves
+    _grow(groups[0], pipeline.stages, groups, leaves)
+    return groups, leaves
 
 
-def _grow(group: Group, stages: Sequence[Stage | Composite], leaves: list[Leaf]) -> None:
+def _grow(group: Group, stages: Sequence[Stage | Composite], groups: list[Group], leaves: list[Leaf]) -> None:
     # As in go-pipe, a pipeline without stages copies its stdin to its stdout.
     for stage in stages or (Function(_copy, "copy"),):
-        _add(group, stage, leaves)
-
-
-def _add(parent: Group | Filter, stage: Any, leaves: list[Leaf]) -> None:
-    node: Node
-    if isinstance(stage, Composite):
-        node = group = Group(parent, stage.options)
-        _grow(group, stage.stages, leaves)
-    elif isinstance(stage, Filtered):
-        node = Filter(parent, stage.fn)
-        _add(node, stage.stage, leaves)
-    else:
-        node = Leaf(parent, len(leaves), stage)
-        leaves.append(node)
-    if isinstance(parent, Group):
-        parent.children.append(node)
-
-
-def groups_below(leaves: Sequence[Leaf]) -> Sequence[Group]:
-    """Every pipeline, outer ones first; each has a leaf."""
-    return leaves[0].group.everyone
+        parent: Group | Filter = group
+        inner: Any = stage
+        while isinstance(inner, Filtered):
+            parent, inner = Filter(parent, inner.fn), inner.stage
+        if isinstance(inner, Composite):
+            groups.append(Group(parent, inner.options))
+            _grow(groups[-1], inner.stages, groups, leaves)
+        else:
+            leaves.append(Leaf(parent, len(leaves), inner))
 
 
 def _copy(_ctx: object, stdin: Any, stdout: Any) -> None:

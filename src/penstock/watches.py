@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import MemoryLimitExceeded, PipelineError
 from penstock.core.sizes import show_size
 from penstock.system.forks import guard
-from penstock.tree import Reason, groups_below
+from penstock.tree import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,18 +48,17 @@ class Watches:
 
     def __init__(
         self,
+        groups: Sequence[Group],
         leaves: Sequence[Leaf],
         reactor: Reactor,
         dispatcher: Dispatcher,
-        cancel: Callable[[Group, Reason], None],
     ) -> None:
-        """`cancel` is called in the reactor's thread."""
         self._reactor = reactor
         self._dispatcher = dispatcher
-        self._cancel = cancel
+        self._cancel: Callable[[Group, Reason], None] | None = None
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
-        for group in groups_below(leaves):
+        for group in groups:
             wish: MemoryWatch | None = group.options.get("watch")
             if wish is not None:
                 below = [leaf for leaf in leaves if leaf.within(group)]
@@ -82,10 +81,14 @@ class Watches:
         entry = _Entry(group, wish, Watch(wish.limit, wish.longest, exceeded, grown), leaves)
         return entry
 
-    def started(self, leaf: Leaf, running: Running) -> None:
-        """Watch a stage that has just been started, where somebody wants it watched."""
+    def started(self, leaf: Leaf, running: Running, cancel: Callable[[Group, Reason], None]) -> None:
+        """Watch a stage that has just been started, where somebody wants it watched.
+
+        `cancel` is called in the reactor's thread, where its group has grown past the limit.
+        """
         for entry in self._entries:
             if leaf in entry.leaves and running.pid is not None:
+                self._cancel = cancel
                 entry.watch.add(running)
 
     def ended(self, node: Node) -> None:
@@ -98,6 +101,7 @@ class Watches:
         """End all."""
         for entry in self._entries:
             self._end(entry)
+        self._cancel = None  # which holds on to the run
 
     def _end(self, entry: _Entry) -> None:
         with self._lock:
@@ -114,7 +118,7 @@ class Watches:
     def _exceeded(self, entry: _Entry, used: int) -> None:
         """In the reactor's thread."""
         limit = entry.watch.limit
-        if limit is None or entry.group.end is not None or entry.told:
+        if limit is None or self._cancel is None or entry.group.end is not None or entry.told:
             return
         error = MemoryLimitExceeded(limit, used)
         self._cancel(entry.group, Reason(error, PipelineError, entry.group))

@@ -50,6 +50,15 @@ _LONGEST_LOOK = 0.02
 class Child(Running):
     """A running command."""
 
+    _descendants: Sequence[Descendant] = ()
+    _timer: Timer | None = None
+    _head_start: Timer | None = None
+    _told = False
+    _stopped = False
+    _forced = False
+    _sweeping = False
+    _look = _FIRST_LOOK
+
     def __init__(  # noqa: PLR0913 - what is known of a command when it starts
         self,
         ctx: StageContext,
@@ -66,16 +75,8 @@ class Child(Running):
         self._shown = shown
         self._ok_codes = ok_codes
         self._tap = tap
-        self._descendants: Sequence[Descendant] = ()
-        self._timer: Timer | None = None
-        self._told = False
-        self._stopped = False
-        self._look = _FIRST_LOOK
-        self._forced = False
-        self._head_start: Timer | None = None
         self._on_leftover = on_leftover
         self._confinement = confinement
-        self._sweeping = False
         ctx.child = self
 
     def start(self) -> None:

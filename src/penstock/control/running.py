@@ -32,22 +32,24 @@ _AGAIN = 0.05
 class Running:
     """One started stage of the engine's own."""
 
+    # Most stages never have more than these; an attribute of its own costs each of them its making.
+    error: BaseException | None = None
+    done = False
+    ended = 0.0
+    pid: int | None = None
+    status: ExitStatus | None = None
+    usage: Usage | None = None
+    """What it used, where that is known of a stage without an exit status."""
+    peak_memory: int | None = None
+    """The most anonymous memory, in bytes, that was seen of its processes; None where nobody looked."""
+    stderr = b""
+    unattended: RuntimeError | None = None
+    """Why the stage, which has been started, cannot be waited for now: no thread is to be had."""
+    _reason: BaseException | None = None
+
     def __init__(self, ctx: StageContext) -> None:
         self.ctx = ctx
-        self.error: BaseException | None = None
-        self.done = False
-        self.ended = 0.0
         self.started = time.monotonic()
-        self.pid: int | None = None
-        self.status: ExitStatus | None = None
-        self.usage: Usage | None = None
-        """What it used, where that is known of a stage without an exit status."""
-        self.peak_memory: int | None = None
-        """The most anonymous memory, in bytes, that was seen of its processes; None where nobody looked."""
-        self.stderr = b""
-        self.unattended: RuntimeError | None = None
-        """Why the stage, which has been started, cannot be waited for now: no thread is to be had."""
-        self._reason: BaseException | None = None
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
 
@@ -136,11 +138,12 @@ class Threaded(Running):
     belong to the reactor's thread.
     """
 
+    _told = False
+    _timer: Timer | None = None
+
     def __init__(self, ctx: StageContext, *streams: Stoppable) -> None:
         super().__init__(ctx)
         self.streams = streams
-        self._told = False
-        self._timer: Timer | None = None
 
     def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """From now on whatever goes wrong is the cancellation's doing."""

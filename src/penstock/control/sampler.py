@@ -72,6 +72,7 @@ class Watch:
         """No more. From any thread; idempotent."""
         if not self.ended:
             self.ended = True
+            self._exceeded = self._grown = _nothing  # what is there holds on to the run
             sampler = _sampler()
             sampler.reactor.post(lambda: sampler.forget(self))
 
@@ -115,6 +116,10 @@ class Watch:
         """Say when to look again."""
         self.pause = self._pace.after(now, used, cost)
         self.due = now + self.pause
+
+
+def _nothing(_used: int = 0) -> None:
+    """What a watch that has ended calls."""
 
 
 class _Sampler:

@@ -375,14 +375,14 @@ class _Watched:
             return self._source.fileno
         if name not in _READ_METHODS:
             raise AttributeError(name)
-        method = getattr(self._source, name)
-
-        def call(argument: Any) -> Any:
-            self._busy(True)  # noqa: FBT003 - a switch is what it is
-            try:
-                return method(argument)
-            finally:
-                self._busy(False)  # noqa: FBT003
-
+        call = partial(_watched, getattr(self._source, name), self._busy)
         setattr(self, name, call)
         return call
+
+
+def _watched(method: Callable[[Any], Any], busy: Callable[[bool], None], argument: Any) -> Any:
+    busy(True)  # noqa: FBT003 - a switch is what it is
+    try:
+        return method(argument)
+    finally:
+        busy(False)  # noqa: FBT003

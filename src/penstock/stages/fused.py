@@ -65,13 +65,15 @@ def start_fused(
 class _Part(Threaded):
     """One stage of a chain while it runs."""
 
-    def __init__(self, stage: ChainStage, ctx: StageContext, chain: _Chain) -> None:
+    count = 0
+    """Bytes that it made."""
+    failure: BaseException | None = None
+
+    def __init__(self, stage: ChainStage, ctx: StageContext, chain: _Chain, *, last: bool) -> None:
         super().__init__(ctx, *chain.streams)
         self.stage = stage
-        self.count = 0
-        """Bytes that it made."""
-        self.failure: BaseException | None = None
         self._chain = chain
+        self._last = last
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the worker; where it has not begun, it never will."""
@@ -95,7 +97,7 @@ class _Part(Threaded):
                     yield data
         except _Cut as raised:
             cut = raised
-            if self is not self._chain.parts[-1]:  # which learns itself what went wrong
+            if not self._last:  # which learns itself what went wrong
                 self._fail(ClosedPipe())
         except GeneratorExit:
             self._fail(ClosedPipe())
@@ -108,7 +110,7 @@ class _Part(Threaded):
                 self.failure = None
                 self._fail(raised)
         close()
-        if self is not self._chain.parts[-1]:
+        if not self._last:
             self.end()
         if cut is not None:
             raise cut
@@ -135,7 +137,9 @@ class _Cut(GeneratorExit):
 
 
 class _Chain:
-    """What the parts share: one worker, and the streams at both ends."""
+    """What the parts share: one worker, and the streams at both ends. They refer to it for ever, it to them
+    only until they begin or are given up.
+    """
 
     def __init__(
         self, stages: Sequence[tuple[ChainStage, StageContext]], stdin: Reader, stdout: Writer
@@ -147,7 +151,10 @@ class _Chain:
         self._gate = threading.Lock()
         self._begun = False
         self._dropped = False
-        self.parts = [_Part(stage, ctx, self) for stage, ctx in stages]
+        last = len(stages) - 1
+        self.parts: Sequence[_Part] = [
+            _Part(stage, ctx, self, last=place == last) for place, (stage, ctx) in enumerate(stages)
+        ]
         stages[0][1].enlist(self)
 
     def drop(self) -> bool:
@@ -159,7 +166,8 @@ class _Chain:
     def refuse(self, error: BaseException) -> None:
         """End all parts with `error`, unless the chain has begun."""
         if self.drop():
-            for part in self.parts:
+            parts, self.parts = self.parts, ()
+            for part in parts:
                 part.release()
                 part.complete(error)
 
@@ -172,14 +180,15 @@ class _Chain:
         self._context.run(self._drive)
 
     def _drive(self) -> None:
-        last = self.parts[-1]
-        modes = {part.stage.outlet for part in self.parts}
+        parts, self.parts = self.parts, ()
+        last = parts[-1]
+        modes = {part.stage.outlet for part in parts}
         held = None
         if "joined" in modes or last.stage.outlet == "lent":
             held = HeldWriter(last.ctx, self._stdout)
         chunks = self._stdin.chunks() if held is None else _passing_on(self._stdin, held)
         close = self._stdin.close
-        for part in self.parts:
+        for part in parts:
             lends = part is last and part.stage.outlet == "lent"
             chunks = part.guard(chunks, close, held if lends else None)
             close = chunks.close

@@ -22,6 +22,9 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _SIZE = 4096
 _MANY = 32768
 """Bytes of entries of a folder that are read at once: about a thousand."""
+_Room = ctypes.c_char * _SIZE
+_LargeRoom = ctypes.c_char * _MANY
+"""Kept: ctypes forgets a type of arrays that has no object, and leaves it to the garbage collector."""
 _LENGTH, _NAME = 16, 19
 """Where an entry says how long it is (two bytes), and where its name begins (getdents64(2))."""
 
@@ -42,7 +45,7 @@ def read(path: bytes) -> bytes:
     """Return the first 4 KiB of a file of procfs; `b""` where it cannot be opened or read."""
     opened: list[int] = []
     data = b""
-    room = ctypes.create_string_buffer(_SIZE)
+    room = _Room()
     try:
         # In C, into a list: so no interrupt comes between the open and what closes it (see `fds`).
         opened.extend(starmap(_open, ((path, _FLAGS),)))
@@ -59,7 +62,7 @@ def names(folder: bytes) -> list[bytes]:
     """Return what is in a folder of procfs; none where it cannot be read."""
     opened: list[int] = []
     found: list[bytes] = []
-    room = ctypes.create_string_buffer(_MANY)
+    room = _LargeRoom()
     try:
         opened.extend(starmap(_open, ((folder, _FLAGS),)))
         while opened[0] >= 0 and (size := _entries(opened[0], room, _MANY)) > 0:
