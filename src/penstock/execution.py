@@ -27,7 +27,7 @@ from penstock.control.supervisor import begin_start, end_start, live
 from penstock.control.turns import Turn
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
-from penstock.launch import StartFailure, make_scopes, open_ports, settle_unknown, start_stages
+from penstock.launch import StartFailure, make_scopes, open_ports, set_deadlines, settle_unknown, start_stages
 from penstock.narrate import tell_abandoned, tell_end, tell_failure
 from penstock.report import pronounce, result_of
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason
@@ -89,8 +89,7 @@ class Execution:
         self._timers: list[Timer] = []
         self._watches = Watches(surveyed.groups, self.leaves, reactor, self.dispatcher)
         self._deferred = Deferred(reactor)
-        ends = surveyed.source, surveyed.sink
-        self._handover = Handover(reactor, [end.closing for end in ends if end.closing is not None])
+        self._handover = Handover(reactor, surveyed.handed_over)
         self._late = 0.0
         """When the caller's code is no longer waited for, once the run was cancelled."""
 
@@ -131,25 +130,17 @@ class Execution:
             self._turn.end()
 
     def _launch(self) -> None:
+        groups, reactor = self._survey.groups, self.reactor
         self._scopes = make_scopes(
-            self._survey.groups,
-            self.reactor,
-            self.dispatcher,
-            self.began,
-            self._stderrs,
-            self._handover.things,
+            groups, reactor, self.dispatcher, self.began, self._stderrs, self._handover.things
         )
         for leaf in self.leaves:
             leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._deferred)
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = open_ports(
-            self.leaves, self.reactor, self._survey.source, self._survey.sink, pipe_size, self.advance
+            self.leaves, reactor, self._survey.source, self._survey.sink, pipe_size, self.advance
         )
-        for group in self._survey.groups:
-            timeout = group.options.get("timeout")
-            if timeout is not None:
-                expire = partial(self._time_out, group, timeout)
-                self._timers.append(self.reactor.call_at(self.began + timeout, expire))
+        set_deadlines(groups, reactor, self.began, self._time_out, self._timers)
         start_stages(self.leaves, self.kinds, (self.source, self.sink), self._started, self._pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn

@@ -10,6 +10,7 @@ closed here. A cancellation that arrives in between is looked for around each st
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +35,26 @@ if TYPE_CHECKING:
 
     from penstock.control.confine import Confinement
     from penstock.control.dispatch import Dispatcher
-    from penstock.control.reactor import Reactor
+    from penstock.control.reactor import Reactor, Timer
     from penstock.system.pages import Pages
     from penstock.tree import Composite, Group, Leaf
 
-__all__ = ["StartFailure", "Survey", "make_scopes", "open_ports", "settle_unknown", "start_stages", "survey"]
+__all__ = [
+    "StartFailure",
+    "Survey",
+    "make_scopes",
+    "open_ports",
+    "set_deadlines",
+    "settle_unknown",
+    "start_stages",
+    "survey",
+]
 
 
 LONGEST_CHAIN = 50
 """Stages that may be fused."""
+_FORBIDDEN = Stream.FORBIDDEN
+_ANY = Requirements()
 
 
 class StartFailure(Exception):  # noqa: N818 - never leaves the package
@@ -70,11 +82,15 @@ class Survey:
         self.sink = sink
         self.kinds = _edge_kinds(leaves, source, sink)
 
+    @property
+    def handed_over(self) -> list[Any]:
+        """What is to be closed after the run."""
+        return [end.closing for end in (self.source, self.sink) if end.closing is not None]
+
 
 def requirements_of(leaf: Leaf) -> Requirements:
     """What a stage asks of its streams; a custom one that says nothing takes any."""
-    found = getattr(leaf.stage, "requirements", None)
-    return Requirements() if found is None else found
+    return getattr(leaf.stage, "requirements", None) or _ANY
 
 
 def survey(
@@ -105,21 +121,18 @@ def survey(
 def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:
     """How each edge is going to be carried; ValueError naming the stage where a stream is forbidden to it."""
     requirements = [requirements_of(leaf) for leaf in leaves]
-    for place, (leaf, wants) in enumerate(zip(leaves, requirements, strict=True)):
-        if wants.stdin is Stream.FORBIDDEN and (place > 0 or source.kind != "null"):
-            raise ValueError(f"stage {leaf.stage.name!r} takes no stdin, but would be given one")
-        unconnected = sink.kind in ("null", "inherit")
-        if wants.stdout is Stream.FORBIDDEN and (place < len(leaves) - 1 or not unconnected):
-            raise ValueError(f"stage {leaf.stage.name!r} has no stdout, but one is wanted of it")
-    chained = [
-        isinstance(left.stage, ChainStage)
-        and isinstance(right.stage, ChainStage)
-        and left.group is right.group
-        for left, right in pairwise(leaves)
-    ]
+    for place, wants in enumerate(requirements):
+        if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):
+            raise ValueError(f"stage {leaves[place].stage.name!r} takes no stdin, but would be given one")
+        if wants.stdout is _FORBIDDEN and (place < len(leaves) - 1 or sink.kind not in ("null", "inherit")):
+            raise ValueError(f"stage {leaves[place].stage.name!r} has no stdout, but one is wanted of it")
+    groups = [leaf.group if isinstance(leaf.stage, ChainStage) else None for leaf in leaves]
     # Each stage of a chain takes a few frames of its worker's stack.
-    short = [chain and place % LONGEST_CHAIN > 0 for place, chain in enumerate(chained, 1)]
-    return carriers(requirements, source.kind, sink.kind, short, (source.carrier, sink.carrier))
+    chained = [
+        left is right and left is not None and place % LONGEST_CHAIN > 0
+        for place, (left, right) in enumerate(pairwise(groups), 1)
+    ]
+    return carriers(requirements, source.kind, sink.kind, chained, (source.carrier, sink.carrier))
 
 
 def make_scopes(  # noqa: PLR0913 - what scopes are made of
@@ -202,6 +215,22 @@ def _confinement(group: Group, outer: Scope | None, to_close: list[Any]) -> Conf
     if isinstance(limits, Confinement):  # a pipeline within a custom stage shares that stage's
         return limits
     return Confinement.within(around, limits, to_close, leftover=group.option("on_leftover"))
+
+
+def set_deadlines(
+    groups: Sequence[Group],
+    reactor: Reactor,
+    began: float,
+    expire: Callable[[Group, float], None],
+    timers: list[Timer],
+) -> None:
+    """Have `expire(group, timeout)` called for each pipeline that has a timeout, unless its timer is
+    cancelled before.
+    """
+    for group in groups:
+        timeout = group.options.get("timeout")
+        if timeout is not None:
+            timers.append(reactor.call_at(began + timeout, partial(expire, group, timeout)))
 
 
 def make_edge(kind: str, pipe_size: int | None, pages: list[Pages]) -> tuple[Output, Input]:

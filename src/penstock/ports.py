@@ -20,9 +20,9 @@ from penstock.data.ends import Input, Output
 from penstock.data.fifo import Fifo, FifoReader, FifoWriter
 from penstock.data.ladder import Transfer
 from penstock.data.memory import MemoryPipe
-from penstock.data.reader import EmptyReader
+from penstock.data.reader import BytesReader
 from penstock.data.writer import CaptureWriter, NullWriter
-from penstock.system.fds import null, pipe
+from penstock.system.fds import pipe
 from penstock.system.pages import GROWN, resize
 
 if TYPE_CHECKING:
@@ -58,17 +58,14 @@ class Source:
         if kind == "given":
             self.input = endpoint.value
         elif kind == "null":
-            self.input = Input(null(writable=False)) if wants_file else Input(stream=EmptyReader())
+            self.input = Input(nothing=True) if wants_file else Input(stream=BytesReader())
         elif kind == "inherit":
             self.input = Input(borrowed=0, owned_description=False)
         elif kind in ("descriptor", "path"):
             self.input = Input(open_source(endpoint), owned_description=kind == "path")
         elif kind == "input" and not wants_file:
-            memory = MemoryPipe(max(1, len(endpoint.value)))
-            memory.writer.write(endpoint.value)
-            memory.writer.close()
             self._whole = len(endpoint.value)
-            self.input = Input(stream=memory.reader)
+            self.input = Input(stream=BytesReader(endpoint.value))
         elif kind in ("object", "copier") and not wants_file:
             memory = MemoryPipe()
             self.input = Input(stream=memory.reader)
@@ -179,7 +176,7 @@ class Sink:
         if kind == "given":
             self.output = endpoint.value
         elif kind == "null":
-            self.output = Output(null(writable=True)) if wants_file else Output(stream=NullWriter())
+            self.output = Output(nothing=True) if wants_file else Output(stream=NullWriter())
         elif kind == "inherit":
             self.output = Output(borrowed=1, owned_description=False)
         elif kind in ("descriptor", "path"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
@@ -10,6 +11,8 @@ from penstock.system.forks import guard
 from penstock.tree import End
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.core.result import Result
     from penstock.launch import StartFailure
     from penstock.ports import Sink, Source
@@ -92,7 +95,12 @@ def _error_of(execution: _Ended, end: End) -> PipelineError | None:
 
 def result_of(execution: _Ended, error: PipelineError | None) -> Result:
     """All that is known of a run that has ended."""
+    result: Result = _maker()(execution, error)
+    return result
+
+
+@cache
+def _maker() -> Callable[..., Result]:
     with guard:  # a fork must not copy the lock of an import in the middle of it
         from penstock.leavings import make_result  # noqa: PLC0415 - dataclasses are dear to import
-
-    return make_result(execution, error)
+    return make_result

@@ -23,7 +23,7 @@ from penstock.core.stage import Requirements, Stream
 from penstock.data.descriptor import FdReader, FdWriter
 from penstock.data.ends import Input, Output
 from penstock.data.memory import MemoryPipe
-from penstock.data.reader import EmptyReader
+from penstock.data.reader import BytesReader
 from penstock.data.writer import NullWriter
 from penstock.factories import function, source
 from penstock.pipeline import Pipeline, checked_stage
@@ -238,7 +238,7 @@ class Trial:
             self.writer = memory.writer
             self.input, self._stdin = Input(stream=memory.reader), memory.reader
         else:
-            self.input = Input(stream=EmptyReader())
+            self.input = Input(stream=BytesReader())
 
     def _make_stdout(self, kind: str) -> None:
         self.reader: Any = None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import ClosedPipe
 from penstock.data.memory import MemoryWriter
-from penstock.data.streams import CaptureWriter, EmptyReader, NullWriter, Reader, Writer
+from penstock.data.streams import BytesReader, CaptureWriter, NullWriter, Reader, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -374,7 +374,7 @@ def test_eof_is_final_even_where_the_source_would_go_on(method: str) -> None:
 
 
 def test_an_empty_reader_is_at_eof() -> None:
-    with EmptyReader() as reader:
+    with BytesReader() as reader:
         assert reader.read() == b""
         assert list(reader.chunks()) == []
 

@@ -70,20 +70,16 @@ def start() -> Iterator[Start]:
     ) -> process.Process:
         name = argv[0] if isinstance(argv[0], str) else os.fsdecode(argv[0])
         executable = programs.resolve(name, path=os.environ["PATH"], cwd=cwd)
-        nothing = fds.null(writable=False)
-        try:
-            pid = spawn.spawn(
-                executable,
-                argv,
-                env=os.environ if env is None else env,
-                cwd=cwd,
-                stdin=nothing.fileno() if stdin is None else stdin,
-                stdout=stdout,
-                stderr=stderr,
-                process_group=group,
-            )
-        finally:
-            nothing.close()
+        pid = spawn.spawn(
+            executable,
+            argv,
+            env=os.environ if env is None else env,
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            process_group=group,
+        )
         child = process.Process(pid, group=group)
         started.append(child)
         return child

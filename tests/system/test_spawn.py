@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import penstock
 from penstock.system import fds, features, launcher, popen, process, spawn
 
 if TYPE_CHECKING:
@@ -231,12 +234,13 @@ for number in range(3):
     os.dup2(file, number, inheritable=False)
     os.close(file)
 wrong = []
-for sources in itertools.product(range(3), repeat=3):
+for sources in itertools.product((0, 1, 2, None), repeat=3):
     pid = spawn.spawn("/bin/sh", ["sh", "-c", "kill -STOP $$"], env=os.environ, cwd=None,
                       stdin=sources[0], stdout=sources[1], stderr=sources[2], process_group=False)
     os.waitpid(pid, os.WUNTRACED)  # it has stopped itself, so its loader has closed the libraries again
     folder = f"/proc/{{pid}}/fd/"
-    links = {{int(n): int(os.readlink(folder + n)[-1:]) for n in os.listdir(folder)}}
+    names = {{int(n): os.path.basename(os.readlink(folder + n)) for n in os.listdir(folder)}}
+    links = {{n: None if name == "null" else int(name[-1:]) for n, name in names.items()}}
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     if links != dict(enumerate(sources)):
@@ -248,7 +252,9 @@ with open(os.environ["RESULT"], "w") as result:
 
 
 def test_0_1_and_2_can_be_swapped_in_every_way(spawner: str, host: Callable[..., str]) -> None:
-    """All 27 assignments, from close-on-exec descriptors; the parent keeps its own, nothing else is left."""
+    """All 64 assignments of them and /dev/null, from close-on-exec descriptors; the parent keeps its own,
+    nothing else is left.
+    """
     assert host(SHUFFLE.format(fallback=spawner == "subprocess"), ['exec "$@"']) == repr(([], [False] * 3, 4))
 
 
@@ -259,7 +265,7 @@ spawn.use_fallback({fallback})
 reader, writer = fds.pipe()
 above = min(reader.fileno(), writer.fileno()) > 2
 pid = spawn.spawn("/bin/sh", ["sh", "-c", "kill -STOP $$"], env=os.environ, cwd="/",
-                  stdin=0, stdout=writer.fileno(), stderr={stderr}, process_group=True)
+                  stdin={stdin}, stdout=writer.fileno(), stderr={stderr}, process_group=True)
 os.waitpid(pid, os.WUNTRACED)  # it has stopped itself, so its loader has closed the libraries again
 links = {{int(n): os.readlink(f"/proc/{{pid}}/fd/{{n}}")[:9] for n in os.listdir(f"/proc/{{pid}}/fd")}}
 pipe = os.readlink(f"/proc/self/fd/{{writer.fileno()}}")[:9]
@@ -270,13 +276,45 @@ with open(os.environ["RESULT"], "w") as result:
 """
 
 
-@pytest.mark.parametrize("stderr", [1, 2])
+@pytest.mark.parametrize("stdin", [0, None])
+@pytest.mark.parametrize("stderr", [1, 2, None])
 def test_a_host_without_0_1_and_2_can_start_children(
-    spawner: str, host: Callable[..., str], stderr: int
+    spawner: str, host: Callable[..., str], stdin: int | None, stderr: int | None
 ) -> None:
     """The pipe does not take their numbers, and the child gets /dev/null for what it should inherit."""
-    program = CLOSED.format(fallback=spawner == "subprocess", stderr=stderr)
+    program = CLOSED.format(fallback=spawner == "subprocess", stdin=stdin, stderr=stderr)
     assert host(program, ['exec "$@" <&- >&- 2>&-']) == repr((True, True))
+
+
+def test_dev_null_needs_no_descriptor_here(spawner: str) -> None:
+    """The child opens it for itself, in the place of what it closes there: so also where none is left."""
+    if spawner != "glibc":
+        pytest.skip("subprocess opens it in the parent")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
+    made: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                made.append(os.dup(0))
+        pid = spawn.spawn(
+            "/bin/true", ["true"], env={}, cwd=None, stdin=None, stdout=None, stderr=None, process_group=False
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for number in made:
+            os.close(number)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_missing_dev_null_is_what_the_error_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a chroot without one; not the program, which is there."""
+    monkeypatch.setattr(os, "devnull", "/nowhere/null")
+    with pytest.raises(penstock.StartError, match="/nowhere/null") as caught:
+        penstock.command("true").run(stdout=penstock.DEVNULL)
+    assert isinstance(caught.value.cause, OSError)
+    assert caught.value.cause.errno == errno.ENOENT
 
 
 def test_a_child_is_nobodys_but_ours(start: Any, finish: Any) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from penstock.control.late import Late, tell_leftover
 from penstock.control.running import Running
 from penstock.control.taps import ExcerptTap
+from penstock.core.env import show
 from penstock.core.errors import ExitError
 from penstock.system.poller import READ
 from penstock.system.trees import catch, freeze
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.reactor import Timer
     from penstock.control.taps import Tap
+    from penstock.core.env import Secret
     from penstock.system.process import Descendant, Process, ProcessTable
 
 __all__ = ["Child"]
@@ -63,7 +65,7 @@ class Child(Running):
         self,
         ctx: StageContext,
         process: Process,
-        shown: Sequence[str],
+        argv: Sequence[str | bytes | Secret],
         ok_codes: frozenset[int],
         tap: Tap | None,
         on_leftover: str = "ignore",
@@ -72,7 +74,7 @@ class Child(Running):
         super().__init__(ctx)
         self.pid = process.pid
         self._process = process
-        self._shown = shown
+        self._argv = argv
         self._ok_codes = ok_codes
         self._tap = tap
         self._on_leftover = on_leftover
@@ -295,7 +297,7 @@ class Child(Running):
         """What its end counts as: a limit that the kernel has kept, or its own exit."""
         limited = None if self._confinement is None else self._confinement.explain(returncode)
         if limited is None:
-            return ExitError(returncode, self._shown, self.stderr)
+            return ExitError(returncode, [show(arg) for arg in self._argv], self.stderr)
         facts = {"limit": limited.limit, "used": limited.used, "pids": [self.pid]}
         self.ctx.tell("memory-limit", str(limited), limited, facts)
         return limited

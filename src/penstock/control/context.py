@@ -95,17 +95,18 @@ class StageContext:
     `time.monotonic()` at which the run ends (None: none).
     """
 
+    child: Child | None = None
+    """The last child that was begun to be watched, for who is interrupted before it is told of it."""
+    _reason: BaseException | None = None
+    _environ: dict[str, str] | None = None
+
     def __init__(self, name: str, scope: Scope, deferred: Deferred) -> None:
         self.name = name
         self.scope = scope
-        self.defer = deferred.defer
-        self.enlist = deferred.enlist
+        self.deferred = deferred
+        """What is to begin once every stage has been started."""
         self.spawned: list[Any] = []
         """Holds the pid of a child from the moment it exists; see `system.spawn`."""
-        self.child: Child | None = None
-        """The last child that was begun to be watched, for who is interrupted before it is told of it."""
-        self._reason: BaseException | None = None
-        self._environ: dict[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"StageContext({self.name!r})"

@@ -65,7 +65,7 @@ class RunningIsolated(Running):
         self._outcome = None
         self._timer: Timer | None = None
         self._inbox: deque[bytes] = deque()
-        ctx.defer(lambda: ctx.reactor.post(self._begin))
+        ctx.deferred.defer(lambda: ctx.reactor.post(self._begin))
 
     # The start.
 

@@ -15,7 +15,7 @@ from penstock.control.taps import CallbackTap, ExcerptTap
 from penstock.core.constants import Special, closing
 from penstock.data import endpoints
 from penstock.data.descriptor import FdWriter
-from penstock.system.fds import null, open_write, pipe
+from penstock.system.fds import open_write, pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,17 +73,16 @@ class StderrTarget:
         else:
             self._call = endpoints.chunk_writer(endpoint.value) or endpoint.value.write
 
-    def connect(self, ctx: StageContext, stdout: int) -> tuple[int, Fd | None, Tap | None]:
-        """What one child gets: the descriptor's number, the Fd to close after the spawn, and the tap
-        to start then.
+    def connect(self, ctx: StageContext, stdout: int | None) -> tuple[int | None, Fd | None, Tap | None]:
+        """What one child gets: the descriptor's number (None for /dev/null), the Fd to close after the spawn,
+        and the tap to start then.
         """
         if self._kind == _INHERIT:
             return 2, None, None
         if self._kind == _STDOUT:
             return stdout, None, None
         if self._kind == _NULL:
-            sink = null(writable=True)
-            return sink.fileno(), sink, None
+            return None, None, None
         if self._fd is not None:
             return self._fd.fileno(), None, None
         read_end, write_end = pipe()

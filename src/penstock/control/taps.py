@@ -70,13 +70,11 @@ class Tap:
 
     def drain(self) -> None:
         """Read what is there, at most what a pipe can hold: who else has the other end may write for ever."""
-        if self.closed:
+        taken = None if self.closed else self._take()
+        if taken is None:  # there was nothing, as most of the time
             return
-        left = pipe_capacity(self._fd.fileno())
-        while left > 0 and not self.closed:
-            taken = self._take()
-            if taken is None:
-                return
+        left = pipe_capacity(self._fd.fileno()) - taken
+        while left > 0 and (taken := self._take()) is not None:
             left -= taken
 
     def close(self) -> None:

@@ -224,6 +224,8 @@ def _input(option: str, value: object) -> Any:
 
 def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
     """The part of the check that is the same for stdin and stdout."""
+    if type(value) is Special and value in specials:
+        return value
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, bool) or thing is None:
         raise TypeError(f"{option} must not be {thing!r}")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Edge", "Plan", "carriers"]
 
+_PREFER_FILE = Stream.PREFER_FILE
+
 # Endpoint kinds that are carried in the same way whoever stands at the other end of the edge.
 _FIXED = {
     "null": "discard",
@@ -53,15 +55,15 @@ def carriers(
     """
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
-        "os-pipe" if Stream.PREFER_FILE in (left.stdout, right.stdin) else "memory"
+        "os-pipe" if left.stdout is _PREFER_FILE or right.stdin is _PREFER_FILE else "memory"
         for left, right in pairwise(requirements)
     ]
     between = ["fused" if chained else kind for kind, chained in zip_longest(between, fused)]
-    feed = _FIXED.get(source) or (copies[0] if first is Stream.PREFER_FILE else "memory")
+    feed = _FIXED.get(source) or (copies[0] if first is _PREFER_FILE else "memory")
     if sink == "iterate":
-        drain = "os-pipe" if last is Stream.PREFER_FILE else "memory"
+        drain = "os-pipe" if last is _PREFER_FILE else "memory"
     else:
-        drain = _FIXED.get(sink) or (copies[1] if last is Stream.PREFER_FILE else "memory")
+        drain = _FIXED.get(sink) or (copies[1] if last is _PREFER_FILE else "memory")
     return [feed, *between, drain]
 
 

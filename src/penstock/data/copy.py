@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from penstock.data.buffers import BufferPool, buffer_pool
 from penstock.data.memory import MemoryReader, MemoryWriter
-from penstock.data.reader import Reader
+from penstock.data.reader import BytesReader, Reader
 from penstock.data.writer import CaptureWriter, Writer
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ __all__ = ["pump", "wait_for"]
 
 # Exactly these: a subclass may keep what it is given.
 _LETS_GO: Final = frozenset((io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair))
+
+_BY_REFERENCE: Final = (MemoryReader, BytesReader)
+"""Readers whose chunks are there already."""
 
 # What is left after a short write is handed on in pieces of this size, where each piece has to be copied.
 _PIECE: Final = 65536
@@ -46,8 +49,8 @@ def pump(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
     write = sink.write if isinstance(sink, Writer) else partial(_write_all, sink)
     wants_bytes = _wants_bytes(sink)
     total = 0
-    if isinstance(source, Reader) and (wants_bytes or isinstance(source, MemoryReader)):
-        if not isinstance(source, MemoryReader):
+    if isinstance(source, Reader) and (wants_bytes or isinstance(source, _BY_REFERENCE)):
+        if not isinstance(source, _BY_REFERENCE):
             total = _copy_little(source, write, pool)
         write_once = sink.write
         for chunk in source.chunks():

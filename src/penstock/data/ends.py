@@ -1,17 +1,18 @@
 """The two ends of edges as stages get them: `Input` and `Output`, each a descriptor or an in-memory stream.
 
 A stage closes what it was given. An end that is borrowed (the process's own stdin, say) is not closed by
-that.
+that. One that is /dev/null is opened when somebody asks for its descriptor; a command does not: its process
+opens it for itself, which takes half the time.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from penstock.data.descriptor import FdReader, FdWriter
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
-from penstock.system.fds import duplicate
+from penstock.system.fds import duplicate, null
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +27,13 @@ _Stream = TypeVar("_Stream", Reader, Writer)
 class _End(Generic[_Stream]):
     """What both ends have in common.
 
-    `fd` is a descriptor that is owned, `borrowed` the number of one that is not; `owned_description` says
-    that nobody else has the open file description, so that its flags may be changed.
+    `fd` is a descriptor that is owned, `borrowed` the number of one that is not, `nothing` stands for
+    /dev/null; `owned_description` says that nobody else has the open file description, so that its flags may
+    be changed.
     """
 
-    __slots__ = ("_borrowed", "_count", "_fd", "_ours", "_stream")
+    __slots__ = ("_borrowed", "_count", "_fd", "_nothing", "_ours", "_stream")
+    _writable: ClassVar[bool]
 
     def __init__(
         self,
@@ -38,18 +41,29 @@ class _End(Generic[_Stream]):
         stream: _Stream | None = None,
         *,
         borrowed: int | None = None,
+        nothing: bool = False,
         owned_description: bool = True,
     ) -> None:
         self._fd = fd
         self._stream: Any = stream
         self._borrowed = borrowed
+        self._nothing = nothing
         self._ours = owned_description
         self._count: int | None = None
 
     @property
     def fd(self) -> int | None:
-        """The descriptor's number; None where the stream is in memory."""
+        """The descriptor's number; None where the stream is in memory. OSError where it is /dev/null, and
+        that cannot be opened.
+        """
+        if self._nothing:
+            return self._owned().fileno()
         return self._borrowed if self._fd is None else self._fd.fileno()
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it is /dev/null, and nobody has asked for a descriptor yet."""
+        return self._nothing
 
     @property
     def count(self) -> int | None:
@@ -98,6 +112,9 @@ class _End(Generic[_Stream]):
 
     def _owned(self) -> Fd:
         """A descriptor that a reader or writer may close."""
+        if self._nothing:
+            self._fd = null(writable=self._writable)
+            self._nothing = False
         if self._fd is not None:
             return self._fd
         if self._borrowed is None:
@@ -112,6 +129,7 @@ class Input(_End[Reader]):
     """
 
     __slots__ = ()
+    _writable = False
 
     @property
     def reader(self) -> Reader:
@@ -129,6 +147,7 @@ class Output(_End[Writer]):
     """
 
     __slots__ = ()
+    _writable = True
 
     @property
     def writer(self) -> Writer:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-__all__ = ["EmptyReader", "Reader"]
+__all__ = ["BytesReader", "Reader"]
 
 
 class Reader(Stream, metaclass=ABCMeta):
@@ -200,10 +200,19 @@ class Reader(Stream, metaclass=ABCMeta):
         return len(data)
 
 
-class EmptyReader(Reader):
-    """A stream that is at EOF from the first: stdin from DEVNULL."""
+class BytesReader(Reader):
+    """A stream of bytes at hand, in one chunk; of none it is at EOF from the first: stdin from DEVNULL."""
 
-    __slots__ = ()
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes = b"") -> None:
+        super().__init__()
+        self._data = data
 
     def _pull(self) -> bytes:
-        return b""
+        data, self._data = self._data, b""
+        return data
+
+    def _release(self) -> None:
+        super()._release()
+        self._data = b""

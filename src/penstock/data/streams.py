@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.data.descriptor import FdReader, FdWriter
-from penstock.data.reader import EmptyReader, Reader
+from penstock.data.reader import BytesReader, Reader
 from penstock.data.writer import CaptureWriter, NullWriter, Writer
 
-__all__ = ["CaptureWriter", "EmptyReader", "FdReader", "FdWriter", "NullWriter", "Reader", "Writer"]
+__all__ = ["BytesReader", "CaptureWriter", "FdReader", "FdWriter", "NullWriter", "Reader", "Writer"]

@@ -75,17 +75,20 @@ class Command:
         """Start the process. OSError, with a text that says what is missing, where that fails."""
         copied = False
         try:
-            if stdin.fd is None or stdout.fd is None:
+            source = None if stdin.nothing else stdin.fd
+            sink = None if stdout.nothing else stdout.fd
+            if (source is None and not stdin.nothing) or (sink is None and not stdout.nothing):
                 running = start_over_pipes(self.start, ctx, stdin, stdout)
                 copied = True
                 return running
-            return self._start(ctx, stdin.fd, stdout.fd)
+            return self._start(ctx, source, sink)
         finally:
             if not copied:  # else the copies, which have only just begun, close them
                 stdin.close()
                 stdout.close()
 
-    def _start(self, ctx: StageContext, stdin: int, stdout: int) -> Child:
+    def _start(self, ctx: StageContext, stdin: int | None, stdout: int | None) -> Child:
+        """Start it between two descriptors; None is /dev/null."""
         environ = ctx.scope.environ() if not self.env else merge(ctx.scope.environ(), self.env)
         cwd = self.cwd or ctx.cwd
         argv = [_clear(arg) for arg in self.argv]
@@ -98,7 +101,7 @@ class Command:
         except OSError as error:
             raise self._shown(error) from None
         # A terminal stops whoever reads from it in another group than the one in its foreground (SIGTTIN).
-        group = self.process_group and not os.isatty(stdin)
+        group = self.process_group and not (stdin is not None and os.isatty(stdin))
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
         if own is not None and own.closing is not None:
             ctx.scope.to_close.append(own.closing)
@@ -130,9 +133,8 @@ class Command:
         finally:
             if stderr_fd is not None:
                 stderr_fd.close()
-        shown = [show(arg) for arg in self.argv]
         leftover = self.on_leftover or ctx.scope.on_leftover
-        child = Child(ctx, Process(pid, group=group), shown, self.ok_codes, tap, leftover, confinement)
+        child = Child(ctx, Process(pid, group=group), self.argv, self.ok_codes, tap, leftover, confinement)
         if own is not None:
             child.on_done(own.close)
         child.start()

@@ -58,7 +58,7 @@ class RunningCoroutine(Threaded):
         self._begun = False
         self._dropped = False
         self._scope: anyio.CancelScope | None = None
-        ctx.defer(self._begin)
+        ctx.deferred.defer(self._begin)
 
     def interrupt(self, reason: BaseException) -> None:
         """Cancel the coroutine; where it has not begun, it never will."""

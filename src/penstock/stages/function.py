@@ -85,7 +85,7 @@ class _RunningFunction(Threaded):
         self._gate = threading.Lock()
         self._begun = False
         self._dropped = False
-        ctx.enlist(self)
+        ctx.deferred.enlist(self)
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the function where it reads or writes; where it has not begun, it never will."""

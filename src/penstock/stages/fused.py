@@ -55,11 +55,15 @@ def start_fused(
 ) -> Sequence[_Part]:
     """Start stages as one chain between two ends; a running stage for each of them."""
     try:
-        return _Chain(stages, stdin.reader, stdout.writer).parts
+        chain = _Chain(stdin.reader, stdout.writer)
+        last = len(stages) - 1
+        parts = [_Part(stage, ctx, chain, last=place == last) for place, (stage, ctx) in enumerate(stages)]
+        chain.enlist(parts)
     except BaseException:
         stdin.close()
         stdout.close()
         raise
+    return parts
 
 
 class _Part(Threaded):
@@ -141,9 +145,7 @@ class _Chain:
     only until they begin or are given up.
     """
 
-    def __init__(
-        self, stages: Sequence[tuple[ChainStage, StageContext]], stdin: Reader, stdout: Writer
-    ) -> None:
+    def __init__(self, stdin: Reader, stdout: Writer) -> None:
         self._stdin = stdin
         self._stdout = stdout
         self.streams = (stdout, stdin)
@@ -151,11 +153,12 @@ class _Chain:
         self._gate = threading.Lock()
         self._begun = False
         self._dropped = False
-        last = len(stages) - 1
-        self.parts: Sequence[_Part] = [
-            _Part(stage, ctx, self, last=place == last) for place, (stage, ctx) in enumerate(stages)
-        ]
-        stages[0][1].enlist(self)
+        self._parts: Sequence[_Part] = ()
+
+    def enlist(self, parts: Sequence[_Part]) -> None:
+        """Have `parts` run in a worker, once every stage of the run has been started."""
+        self._parts = parts
+        parts[0].ctx.deferred.enlist(self)
 
     def drop(self) -> bool:
         """Whether the worker has not begun; then it never does."""
@@ -166,7 +169,7 @@ class _Chain:
     def refuse(self, error: BaseException) -> None:
         """End all parts with `error`, unless the chain has begun."""
         if self.drop():
-            parts, self.parts = self.parts, ()
+            parts, self._parts = self._parts, ()
             for part in parts:
                 part.release()
                 part.complete(error)
@@ -180,7 +183,7 @@ class _Chain:
         self._context.run(self._drive)
 
     def _drive(self) -> None:
-        parts, self.parts = self.parts, ()
+        parts, self._parts = self._parts, ()
         last = parts[-1]
         modes = {part.stage.outlet for part in parts}
         held = None

@@ -365,6 +365,8 @@ def _let_go(owners: tuple[Fd, ...], made: list[int]) -> None:
 
 def _move_up(made: list[int]) -> None:
     """Move descriptors that were just made out of the range 0 to 2; the list holds them all at any time."""
+    if min(made) > 2:
+        return
     for place in range(len(made)):
         if made[place] <= 2:
             made.extend(starmap(fcntl.fcntl, ((made[place], fcntl.F_DUPFD_CLOEXEC, 3),)))

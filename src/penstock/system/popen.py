@@ -54,13 +54,14 @@ def launch(  # noqa: PLR0913 - as spawn's
     argv: Sequence[str | bytes],
     env: Mapping[str, str],
     cwd: str | None,
-    sources: tuple[int, int, int],
+    sources: tuple[int | None, int | None, int | None],
     process_group: bool,  # noqa: FBT001
 ) -> int:
-    """Start a child. A source below 3 must be its own target (`spawn` sees to that)."""
+    """Start a child. A source below 3 must be its own target (`spawn` sees to that); None is /dev/null."""
     for source in sources:
-        # EBADF, where one is closed: a pipe that is made on the way to the child could take its number.
-        fcntl.fcntl(source, fcntl.F_GETFD)
+        if source is not None:
+            # EBADF, where one is closed: a pipe that is made on the way to the child could take its number.
+            fcntl.fcntl(source, fcntl.F_GETFD)
     if not _needs_launcher() or interpreter() is None:
         return start(executable, argv, sources, cwd, process_group, env)
 
@@ -74,19 +75,20 @@ def launch(  # noqa: PLR0913 - as spawn's
 def start(  # noqa: PLR0913 - as spawn's
     executable: str,
     argv: Sequence[str | bytes],
-    sources: tuple[int, int, int],
+    sources: tuple[int | None, int | None, int | None],
     cwd: str | None,
     process_group: bool,  # noqa: FBT001
     env: Mapping[str, str],
     passed: Sequence[int] = (),
 ) -> int:
     """Start a child as `Popen` does, with the descriptors in `passed` under their own numbers."""
+    stdin, stdout, stderr = (subprocess.DEVNULL if source is None else source for source in sources)
     return _Child(
         argv,
         executable=executable,
-        stdin=sources[0],
-        stdout=sources[1],
-        stderr=sources[2],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
         cwd=cwd,
         env=env,
         close_fds=True,

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.system import fds, features, popen
 from penstock.system.forks import guard
-from penstock.system.programs import is_plain
+from penstock.system.programs import SetupError, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
+    from typing import TypeAlias
 
     from penstock.system.launcher import Setup
+
+    Sources: TypeAlias = tuple[int | None, int | None, int | None]
 
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What keeps a module from being loaded today, and perhaps not tomorrow."""
@@ -32,9 +35,9 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     *,
     env: Mapping[str, str],
     cwd: str | None,
-    stdin: int,
-    stdout: int,
-    stderr: int,
+    stdin: int | None,
+    stdout: int | None,
+    stderr: int | None,
     process_group: bool,
     record: list[Any] | None = None,
     setup: Setup | None = None,
@@ -49,26 +52,30 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     caller that is interrupted before this has returned. (The fallback leaves it empty.)
 
     `stdin`, `stdout` and `stderr` are descriptors of this process, which stay open and the caller's: any
-    numbers, in any order, the same one more than once. One of 0, 1, 2 that is closed here is /dev/null in the
-    child, rather than a number that the child's first `open` would take. With `process_group` the child leads
-    a new group, before its program runs.
+    numbers, in any order, the same one more than once. None is /dev/null, and so is one of 0, 1, 2 that is
+    closed here, rather than a number that the child's first `open` would take. With `process_group` the child
+    leads a new group, before its program runs.
 
     Raises OSError as the kernel gave it, also for what fails in the child before its program runs (`programs.
     explain_failure` says what it means), and ValueError for a NUL byte.
     """
     sources = (stdin, stdout, stderr)
-    if all(source > 2 or source == target for target, source in enumerate(sources)):
+    if all(source is None or source > 2 or source == target for target, source in enumerate(sources)):
         try:
             return _launch(executable, argv, env, cwd, sources, process_group, record, setup)
         except OSError as error:
-            if error.errno != errno.EBADF or all(source > 2 or fds.is_open(source) for source in sources):
+            if None in sources:
+                _check_null()
+            if error.errno != errno.EBADF or all(
+                source is None or source > 2 or fds.is_open(source) for source in sources
+            ):
                 raise
     # A source below 3 would be overwritten by the target of that number, so it is first moved out of the way.
     made: list[fds.Fd] = []
     try:
         numbers = list(sources)
         for target, source in enumerate(sources):
-            if source > 2:
+            if source is None or source > 2:
                 continue
             if not fds.is_open(source):
                 made.append(fds.null(writable=target > 0))
@@ -83,6 +90,14 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     finally:
         for fd in made:
             fd.close()
+
+
+def _check_null() -> None:
+    """Say so where it is /dev/null that a child could not open."""
+    try:
+        fds.null(writable=True).close()
+    except OSError as error:
+        raise SetupError(error.errno, error.strerror, os.devnull) from None
 
 
 def finds(program: str, env: Mapping[str, str]) -> bool:
@@ -109,7 +124,7 @@ def _launch(  # noqa: PLR0913 - as spawn's
     argv: Sequence[str | bytes],
     env: Mapping[str, str],
     cwd: str | None,
-    sources: tuple[int, int, int],
+    sources: Sources,
     process_group: bool,  # noqa: FBT001
     record: list[Any] | None,
     setup: Setup | None = None,
@@ -155,7 +170,7 @@ def _launch_by_way(  # noqa: PLR0913 - as spawn's
     argv: Sequence[str | bytes],
     env: Mapping[str, str],
     cwd: str | None,
-    sources: tuple[int, int, int],
+    sources: Sources,
     process_group: bool,  # noqa: FBT001
     record: list[Any] | None,
     setup: Setup,
@@ -168,6 +183,8 @@ def _launch_by_way(  # noqa: PLR0913 - as spawn's
         # In the host's environment, in which this interpreter is known to start.
         return _launch(python, words, os.environ, cwd, sources, process_group, record, None, passed)
 
-    if not all(map(fds.is_open, sources)):  # a pipe that is made on the way could take its number
+    if not all(
+        source is None or fds.is_open(source) for source in sources
+    ):  # a pipe that is made on the way could take its number
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return launcher.launch(start, executable, argv, env, setup, record)
