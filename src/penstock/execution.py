@@ -204,10 +204,11 @@ class Execution:
         if reason is not None and error is not reason.error:
             reason = None  # it had ended by itself before the news reached it
         end = End(error, leaf.index, reason, excluded=reason is not None and reason.because_of_another)
-        with self._lock:
-            first, leaf.told = not leaf.told, True
-        if first and running is not None:
-            tell_end(leaf, running, end)  # before the end is recorded, with which the run may be over
+        if running is not None and running.ctx.scope.handler is not None:
+            with self._lock:
+                first, leaf.told = not leaf.told, True
+            if first:
+                tell_end(running, end)  # before the end is recorded, with which the run may be over
         with self._lock:
             if leaf.end is None:
                 leaf.finish(end)
@@ -218,25 +219,21 @@ class Execution:
         end = node.end
         while end is not None and node.parent is not None:
             parent = node.parent
-            with self._lock:
-                ask = (
-                    isinstance(parent, Filter)
-                    and parent.end is None
-                    and not parent.asked
-                    and parent.applies(end)
-                )
-                if isinstance(parent, Filter):
-                    parent.asked = True
+            if isinstance(parent, Filter):
+                with self._lock:
+                    asked, parent.asked = parent.asked, True
                     if parent.end is None and not parent.applies(end):
                         parent.finish(end)
-                elif parent.end is None and parent.over:
-                    parent.finish(parent.judge())
-            if ask and isinstance(parent, Filter):
-                self._ask(parent, end)
-                return
-            self._watches.ended(parent)
-            if isinstance(parent, Group) and end.failed and parent.option("fail_fast"):
-                self._fail_fast(parent, end)
+                if parent.end is None and not asked:
+                    self._ask(parent, end)
+                    return
+            else:
+                with self._lock:
+                    if parent.end is None and parent.over:
+                        parent.finish(parent.judge())
+                self._watches.ended(parent)
+                if end.error is not None and end.failed and parent.option("fail_fast"):
+                    self._fail_fast(parent, end)
             node, end = parent, parent.end
         if self.root.end is not None:
             self.advance()

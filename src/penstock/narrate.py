@@ -11,16 +11,14 @@ if TYPE_CHECKING:
     from penstock.control.dispatch import Dispatcher
     from penstock.control.running import Running
     from penstock.core.errors import PipelineError
-    from penstock.tree import End, Group, Leaf
+    from penstock.tree import End, Group
 
 __all__ = ["tell_abandoned", "tell_end", "tell_failure"]
 
 
-def tell_end(leaf: Leaf, running: Running, end: End) -> None:
+def tell_end(running: Running, end: End) -> None:
     """Say that a stage has ended, and how."""
-    ctx = leaf.ctx
-    if ctx is None or ctx.scope.handler is None:
-        return
+    ctx = running.ctx
     context: dict[str, Any] = {}
     if running.pid is not None:
         context["pid"] = running.pid

@@ -212,7 +212,10 @@ class MemoryReader(Reader):
         raise self._refusal()
 
     def _wake(self) -> None:
-        self._state.wake_reader()
+        # Asked without the lock, since before this the state was changed under it: a reader that falls asleep
+        # later has seen that it was.
+        if self._state.reader_asleep:
+            self._state.wake_reader()
 
     def _release(self) -> None:
         state = self._state
@@ -225,7 +228,8 @@ class MemoryReader(Reader):
             dropped = state.queue, self._batch
             state.queue, self._batch = deque(), deque()
             state.fits = 0
-        state.wake_writer()
+        if state.writer_asleep:  # as above
+            state.wake_writer()
         del dropped
 
 
@@ -318,9 +322,12 @@ class MemoryWriter(Writer):
             _open(state.reader_gate)
 
     def _wake(self) -> None:
-        self._state.wake_writer()
+        if self._state.writer_asleep:  # as the reader's
+            self._state.wake_writer()
 
     def _release(self) -> None:
-        with self._state.lock:
-            self._state.writer_closed = True
-        self._state.wake_reader()
+        state = self._state
+        with state.lock:
+            state.writer_closed = True
+        if state.reader_asleep:
+            state.wake_reader()
