@@ -23,34 +23,115 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["BARE", "HandOver", "count_by_batch", "count_by_line", "mapped", "one_true", "read"]
+__all__ = [
+    "BARE",
+    "HandOver",
+    "cats_in_turn",
+    "count_by_batch",
+    "count_by_line",
+    "echo_and_cats",
+    "mapped",
+    "one_true",
+    "read",
+]
 
 BARE = "floor: the bare calls"
 
 
+class _Bare:
+    """A program that was started without a search, its stderr a pipe of ours, in a group of its own."""
+
+    def __init__(self, program: str, argv: list[str], stdin: int, stdout: int) -> None:
+        self._stderr, writer = os.pipe()
+        actions = [(os.POSIX_SPAWN_DUP2, source, to) for to, source in enumerate((stdin, stdout, writer))]
+        self._pid = os.posix_spawn(program, argv, os.environ, file_actions=actions, setpgroup=0)
+        os.close(writer)
+        self._pidfd = os.pidfd_open(self._pid)
+
+    def reap(self) -> None:
+        """Sleep until it has ended; it must have succeeded, and written nothing to stderr."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        poll.poll()
+        os.close(self._pidfd)
+        expect(os.wait4(self._pid, 0)[1], 0)
+        expect(os.read(self._stderr, CHUNK), b"")
+        os.close(self._stderr)
+
+
 def one_true() -> Callable[[], None]:
-    """Spawn `true` without a search, its stderr a pipe of ours, and sleep until it has ended; reap it."""
-    program = shutil.which("true")
-    assert program is not None
-    environ = dict(os.environ)
+    """Spawn `true`, sleep until it has ended, and reap it."""
+    program = _path("true")
 
     def bare() -> None:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        reader, writer = os.pipe()
-        actions = [(os.POSIX_SPAWN_DUP2, source, to) for to, source in enumerate((null, null, writer))]
-        pid = os.posix_spawn(program, ["true"], environ, file_actions=actions, setpgroup=0)
+        child = _Bare(program, ["true"], null, null)
         os.close(null)
-        os.close(writer)
-        pidfd = os.pidfd_open(pid)
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.poll()
-        os.close(pidfd)
-        expect(os.wait4(pid, 0)[1], 0)
-        expect(os.read(reader, CHUNK), b"")
-        os.close(reader)
+        child.reap()
 
     return bare
+
+
+def echo_and_cats(cats: int) -> Callable[[], bytes]:
+    """Join `echo hello` and so many `cat` by pipes, read what the last writes, and reap them."""
+    echo, cat = _path("echo"), _path("cat")
+
+    def bare() -> bytes:
+        stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        children = []
+        for program, argv in [(echo, ["echo", "hello"]), *([(cat, ["cat"])] * cats)]:
+            reader, writer = os.pipe()
+            children.append(_Bare(program, argv, stdin, writer))
+            os.close(stdin)
+            os.close(writer)
+            stdin = reader
+        text = _all_of(stdin)
+        for child in children:
+            child.reap()
+        return text
+
+    return bare
+
+
+def cats_in_turn(cats: int) -> Callable[[bytes], bytes]:
+    """Start so many `cat`, give a text to the first, what that writes to the next, and so on; reap them.
+
+    One thread does all of it: no function waits for its input in a thread of its own.
+    """
+    cat = _path("cat")
+
+    def bare(text: bytes) -> bytes:
+        children = []
+        for _ in range(cats):
+            theirs, ours = os.pipe()
+            reader, writer = os.pipe()
+            children.append((_Bare(cat, ["cat"], theirs, writer), ours, reader))
+            os.close(theirs)
+            os.close(writer)
+        for _, ours, reader in children:
+            os.write(ours, text)
+            os.close(ours)
+            text = _all_of(reader)
+        for child, _, _ in children:
+            child.reap()
+        return text
+
+    return bare
+
+
+def _path(program: str) -> str:
+    found = shutil.which(program)
+    assert found is not None
+    return found
+
+
+def _all_of(number: int) -> bytes:
+    """Read to the end, and close."""
+    pieces = []
+    while piece := os.read(number, CHUNK):
+        pieces.append(piece)
+    os.close(number)
+    return b"".join(pieces)
 
 
 class HandOver:

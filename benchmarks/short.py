@@ -67,6 +67,8 @@ def _ten(kit: Kit) -> Work:
     ours = reduce(or_, [command("echo", "hello"), *(command("cat") for _ in range(9))])
     script = "set -o pipefail; echo hello" + " | cat" * 9
 
+    bare = floors.echo_and_cats(9)
+
     def bash() -> None:
         done = subprocess.run(
             ["bash", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, check=True
@@ -79,6 +81,7 @@ def _ten(kit: Kit) -> Work:
     contenders = {
         OURS: repeat(count, lambda: expect(ours.output(), TEXT)),
         "bash": repeat(count, bash),
+        floors.BARE: repeat(count, lambda: expect(bare(), TEXT)),
         "subprocess by hand": repeat(count, by_hand),
     }
     if kit.go is not None:
@@ -104,7 +107,8 @@ def _functions(kit: Kit) -> Iterator[Work]:
     yield _against_functions(kit, "transforms", "10 transforms on one short text", transforms, 0.8)
     yield _against_functions(kit, "functions", "10 blocking functions on one short text", functions, 1.5)
     count = 8
-    contenders = {OURS: _on_text(mixed, count)}
+    bare = floors.cats_in_turn(5)
+    contenders = {OURS: _on_text(mixed, count), floors.BARE: repeat(count, lambda: expect(bare(TEXT), TEXT))}
     if kit.go is not None:
         contenders["go-pipe"] = kit.go.round("mixed", count, wanted=len(TEXT))
     title = "10 mixed stages, function and `cat` in turn"

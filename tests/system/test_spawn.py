@@ -357,6 +357,7 @@ def test_without_ctypes_or_its_symbols_the_fallback_takes_over(
 ) -> None:
     """As on another C library, or a Python that was built without ctypes."""
     monkeypatch.setattr(features, "GLIBC_SPAWN", True)
+    monkeypatch.setattr(spawn, "_loaded", None)
     monkeypatch.setitem(sys.modules, "penstock.system.glibc", None)
     monkeypatch.delattr("penstock.system.glibc", raising=False)
     assert finish(start("true")).returncode == 0
@@ -376,6 +377,7 @@ def test_a_mechanism_that_cannot_be_loaded_for_want_of_a_descriptor_is_tried_aga
 
     if not features.GLIBC_SPAWN:
         pytest.skip("no glibc of 2.34 or later here")
+    monkeypatch.setattr(spawn, "_loaded", None)
     monkeypatch.delitem(sys.modules, "penstock.system.glibc", raising=False)
     monkeypatch.delattr("penstock.system.glibc", raising=False)
     with monkeypatch.context() as patch:

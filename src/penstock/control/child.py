@@ -282,7 +282,7 @@ class Child(Running):
         if self._tap is not None:
             self._tap.finish()
             if isinstance(self._tap, ExcerptTap):
-                self.stderr = self._tap.excerpt.value()
+                self.stderr = self._tap.kept
         if self._timer is not None:
             self._timer.cancel()
         for descendant in self._descendants:

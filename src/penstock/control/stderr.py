@@ -87,7 +87,8 @@ class StderrTarget:
             return self._fd.fileno(), None, None
         read_end, write_end = pipe()
         tap = ExcerptTap(ctx.reactor, read_end) if self._call is None else self._caller(ctx, read_end)
-        tap.on_lost = partial(ctx.tell, "failed", "its stderr could not be read any further")
+        if ctx.scope.handler is not None:
+            tap.on_lost = partial(ctx.tell, "failed", "its stderr could not be read any further")
         return write_end.fileno(), write_end, tap
 
     def _caller(self, ctx: StageContext, read_end: Fd) -> Tap:

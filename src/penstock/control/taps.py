@@ -144,11 +144,18 @@ class ExcerptTap(Tap):
 
     def __init__(self, reactor: Reactor, fd: Fd) -> None:
         super().__init__(reactor, fd)
-        self.excerpt = Excerpt()
+        self._excerpt: Excerpt | None = None  # most commands say nothing
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
-        self.excerpt.feed(data)
+        if self._excerpt is None:
+            self._excerpt = Excerpt()
+        self._excerpt.feed(data)
+
+    @property
+    def kept(self) -> bytes:
+        """What is kept, with a mark where something was left out."""
+        return b"" if self._excerpt is None else self._excerpt.value()
 
     def close(self) -> None:
         """Stop; where that is because it could not be read, what is kept says so."""

@@ -29,6 +29,10 @@ _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What keeps a module from being loaded today, and perhaps not tomorrow."""
 
 
+_loaded: ModuleType | None = None
+"""glibc.py, once it is imported."""
+
+
 def spawn(  # noqa: PLR0913 - each is a fact about the child
     executable: str,
     argv: Sequence[str | bytes],
@@ -151,8 +155,11 @@ def _launch(  # noqa: PLR0913 - as spawn's
 
 def _glibc() -> ModuleType | None:
     """The better mechanism, where it is to be had."""
+    global _loaded  # noqa: PLW0603 - as `import` itself would say, at a fifth of the price
     if not features.GLIBC_SPAWN:
         return None
+    if _loaded is not None:
+        return _loaded
     try:
         # Here, because ctypes is dear to import, and a program that imports penstock may never start a child.
         # Guarded, because a fork must not copy the lock of an import in the middle of it.
@@ -162,6 +169,7 @@ def _glibc() -> ModuleType | None:
         if getattr(error, "errno", None) not in _SHORT:
             features.GLIBC_SPAWN = False
         return None
+    _loaded = glibc
     return glibc
 
 
