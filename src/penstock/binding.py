@@ -25,14 +25,24 @@ def bind(surveyed: Survey, loop: Loop | None) -> None:
     if loop is None:
         _refuse(surveyed)
         return
+    for leaf in surveyed.leaves:
+        if isinstance(leaf.stage, PythonStage):
+            leaf.stage = leaf.stage.on(loop)
     source, sink = surveyed.source, surveyed.sink
+    if source.kind in _SERVED or sink.kind in _SERVED:
+        _serve(surveyed, loop)
+
+
+_SERVED = frozenset({"pipe", "async", "iterate"})
+
+
+def _serve(surveyed: Survey, loop: Loop) -> None:
+    """Give the endpoints what makes a stream, or a copy, of our end of their pipe."""
     from penstock.control.loop_calls import ClosedByLoop  # noqa: PLC0415 - these need anyio
     from penstock.control.loop_copies import LoopDrainer, LoopFeeder  # noqa: PLC0415
     from penstock.data.astreams import FdReceiver, FdSender  # noqa: PLC0415
 
-    for leaf in surveyed.leaves:
-        if isinstance(leaf.stage, PythonStage):
-            leaf.stage = leaf.stage.on(loop)
+    source, sink = surveyed.source, surveyed.sink
     for end in (source, sink):
         if end.kind == "async" and end.closing is not None:
             end.closing = ClosedByLoop(loop, end.closing)

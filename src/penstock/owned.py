@@ -48,11 +48,12 @@ _LOOK = 0.25
 class OwnedRun:
     """A run, and the event loop that it is started in. Made in the loop's thread."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, tell: bool) -> None:
+        """`tell` is whether its owner is going to wait for its start."""
         self.loop = loop
         self.ended = anyio.Event()
         """Also where it could not be made at all."""
-        self._begun = anyio.Event()
+        self._begun = anyio.Event() if tell else None
         self._run: Run | None = None
         self._error: BaseException | None = None
         self._unwanted = False
@@ -63,13 +64,14 @@ class OwnedRun:
         assert self._run is not None
         return self._run
 
-    def start(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool, tell: bool) -> None:
-        """Have a worker make the run; where that is wanted, `begun` tells when it has."""
+    def start(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> None:
+        """Have a worker make the run."""
         context = threads_context()
-        starter.submit(lambda: context.run(self._make, pipeline, options, iterate, tell))
+        starter.submit(lambda: context.run(self._make, pipeline, options, iterate))
 
     async def begun(self) -> None:
         """Wait until it is made, and raise what kept it from being. A cancellation ends what was started."""
+        assert self._begun is not None
         try:
             await self._begun.wait()
         except BaseException as error:
@@ -116,7 +118,7 @@ class OwnedRun:
         if self._error is not None:
             raise self._error
 
-    def _make(self, pipeline: Composite, options: Mapping[str, Any], iterate: bool, tell: bool) -> None:  # noqa: FBT001
+    def _make(self, pipeline: Composite, options: Mapping[str, Any], iterate: bool) -> None:  # noqa: FBT001
         """In the worker."""
         try:
             self._run = run = Run(pipeline, options, iterate=iterate, loop=self.loop)
@@ -127,7 +129,7 @@ class OwnedRun:
         _going.add(self)
         run.on_end(self._over)
         _watch_loops()
-        told = self.loop.call(self._begun.set) if tell else not self.loop.closed
+        told = not self.loop.closed if self._begun is None else self.loop.call(self._begun.set)
         if self._unwanted or not told:
             self._discard(run)
 
@@ -142,7 +144,8 @@ class OwnedRun:
         self.loop.call(self.ended.set)
 
     def _failed(self) -> None:
-        self._begun.set()
+        if self._begun is not None:
+            self._begun.set()
         self.ended.set()
 
     def _discard(self, run: Run, error: BaseException | None = None) -> None:
@@ -186,8 +189,8 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 async def begin(pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:
     """Start a run. StartError, once nothing is left, where that is not possible."""
-    owned = OwnedRun(current_loop())
-    owned.start(pipeline, options, iterate=iterate, tell=True)
+    owned = OwnedRun(current_loop(), tell=True)
+    owned.start(pipeline, options, iterate=iterate)
     await owned.begun()
     if owned.run.failed_to_start:
         await owned.finish(check=True)
@@ -196,8 +199,8 @@ async def begin(pipeline: Composite, options: Mapping[str, Any], *, iterate: boo
 
 async def whole(pipeline: Composite, options: Mapping[str, Any], *, check: bool) -> Result:
     """Start a run, and wait for its end."""
-    owned = OwnedRun(current_loop())
-    owned.start(pipeline, options, iterate=False, tell=False)
+    owned = OwnedRun(current_loop(), tell=False)
+    owned.start(pipeline, options)
     return await owned.finish(check=check)
 
 

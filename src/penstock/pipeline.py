@@ -8,7 +8,7 @@ keeps the others as one stage. No engine lives here: the methods check options, 
 from __future__ import annotations
 
 import codecs
-import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any, overload
 
 from penstock.binding import bind
@@ -16,6 +16,7 @@ from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.plan import Edge, Plan
 from penstock.core.stage import Requirements
+from penstock.iteration import iterate
 from penstock.launch import survey
 from penstock.lines import Lines, lines_of
 from penstock.nested import start_nested
@@ -192,7 +193,7 @@ class Pipeline(Composite):
         merged = self._merged(options)
         check_ends(merged, "iter_bytes")
         bind(survey(self, merged, iterate=True), None)
-        return self._iterate(merged)
+        return iterate(self, merged)
 
     def iter_lines(self, **options: Unpack[Options]) -> Lines:
         """As `iter_bytes`, by line: bytes without the LF (a CR stays); a last line that has none is
@@ -290,43 +291,8 @@ class Pipeline(Composite):
             merged["input"] = None
         return merged
 
-    def _iterate(self, options: Mapping[str, Any]) -> Generator[bytes]:
-        held: list[Run] = []
-        try:
-            run = Run(self, options, iterate=True, held=held)
-            if run.failed_to_start:
-                run.wait()
-            for chunk in _read(run):  # noqa: UP028 - what is thrown in here is not for the reader
-                yield chunk
-            run.reader.close()
-            run.wait()
-        except BaseException:
-            try:
-                _leave(held)
-            except BaseException:  # one more interrupt
-                _leave(held)
-                raise
-            raise
 
-
-def _read(run: Run) -> Generator[bytes]:
-    """What its last stage writes, until its end or until the run has a reason for there being no more."""
-    try:
-        yield from run.reader.chunks()
-    except Exception as error:
-        if not run.accounts_for(error):
-            raise
-
-
-def _leave(held: list[Run]) -> None:
-    """End a run that is no longer iterated over."""
-    for run in held:
-        if not run.done():
-            run.leave_early()
-        elif not sys.is_finalizing():  # else a lock may be held by a thread that will never go on
-            run.close_streams()  # it had ended before, with what it wrote unread
-
-
+@cache
 def _aio() -> ModuleType:
     """The async face, imported when it is first used."""
     with guard:  # a fork must not copy the lock of an import in the middle of it
