@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from penstock.control import workers
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
-from penstock.data import endpoints
 from penstock.data.base import Stream
 from penstock.data.copy import pump
 from penstock.data.fifo import FifoWriter
 from penstock.data.ladder import Transfer
+from penstock.data.objects import drain, feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ class Feeder:
             elif self._reader is not None:
                 pump(self._reader, self._writer)
             else:
-                endpoints.feed(self._source, self._writer, self._set_busy)
+                feed(self._source, self._writer, self._set_busy)
         except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
             error = raised
         with self._lock:
@@ -175,7 +175,7 @@ class Drainer:
             else:
                 if isinstance(self._sink, FifoWriter):
                     self._sink.flush()  # whoever reads it waits for it to be opened, also where nothing comes
-                endpoints.drain(self._reader, self._sink)
+                drain(self._reader, self._sink)
         except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
             error = raised
         self._end(error)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.control.taps import CallbackTap, ExcerptTap
 from penstock.core.constants import Special, closing
-from penstock.data import endpoints
 from penstock.data.descriptor import FdWriter
+from penstock.data.endpoints import classify_sink, open_sink
+from penstock.data.objects import chunk_writer
 from penstock.system.fds import open_write, pipe
 
 if TYPE_CHECKING:
@@ -62,16 +63,16 @@ class StderrTarget:
             self._open_object(option, value)
 
     def _open_object(self, option: str, value: Any) -> None:
-        endpoint = endpoints.classify_sink(value, option)
+        endpoint = classify_sink(value, option)
         if endpoint.kind == "descriptor":
             self._kind = _DESCRIPTOR
-            self._fd = endpoints.open_sink(endpoint)
+            self._fd = open_sink(endpoint)
             return
         self._kind = _CHUNKS
         if isinstance(endpoint.value, int):
-            self._call = FdWriter(endpoints.open_sink(endpoint), owned_description=False).write
+            self._call = FdWriter(open_sink(endpoint), owned_description=False).write
         else:
-            self._call = endpoints.chunk_writer(endpoint.value) or endpoint.value.write
+            self._call = chunk_writer(endpoint.value) or endpoint.value.write
 
     def connect(self, ctx: StageContext, stdout: int | None) -> tuple[int | None, Fd | None, Tap | None]:
         """What one child gets: the descriptor's number (None for /dev/null), the Fd to close after the spawn,
