@@ -8,7 +8,6 @@ in the reactor, a file object for the caller.
 from __future__ import annotations
 
 import contextlib
-import io
 from typing import TYPE_CHECKING, Any
 
 from penstock.control.copies import Drainer, Feeder
@@ -20,12 +19,14 @@ from penstock.data.ends import Input, Output
 from penstock.data.fifo import Fifo, FifoReader, FifoWriter
 from penstock.data.ladder import Transfer
 from penstock.data.memory import MemoryPipe
+from penstock.data.pipe_files import PipeReader, PipeWriter
 from penstock.data.reader import BytesReader
 from penstock.data.writer import CaptureWriter, NullWriter
 from penstock.system.fds import pipe
 from penstock.system.pages import GROWN, resize
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterator
 
     from penstock.control.loop_copies import LoopDrainer, LoopFeeder
@@ -82,7 +83,7 @@ class Source:
         elif kind == "async":
             self.feeder = endpoint.value(write_end, reactor)
         elif kind == "pipe":
-            self.file = _PipeWriter(write_end)
+            self.file = PipeWriter(write_end)
         elif kind == "input":
             self._feed = Feed(reactor, write_end, endpoint.value)
         elif isinstance(endpoint.value, int):
@@ -208,7 +209,7 @@ class Sink:
         elif kind == "async":
             self._drainer = endpoint.value(read_end, reactor, on_end)
         elif kind == "pipe":
-            self.file = _PipeReader(read_end)
+            self.file = PipeReader(read_end)
         elif kind == "capture":
             self.chunks = []
             self._tap = ListTap(reactor, read_end, self.chunks, on_end)
@@ -298,43 +299,6 @@ class Sink:
         for thing in (self.reader, self.file, self.stream):
             if thing is not None:
                 thing.close()
-
-
-class _PipeReader(io.BufferedReader):
-    """A pipe from the last stage as a file object."""
-
-    def __init__(self, end: Fd) -> None:
-        self._pages = end.pages
-        super().__init__(io.FileIO(end.detach(), "rb"))
-
-    def close(self) -> None:
-        """Close the pipe."""
-        super().close()
-        if self._pages is not None:
-            self._pages.give_back()
-
-
-class _PipeWriter(io.BufferedWriter):
-    """A pipe to the first stage as a file object: what was written is on its way, so that a dialogue
-    needs no flush().
-    """
-
-    def __init__(self, end: Fd) -> None:
-        self._pages = end.pages
-        super().__init__(io.FileIO(end.detach(), "wb"))
-
-    def write(self, data: Any, /) -> int:
-        """Write all of `data`."""
-        size = super().write(data)
-        self.flush()
-        return size
-
-    def close(self) -> None:
-        """Close the pipe; that nobody reads any more is no error of who closes it."""
-        with contextlib.suppress(BrokenPipeError):
-            super().close()
-        if self._pages is not None:
-            self._pages.give_back()
 
 
 @contextlib.contextmanager
