@@ -231,11 +231,11 @@ class Execution:
                 with self._lock:
                     if parent.end is None and parent.over:
                         parent.finish(parent.judge())
-                self._watches.ended(parent)
                 if end.error is not None and end.failed and parent.option("fail_fast"):
                     self._fail_fast(parent, end)
+                self._watches.ended(parent)
             node, end = parent, parent.end
-        if self.root.end is not None:
+        if end is not None:
             self.advance()
 
     def _ask(self, node: Filter, end: End) -> None:
