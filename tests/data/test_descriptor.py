@@ -208,6 +208,25 @@ def test_a_terminal_is_read_and_written() -> None:
         assert reader.readline() == b"typed\n"
 
 
+@pytest.mark.parametrize("owned", [True, False])
+@pytest.mark.parametrize("method", ["chunks", "read", "lines"])
+def test_a_terminal_is_not_read_past_its_end(method: str, owned: bool) -> None:  # noqa: FBT001
+    """There each end is for one read: the next one would wait for more to be typed."""
+    main, side = os.openpty()
+    with (
+        FdWriter(Fd(main), owned_description=owned) as writer,
+        FdReader(Fd(side), owned_description=owned) as reader,
+    ):
+        writer.write(b"typed\n\x04")
+        read: dict[str, Callable[[], list[bytes]]] = {
+            "chunks": lambda: list(reader.chunks()),
+            "read": lambda: [reader.read()],
+            "lines": lambda: list(reader),
+        }
+        assert read[method]() == [b"typed\n"]
+        assert reader.read1() == b""
+
+
 def test_a_shared_blocking_pipe_never_gets_more_than_it_takes_without_blocking(
     threads: ThreadPoolExecutor, until_blocked: UntilBlocked
 ) -> None:

@@ -47,6 +47,9 @@ __all__ = ["FdReader", "FdWriter"]
 CHUNK_SIZE = 65536
 """Bytes that a read asks for, and that a pipe holds as it is born: one that gave so many was full."""
 
+_PAGE = select.PIPE_BUF
+"""What the first read of a stream asks for: less is little."""
+
 
 class _Descriptor:
     """A descriptor in the hands of one thread at a time: `with descriptor:` around its use.
@@ -101,32 +104,37 @@ class _Descriptor:
                     self._wait()
         return None
 
-    def read_now(self, size: int) -> bytes | None:
-        """Read what is there, in as few steps as will do; None where `perform` is to be called instead."""
-        if self.polls_first or self._short:
-            return None
+    def read(self, size: int) -> bytes | None:
+        """Read what is there, at most `size` bytes; waits where nothing is, and is None where it was stopped.
+
+        What can be had at once is had in as few steps as will do: half of the time goes into calls.
+        """
         try:
             with self._in_use:
-                if self._stopped:
-                    return None
-                data = os.read(self._fd.fileno(), size)
-                if self.may_grow or len(data) < select.PIPE_BUF:
-                    self.moved(len(data), size)
-                return data
-        except BlockingIOError:
-            self._short = True
-            return None
+                if not (self.polls_first or self._short or self._stopped):
+                    try:
+                        data = os.read(self._fd.fileno(), size)
+                    except BlockingIOError:
+                        self._short = True
+                    else:
+                        if len(data) < _PAGE or self.may_grow:
+                            self.moved(len(data), size)
+                        return data
+                waited_for = self.perform(os.read, size)
+                if waited_for is not None:
+                    self.moved(len(waited_for), size)
+                return waited_for
         finally:
             if self._closing:
                 self._close_unless_used()
 
     def moved(self, size: int, wanted: int) -> None:
-        """Learn from what a `perform` moved. In use."""
+        """Learn from what one call moved. In use."""
         held_up = size < wanted if self._event == select.POLLOUT else size >= CHUNK_SIZE
         if held_up and self.may_grow and self._grow():
             self._short = False
             return
-        little = wanted if self._event == select.POLLOUT else min(wanted, select.PIPE_BUF)
+        little = wanted if self._event == select.POLLOUT else min(wanted, _PAGE)
         # Where nothing has been waited for yet it may be a file, or all that there will ever be.
         self._short = size < little and self._poll is not None
 
@@ -144,16 +152,16 @@ class _Descriptor:
         # The waker is made here, when it is needed for the first time, under the lock that `stop` takes.
         # Either `stop` came first, and is seen here; or it comes later, finds the waker, and makes it
         # readable, which it then stays, so that the poll returns at once even if it begins only afterwards.
-        with self._lock:
-            if self._stopped:
-                return
-            if self._poll is None:
+        poll = self._poll
+        if poll is None:
+            with self._lock:
+                if self._stopped:
+                    return
                 waker = Waker()
                 poll = select.poll()
                 poll.register(waker.fileno(), select.POLLIN)
                 poll.register(self._fd.fileno(), self._event)
                 self._waker, self._poll = waker, poll
-            poll = self._poll
         before_sleep()
         # Errors and hang-ups are always reported: the call that follows meets them.
         poll.poll()
@@ -210,24 +218,24 @@ class FdReader(Reader):
 
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
-        read_now = self._descriptor.read_now
+        read = self._descriptor.read
         while chunk := self._next():
             self._count += len(chunk)
             yield chunk
             size = self._size
-            # The short cut for what can be read at once: half of the time goes into calls. The end is left
-            # to `_next`.
-            while not (self._stopped or self._rest) and (more := read_now(size)):
+            # The short cut from chunk to chunk; `_next` says what came instead of one.
+            while not (self._stopped or self._rest or self._at_eof):
+                more = read(size)
+                if not more:
+                    self._at_eof = more is not None
+                    break
                 self._count += len(more)
                 if len(more) == size:
                     self._size = size = self._chunk_size
                 yield more
 
     def _pull(self) -> bytes:
-        with self._descriptor:
-            data = self._descriptor.perform(os.read, self._size)
-            if data is not None:
-                self._descriptor.moved(len(data), self._size)
+        data = self._descriptor.read(self._size)
         if data is None:
             raise self._refusal()
         if len(data) == self._size:
