@@ -7,18 +7,21 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
 from tests.strangers import gone as ends
 
 from penstock.control import supervisor, taps
+from penstock.data import gather
 from penstock.system import poller, spawn
 
 if TYPE_CHECKING:
@@ -85,6 +88,8 @@ def _fail(call: str, number: int, when: Callable[[int], bool]) -> Iterator[Faili
             for owner, name in PLACES[call]:
                 if hasattr(owner, name):
                     patch.setattr(owner, name, _wrapped(getattr(owner, name), failing))
+        if call == "read":
+            patch.setattr(gather, "FileIO", partial(_Raw, failing))
         yield failing
 
 
@@ -102,6 +107,22 @@ class _Epoll:
         """Register a descriptor, or fail."""
         self._failing.step()
         self._real.register(*arguments)
+
+
+class _Raw(io.FileIO):
+    """What many reads are gathered through, in C."""
+
+    def __init__(self, failing: Failing, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._failing = failing
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read, or fail; None, as ever, where it would block."""
+        try:
+            self._failing.step()
+        except BlockingIOError:
+            return None  # type: ignore[return-value]
+        return super().readinto(buffer)
 
 
 def _wrapped(real: Callable[..., Any], failing: Failing) -> Callable[..., Any]:

@@ -3,18 +3,19 @@
 Where the open file description is ours alone it is made non-blocking: try first, and only on EAGAIN poll the
 descriptor together with a `Waker`; after a write that was cut short, or a read of little, the next would be
 EAGAIN at once, so poll first. A read of a page or more is no such sign: whoever writes so much goes on, and
-to poll each time costs a fifth of the throughput. Where it is shared, with the caller or with a child, its
-flags are not ours to change (O_NONBLOCK sits in the description, so the others would get EAGAIN): poll first,
-then read what is there, or write no more than PIPE_BUF, which a pipe that polls as writable takes without
-blocking (pipe(7)). Should the others have made it non-blocking themselves, EAGAIN leads back to the poll. A
-regular file never blocks, and is neither polled nor written in pieces.
+to poll each time costs a fifth of the throughput. From a pipe that has brought a page a read goes on until
+nothing is there (`data.gather`), and then a page is little. Where it is shared, with the caller or with a
+child, its flags are not ours to change (O_NONBLOCK sits in the description, so the others would get EAGAIN):
+poll first, then read what is there, or write no more than PIPE_BUF, which a pipe that polls as writable takes
+without blocking (pipe(7)). Should the others have made it non-blocking themselves, EAGAIN leads back to the
+poll. A regular file never blocks, and is neither polled nor written in pieces.
 
 What a shared description cannot give: where another process takes the bytes between our poll and our read,
 the read blocks until more come, and only those wake it.
 
-A pipe that holds its user up, full before a write or full at a read, is made larger once, by what the budget
-of `system.pages` allows; that is given back with the descriptor. So nothing is spent on the many pipes that
-little passes through.
+A pipe that holds its user up, full before a write or at a read, or filled as fast as it is read, is made
+larger once, by what the budget of `system.pages` allows; that is given back with the descriptor. So nothing
+is spent on the many pipes that little passes through.
 
 `FdReader` and `FdWriter` are faces; `_Descriptor` does the waiting, and decides when the number may be
 closed. Only `perform` blocks.
@@ -29,6 +30,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from penstock.data.base import before_sleep
+from penstock.data.gather import gatherer
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
 from penstock.system.fds import Waker, set_nonblocking
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["FdReader", "FdWriter"]
 
 CHUNK_SIZE = 65536
-"""Bytes that a read asks for, and that a pipe holds as it is born: one that gave so many was full."""
+"""Bytes that a read asks for, and that a pipe holds as it is born: one that gave so many was full, or filled
+as fast as it was read.
+"""
 
 _PAGE = select.PIPE_BUF
 """What the first read of a stream asks for: less is little."""
@@ -64,12 +68,14 @@ class _Descriptor:
         "_closing",
         "_event",
         "_fd",
+        "_gather",
         "_in_use",
         "_lock",
         "_poll",
         "_short",
         "_stopped",
         "_waker",
+        "may_gather",
         "may_grow",
         "polls_first",
     )
@@ -84,6 +90,9 @@ class _Descriptor:
         self._waker: Waker | None = None
         self._poll: select.poll | None = None
         self._short = False
+        self._gather: Callable[[int], bytes | None] | None = None
+        self.may_gather = owned and event == select.POLLIN
+        """Whether it might be a pipe that brings much, and has not been looked at yet."""
         self.may_grow = owned
         """Whether it might be a pipe of ours that has not been made larger yet."""
         self.polls_first = False
@@ -112,29 +121,34 @@ class _Descriptor:
         try:
             with self._in_use:
                 if not (self.polls_first or self._short or self._stopped):
+                    gather = self._gather
                     try:
-                        data = os.read(self._fd.fileno(), size)
+                        data = os.read(self._fd.fileno(), size) if gather is None else gather(size)
                     except BlockingIOError:
-                        self._short = True
-                    else:
-                        if len(data) < _PAGE or self.may_grow:
-                            self.moved(len(data), size)
+                        data = None
+                    if data is not None:
+                        if len(data) <= _PAGE or self.may_grow:
+                            self.moved(len(data), size, emptied=gather is not None)
                         return data
-                waited_for = self.perform(os.read, size)
-                if waited_for is not None:
-                    self.moved(len(waited_for), size)
-                return waited_for
+                    self._short = True
+                data = self.perform(os.read, size)
+                if data is not None:
+                    self.moved(len(data), size)
+                return data
         finally:
             if self._closing:
                 self._close_unless_used()
 
-    def moved(self, size: int, wanted: int) -> None:
-        """Learn from what one call moved. In use."""
+    def moved(self, size: int, wanted: int, *, emptied: bool = False) -> None:
+        """Learn from what one call moved; `emptied`: it went on until nothing was there. In use."""
+        if self.may_gather and size >= _PAGE:
+            self.may_gather = False
+            self._gather = gatherer(self._fd.fileno())
         held_up = size < wanted if self._event == select.POLLOUT else size >= CHUNK_SIZE
         if held_up and self.may_grow and self._grow():
             self._short = False
             return
-        little = wanted if self._event == select.POLLOUT else min(wanted, _PAGE)
+        little = wanted if self._event == select.POLLOUT else min(wanted, _PAGE + emptied)
         # Where nothing has been waited for yet it may be a file, or all that there will ever be.
         self._short = size < little and self._poll is not None
 
