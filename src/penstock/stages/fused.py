@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.control.running import Threaded
@@ -72,6 +73,8 @@ class _Part(Threaded):
     count = 0
     """Bytes that it made."""
     failure: BaseException | None = None
+    begun = False
+    """Whether anything was ever asked of it."""
 
     def __init__(self, stage: ChainStage, ctx: StageContext, chain: _Chain, *, last: bool) -> None:
         super().__init__(ctx, *chain.streams)
@@ -90,6 +93,7 @@ class _Part(Threaded):
         self, chunks: Iterator[bytes], close: Callable[[], None], outlet: HeldWriter | None
     ) -> Generator[bytes]:
         """Yield what the stage makes of `chunks`; then `close()` its input, and record how it ended."""
+        self.begun = True
         made: Any = None
         cut: _Cut | None = None
         try:
@@ -118,6 +122,17 @@ class _Part(Threaded):
             self.end()
         if cut is not None:
             raise cut
+
+    def leave(self, guarded: Generator[bytes], close: Callable[[], None]) -> None:
+        """Close what `guard` returned. Where nothing was ever asked of that, none of its code runs then: what
+        it does at its end is done here.
+        """
+        guarded.close()
+        if not self.begun:
+            self._fail(ClosedPipe())
+            close()
+            if not self._last:
+                self.end()
 
     def end(self) -> None:
         """Report the outcome."""
@@ -164,12 +179,14 @@ class _Chain:
         """Whether the worker has not begun; then it never does."""
         with self._gate:
             self._dropped = not self._begun
+        if self._dropped:
+            self._parts = ()
         return self._dropped
 
     def refuse(self, error: BaseException) -> None:
         """End all parts with `error`, unless the chain has begun."""
+        parts = self._parts
         if self.drop():
-            parts, self._parts = self._parts, ()
             for part in parts:
                 part.release()
                 part.complete(error)
@@ -193,8 +210,8 @@ class _Chain:
         close = self._stdin.close
         for part in parts:
             lends = part is last and part.stage.outlet == "lent"
-            chunks = part.guard(chunks, close, held if lends else None)
-            close = chunks.close
+            chunks = guarded = part.guard(chunks, close, held if lends else None)
+            close = partial(part.leave, guarded, close)
         sink = self._stdout if held is None else held
         flush = sink.flush if "joined" not in modes else _nothing
         try:
