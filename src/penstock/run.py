@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.binding import bind
 from penstock.control import workers
 from penstock.control.latch import wait_in_slices
-from penstock.control.supervisor import local_reactor, rest_if_ending, supervisor
+from penstock.control.supervisor import live, local_reactor, rest_if_ending, supervisor
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.execution import Execution
 from penstock.launch import survey
@@ -384,6 +384,7 @@ class Run:
                 except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile
                     forced = True
                 else:
+                    live.discard(self)  # an interrupt may have kept its end from seeing to that
                     return
             except BaseException:  # noqa: BLE001 - as above
                 forced = True

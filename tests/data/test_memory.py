@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.interruptions import Interruption
 
 from penstock.data import memory
 from penstock.data.memory import MemoryPipe
@@ -16,7 +18,7 @@ from penstock.system import features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from penstock.data.streams import Reader, Writer
 
@@ -263,3 +265,36 @@ def test_a_gate_that_is_opened_twice_lets_one_sleeper_through() -> None:
 def test_a_pipe_that_holds_nothing_is_refused(limit: int) -> None:
     with pytest.raises(ValueError, match="limit"):
         MemoryPipe(limit=limit)
+
+
+WAYS_TO_WAKE: dict[str, tuple[bool, Callable[[MemoryPipe], None]]] = {
+    "the reader, by an interrupt": (True, lambda pipe: pipe.reader.interrupt(OSError())),
+    "the reader, by the writer's end": (True, lambda pipe: pipe.writer.close()),
+    "the writer, by an interrupt": (False, lambda pipe: pipe.writer.interrupt(OSError())),
+    "the writer, by the reader's end": (False, lambda pipe: pipe.reader.close()),
+}
+
+
+@pytest.mark.parametrize("who", WAYS_TO_WAKE)
+def test_an_interrupt_while_a_sleeper_is_woken_does_not_leave_it_asleep(
+    who: str, threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+) -> None:
+    """Whenever it comes: the run that is cancelled for it then wakes all its sleepers, and this one too."""
+    reads, wake = WAYS_TO_WAKE[who]
+    turn, left = 0, 0
+    while left <= 0:
+        turn += 1
+        pipe = MemoryPipe(limit=1)
+        if reads:
+            sleeper: Future[object] = threads.submit(pipe.reader.read)
+        else:
+            sleeper = threads.submit(pipe.writer.writelines, [b"xx", b"xx"])
+        end = pipe.reader if reads else pipe.writer
+        until_blocked(end)
+        interruption = Interruption(turn)
+        with contextlib.suppress(KeyboardInterrupt), interruption:
+            wake(pipe)
+        left = interruption.left
+        end.interrupt(OSError())
+        sleeper.exception(SOON)
+    assert turn > 3

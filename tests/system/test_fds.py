@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import dis
+import contextlib
 import errno
 import os
 import resource
@@ -17,13 +17,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.interruptions import Interruption
 
 from penstock.system import fds, features, forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import FrameType
 
 
 @pytest.fixture(params=["eventfd", "pipe"])
@@ -439,33 +439,6 @@ def test_of_many_threads_that_close_one_descriptor_one_does() -> None:
         os.close(number)
 
 
-class Interruption:
-    """Raises KeyboardInterrupt at the `turn`-th moment at which the interpreter may run a signal handler in a
-    function of `fds`: where it starts, after a call, at a jump back.
-    """
-
-    def __init__(self, turn: int) -> None:
-        self.left = turn
-        self._last: dict[Any, str] = {}
-
-    def __call__(self, frame: FrameType, event: str, _argument: object) -> Any:
-        if not frame.f_code.co_filename.endswith("/penstock/system/fds.py"):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "call":
-            self._pass()
-        elif event == "opcode":
-            if self._last.get(frame, "").startswith(("CALL", "JUMP_BACKWARD")):
-                self._pass()
-            self._last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        return self
-
-    def _pass(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
 MAKERS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "pipe": fds.pipe,
     "duplicate": lambda: (fds.duplicate(0),),
@@ -481,18 +454,13 @@ MAKERS: dict[str, Callable[[], tuple[Any, ...]]] = {
 def test_an_interrupt_loses_no_descriptor_that_was_just_made(make: Callable[[], Any]) -> None:
     """Whenever it comes; the leak check looks for what is lost."""
     made: tuple[Any, ...] = ()
-    turn, interruption = 0, Interruption(1)
-    while interruption.left <= 0 or not turn:
+    turn, left = 0, 0
+    while left <= 0:
         turn += 1
-        interruption = Interruption(turn)
-        before = sys.gettrace()
-        sys.settrace(interruption)
-        try:
+        interruption = Interruption(turn, within="/penstock/system/fds.py")
+        with contextlib.suppress(KeyboardInterrupt), interruption:
             made = make()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(before)
+        left = interruption.left
     assert turn > 3
     for fd in made:
         fd.close()

@@ -126,20 +126,35 @@ class _State:
         """Bytes that were ever put into the queue."""
         return self.sent_alone + self.sent_locked
 
+    # In both of these an interrupt may come once the flag is down, which nobody finds a second time: so the
+    # gate is opened all the same, with no call ahead of the one that opens it.
+
     def wake_reader(self) -> None:
         """Make the reader look at the state again. The lock must not be held."""
-        with self.lock:
-            asleep, self.reader_asleep = self.reader_asleep, False
-        if asleep:
-            _open(self.reader_gate)
+        asleep = False
+        try:
+            with self.lock:
+                asleep, self.reader_asleep = self.reader_asleep, False
+        finally:
+            if asleep:
+                try:  # noqa: SIM105 - a call of `suppress` would be one ahead
+                    self.reader_gate.release()
+                except RuntimeError:  # as `_open` says
+                    pass
 
     def wake_writer(self) -> None:
         """Make the writer look at the state again. The lock must not be held."""
-        with self.lock:
-            asleep, self.writer_asleep = self.writer_asleep, False
-            self.wake_when = NEVER
-        if asleep:
-            _open(self.writer_gate)
+        asleep = False
+        try:
+            with self.lock:
+                asleep, self.writer_asleep = self.writer_asleep, False
+                self.wake_when = NEVER
+        finally:
+            if asleep:
+                try:  # noqa: SIM105 - as above
+                    self.writer_gate.release()
+                except RuntimeError:
+                    pass
 
 
 def _open(gate: threading.Lock) -> None:
