@@ -382,6 +382,21 @@ def test_a_borrowed_end_is_not_closed() -> None:
     write_end.close()
 
 
+def test_a_stage_that_prefers_files_is_given_an_open_dev_null() -> None:
+    """As any other descriptor: there is one, and after it was closed there is none any more."""
+    seen: list[object] = []
+
+    def work(_ctx: StageContext, stdin: Input, stdout: Output) -> None:
+        for end in (stdin, stdout):
+            seen.append(end.fd is not None and os.path.samestat(os.fstat(end.fd), os.stat(os.devnull)))  # noqa: PTH116
+            end.close()
+            with pytest.raises(ValueError, match="closed"):
+                _ = end.fd
+
+    Pipeline(Custom(work, Stream.PREFER_FILE, Stream.PREFER_FILE)).run(stdin=DEVNULL, stdout=DEVNULL)
+    assert seen == [True, True]
+
+
 def test_an_end_is_made_of_something() -> None:
     """Neither a descriptor nor a stream is a mistake that is told."""
     with pytest.raises(ValueError, match="made of a descriptor or of an in-memory stream"):

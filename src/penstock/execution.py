@@ -18,6 +18,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from penstock import launch
 from penstock.control import workers
 from penstock.control.context import StageContext
 from penstock.control.dispatch import Dispatcher
@@ -27,7 +28,7 @@ from penstock.control.supervisor import begin_start, end_start, live
 from penstock.control.turns import Turn
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
-from penstock.launch import StartFailure, make_scopes, open_ports, set_deadlines, settle_unknown, start_stages
+from penstock.launch import Opened, StartFailure
 from penstock.narrate import tell_abandoned, tell_end, tell_failure
 from penstock.report import pronounce, result_of
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason
@@ -36,15 +37,13 @@ from penstock.watches import Watches
 
 if TYPE_CHECKING:
     from penstock.control.context import Scope
-    from penstock.control.reactor import Reactor, Timer
+    from penstock.control.reactor import Reactor
     from penstock.control.running import Running
-    from penstock.control.stderr import StderrTarget
     from penstock.control.supervisor import Steered
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
     from penstock.launch import Survey
     from penstock.ports import Sink, Source
-    from penstock.system.pages import Pages
     from penstock.system.process import ProcessTable
 
 __all__ = ["Execution"]
@@ -84,9 +83,7 @@ class Execution:
         self._launched = False
         self._turn = Turn()
         self._scopes: dict[int, Scope] = {}
-        self._stderrs: list[StderrTarget] = []
-        self._pages: list[Pages] = []
-        self._timers: list[Timer] = []
+        self._opened = Opened()
         self._watches = Watches(surveyed.groups, self.leaves, reactor, self.dispatcher)
         self._deferred = Deferred(reactor)
         self._handover = Handover(reactor, surveyed.handed_over)
@@ -110,9 +107,9 @@ class Execution:
         except RuntimeError:  # the interpreter is ending
             self.ended.set()
             raise
-        self.ended.on_set(partial(live.discard, handle))
-        live.add(handle)
         try:
+            self.ended.on_set(partial(live.discard, handle))
+            live.add(handle)
             if in_turn:
                 self._turn.take()
             self._launch()
@@ -131,17 +128,18 @@ class Execution:
 
     def _launch(self) -> None:
         groups, reactor = self._survey.groups, self.reactor
-        self._scopes = make_scopes(
-            groups, reactor, self.dispatcher, self.began, self._stderrs, self._handover.things
+        self._scopes = launch.make_scopes(
+            groups, reactor, self.dispatcher, self.began, self._opened.stderrs, self._handover.things
         )
         for leaf in self.leaves:
             leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._deferred)
         pipe_size = self.root.option("pipe_size")
-        self.source, self.sink = open_ports(
+        self.source, self.sink = launch.open_ports(
             self.leaves, reactor, self._survey.source, self._survey.sink, pipe_size, self.advance
         )
-        set_deadlines(groups, reactor, self.began, self._time_out, self._timers)
-        start_stages(self.leaves, self.kinds, (self.source, self.sink), self._started, self._pages)
+        launch.set_deadlines(groups, reactor, self.began, self._time_out, self._opened.timers)
+        ports = self.source, self.sink
+        launch.start_stages(self.leaves, self.kinds, ports, self._started, self._opened.pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
@@ -180,7 +178,7 @@ class Execution:
     def _let_go(self) -> None:
         """Of all that waited for the rest of the start. Doing it again does no harm."""
         self._deferred.give_up()
-        settle_unknown(self.leaves, adopt=self.failure is None)
+        launch.settle_unknown(self.leaves, adopt=self.failure is None)
         if self.source is not None and self.leaves[0].running is None:
             self.source.input.close()
         if self.sink is not None:
@@ -268,6 +266,7 @@ class Execution:
     def _cancel(self, group: Group, reason: Reason) -> None:
         """In the reactor's thread, or in the starter's where nothing is driven yet."""
         if self.ended.is_set():
+            self._keep()  # what was posted may be the last that refers to it
             return
         with self._lock:
             if group is self.root:
@@ -362,23 +361,24 @@ class Execution:
             if self.ended.is_set():
                 return
             self._turn.end()  # an interrupt may have come before
-            for timer in self._timers:
-                timer.cancel()
             self._watches.close()
-            for target in self._stderrs:
-                target.close()
+            self._opened.close()
             if self.sink is not None and self._handover.error is not None:
                 self.sink.failed = self._handover.error
             if self._handover.abandoned:
                 tell_abandoned(self.root, self.dispatcher, self._handover.error)
-            for pages in self._pages:  # the stages have ended, and with them the pipes between them
-                pages.give_back()
             self.elapsed = time.monotonic() - self.began
             self._result = pronounce(self)
             if self.error is not None and self.failure is None:
                 tell_failure(self.root, self.dispatcher, self.error)
+            self._keep()
             self.ended.set()
             self.reactor.wake()
+
+    def _keep(self) -> None:
+        """Have it be let go of where finalizers of the caller's may run, if there may be any."""
+        if self.reason is not None or self._survey.foreign:
+            self.reactor.keep(self)
 
     def fail_reading(self, error: OSError) -> None:
         """The caller could not read what the last stage wrote; the run may have been judged before that."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from penstock.control.context import Scope
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from penstock.tree import Composite, Group, Leaf
 
 __all__ = [
+    "Opened",
     "StartFailure",
     "Survey",
     "make_scopes",
@@ -55,6 +57,8 @@ LONGEST_CHAIN = 50
 """Stages that may be fused."""
 _FORBIDDEN = Stream.FORBIDDEN
 _ANY = Requirements()
+_PLAIN = (str, bytes, int, float, NoneType)
+"""Values of options that have no finalizers; the specials are numbers."""
 
 
 class StartFailure(Exception):  # noqa: N818 - never leaves the package
@@ -83,9 +87,38 @@ class Survey:
         self.kinds = _edge_kinds(leaves, source, sink)
 
     @property
+    def foreign(self) -> bool:
+        """Whether there may be finalizers of the caller's in it: an object, a function."""
+        return not (
+            all(getattr(leaf.stage, "plain", False) and leaf.parent is leaf.group for leaf in self.leaves)
+            and all(isinstance(value, _PLAIN) for group in self.groups for value in group.options.values())
+        )
+
+    @property
     def handed_over(self) -> list[Any]:
         """What is to be closed after the run."""
         return [end.closing for end in (self.source, self.sink) if end.closing is not None]
+
+
+class Opened:
+    """What a run holds from its start to its end, beside its stages and endpoints."""
+
+    __slots__ = ("pages", "stderrs", "timers")
+
+    def __init__(self) -> None:
+        self.stderrs: list[StderrTarget] = []
+        self.pages: list[Pages] = []
+        """What the pipes between stages take of the budget; they end with the stages."""
+        self.timers: list[Timer] = []
+
+    def close(self) -> None:
+        """Let go of it."""
+        for timer in self.timers:
+            timer.cancel()
+        for target in self.stderrs:
+            target.close()
+        for pages in self.pages:
+            pages.give_back()
 
 
 def requirements_of(leaf: Leaf) -> Requirements:
@@ -346,9 +379,12 @@ def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Runni
     """
     unit[0].stdin, unit[-1].stdout = stdin, stdout
     if len(unit) == 1:
-        ctx = unit[0].ctx
+        ctx, stage = unit[0].ctx, unit[0].stage
         assert ctx is not None
-        started = unit[0].stage.start(ctx, stdin, stdout)
+        if not getattr(stage, "opens_nothing", False):
+            stdin.open_nothing()
+            stdout.open_nothing()
+        started = stage.start(ctx, stdin, stdout)
         return [started if isinstance(started, Running) else Custom(ctx, started, stdin, stdout)]
     parts = start_fused([(leaf.stage, leaf.ctx) for leaf in unit], stdin, stdout)  # type: ignore[misc]
     for leaf, part in zip(unit[:-1], parts, strict=False):

@@ -117,11 +117,11 @@ class Watches:
 
     def _exceeded(self, entry: _Entry, used: int) -> None:
         """In the reactor's thread."""
-        limit = entry.watch.limit
-        if limit is None or self._cancel is None or entry.group.end is not None or entry.told:
+        limit, cancel = entry.watch.limit, self._cancel  # which the end of the run, in a worker, takes away
+        if limit is None or cancel is None or entry.group.end is not None or entry.told:
             return
         error = MemoryLimitExceeded(limit, used)
-        self._cancel(entry.group, Reason(error, PipelineError, entry.group))
+        cancel(entry.group, Reason(error, PipelineError, entry.group))
         # Told when the commands have been asked to end: what a handler does about it (it may close their
         # input) must not end one of them first, by itself and in peace. And before any of their ends is told.
         self._reactor.post(partial(self._tell, entry, "memory-limit", str(error), error, used))

@@ -315,6 +315,10 @@ def test_a_missing_dev_null_is_what_the_error_names(monkeypatch: pytest.MonkeyPa
         penstock.command("true").run(stdout=penstock.DEVNULL)
     assert isinstance(caught.value.cause, OSError)
     assert caught.value.cause.errno == errno.ENOENT
+    with pytest.raises(penstock.StartError, match="/nowhere/null"):
+        penstock.command("true").run(stderr=penstock.STDOUT)  # where 1 has to be moved out of the way first
+    with pytest.raises(penstock.StartError, match="no such program"):
+        penstock.command("no-such-program").run(stdin=penstock.INHERIT, stdout=penstock.CAPTURE)
 
 
 def test_a_child_is_nobodys_but_ours(start: Any, finish: Any) -> None:

@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from penstock.control import workers
-from penstock.control.supervisor import report
+from penstock.control.log import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -121,6 +121,13 @@ class Reactor:
         if not self.driven_here:
             self._wake()
 
+    def keep(self, thing: object) -> None:
+        """Hold on to what has ended for as long as the driver may be about to let go of it. From any thread.
+
+        With it goes what the caller gave, and the finalizers of that are the caller's code. Here nothing is
+        done: the driver is the caller's own thread.
+        """
+
     def wake(self) -> None:
         """Let the driver look around, whatever it sleeps for."""
         self.post(_nothing)  # it may be about to sleep

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from penstock.control import workers
+from penstock.control.log import report
 from penstock.control.reactor import Reactor
 from penstock.system import procfs
 from penstock.system.poller import PollPoller, new_poller
@@ -27,7 +29,6 @@ __all__ = [
     "end_start",
     "live",
     "local_reactor",
-    "report",
     "rest_if_ending",
     "supervisor",
 ]
@@ -46,6 +47,7 @@ class Steered(Protocol):
 class _Supervisor(Reactor):
     def __init__(self) -> None:
         """OSError or RuntimeError where there is no descriptor or no thread for it; then nothing is left."""
+        self._kept: deque[object] = deque()
         poller = new_poller()
         try:
             super().__init__(poller)
@@ -61,6 +63,22 @@ class _Supervisor(Reactor):
                 self.turn()
             except Exception:  # noqa: BLE001 - a fault in one run's steering must not end all others'
                 report("the supervisor met an error")
+            if self._kept:
+                self._let_go()
+
+    def keep(self, thing: object) -> None:
+        """Hold on to it until nothing that this thread does refers to it any more."""
+        self._kept.append(thing)
+
+    def _let_go(self) -> None:
+        """By a worker: this thread may hold the last reference, and finalizers of the caller's may take their
+        time, or wait for another run.
+        """
+        things = [self._kept.popleft() for _ in range(len(self._kept))]
+        try:
+            workers.submit(things.clear)
+        except RuntimeError:  # no thread to be had, for now
+            self._kept.extend(things)
 
 
 live: set[Steered] = set()
@@ -97,16 +115,6 @@ def supervisor() -> Reactor:
 def local_reactor() -> Reactor:
     """A reactor that the calling thread is going to drive, for one run."""
     return Reactor(PollPoller(), threading.get_ident())
-
-
-def report(message: str) -> None:
-    """Log the exception at hand, in an except block. Raises nothing: the thread that says so has to go on."""
-    try:
-        import logging  # noqa: PLC0415 - for the day something goes wrong
-
-        logging.getLogger("penstock").exception(message)  # noqa: LOG004 - called where there is one
-    except Exception as error:  # noqa: BLE001 - no descriptor to load it with, or a handler of the host's that fails
-        sys.excepthook(type(error), error, error.__traceback__)
 
 
 def begin_start() -> None:

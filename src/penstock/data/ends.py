@@ -1,8 +1,8 @@
 """The two ends of edges as stages get them: `Input` and `Output`, each a descriptor or an in-memory stream.
 
 A stage closes what it was given. An end that is borrowed (the process's own stdin, say) is not closed by
-that. One that is /dev/null is opened when somebody asks for its descriptor; a command does not: its process
-opens it for itself, which takes half the time.
+that. One that is /dev/null is not open when a command gets it, whose process opens it for itself, which takes
+half the time; for any other stage it is opened before.
 """
 
 from __future__ import annotations
@@ -53,17 +53,19 @@ class _End(Generic[_Stream]):
 
     @property
     def fd(self) -> int | None:
-        """The descriptor's number; None where the stream is in memory. OSError where it is /dev/null, and
-        that cannot be opened.
-        """
-        if self._nothing:
-            return self._owned().fileno()
+        """The descriptor's number; None where the stream is in memory."""
         return self._borrowed if self._fd is None else self._fd.fileno()
 
     @property
     def nothing(self) -> bool:
-        """Whether it is /dev/null, and nobody has asked for a descriptor yet."""
+        """Whether it is /dev/null, and not open."""
         return self._nothing
+
+    def open_nothing(self) -> None:
+        """Open it, where it is /dev/null. OSError where that cannot be."""
+        if self._nothing:
+            self._fd = null(writable=self._writable)
+            self._nothing = False
 
     @property
     def count(self) -> int | None:
@@ -112,9 +114,6 @@ class _End(Generic[_Stream]):
 
     def _owned(self) -> Fd:
         """A descriptor that a reader or writer may close."""
-        if self._nothing:
-            self._fd = null(writable=self._writable)
-            self._nothing = False
         if self._fd is not None:
             return self._fd
         if self._borrowed is None:

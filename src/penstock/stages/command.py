@@ -36,6 +36,8 @@ class Command:
 
     kind = "command"
     requirements = _FILES
+    opens_nothing = True
+    """Its process opens /dev/null for itself: an end that is just that need not be open."""
 
     def __init__(  # noqa: PLR0913 - the public constructor's options
         self,
@@ -66,6 +68,8 @@ class Command:
         self.process_group = process_group
         self.limits = check_limits("limits", limits)
         self.on_leftover = None if on_leftover is None else check_leftover("on_leftover", on_leftover)
+        self.plain = self.env is None and isinstance(self.stderr, str | int | None)
+        """Whether it holds nothing of the caller's but texts and numbers."""
 
     def __repr__(self) -> str:
         # A Secret prints as *** by itself.

@@ -68,8 +68,7 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
         try:
             return _launch(executable, argv, env, cwd, sources, process_group, record, setup)
         except OSError as error:
-            if None in sources:
-                _check_null()
+            _check_null(error, sources)
             if error.errno != errno.EBADF or all(
                 source is None or source > 2 or fds.is_open(source) for source in sources
             ):
@@ -91,17 +90,23 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
         return _launch(
             executable, argv, env, cwd, (numbers[0], numbers[1], numbers[2]), process_group, record, setup
         )
+    except OSError as error:
+        _check_null(error, sources)
+        raise
     finally:
         for fd in made:
             fd.close()
 
 
-def _check_null() -> None:
-    """Say so where it is /dev/null that a child could not open."""
-    try:
-        fds.null(writable=True).close()
-    except OSError as error:
-        raise SetupError(error.errno, error.strerror, os.devnull) from None
+def _check_null(error: OSError, sources: Sources) -> None:
+    """Say so where it is /dev/null that a child could not open, so that starting it failed with `error`."""
+    for target, source in enumerate(sources):
+        if source is None:
+            try:
+                fds.null(writable=target > 0).close()
+            except OSError as found:
+                if found.errno == error.errno:
+                    raise SetupError(found.errno, found.strerror, os.devnull) from None
 
 
 def finds(program: str, env: Mapping[str, str]) -> bool:
