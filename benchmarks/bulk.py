@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Counter", "works"]
 
 
+IN_FLIGHT = 4 << 20
+"""Bytes that may be under way between two functions."""
+
+
 class Counter:
     """A writer that only counts: no file, so the bytes have to come through Python."""
 
@@ -58,7 +62,12 @@ def _function_function(kit: Kit) -> Work:
         (function(_producer(kit.size)) | function(_consumer(total))).run()
         expect(total.count, kit.size)
 
-    contenders = {OURS: repeat(1, ours)}
+    contenders = {
+        OURS: repeat(1, ours),
+        "floor: a deque and two locks": repeat(
+            1, lambda: expect(floors.by_reference(kit.size, IN_FLIGHT), kit.size)
+        ),
+    }
     if kit.go is not None:
         contenders["go-pipe"] = kit.go.round("function-function", 1, kit.size, wanted=kit.size)
     title = f"function → function, {_amount(kit)} in 64 KiB chunks"

@@ -12,6 +12,7 @@ import select
 import shutil
 import subprocess
 import threading
+from collections import deque
 from itertools import chain
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BARE",
     "HandOver",
+    "by_reference",
     "cats_in_turn",
     "count_by_batch",
     "count_by_line",
@@ -150,6 +152,36 @@ class HandOver:
     def _serve(self) -> None:
         while True:
             self._back.put(self._there.get())
+
+
+def by_reference(size: int, in_flight: int) -> int:
+    """Hand so many bytes over to another thread, a chunk at a time, with no more than `in_flight` under way.
+
+    A deque and two locks: the one thread fills it, sleeps until the other has emptied it, and so on.
+    """
+    chunk, batch = bytes(CHUNK), in_flight // CHUNK
+    queue: deque[bytes] = deque()
+    filled, emptied = threading.Lock(), threading.Lock()
+    filled.acquire()
+    emptied.acquire()
+
+    def fill() -> None:
+        for _ in range(size // in_flight):
+            for _ in range(batch):
+                queue.append(chunk)
+            filled.release()
+            emptied.acquire()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    total = 0
+    for _ in range(size // in_flight):
+        filled.acquire()
+        for _ in range(batch):
+            total += len(queue.popleft())
+        emptied.release()
+    thread.join()
+    return total
 
 
 def read(argv: list[str], sink: Any) -> None:
