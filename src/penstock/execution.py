@@ -377,8 +377,9 @@ class Execution:
 
     def _keep(self) -> None:
         """Have it be let go of where finalizers of the caller's may run, if there may be any."""
-        if self.reason is not None or self._survey.foreign:
-            self.reactor.keep(self)
+        keep = self.reactor.keep
+        if keep is not None and (self.reason is not None or self._survey.foreign):
+            keep(self)
 
     def fail_reading(self, error: OSError) -> None:
         """The caller could not read what the last stage wrote; the run may have been judged before that."""

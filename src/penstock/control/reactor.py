@@ -62,6 +62,13 @@ class Timer:
 class Reactor:
     """A poller, a heap of timers, and a queue of calls from elsewhere."""
 
+    keep: Callable[[object], None] | None = None
+    """Holds on to what has ended for as long as the driver may be about to let go of it; from any thread.
+
+    With it goes what the caller gave, and the finalizers of that are the caller's code. None where the driver
+    is the caller's own thread.
+    """
+
     def __init__(self, poller: Poller, driver: int | None = None) -> None:
         """`driver` is the ident of the thread that will call `turn`, where that is known from the first.
 
@@ -120,13 +127,6 @@ class Reactor:
         self._posted.append(callback)
         if not self.driven_here:
             self._wake()
-
-    def keep(self, thing: object) -> None:
-        """Hold on to what has ended for as long as the driver may be about to let go of it. From any thread.
-
-        With it goes what the caller gave, and the finalizers of that are the caller's code. Here nothing is
-        done: the driver is the caller's own thread.
-        """
 
     def wake(self) -> None:
         """Let the driver look around, whatever it sleeps for."""

@@ -48,6 +48,7 @@ class _Supervisor(Reactor):
     def __init__(self) -> None:
         """OSError or RuntimeError where there is no descriptor or no thread for it; then nothing is left."""
         self._kept: deque[object] = deque()
+        self.keep = self._kept.append
         poller = new_poller()
         try:
             super().__init__(poller)
@@ -65,10 +66,6 @@ class _Supervisor(Reactor):
                 report("the supervisor met an error")
             if self._kept:
                 self._let_go()
-
-    def keep(self, thing: object) -> None:
-        """Hold on to it until nothing that this thread does refers to it any more."""
-        self._kept.append(thing)
 
     def _let_go(self) -> None:
         """By a worker: this thread may hold the last reference, and finalizers of the caller's may take their
