@@ -19,6 +19,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import floors
 from benchmarks.measure import OURS, Bar, Work, expect, in_a_loop, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command
@@ -58,9 +59,11 @@ def _at_once() -> Work:
         await process.communicate()
         expect(process.returncode, 0)
 
+    bare = repeat(1, floors.many_true(AT_ONCE))
     contenders = {
         OURS: _together(lambda: ours.arun(stdout=DEVNULL)),
         ASYNCIO: _together(by_asyncio),
+        floors.BARE: lambda: bare() / AT_ONCE,
     }
     shellous = library("shellous")
     if shellous is not None:
@@ -74,7 +77,11 @@ def _at_once() -> Work:
 def _ten() -> Work:
     count = 8
     ours = reduce(or_, [command("echo", "hello"), *(command("cat") for _ in range(9))])
-    contenders = {OURS: in_a_loop(count, lambda: _output(ours.aoutput()))}
+    bare = floors.echo_and_cats(9)
+    contenders = {
+        OURS: in_a_loop(count, lambda: _output(ours.aoutput())),
+        floors.BARE: repeat(count, lambda: expect(bare(), b"hello\n")),
+    }
     shellous = library("shellous")
     if shellous is not None:
         piped = reduce(or_, [shellous.sh("echo", "hello"), *(shellous.sh("cat") for _ in range(9))])

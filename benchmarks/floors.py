@@ -32,6 +32,7 @@ __all__ = [
     "count_by_batch",
     "count_by_line",
     "echo_and_cats",
+    "many_true",
     "mapped",
     "one_true",
     "read",
@@ -70,6 +71,20 @@ def one_true() -> Callable[[], None]:
         child = _Bare(program, ["true"], null, null)
         os.close(null)
         child.reap()
+
+    return bare
+
+
+def many_true(count: int) -> Callable[[], None]:
+    """Spawn so many `true` one after the other, then wait for each in turn, and reap it."""
+    program = _path("true")
+
+    def bare() -> None:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        children = [_Bare(program, ["true"], null, null) for _ in range(count)]
+        os.close(null)
+        for child in children:
+            child.reap()
 
     return bare
 
