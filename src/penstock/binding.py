@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from penstock.stages.function import PythonStage
 
 if TYPE_CHECKING:
-    from penstock.launch import Survey
+    from penstock.survey import Survey
     from penstock.system.loops import Loop
 
 __all__ = ["bind"]

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from penstock.control.supervisor import Steered
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
-    from penstock.launch import Survey
     from penstock.ports import Sink, Source
+    from penstock.survey import Survey
     from penstock.system.process import ProcessTable
 
 __all__ = ["Execution"]
@@ -134,9 +134,7 @@ class Execution:
         for leaf in self.leaves:
             leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._deferred)
         pipe_size = self.root.option("pipe_size")
-        self.source, self.sink = launch.open_ports(
-            self.leaves, reactor, self._survey.source, self._survey.sink, pipe_size, self.advance
-        )
+        self.source, self.sink = launch.open_ports(self._survey, reactor, pipe_size, self.advance)
         launch.set_deadlines(groups, reactor, self.began, self._time_out, self._opened.timers)
         ports = self.source, self.sink
         launch.start_stages(self.leaves, self.kinds, ports, self._started, self._opened.pages)

@@ -11,54 +11,40 @@ closed here. A cancellation that arrives in between is looked for around each st
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from penstock.control.context import Scope
 from penstock.control.running import Custom, Running
 from penstock.control.stderr import StderrTarget
-from penstock.core.plan import carriers
-from penstock.core.stage import Requirements, Stream
-from penstock.data.endpoints import Endpoint, check_open, classify_sink, classify_source
 from penstock.data.ends import Input, Output
 from penstock.data.memory import MemoryPipe
 from penstock.ports import Sink, Source
-from penstock.stages.fused import ChainStage, start_fused
+from penstock.stages.fused import start_fused
+from penstock.survey import requirements_of
 from penstock.system.fds import pipe
 from penstock.system.forks import guard
 from penstock.system.pages import resize
 from penstock.system.process import discard
-from penstock.tree import grow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from penstock.control.confine import Confinement
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor, Timer
+    from penstock.survey import Survey
     from penstock.system.pages import Pages
-    from penstock.tree import Composite, Group, Leaf
+    from penstock.tree import Group, Leaf
 
 __all__ = [
     "Opened",
     "StartFailure",
-    "Survey",
     "make_scopes",
     "open_ports",
     "set_deadlines",
     "settle_unknown",
     "start_stages",
-    "survey",
 ]
-
-
-LONGEST_CHAIN = 50
-"""Stages that may be fused."""
-_FORBIDDEN = Stream.FORBIDDEN
-_ANY = Requirements()
-_PLAIN = (str, bytes, int, float, NoneType)
-"""Values of options that have no finalizers; the specials are numbers."""
 
 
 class StartFailure(Exception):  # noqa: N818 - never leaves the package
@@ -69,35 +55,6 @@ class StartFailure(Exception):  # noqa: N818 - never leaves the package
         self.cause = cause
         self.leaf = leaf
         self.stage = stage if leaf is None else leaf.stage.name
-
-
-class Survey:
-    """What a run is going to be: its pipelines (itself first) and leaves, its endpoints, and what carries
-    each edge.
-    """
-
-    __slots__ = ("groups", "kinds", "leaves", "root", "sink", "source")
-
-    def __init__(self, groups: list[Group], leaves: list[Leaf], source: Endpoint, sink: Endpoint) -> None:
-        self.root = groups[0]
-        self.groups = groups
-        self.leaves = leaves
-        self.source = source
-        self.sink = sink
-        self.kinds = _edge_kinds(leaves, source, sink)
-
-    @property
-    def foreign(self) -> bool:
-        """Whether there may be finalizers of the caller's in it: an object, a function."""
-        return not (
-            all(getattr(leaf.stage, "plain", False) and leaf.parent is leaf.group for leaf in self.leaves)
-            and all(isinstance(value, _PLAIN) for group in self.groups for value in group.options.values())
-        )
-
-    @property
-    def handed_over(self) -> list[Any]:
-        """What is to be closed after the run."""
-        return [end.closing for end in (self.source, self.sink) if end.closing is not None]
 
 
 class Opened:
@@ -119,53 +76,6 @@ class Opened:
             target.close()
         for pages in self.pages:
             pages.give_back()
-
-
-def requirements_of(leaf: Leaf) -> Requirements:
-    """What a stage asks of its streams; a custom one that says nothing takes any."""
-    return getattr(leaf.stage, "requirements", None) or _ANY
-
-
-def survey(
-    pipeline: Composite,
-    options: Mapping[str, Any],
-    *,
-    iterate: bool = False,
-    ends: tuple[Input, Output] | None = None,
-) -> Survey:
-    """Take a pipeline apart for a run; starts and opens nothing.
-
-    TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.
-    """
-    groups, leaves = grow(pipeline, options)
-    root = groups[0]
-    if ends is not None:
-        source, sink = (Endpoint("given", end) for end in ends)
-    else:
-        source = classify_source(root.option("stdin"), root.option("input"))
-        sink = Endpoint("iterate") if iterate else classify_sink(root.option("stdout"))
-    for group in groups:
-        check_open("stderr", group.options.get("stderr"))
-    for leaf in leaves:
-        check_open("stderr", getattr(leaf.stage, "stderr", None))
-    return Survey(groups, leaves, source, sink)
-
-
-def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:
-    """How each edge is going to be carried; ValueError naming the stage where a stream is forbidden to it."""
-    requirements = [requirements_of(leaf) for leaf in leaves]
-    for place, wants in enumerate(requirements):
-        if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):
-            raise ValueError(f"stage {leaves[place].stage.name!r} takes no stdin, but would be given one")
-        if wants.stdout is _FORBIDDEN and (place < len(leaves) - 1 or sink.kind not in ("null", "inherit")):
-            raise ValueError(f"stage {leaves[place].stage.name!r} has no stdout, but one is wanted of it")
-    groups = [leaf.group if isinstance(leaf.stage, ChainStage) else None for leaf in leaves]
-    # Each stage of a chain takes a few frames of its worker's stack.
-    chained = [
-        left is right and left is not None and place % LONGEST_CHAIN > 0
-        for place, (left, right) in enumerate(pairwise(groups), 1)
-    ]
-    return carriers(requirements, source.kind, sink.kind, chained, (source.carrier, sink.carrier))
 
 
 def make_scopes(  # noqa: PLR0913 - what scopes are made of
@@ -279,27 +189,26 @@ def make_edge(kind: str, pipe_size: int | None, pages: list[Pages]) -> tuple[Out
     return Output(write_end), Input(read_end)
 
 
-def open_ports(  # noqa: PLR0913 - both ends of the run
-    leaves: Sequence[Leaf],
-    reactor: Reactor,
-    source: Endpoint,
-    sink: Endpoint,
-    pipe_size: int | None,
-    on_end: Callable[[], None],
+def open_ports(
+    surveyed: Survey, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None]
 ) -> tuple[Source, Sink]:
     """Open both endpoints, or neither."""
+    leaves = surveyed.leaves
     try:
-        feed = Source(source, requirements_of(leaves[0]), reactor, pipe_size)
+        feed = Source(surveyed.source, requirements_of(leaves[0]), reactor, pipe_size)
     except OSError as error:
         raise StartFailure(error, stage="stdin") from error
     try:
-        return feed, Sink(sink, requirements_of(leaves[-1]), reactor, pipe_size, on_end)
+        drain = Sink(surveyed.sink, requirements_of(leaves[-1]), reactor, pipe_size, on_end)
     except OSError as error:
         feed.abandon()
         raise StartFailure(error, stage="stdout") from error
     except BaseException:
         feed.abandon()
         raise
+    # Commands, and what the reactor does itself: no other thread than the caller's has a part in that.
+    reactor.alone = not (reactor.shared or surveyed.foreign or feed.by_worker or drain.by_worker)
+    return feed, drain
 
 
 def _pipe_size(left: Leaf, right: Leaf) -> int | None:

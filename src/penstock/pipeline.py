@@ -17,11 +17,11 @@ from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.plan import Edge, Plan
 from penstock.core.stage import Requirements
 from penstock.iteration import iterate
-from penstock.launch import survey
 from penstock.lines import Lines, lines_of
 from penstock.nested import start_nested
 from penstock.run import Run
 from penstock.stages.wrappers import Filtered, ignoring
+from penstock.survey import survey
 from penstock.system.forks import guard
 from penstock.tree import Composite
 

@@ -96,6 +96,11 @@ class Source:
                 self.feeder = _feeder(endpoint, FdWriter(write_end, owned_description=True))
 
     @property
+    def by_worker(self) -> bool:
+        """Whether another thread feeds it."""
+        return self.feeder is not None
+
+    @property
     def count(self) -> int | None:
         """Bytes that Penstock itself put in; None where it did not."""
         if self.feeder is not None:
@@ -234,6 +239,11 @@ class Sink:
         elif isinstance(target, Fifo):
             target = FifoWriter(target.path)
         self._drainer = Drainer(reactor, reader, target, on_end)
+
+    @property
+    def by_worker(self) -> bool:
+        """Whether another thread drains it."""
+        return self._drainer is not None
 
     @property
     def over(self) -> bool:

@@ -18,7 +18,7 @@ from penstock.control.latch import wait_in_slices
 from penstock.control.supervisor import live, local_reactor, rest_if_ending, supervisor
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.execution import Execution
-from penstock.launch import survey
+from penstock.survey import survey
 from penstock.system import procfs
 from penstock.system.forks import held_here
 from penstock.tree import Reason

@@ -75,7 +75,7 @@ class Reactor:
         Then the waker is made when that thread is about to sleep for the first time with something to watch.
         Who posts something before finds none, and rings a bell that costs no descriptor. The driver hears it
         where it sleeps with nothing to watch; and after it has made the waker, it looks at what was posted
-        once more.
+        once more. None is made where the driver is `alone`.
         """
         self._poller = poller
         self._watched: dict[int, Callable[[int], None]] = {}
@@ -86,6 +86,10 @@ class Reactor:
         self._waker: Waker | None = None
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._driver = driver
+        self.shared = driver is None
+        """Whether it steers the runs of all threads, in one of its own."""
+        self.alone = False
+        """No other thread is ever going to post anything, so that there is nobody to be woken by."""
         if driver is None:
             self._open_waker()
 
@@ -136,7 +140,7 @@ class Reactor:
         """Sleep until something is due, and do all that is."""
         self._driver = threading.get_ident()
         self._run_posted()
-        if self._waker is None and self._watched:
+        if self._waker is None and self._watched and not self.alone:
             self._open_waker()
         if self._waker is None and not self._watched:
             self._doze()
@@ -162,7 +166,8 @@ class Reactor:
     def _poll(self) -> None:
         """Sleep until a descriptor is ready, and call for those that are."""
         try:
-            ready = self._poller.poll(self._patience(_BLIND_SLEEP if self._waker is None else LONGEST_SLEEP))
+            blind = self._waker is None and not self.alone
+            ready = self._poller.poll(self._patience(_BLIND_SLEEP if blind else LONGEST_SLEEP))
         except OSError:
             # No memory for it, for now. What was posted and what is due by the clock is done all the same.
             time.sleep(self._patience(_BLIND_SLEEP))

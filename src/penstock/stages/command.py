@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.control.bridge import start_over_pipes
 from penstock.control.child import Child
 from penstock.control.stderr import StderrTarget
+from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, show
 from penstock.core.options import check_leftover, check_limits, check_stderr, path
 from penstock.core.stage import Requirements, Stream
@@ -68,8 +69,8 @@ class Command:
         self.process_group = process_group
         self.limits = check_limits("limits", limits)
         self.on_leftover = None if on_leftover is None else check_leftover("on_leftover", on_leftover)
-        self.plain = self.env is None and isinstance(self.stderr, str | int | None)
-        """Whether it holds nothing of the caller's but texts and numbers."""
+        self.holds_only_texts = self.env is None and isinstance(self.stderr, str | Special | None)
+        """Texts and numbers: nothing of the caller's that has a finalizer, or is called."""
 
     def __repr__(self) -> str:
         # A Secret prints as *** by itself.

@@ -1,0 +1,122 @@
+"""What a run is going to be, found by looking only: nothing is opened, and nothing started.
+
+The pipeline is taken apart, the endpoints are told from one another, and what carries each edge is settled. A
+mistake that can be seen so far is told here, by the name of the option or the stage. `explain()` asks for no
+more than this.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.constants import Special
+from penstock.core.plan import carriers
+from penstock.core.stage import Requirements, Stream
+from penstock.data.endpoints import Endpoint, check_open, classify_sink, classify_source
+from penstock.stages.fused import ChainStage
+from penstock.tree import grow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from penstock.data.ends import Input, Output
+    from penstock.tree import Composite, Group, Leaf
+
+__all__ = ["Survey", "requirements_of", "survey"]
+
+
+LONGEST_CHAIN = 50
+"""Stages that may be fused."""
+_FORBIDDEN = Stream.FORBIDDEN
+_ANY = Requirements()
+_PLAIN = (str, bytes, float, Special, NoneType)
+
+
+class Survey:
+    """What a run is going to be: its pipelines (itself first) and leaves, its endpoints, and what carries
+    each edge.
+    """
+
+    __slots__ = ("groups", "kinds", "leaves", "root", "sink", "source")
+
+    def __init__(self, groups: list[Group], leaves: list[Leaf], source: Endpoint, sink: Endpoint) -> None:
+        self.root = groups[0]
+        self.groups = groups
+        self.leaves = leaves
+        self.source = source
+        self.sink = sink
+        self.kinds = _edge_kinds(leaves, source, sink)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether there may be code of the caller's in it, finalizers for one: an object, a function."""
+        return not (
+            all(
+                getattr(leaf.stage, "holds_only_texts", False) and leaf.parent is leaf.group
+                for leaf in self.leaves
+            )
+            and all(_is_plain(*option) for group in self.groups for option in group.options.items())
+        )
+
+    @property
+    def handed_over(self) -> list[Any]:
+        """What is to be closed after the run."""
+        return [end.closing for end in (self.source, self.sink) if end.closing is not None]
+
+
+def survey(
+    pipeline: Composite,
+    options: Mapping[str, Any],
+    *,
+    iterate: bool = False,
+    ends: tuple[Input, Output] | None = None,
+) -> Survey:
+    """Take a pipeline apart for a run; starts and opens nothing.
+
+    TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.
+    """
+    groups, leaves = grow(pipeline, options)
+    root = groups[0]
+    if ends is not None:
+        source, sink = (Endpoint("given", end) for end in ends)
+    else:
+        source = classify_source(root.option("stdin"), root.option("input"))
+        sink = Endpoint("iterate") if iterate else classify_sink(root.option("stdout"))
+    for group in groups:
+        check_open("stderr", group.options.get("stderr"))
+    for leaf in leaves:
+        check_open("stderr", getattr(leaf.stage, "stderr", None))
+    return Survey(groups, leaves, source, sink)
+
+
+def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:
+    """How each edge is going to be carried; ValueError naming the stage where a stream is forbidden to it."""
+    requirements = [requirements_of(leaf) for leaf in leaves]
+    for place, wants in enumerate(requirements):
+        if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):
+            raise ValueError(f"stage {leaves[place].stage.name!r} takes no stdin, but would be given one")
+        if wants.stdout is _FORBIDDEN and (place < len(leaves) - 1 or sink.kind not in ("null", "inherit")):
+            raise ValueError(f"stage {leaves[place].stage.name!r} has no stdout, but one is wanted of it")
+    groups = [leaf.group if isinstance(leaf.stage, ChainStage) else None for leaf in leaves]
+    # Each stage of a chain takes a few frames of its worker's stack.
+    chained = [
+        left is right and left is not None and place % LONGEST_CHAIN > 0
+        for place, (left, right) in enumerate(pairwise(groups), 1)
+    ]
+    return carriers(requirements, source.kind, sink.kind, chained, (source.carrier, sink.carrier))
+
+
+def requirements_of(leaf: Leaf) -> Requirements:
+    """What a stage asks of its streams; a custom one that says nothing takes any."""
+    return getattr(leaf.stage, "requirements", None) or _ANY
+
+
+def _is_plain(option: str, value: object) -> bool:
+    """Whether a value is no object of the caller's.
+
+    What a number stands for may be copied by a worker: of stdin and stdout the ports know that, of stderr
+    nobody does.
+    """
+    return isinstance(value, _PLAIN) or (isinstance(value, int) and option != "stderr")
