@@ -269,10 +269,14 @@ def _busy_workers() -> Iterator[int]:
 def _describe(child: psutil.Process) -> str:
     try:
         return f"{child.pid} ({child.status()}): {' '.join(child.cmdline())}"
-    except psutil.ZombieProcess:  # it has a name still, but no command line
-        return f"{child.pid} (zombie): {child.name()}"
+    except (
+        psutil.ZombieProcess
+    ):  # it has a name still, but no command line, unless it is reaped in this moment
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return f"{child.pid} (zombie): {child.name()}"
     except psutil.NoSuchProcess:
-        return str(child.pid)
+        pass
+    return str(child.pid)
 
 
 def _clean_up(before: Snapshot) -> None:

@@ -67,7 +67,7 @@ class OwnedRun:
     def start(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> None:
         """Have a worker make the run."""
         context = threads_context()
-        starter.submit(lambda: context.run(self._make, pipeline, options, iterate))
+        starter.submit(lambda: context.run(self._make, pipeline, options, iterate=iterate))
 
     async def begun(self) -> None:
         """Wait until it is made, and raise what kept it from being. A cancellation ends what was started."""
@@ -118,7 +118,7 @@ class OwnedRun:
         if self._error is not None:
             raise self._error
 
-    def _make(self, pipeline: Composite, options: Mapping[str, Any], iterate: bool) -> None:  # noqa: FBT001
+    def _make(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool) -> None:
         """In the worker."""
         try:
             self._run = run = Run(pipeline, options, iterate=iterate, loop=self.loop)

@@ -105,7 +105,7 @@ class Feeder:
             elif self._reader is not None:
                 pump(self._reader, self._writer)
             else:
-                feed(self._source, self._writer, self._set_busy)
+                feed(self._source, self._writer, self._call)
         except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
             error = raised
         with self._lock:
@@ -120,7 +120,15 @@ class Feeder:
         if on_end is not None:
             on_end()
 
-    def _set_busy(self, busy: bool) -> None:  # noqa: FBT001 - a switch is what it is
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call code of the caller's, in which the worker is left behind where the stages have ended."""
+        self._mark(busy=True)
+        try:
+            return function(*arguments)
+        finally:
+            self._mark(busy=False)
+
+    def _mark(self, *, busy: bool) -> None:
         with self._lock:
             if self._released:
                 raise Cancelled("the stages have ended")

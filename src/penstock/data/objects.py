@@ -28,39 +28,27 @@ _END = object()
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
-def feed(source: Any, writer: Writer, busy: Callable[[bool], None]) -> None:
+def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
     """Copy all of a caller's object into `writer`: a file, a socket, an iterable of bytes.
 
-    `busy(True)` is called before each call of the caller's code and `busy(False)` after it; it raises where
-    the copy is to end.
+    The caller's code is called by `call(function, *arguments)` only, which raises where the copy is to end.
     """
     write_to = getattr(source, "write_to", None)
     if callable(write_to):
-        busy(True)  # noqa: FBT003 - a switch is what it is
-        try:
-            write_to(writer)
-        finally:
-            busy(False)  # noqa: FBT003
+        call(write_to, writer)
         return
     if isinstance(source, io.TextIOBase):
         # One encoder for all, since some encodings begin with a mark; so it is the text that tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
-        read: Callable[[], Any] = lambda: encoder.encode(text) if (text := source.read(8192)) else _END  # noqa: E731
+        read: Callable[[], Any] = partial(_encoded, source, encoder)
     elif any(hasattr(source, method) for method in _READ_METHODS):
-        pump(_Watched(source, busy), writer)
+        pump(_Watched(source, call), writer)
         return
     elif hasattr(source, "recv"):
         read = partial(_received, source)
     else:
         read = partial(next, iter(source), _END)
-    while True:
-        busy(True)  # noqa: FBT003
-        try:
-            chunk: Any = read()
-        finally:
-            busy(False)  # noqa: FBT003
-        if chunk is _END:
-            return
+    while (chunk := call(read)) is not _END:
         writer.write(chunk)
 
 
@@ -99,6 +87,11 @@ def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
     if not hasattr(sink, "write"):
         return lambda chunk: _send(sink, chunk)
     return None
+
+
+def _encoded(source: Any, encoder: codecs.IncrementalEncoder) -> Any:
+    text = source.read(8192)
+    return encoder.encode(text) if text else _END
 
 
 def _send(sink: Any, chunk: bytes) -> None:
@@ -144,25 +137,17 @@ def _wait_while_blocked(source: Any, *, writing: bool) -> None:
 
 
 class _Watched:
-    """A caller's object whose reading methods say when they are entered and left."""
+    """A caller's object whose reading methods are called by `call`."""
 
-    def __init__(self, source: Any, busy: Callable[[bool], None]) -> None:
+    def __init__(self, source: Any, call: Callable[..., Any]) -> None:
         self._source = source
-        self._busy = busy
+        self._call = call
 
     def __getattr__(self, name: str) -> Any:
         if name == "fileno":  # to wait on, where it is non-blocking
             return self._source.fileno
         if name not in _READ_METHODS:
             raise AttributeError(name)
-        call = partial(_watched, getattr(self._source, name), self._busy)
-        setattr(self, name, call)
-        return call
-
-
-def _watched(method: Callable[[Any], Any], busy: Callable[[bool], None], argument: Any) -> Any:
-    busy(True)  # noqa: FBT003 - a switch is what it is
-    try:
-        return method(argument)
-    finally:
-        busy(False)  # noqa: FBT003
+        method = partial(self._call, getattr(self._source, name))
+        setattr(self, name, method)
+        return method
