@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.asyncness import is_async_source, plain
+from penstock.core.async_detection import is_async_source, plain
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
 from penstock.making import asynchronous, check_callable, check_concurrency, line_stage, placed, python_stage
 from penstock.pipeline import Pipeline, checked_stage

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.asyncness import is_async_generator, is_coroutine_function
+from penstock.core.async_detection import is_async_generator, is_coroutine_function
 from penstock.pipeline import Pipeline
 from penstock.system.forks import guard
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.core.options import check_handler, check_seconds
-from penstock.core.pace import LONGEST
 from penstock.core.sizes import parse_size
+from penstock.limits.sampling_interval import LONGEST
 from penstock.pipeline import checked_stage, watched
 from penstock.stages.command import Command
 from penstock.stages.wrappers import Filtered, MemoryWatch

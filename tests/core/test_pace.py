@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.core.pace import LONGEST, SHARE, Pace
+from penstock.limits.sampling_interval import LONGEST, SHARE, Pace
 
 MB = 10**6
 COST = 10e-6

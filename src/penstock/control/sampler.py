@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from penstock.control.supervisor import supervisor
-from penstock.core.pace import Pace
+from penstock.limits.sampling_interval import Pace
 from penstock.system.memory import Census
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from penstock.core.asyncness import is_coroutine_function
+from penstock.core.async_detection import is_coroutine_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

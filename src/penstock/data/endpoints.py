@@ -17,7 +17,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.asyncness import is_async_sink, is_async_source
+from penstock.core.async_detection import is_async_sink, is_async_source
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, closing
 from penstock.data.fifo import Fifo
 from penstock.data.ladder import first_rung

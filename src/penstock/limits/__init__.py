@@ -1,0 +1,1 @@
+"""What a run may use: cgroups, confinement, and watches on memory."""
