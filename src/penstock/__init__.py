@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from penstock.control.context import StageContext

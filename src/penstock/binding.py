@@ -12,7 +12,7 @@ from penstock.stages.function import PythonStage
 
 if TYPE_CHECKING:
     from penstock.survey import Survey
-    from penstock.system.loops import Loop
+    from penstock.system.event_loops import Loop
 
 __all__ = ["bind"]
 

@@ -22,8 +22,8 @@ from penstock.ports import Sink, Source
 from penstock.stages.fused import start_fused
 from penstock.survey import requirements_of
 from penstock.system.fds import pipe
-from penstock.system.forks import guard
-from penstock.system.pages import resize
+from penstock.system.fork_guard import guard
+from penstock.system.pipe_capacity import resize
 from penstock.system.process import discard
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from penstock.control.dispatch import Dispatcher
     from penstock.control.reactor import Reactor, Timer
     from penstock.survey import Survey
-    from penstock.system.pages import Pages
+    from penstock.system.pipe_capacity import Pages
     from penstock.tree import Group, Leaf
 
 __all__ = [

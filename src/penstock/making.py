@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.async_detection import is_async_generator, is_coroutine_function
 from penstock.pipeline import Pipeline
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import FinishEarly, text_of
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from penstock.control.dispatch import Dispatcher

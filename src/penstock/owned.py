@@ -29,14 +29,14 @@ from penstock import report  # noqa: F401 - now, rather than on the loop's threa
 from penstock.control import starter
 from penstock.control.supervisor import supervisor
 from penstock.run import MARGIN, Run
-from penstock.system.loops import current_loop, threads_context
+from penstock.system.event_loops import current_loop, threads_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
     from penstock.core.result import Result
-    from penstock.system.loops import Loop
+    from penstock.system.event_loops import Loop
     from penstock.tree import Composite
 
 __all__ = ["OwnedRun", "begin", "whole"]

@@ -22,7 +22,7 @@ from penstock.nested import start_nested
 from penstock.run import Run
 from penstock.stages.wrappers import Filtered, ignoring
 from penstock.survey import survey
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 from penstock.tree import Composite
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from penstock.data.pipe_files import PipeReader, PipeWriter
 from penstock.data.reader import BytesReader
 from penstock.data.writer import CaptureWriter, NullWriter
 from penstock.system.fds import pipe
-from penstock.system.pages import GROWN, resize
+from penstock.system.pipe_capacity import GROWN, resize
 
 if TYPE_CHECKING:
     import io

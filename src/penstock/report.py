@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
 from penstock.core.excerpt import Excerpt
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 from penstock.tree import End
 
 if TYPE_CHECKING:

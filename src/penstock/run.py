@@ -20,7 +20,7 @@ from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, Star
 from penstock.execution import Execution
 from penstock.survey import survey
 from penstock.system import procfs
-from penstock.system.forks import held_here
+from penstock.system.fork_guard import held_here
 from penstock.tree import Reason
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.data.ends import Input, Output
     from penstock.data.reader import Reader
-    from penstock.system.loops import Loop
+    from penstock.system.event_loops import Loop
     from penstock.system.process import ProcessTable
     from penstock.tree import Composite
 

@@ -10,13 +10,13 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from penstock.system.loops import current_loop
+from penstock.system.event_loops import current_loop
 
 if TYPE_CHECKING:
     from penstock.core.options import Options
     from penstock.core.result import Result
     from penstock.pipeline import Pipeline
-    from penstock.system.loops import Loop
+    from penstock.system.event_loops import Loop
 
 __all__ = ["HostLoop"]
 

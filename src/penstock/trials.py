@@ -29,7 +29,7 @@ from penstock.factories import function, source
 from penstock.pipeline import Pipeline, checked_stage
 from penstock.system import procfs
 from penstock.system.fds import pipe
-from penstock.system.pages import resize
+from penstock.system.pipe_capacity import resize
 from penstock.system.process import may_have_children
 
 if TYPE_CHECKING:

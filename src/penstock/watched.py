@@ -13,7 +13,7 @@ from penstock.limits.sampling_interval import LONGEST
 from penstock.pipeline import checked_stage, watched
 from penstock.stages.command import Command
 from penstock.stages.wrappers import Filtered, MemoryWatch
-from penstock.system import memory
+from penstock.system import process_memory
 from penstock.tree import Composite
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _watched(
     longest = check_seconds("interval", interval)
     if not longest:
         raise ValueError("interval must be more than 0 seconds")
-    memory.require()
+    process_memory.require()
     return watched(stage, MemoryWatch(stage.name, limit, on_event, longest))
 
 

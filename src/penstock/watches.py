@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import MemoryLimitExceeded, PipelineError
 from penstock.core.sizes import show_size
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 from penstock.tree import Reason
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from penstock.system import fds, features, process, programs, spawn
+from penstock.system import executables, fds, features, process, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ def start() -> Iterator[Start]:
         group: bool = True,
     ) -> process.Process:
         name = argv[0] if isinstance(argv[0], str) else os.fsdecode(argv[0])
-        executable = programs.resolve(name, path=os.environ["PATH"], cwd=cwd)
+        executable = executables.resolve(name, path=os.environ["PATH"], cwd=cwd)
         pid = spawn.spawn(
             executable,
             argv,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.interruptions import Interruption
 
-from penstock.system import fds, features, forks
+from penstock.system import fds, features, fork_guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -351,7 +351,7 @@ def test_a_signal_handler_can_wake() -> None:
     waker = fds.Waker()
     before = signal.signal(signal.SIGUSR1, lambda *_: waker.wake())
     try:
-        with forks.guard:  # which a handler must not need
+        with fork_guard.guard:  # which a handler must not need
             signal.raise_signal(signal.SIGUSR1)
         assert select.select([waker.fileno()], [], [], 10)[0]
     finally:
@@ -365,10 +365,10 @@ def test_a_fork_waits_for_threads_that_are_in_the_middle_of_something() -> None:
     order: list[str] = []
 
     def busy() -> None:
-        with forks.guard:
+        with fork_guard.guard:
             inside.wait(10)  # all at one time
-            while forks._enrolling.acquire(blocking=False):  # until the fork has begun to wait
-                forks._enrolling.release()
+            while fork_guard._enrolling.acquire(blocking=False):  # until the fork has begun to wait
+                fork_guard._enrolling.release()
             order.append("thread")
 
     threads = [threading.Thread(target=busy) for _ in range(3)]
@@ -377,7 +377,7 @@ def test_a_fork_waits_for_threads_that_are_in_the_middle_of_something() -> None:
     inside.wait(10)
     pid = os.fork()
     if not pid:
-        os._exit(forks.held_here())
+        os._exit(fork_guard.held_here())
     order.append("fork")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     for thread in threads:
@@ -389,11 +389,11 @@ def test_a_forked_copy_can_do_all_that_was_in_the_middle_of_being_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where a thread is not waited for any longer, since it may wait for the one that forks."""
-    monkeypatch.setattr(forks, "_PATIENCE", 0.0)
+    monkeypatch.setattr(fork_guard, "_PATIENCE", 0.0)
     inside, leave = threading.Event(), threading.Event()
 
     def busy() -> None:
-        with forks.guard:
+        with fork_guard.guard:
             inside.set()
             leave.wait(10)
 

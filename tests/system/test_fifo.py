@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.system.fifo import Opening, is_fifo
+from penstock.system.fifo_open import Opening, is_fifo
 
 if TYPE_CHECKING:
     from pathlib import Path

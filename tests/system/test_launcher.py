@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from penstock.system import fds, features, launcher, process, spawn
-from penstock.system.launcher import Setup
-from penstock.system.programs import SetupError, explain_failure
+from penstock.system import fds, features, process, spawn, spawn_launcher
+from penstock.system.executables import SetupError, explain_failure
+from penstock.system.spawn_launcher import Setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +157,7 @@ def test_the_arguments_that_everybody_may_read_hold_no_secret(
 ) -> None:
     """The program's environment goes to the launcher through a pipe."""
     seen: list[Any] = []
-    real = launcher.launch
+    real = spawn_launcher.launch
 
     def launch(start: Callable[..., int], *given: Any) -> int:
         def watched(python: str, words: Any, passed: Any) -> int:
@@ -166,7 +166,7 @@ def test_the_arguments_that_everybody_may_read_hold_no_secret(
 
         return real(watched, *given)
 
-    monkeypatch.setattr(launcher, "launch", launch)
+    monkeypatch.setattr(spawn_launcher, "launch", launch)
     assert b"hunter2" in output("/usr/bin/env", env={"PASSWORD": "hunter2"})
     assert seen
     assert "hunter2" not in "".join(map(str, seen))

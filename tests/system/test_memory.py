@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from penstock.system import features, memory
-from penstock.system.memory import Census
+from penstock.system import features, process_memory
+from penstock.system.process_memory import Census
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -56,7 +56,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Without the rest between two listings, which goes by the real clock."""
-    monkeypatch.setattr(memory, "_LATEST", 0.0)
+    monkeypatch.setattr(process_memory, "_LATEST", 0.0)
     return Machine()
 
 
@@ -215,9 +215,9 @@ def test_without_procfs_and_psutil_the_error_says_what_to_install(monkeypatch: p
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
-    memory.require()
+    process_memory.require()
     monkeypatch.setattr(builtins, "__import__", without)
-    memory.require()
+    process_memory.require()
     monkeypatch.setattr(features, "PROCFS", False)
     with pytest.raises(ImportError, match=r"pip install 'penstock\[limits\]'"):
-        memory.require()
+        process_memory.require()

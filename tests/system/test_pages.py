@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.system import fds, pages
+from penstock.system import fds, pipe_capacity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,9 +49,9 @@ def soft(monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]) -> Callabl
         path = os.path.join(tmp_path, "soft")  # noqa: PTH118
         with open(path, "w") as file:  # noqa: PTH123
             file.write(text)
-        monkeypatch.setattr(pages, "_SOFT", path)
-        monkeypatch.setattr(pages, "_may_exceed", lambda: False)
-        monkeypatch.setattr(pages, "_budget", pages._Budget())
+        monkeypatch.setattr(pipe_capacity, "_SOFT", path)
+        monkeypatch.setattr(pipe_capacity, "_may_exceed", lambda: False)
+        monkeypatch.setattr(pipe_capacity, "_budget", pipe_capacity._Budget())
 
     return limit
 
@@ -59,11 +59,11 @@ def soft(monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]) -> Callabl
 def test_a_pipe_has_the_size_asked_for(new: Callable[[], int]) -> None:
     """Rounded up by the kernel, down to a page, and back."""
     number = new()
-    grown = pages.resize(number, 200_000, asked_for=True)
+    grown = pipe_capacity.resize(number, 200_000, asked_for=True)
     assert capacity(number) == 262_144
     assert grown is not None
     grown.give_back()
-    assert pages.resize(number, 1, asked_for=True) is None
+    assert pipe_capacity.resize(number, 1, asked_for=True) is None
     assert capacity(number) == PAGE
 
 
@@ -71,7 +71,7 @@ def test_a_pipe_has_the_size_asked_for(new: Callable[[], int]) -> None:
 def test_a_size_that_is_refused_leaves_the_pipe_as_it_was(size: int, new: Callable[[], int]) -> None:
     """Gotcha 19."""
     number, plain = new(), capacity(new())
-    assert pages.resize(number, size, asked_for=True) is None
+    assert pipe_capacity.resize(number, size, asked_for=True) is None
     assert capacity(number) == plain
 
 
@@ -90,9 +90,9 @@ def test_every_kind_of_refusal_is_tolerated_and_costs_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "fcntl", refuse)
-        assert pages.resize(number, MIB, asked_for=True) is None
-        assert pages.resize(number, pages.GROWN) is None
-    assert pages._budget.spent == 0
+        assert pipe_capacity.resize(number, MIB, asked_for=True) is None
+        assert pipe_capacity.resize(number, pipe_capacity.GROWN) is None
+    assert pipe_capacity._budget.spent == 0
     assert capacity(number) == 16 * PAGE
 
 
@@ -102,13 +102,13 @@ def test_only_a_pipe_of_the_usual_size_grows_by_itself(
     """Not one that its user wanted small or large, and nothing that is no pipe."""
     soft("16384")
     small, large = new(), new()
-    pages.resize(small, 4096, asked_for=True)
-    kept = pages.resize(large, MIB, asked_for=True)
-    assert pages.resize(small, pages.GROWN) is None
-    assert pages.resize(large, pages.GROWN) is None
+    pipe_capacity.resize(small, 4096, asked_for=True)
+    kept = pipe_capacity.resize(large, MIB, asked_for=True)
+    assert pipe_capacity.resize(small, pipe_capacity.GROWN) is None
+    assert pipe_capacity.resize(large, pipe_capacity.GROWN) is None
     assert (capacity(small), capacity(large)) == (4096, MIB)
     with open(os.devnull, "wb") as file:  # noqa: PTH123
-        assert pages.resize(file.fileno(), pages.GROWN) is None
+        assert pipe_capacity.resize(file.fileno(), pipe_capacity.GROWN) is None
     assert kept is not None
 
 
@@ -117,38 +117,38 @@ def test_pipes_grow_by_themselves_up_to_an_eighth_and_on_request_up_to_a_quarter
 ) -> None:
     """And again as soon as what they took was given back."""
     soft("1000")
-    grown = [pages.resize(new(), pages.GROWN) for _ in range(10)]
-    each = pages.GROWN // PAGE - 16
+    grown = [pipe_capacity.resize(new(), pipe_capacity.GROWN) for _ in range(10)]
+    each = pipe_capacity.GROWN // PAGE - 16
     assert sum(one is not None for one in grown) == 125 // each
-    asked = [pages.resize(new(), pages.GROWN, asked_for=True) for _ in range(10)]
+    asked = [pipe_capacity.resize(new(), pipe_capacity.GROWN, asked_for=True) for _ in range(10)]
     assert sum(one is not None for one in grown + asked) == 250 // each
     number = new()
-    assert pages.resize(number, pages.GROWN) is None
+    assert pipe_capacity.resize(number, pipe_capacity.GROWN) is None
     for one in grown + asked:
         if one is not None:
             one.give_back()
             one.give_back()  # the second time nothing happens
-    assert pages._budget.spent == 0
-    assert pages.resize(number, pages.GROWN) is not None
+    assert pipe_capacity._budget.spent == 0
+    assert pipe_capacity.resize(number, pipe_capacity.GROWN) is not None
 
 
 def test_a_limit_of_0_is_none(new: Callable[[], int], soft: Callable[[str], None]) -> None:
     """pipe(7)."""
     soft("0")
-    assert all(pages.resize(new(), pages.GROWN) is not None for _ in range(20))
+    assert all(pipe_capacity.resize(new(), pipe_capacity.GROWN) is not None for _ in range(20))
 
 
 def test_a_forked_copy_counts_anew(new: Callable[[], int], soft: Callable[[str], None]) -> None:
     """Its copies of the pipes are closed, and what the parent's give back is not its own."""
     soft("1000")
-    grown = pages.resize(new(), pages.GROWN)
+    grown = pipe_capacity.resize(new(), pipe_capacity.GROWN)
     assert grown is not None
     child = os.fork()
     if child == 0:
         grown.give_back()
-        os._exit(pages._budget.spent)
+        os._exit(pipe_capacity._budget.spent)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert pages._budget.spent > 0
+    assert pipe_capacity._budget.spent > 0
 
 
 # As a user who owns nothing else: everything that is imported on the way was used once before.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.system import process, programs, spawn
+from penstock.system import executables, process, spawn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +30,12 @@ def test_a_bare_name_is_the_first_on_the_childs_path(tmp_path: Path) -> None:
     make(tmp_path / "b" / "prog")
     make(tmp_path / "c" / "prog")
     path = f"{tmp_path}/a:{tmp_path}/b:{tmp_path}/c"
-    assert programs.resolve("prog", path=path, cwd=None) == f"{tmp_path}/b/prog"
+    assert executables.resolve("prog", path=path, cwd=None) == f"{tmp_path}/b/prog"
 
 
 def test_no_path_is_the_systems_default() -> None:
     """As execvp(3)."""
-    assert programs.resolve("sh", path=None, cwd=None) in {"/bin/sh", "/usr/bin/sh"}
+    assert executables.resolve("sh", path=None, cwd=None) in {"/bin/sh", "/usr/bin/sh"}
 
 
 @pytest.mark.parametrize("path", ["", ":", ".", "bin", "./bin:bin:", "::"])
@@ -47,7 +47,7 @@ def test_empty_and_relative_entries_are_skipped(
     make(tmp_path / "bin" / "prog")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no such program on PATH: 'prog'"):
-        programs.resolve("prog", path=path, cwd=str(tmp_path))
+        executables.resolve("prog", path=path, cwd=str(tmp_path))
 
 
 def test_what_cannot_run_does_not_end_the_search(tmp_path: Path) -> None:
@@ -56,17 +56,17 @@ def test_what_cannot_run_does_not_end_the_search(tmp_path: Path) -> None:
     make(tmp_path / "b" / "prog", mode=0o644)
     path = f"{tmp_path}/a:{tmp_path}/b"
     with pytest.raises(PermissionError, match="a folder, not a program"):
-        programs.resolve("prog", path=path, cwd=None)
+        executables.resolve("prog", path=path, cwd=None)
     with pytest.raises(PermissionError, match="not executable"):
-        programs.resolve("prog", path=f"{tmp_path}/b", cwd=None)
+        executables.resolve("prog", path=f"{tmp_path}/b", cwd=None)
     make(tmp_path / "c" / "prog")
-    assert programs.resolve("prog", path=f"{path}:{tmp_path}/c/", cwd=None) == f"{tmp_path}/c/prog"
+    assert executables.resolve("prog", path=f"{path}:{tmp_path}/c/", cwd=None) == f"{tmp_path}/c/prog"
 
 
 def test_an_empty_name_is_no_program() -> None:
     """Nor is it the folder it would be joined to."""
     with pytest.raises(FileNotFoundError):
-        programs.resolve("", path="/bin", cwd=None)
+        executables.resolve("", path="/bin", cwd=None)
 
 
 @pytest.mark.parametrize("program", ["./prog", "sub/../prog", "../{}/prog", "./sub/prog"])
@@ -77,7 +77,7 @@ def test_a_relative_path_is_the_callers(
     make(tmp_path / "prog")
     make(tmp_path / "sub" / "prog")
     monkeypatch.chdir(tmp_path)
-    found = programs.resolve(program.format(tmp_path.name), path="/bin", cwd="/")
+    found = executables.resolve(program.format(tmp_path.name), path="/bin", cwd="/")
     assert os.path.isabs(found)
     assert os.path.samefile(found, program.format(tmp_path.name))
 
@@ -91,7 +91,7 @@ def test_dots_behind_a_link_mean_what_the_file_system_says(
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "link").symlink_to(tmp_path / "there" / "folder")
     monkeypatch.chdir(tmp_path / "here")
-    found = programs.resolve("link/../prog", path=None, cwd=None)
+    found = executables.resolve("link/../prog", path=None, cwd=None)
     assert os.path.samefile(found, tmp_path / "there" / "prog")
 
 
@@ -102,9 +102,9 @@ def test_a_path_that_only_the_child_would_find_is_missing_and_says_why(
     make(tmp_path / "elsewhere" / "prog")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"caller's working directory.*: './prog'"):
-        programs.resolve("./prog", path=None, cwd=str(tmp_path / "elsewhere"))
+        executables.resolve("./prog", path=None, cwd=str(tmp_path / "elsewhere"))
     with pytest.raises(FileNotFoundError, match=r"no such program: './prog'"):
-        programs.resolve("./prog", path=None, cwd="/")
+        executables.resolve("./prog", path=None, cwd="/")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_path_that_cannot_run_says_why(name: str, kind: type[OSError], text: s
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(kind, match=text) as caught:
-        programs.resolve(f"{tmp_path}/{name}", path=None, cwd=None)
+        executables.resolve(f"{tmp_path}/{name}", path=None, cwd=None)
     assert caught.value.filename == f"{tmp_path}/{name}"
 
 
@@ -143,7 +143,7 @@ def fail(executable: str, *, cwd: str | None = None, argument: str = "") -> OSEr
                 process_group=False,
             )
         )
-    explained = programs.explain_failure(caught.value, program="prog", executable=executable, cwd=cwd)
+    explained = executables.explain_failure(caught.value, program="prog", executable=executable, cwd=cwd)
     assert type(explained) is type(caught.value)
     assert explained.errno == caught.value.errno
     return explained
@@ -215,7 +215,9 @@ class TestExplained:
 )
 def test_what_the_system_refuses_is_said_in_words(number: int, text: str) -> None:
     """Those that a test cannot well provoke."""
-    error = programs.explain_failure(OSError(number, "raw"), program="prog", executable="/bin/true", cwd=None)
+    error = executables.explain_failure(
+        OSError(number, "raw"), program="prog", executable="/bin/true", cwd=None
+    )
     assert text in str(error)
     assert type(error) is type(OSError(number, ""))
 
@@ -223,7 +225,7 @@ def test_what_the_system_refuses_is_said_in_words(number: int, text: str) -> Non
 def test_a_missing_loader_is_told_from_a_missing_program(tmp_path: Path) -> None:
     """A binary for another C library gives ENOENT too."""
     binary = make(tmp_path / "binary", b"\x7fELF\2\1\1")
-    error = programs.explain_failure(
+    error = executables.explain_failure(
         FileNotFoundError(errno.ENOENT, "raw"), program="prog", executable=str(binary), cwd=None
     )
     assert "dynamic loader" in str(error)
@@ -232,4 +234,4 @@ def test_a_missing_loader_is_told_from_a_missing_program(tmp_path: Path) -> None
 def test_an_error_without_a_number_stays_as_it_is() -> None:
     """There is nothing to explain."""
     error = ChildProcessError("the launcher ended")
-    assert programs.explain_failure(error, program="prog", executable="/bin/true", cwd=None) is error
+    assert executables.explain_failure(error, program="prog", executable="/bin/true", cwd=None) is error

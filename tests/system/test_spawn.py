@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import penstock
-from penstock.system import fds, features, launcher, popen, process, spawn
+from penstock.system import fds, features, process, spawn, spawn_launcher, spawn_subprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -335,15 +335,15 @@ def test_a_child_is_nobodys_but_ours(start: Any, finish: Any) -> None:
 def test_an_interrupt_in_the_call_leaves_no_child(spawner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """KeyboardInterrupt may come after the child was made and before anyone knows its pid."""
     if spawner == "glibc":
-        from penstock.system import glibc
+        from penstock.system import spawn_glibc
 
-        original = glibc._posix_spawn
+        original = spawn_glibc._posix_spawn
 
         def interrupted(*args: Any) -> None:
             original(*args)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(glibc, "_posix_spawn", interrupted)
+        monkeypatch.setattr(spawn_glibc, "_posix_spawn", interrupted)
     else:
         execute = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 
@@ -362,8 +362,8 @@ def test_without_ctypes_or_its_symbols_the_fallback_takes_over(
     """As on another C library, or a Python that was built without ctypes."""
     monkeypatch.setattr(features, "GLIBC_SPAWN", True)
     monkeypatch.setattr(spawn, "_loaded", None)
-    monkeypatch.setitem(sys.modules, "penstock.system.glibc", None)
-    monkeypatch.delattr("penstock.system.glibc", raising=False)
+    monkeypatch.setitem(sys.modules, "penstock.system.spawn_glibc", None)
+    monkeypatch.delattr("penstock.system.spawn_glibc", raising=False)
     assert finish(start("true")).returncode == 0
     assert not features.GLIBC_SPAWN
 
@@ -376,21 +376,21 @@ def test_a_mechanism_that_cannot_be_loaded_for_want_of_a_descriptor_is_tried_aga
     class Exhausted:
         @staticmethod
         def find_spec(name: str, _path: object = None, _target: object = None) -> None:
-            if name == "penstock.system.glibc":
+            if name == "penstock.system.spawn_glibc":
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     if not features.GLIBC_SPAWN:
         pytest.skip("no glibc of 2.34 or later here")
     monkeypatch.setattr(spawn, "_loaded", None)
-    monkeypatch.delitem(sys.modules, "penstock.system.glibc", raising=False)
-    monkeypatch.delattr("penstock.system.glibc", raising=False)
+    monkeypatch.delitem(sys.modules, "penstock.system.spawn_glibc", raising=False)
+    monkeypatch.delattr("penstock.system.spawn_glibc", raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(sys, "meta_path", [Exhausted, *sys.meta_path])
         assert finish(start("true")).returncode == 0
-        assert "penstock.system.glibc" not in sys.modules
+        assert "penstock.system.spawn_glibc" not in sys.modules
     assert features.GLIBC_SPAWN
     assert finish(start("true")).returncode == 0
-    assert "penstock.system.glibc" in sys.modules
+    assert "penstock.system.spawn_glibc" in sys.modules
 
 
 def test_a_program_that_is_no_python_is_never_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +398,7 @@ def test_a_program_that_is_no_python_is_never_the_launcher(monkeypatch: pytest.M
     for name, value in (("executable", "/usr/bin/blender"), ("executable", ""), ("frozen", True)):
         with monkeypatch.context() as patch:
             patch.setattr(sys, name, value, raising=False)
-            assert launcher.interpreter() is None
+            assert spawn_launcher.interpreter() is None
 
 
 def test_a_launcher_that_fails_is_an_error_and_is_reaped(
@@ -409,7 +409,7 @@ def test_a_launcher_that_fails_is_an_error_and_is_reaped(
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
-    monkeypatch.setattr(popen, "_needs_launcher", lambda: True)
+    monkeypatch.setattr(spawn_subprocess, "_needs_launcher", lambda: True)
     spawn.use_fallback(flag=True)
     with pytest.raises(ChildProcessError, match="launcher"):
         _spawn("/bin/true")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.control.supervisor import supervisor
 from penstock.system import cgroups
-from penstock.system.trees import catch
+from penstock.system.process_tree import catch
 
 if TYPE_CHECKING:
     from penstock.core.limits import Limits

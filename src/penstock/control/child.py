@@ -26,7 +26,7 @@ from penstock.control.taps import ExcerptTap
 from penstock.core.env import show
 from penstock.core.errors import ExitError
 from penstock.system.poller import READ
-from penstock.system.trees import catch, freeze
+from penstock.system.process_tree import catch, freeze
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

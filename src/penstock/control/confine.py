@@ -17,8 +17,8 @@ from penstock.control import cgroup_pool
 from penstock.control.late import tell_leftover
 from penstock.core.errors import MemoryLimitExceeded
 from penstock.core.limits import GROUPED, over
-from penstock.system.launcher import Setup
-from penstock.system.programs import SetupError
+from penstock.system.executables import SetupError
+from penstock.system.spawn_launcher import Setup
 
 if TYPE_CHECKING:
     from penstock.control.context import StageContext

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.env import merge
-from penstock.system.environ import inherited
-from penstock.system.forks import guard
+from penstock.system.environment import inherited
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -23,10 +23,10 @@ from penstock.control import parcels, processes, workers
 from penstock.control.late import Late
 from penstock.control.running import Running
 from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
+from penstock.system.fd_passing import standard_outputs
 from penstock.system.poller import READ, WRITE
 from penstock.system.process import Usage
-from penstock.system.rights import standard_outputs
-from penstock.system.trees import freeze
+from penstock.system.process_tree import freeze
 
 if TYPE_CHECKING:
     from penstock.control.context import StageContext

@@ -15,7 +15,7 @@ from penstock.control import workers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.system.loops import Loop
+    from penstock.system.event_loops import Loop
 
 __all__ = ["Call", "ClosedByLoop"]
 

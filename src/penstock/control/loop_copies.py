@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from penstock.control.reactor import Reactor
+    from penstock.system.event_loops import Loop
     from penstock.system.fds import Fd
-    from penstock.system.loops import Loop
 
 __all__ = ["LoopDrainer", "LoopFeeder"]
 

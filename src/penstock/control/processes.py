@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 from penstock.control.channel import Channel
 from penstock.control.late import Late
 from penstock.control.supervisor import supervisor
-from penstock.system.launcher import interpreter
+from penstock.system.fd_passing import socket_pair
 from penstock.system.process import Process
-from penstock.system.rights import socket_pair
 from penstock.system.spawn import spawn
+from penstock.system.spawn_launcher import interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

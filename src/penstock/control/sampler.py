@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from penstock.control.supervisor import supervisor
 from penstock.limits.sampling_interval import Pace
-from penstock.system.memory import Census
+from penstock.system.process_memory import Census
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,8 +27,8 @@ from penstock.system.fds import set_nonblocking
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from penstock.system.event_loops import Loop
     from penstock.system.fds import Fd
-    from penstock.system.loops import Loop
 
 __all__ = ["FdReceiver", "FdSender"]
 

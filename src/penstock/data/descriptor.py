@@ -34,7 +34,7 @@ from penstock.data.gather import gatherer
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
 from penstock.system.fds import Waker, set_nonblocking
-from penstock.system.pages import GROWN, resize
+from penstock.system.pipe_capacity import GROWN, resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

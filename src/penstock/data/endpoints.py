@@ -22,7 +22,7 @@ from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, cl
 from penstock.data.fifo import Fifo
 from penstock.data.ladder import first_rung
 from penstock.system.fds import duplicate, is_nonblocking, open_read, open_write
-from penstock.system.fifo import is_fifo
+from penstock.system.fifo_open import is_fifo
 
 if TYPE_CHECKING:
     from penstock.system.fds import Fd

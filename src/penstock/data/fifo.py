@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.data.descriptor import FdReader, FdWriter
 from penstock.data.reader import Reader
 from penstock.data.writer import Writer
-from penstock.system.fifo import Opening
+from penstock.system.fifo_open import Opening
 
 if TYPE_CHECKING:
     from penstock.system.fds import Path

@@ -26,7 +26,7 @@ from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.running import Threaded
     from penstock.data.ends import Input, Output
-    from penstock.system.loops import Loop
+    from penstock.system.event_loops import Loop
 
 __all__ = ["AsyncFunction", "AsyncLineStage", "AsyncSource", "AsyncStage", "AsyncTransform"]
 

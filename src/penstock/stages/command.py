@@ -12,9 +12,9 @@ from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, show
 from penstock.core.options import check_leftover, check_limits, check_stderr, path
 from penstock.core.stage import Requirements, Stream
-from penstock.system.forks import guard
+from penstock.system.executables import explain_failure, resolve
+from penstock.system.fork_guard import guard
 from penstock.system.process import Process
-from penstock.system.programs import explain_failure, resolve
 from penstock.system.spawn import finds, spawn
 
 if TYPE_CHECKING:

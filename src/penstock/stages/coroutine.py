@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from penstock.data.ends import Input, Output
     from penstock.data.reader import Reader
     from penstock.data.writer import Writer
-    from penstock.system.loops import Loop
+    from penstock.system.event_loops import Loop
 
 __all__ = ["RunningCoroutine", "write_all"]
 

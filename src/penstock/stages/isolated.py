@@ -14,7 +14,7 @@ from penstock.control import parcels, processes
 from penstock.control.bridge import start_over_pipes
 from penstock.control.isolated import RunningIsolated
 from penstock.core.stage import Requirements, Stream
-from penstock.system.programs import check_folder
+from penstock.system.executables import check_folder
 
 if TYPE_CHECKING:
     from penstock.control.context import StageContext

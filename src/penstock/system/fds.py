@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from penstock.system import features
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from penstock.system.pages import Pages
+    from penstock.system.pipe_capacity import Pages
 
     Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 

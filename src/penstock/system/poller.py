@@ -14,7 +14,7 @@ import time
 from typing import Final, Protocol
 
 from penstock.system import fds, features
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT

@@ -17,7 +17,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING
 
 from penstock.system import features
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -74,18 +74,18 @@ def _quick() -> ModuleType | None:
     if features.QUICK_READS:
         try:
             with guard:  # a fork must not copy the lock of an import in the middle of it
-                from penstock.system import quick  # noqa: PLC0415 - ctypes is dear to import
+                from penstock.system import procfs_ctypes  # noqa: PLC0415 - ctypes is dear to import
         except ImportError:
             features.QUICK_READS = False
         else:
-            return quick
+            return procfs_ctypes
     return None
 
 
 def _read(path: bytes) -> bytes:
-    quick = _quick()
-    if quick is not None:
-        found: bytes = quick.read(path)
+    procfs_ctypes = _quick()
+    if procfs_ctypes is not None:
+        found: bytes = procfs_ctypes.read(path)
         return found
     opened: list[int] = []
     try:
@@ -188,9 +188,9 @@ def group_members(group: int) -> list[int]:
 
 def _names() -> list[bytes] | list[str]:
     """The pids that can be seen now."""
-    quick = _quick()
-    if quick is not None:
-        return [name for name in quick.names(b"/proc") if name.isdigit()]
+    procfs_ctypes = _quick()
+    if procfs_ctypes is not None:
+        return [name for name in procfs_ctypes.names(b"/proc") if name.isdigit()]
     try:
         return [name for name in os.listdir("/proc") if name.isdecimal()]
     except OSError:

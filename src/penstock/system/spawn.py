@@ -12,16 +12,16 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
-from penstock.system import fds, features, popen
-from penstock.system.forks import guard
-from penstock.system.programs import SetupError, is_plain
+from penstock.system import fds, features, spawn_subprocess
+from penstock.system.executables import SetupError, is_plain
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
     from typing import TypeAlias
 
-    from penstock.system.launcher import Setup
+    from penstock.system.spawn_launcher import Setup
 
     Sources: TypeAlias = tuple[int | None, int | None, int | None]
 
@@ -119,8 +119,8 @@ def finds(program: str, env: Mapping[str, str]) -> bool:
     path = env.get("PATH")
     if not program or "/" in program or path is None or not is_plain(path):
         return False
-    glibc = _glibc()
-    return glibc is not None and glibc.searches(path)
+    spawn_glibc = _glibc()
+    return spawn_glibc is not None and spawn_glibc.searches(path)
 
 
 def use_fallback(flag: bool) -> None:  # noqa: FBT001 - a switch for tests
@@ -145,17 +145,19 @@ def _launch(  # noqa: PLR0913 - as spawn's
     """
     if setup is not None:
         return _launch_by_way(executable, argv, env, cwd, sources, process_group, record, setup)
-    glibc = _glibc()
-    if glibc is not None:
+    spawn_glibc = _glibc()
+    if spawn_glibc is not None:
         if record is None:
             record = []
         if passed:
             argv = [*argv, *(str(number) for number in range(3, 3 + len(passed)))]
-        pid: int = glibc.launch(executable, argv, env, cwd, sources, process_group, record, passed)
+        pid: int = spawn_glibc.launch(executable, argv, env, cwd, sources, process_group, record, passed)
         return pid
     if passed:
-        return popen.start(executable, [*argv, *map(str, passed)], sources, cwd, process_group, env, passed)
-    return popen.launch(executable, argv, env, cwd, sources, process_group)
+        return spawn_subprocess.start(
+            executable, [*argv, *map(str, passed)], sources, cwd, process_group, env, passed
+        )
+    return spawn_subprocess.launch(executable, argv, env, cwd, sources, process_group)
 
 
 def _glibc() -> ModuleType | None:
@@ -169,13 +171,13 @@ def _glibc() -> ModuleType | None:
         # Here, because ctypes is dear to import, and a program that imports penstock may never start a child.
         # Guarded, because a fork must not copy the lock of an import in the middle of it.
         with guard:
-            from penstock.system import glibc  # noqa: PLC0415 - as said above
+            from penstock.system import spawn_glibc  # noqa: PLC0415 - as said above
     except (ImportError, AttributeError, OSError) as error:  # no ctypes; another C library; none to be loaded
         if getattr(error, "errno", None) not in _SHORT:
             features.GLIBC_SPAWN = False
         return None
-    _loaded = glibc
-    return glibc
+    _loaded = spawn_glibc
+    return spawn_glibc
 
 
 def _launch_by_way(  # noqa: PLR0913 - as spawn's
@@ -190,7 +192,7 @@ def _launch_by_way(  # noqa: PLR0913 - as spawn's
 ) -> int:
     """Start a launcher that becomes the program."""
     with guard:  # as above
-        from penstock.system import launcher  # noqa: PLC0415 - for those who set limits
+        from penstock.system import spawn_launcher  # noqa: PLC0415 - for those who set limits
 
     def start(python: str, words: Sequence[str], passed: tuple[int, ...]) -> int:
         # In the host's environment, in which this interpreter is known to start.
@@ -200,4 +202,4 @@ def _launch_by_way(  # noqa: PLR0913 - as spawn's
         source is None or fds.is_open(source) for source in sources
     ):  # a pipe that is made on the way could take its number
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    return launcher.launch(start, executable, argv, env, setup, record)
+    return spawn_launcher.launch(start, executable, argv, env, setup, record)

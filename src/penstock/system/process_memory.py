@@ -23,7 +23,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.system import features, procfs
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from penstock.system import process
-from penstock.system.environ import inherited
+from penstock.system.environment import inherited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

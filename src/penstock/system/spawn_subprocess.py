@@ -17,8 +17,8 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from penstock.system import launcher, process
-from penstock.system.launcher import interpreter
+from penstock.system import process, spawn_launcher
+from penstock.system.spawn_launcher import interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ def launch(  # noqa: PLR0913 - as spawn's
         # In the host's environment, in which this interpreter is known to start.
         return start(python, [*words, *map(str, passed)], sources, cwd, process_group, os.environ, passed)
 
-    return launcher.launch(begin, executable, argv, env, launcher.Setup())
+    return spawn_launcher.launch(begin, executable, argv, env, spawn_launcher.Setup())
 
 
 def start(  # noqa: PLR0913 - as spawn's

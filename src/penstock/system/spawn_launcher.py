@@ -31,7 +31,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from penstock.system import fds, process
-from penstock.system.programs import SetupError
+from penstock.system.executables import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -14,7 +14,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from penstock.system.fds import Fd, duplicate, is_open, null
-from penstock.system.forks import guard
+from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
