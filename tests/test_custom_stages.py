@@ -29,7 +29,7 @@ from penstock import (
     function,
     map_lines,
 )
-from penstock.data.memory import MemoryPipe
+from penstock.streams.memory_pipe import MemoryPipe
 from penstock.system.fds import pipe
 
 if TYPE_CHECKING:

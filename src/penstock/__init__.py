@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from penstock.core.plan import Plan
     from penstock.core.result import Result, StageResult
     from penstock.core.stage import Requirements, RunningStage, Stage, Stream
-    from penstock.data.buffers import BufferPool, buffer_pool
-    from penstock.data.ends import Input, Output
     from penstock.factories import (
         command,
         each_line,
@@ -63,6 +61,8 @@ if TYPE_CHECKING:
     )
     from penstock.pipeline import Pipeline
     from penstock.run import Run
+    from penstock.streams.buffer_pool import BufferPool, buffer_pool
+    from penstock.streams.stage_ends import Input, Output
     from penstock.watched import memory_limit, memory_observer
 
 __all__ = [
@@ -170,11 +170,11 @@ _HOMES = {
         "Stage",
         "Stream",
     ),
-    "penstock.data.buffers": (
+    "penstock.streams.buffer_pool": (
         "BufferPool",
         "buffer_pool",
     ),
-    "penstock.data.ends": (
+    "penstock.streams.stage_ends": (
         "Input",
         "Output",
     ),

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from penstock.core.limits import Limits
     from penstock.core.matchers import Matcher
     from penstock.core.stage import Stage
-    from penstock.data.reader import Reader
-    from penstock.data.writer import Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
 __all__ = [
     "command",

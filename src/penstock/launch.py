@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from penstock.control.context import Scope
 from penstock.control.running import Custom, Running
 from penstock.control.stderr import StderrTarget
-from penstock.data.ends import Input, Output
-from penstock.data.memory import MemoryPipe
 from penstock.ports import Sink, Source
 from penstock.stages.fused import start_fused
+from penstock.streams.memory_pipe import MemoryPipe
+from penstock.streams.stage_ends import Input, Output
 from penstock.survey import requirements_of
 from penstock.system.fds import pipe
 from penstock.system.fork_guard import guard

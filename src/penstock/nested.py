@@ -14,7 +14,7 @@ from penstock.run import Run
 if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.core.stage import RunningStage
-    from penstock.data.ends import Input, Output
+    from penstock.streams.stage_ends import Input, Output
     from penstock.tree import Composite
 
 __all__ = ["start_nested"]

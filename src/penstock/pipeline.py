@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from penstock.core.options import Options
     from penstock.core.result import Result
     from penstock.core.stage import RunningStage, Stage
-    from penstock.data.ends import Input, Output
     from penstock.stages.wrappers import MemoryWatch
+    from penstock.streams.stage_ends import Input, Output
 
     Joinable: TypeAlias = Stage | Composite
 

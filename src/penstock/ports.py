@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from penstock.control.copies import Drainer, Feeder
 from penstock.control.taps import Feed, ListTap
 from penstock.core.stage import Stream
-from penstock.data.descriptor import FdReader, FdWriter
-from penstock.data.endpoints import Endpoint, open_sink, open_source
-from penstock.data.ends import Input, Output
-from penstock.data.fifo import Fifo, FifoReader, FifoWriter
-from penstock.data.ladder import Transfer
-from penstock.data.memory import MemoryPipe
-from penstock.data.pipe_files import PipeReader, PipeWriter
-from penstock.data.reader import BytesReader
-from penstock.data.writer import CaptureWriter, NullWriter
+from penstock.streams.endpoints import Endpoint, open_sink, open_source
+from penstock.streams.fd_streams import FdReader, FdWriter
+from penstock.streams.fifo_streams import Fifo, FifoReader, FifoWriter
+from penstock.streams.file_objects import PipeReader, PipeWriter
+from penstock.streams.memory_pipe import MemoryPipe
+from penstock.streams.reader import BytesReader
+from penstock.streams.stage_ends import Input, Output
+from penstock.streams.transfer import Transfer
+from penstock.streams.writer import CaptureWriter, NullWriter
 from penstock.system.fds import pipe
 from penstock.system.pipe_capacity import GROWN, resize
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from penstock.control.loop_copies import LoopDrainer, LoopFeeder
     from penstock.control.reactor import Reactor
     from penstock.core.stage import Requirements
-    from penstock.data.reader import Reader
-    from penstock.data.writer import Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
     from penstock.system.fds import Fd
 
 __all__ = ["Sink", "Source"]

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from penstock.control.reactor import Reactor
     from penstock.core.result import Result
-    from penstock.data.ends import Input, Output
-    from penstock.data.reader import Reader
+    from penstock.streams.reader import Reader
+    from penstock.streams.stage_ends import Input, Output
     from penstock.system.event_loops import Loop
     from penstock.system.process import ProcessTable
     from penstock.tree import Composite

@@ -15,9 +15,9 @@ from penstock.core.errors import Cancelled, FinishEarly, checked_error
 from penstock.core.matchers import is_pipe_error
 from penstock.core.options import DEFAULTS
 from penstock.core.verdict import Outcome, verdict
-from penstock.data.copy import pump
 from penstock.stages.function import Function
 from penstock.stages.wrappers import Filtered
+from penstock.streams.copy import pump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

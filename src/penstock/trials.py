@@ -20,13 +20,13 @@ from penstock.control.processes import idle_descriptors, idle_pids
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, PipelineError, StartError
 from penstock.core.stage import Requirements, Stream
-from penstock.data.descriptor import FdReader, FdWriter
-from penstock.data.ends import Input, Output
-from penstock.data.memory import MemoryPipe
-from penstock.data.reader import BytesReader
-from penstock.data.writer import NullWriter
 from penstock.factories import function, source
 from penstock.pipeline import Pipeline, checked_stage
+from penstock.streams.fd_streams import FdReader, FdWriter
+from penstock.streams.memory_pipe import MemoryPipe
+from penstock.streams.reader import BytesReader
+from penstock.streams.stage_ends import Input, Output
+from penstock.streams.writer import NullWriter
 from penstock.system import procfs
 from penstock.system.fds import pipe
 from penstock.system.pipe_capacity import resize

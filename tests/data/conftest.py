@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.data.memory import MemoryPipe, MemoryReader, MemoryWriter
-from penstock.data.streams import FdReader, FdWriter, Reader, Writer
+from penstock.streams.memory_pipe import MemoryPipe, MemoryReader, MemoryWriter
+from penstock.streams.streams import FdReader, FdWriter, Reader, Writer
 from penstock.system.fds import pipe, set_nonblocking
 
 if TYPE_CHECKING:

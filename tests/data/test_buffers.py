@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.data.buffers import BufferPool, buffer_pool
+from penstock.streams.buffer_pool import BufferPool, buffer_pool
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

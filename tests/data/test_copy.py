@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.data.buffers import BufferPool
-from penstock.data.copy import pump
-from penstock.data.memory import MemoryPipe
-from penstock.data.streams import CaptureWriter, FdReader, FdWriter, NullWriter
+from penstock.streams.buffer_pool import BufferPool
+from penstock.streams.copy import pump
+from penstock.streams.memory_pipe import MemoryPipe
+from penstock.streams.streams import CaptureWriter, FdReader, FdWriter, NullWriter
 from penstock.system.fds import pipe
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.data import descriptor
-from penstock.data.streams import FdReader, FdWriter
+from penstock.streams import fd_streams
+from penstock.streams.streams import FdReader, FdWriter
 from penstock.system import features
 from penstock.system.fds import (
     Fd,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
-    from penstock.data.streams import Reader, Writer
+    from penstock.streams.streams import Reader, Writer
 
     UntilBlocked = Callable[[Reader | Writer], None]
 
@@ -74,7 +74,7 @@ def test_a_descriptor_is_closed_by_the_thread_that_uses_it_not_under_its_feet(
         return os.read(number, size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(descriptor, "os", type("SlowOs", (), {"read": staticmethod(slow_read)}))
+        patch.setattr(fd_streams, "os", type("SlowOs", (), {"read": staticmethod(slow_read)}))
         reading = threads.submit(reader.read1)
         assert in_call.wait(SOON)
         os.write(sink.fileno(), b"late")
@@ -145,7 +145,7 @@ def test_out_of_descriptors_for_a_waker_is_that_error_and_the_stream_lives_on(
 
     with FdReader(source, owned_description=True) as reader, FdWriter(sink, owned_description=True) as writer:
         with monkeypatch.context() as patch:
-            patch.setattr(descriptor, "Waker", fail)
+            patch.setattr(fd_streams, "Waker", fail)
             with pytest.raises(OSError, match="open files"):
                 reader.read1()
         writer.write(b"x")
@@ -240,7 +240,7 @@ def test_a_shared_blocking_pipe_never_gets_more_than_it_takes_without_blocking(
         return os.write(number, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(descriptor, "os", type("WatchedOs", (), {"write": staticmethod(write)}))
+        patch.setattr(fd_streams, "os", type("WatchedOs", (), {"write": staticmethod(write)}))
         writing = threads.submit(writer.write, bytes(MEBIBYTE))
         until_blocked(writer)
         writer.interrupt(KeyError("reason"))

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.data.buffers import BufferPool
-from penstock.data.ladder import Transfer, decide, rungs
+from penstock.streams.buffer_pool import BufferPool
+from penstock.streams.transfer import Transfer, decide, rungs
 from penstock.system import features
 from penstock.system.fds import Fd, duplicate, open_read, open_write, pipe
 

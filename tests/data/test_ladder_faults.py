@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from penstock.data.ladder import Transfer
+from penstock.streams.transfer import Transfer
 from penstock.system import features
 from penstock.system.fds import open_read, open_write, pipe
 
@@ -187,7 +187,7 @@ def test_a_full_disk_is_enospc(off: tuple[str, ...], tmp_path: Path, monkeypatch
 # Run under strace, or under limits: copies stdin to stdout down the ladder, and says by which rung.
 PROGRAM = """
 import errno, sys
-from penstock.data.ladder import Transfer
+from penstock.streams.transfer import Transfer
 from penstock.system import features
 from penstock.system.fds import Fd, duplicate
 for name in sys.argv[1:]:

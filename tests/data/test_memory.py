@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.interruptions import Interruption
 
-from penstock.data import memory
-from penstock.data.memory import MemoryPipe
+from penstock.streams import memory_pipe
+from penstock.streams.memory_pipe import MemoryPipe
 from penstock.system import features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from penstock.data.streams import Reader, Writer
+    from penstock.streams.streams import Reader, Writer
 
     UntilBlocked = Callable[[Reader | Writer], None]
 
@@ -140,14 +140,14 @@ def test_small_chunks_do_not_overtake_a_large_one_that_waits(
 def test_chunks_are_bounded_in_number_too(
     threads: ThreadPoolExecutor, until_blocked: UntilBlocked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "MAX_CHUNKS", 3)
+    monkeypatch.setattr(memory_pipe, "MAX_CHUNKS", 3)
     pipe = MemoryPipe()
     for _ in range(3):
         pipe.writer.write(b"x")
     writing = threads.submit(pipe.writer.write, b"y")
     until_blocked(pipe.writer)
     assert (
-        pipe.writer._state.wake_when == memory.NEVER
+        pipe.writer._state.wake_when == memory_pipe.NEVER
     )  # else it would look again and again until the reader comes
     assert pipe.reader.read(4) == b"xxxy"
     assert writing.result(SOON) == 1
@@ -255,8 +255,8 @@ def test_a_sleep_that_a_signal_handler_ended_by_an_exception_leaves_the_pipe_in_
 def test_a_gate_that_is_opened_twice_lets_one_sleeper_through() -> None:
     gate = threading.Lock()
     gate.acquire()
-    memory._open(gate)
-    memory._open(gate)
+    memory_pipe._open(gate)
+    memory_pipe._open(gate)
     assert gate.acquire(blocking=False)
     assert not gate.acquire(blocking=False)
 

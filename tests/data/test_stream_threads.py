@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock.core.errors import ClosedPipe
-from penstock.data.memory import MemoryWriter
+from penstock.streams.memory_pipe import MemoryWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
 
-    from penstock.data.streams import Reader, Writer
+    from penstock.streams.streams import Reader, Writer
 
 SOON = 30.0
 MORE_THAN_FITS = bytes(10 * 1024 * 1024)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.errors import ClosedPipe
-from penstock.data.memory import MemoryWriter
-from penstock.data.streams import BytesReader, CaptureWriter, NullWriter, Reader, Writer
+from penstock.streams.memory_pipe import MemoryWriter
+from penstock.streams.streams import BytesReader, CaptureWriter, NullWriter, Reader, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ import pytest
 from tests.strangers import gone as ends
 
 from penstock.control import supervisor, taps
-from penstock.data import gather
+from penstock.streams import bulk_read
 from penstock.system import poller, spawn
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _fail(call: str, number: int, when: Callable[[int], bool]) -> Iterator[Faili
                 if hasattr(owner, name):
                     patch.setattr(owner, name, _wrapped(getattr(owner, name), failing))
         if call == "read":
-            patch.setattr(gather, "FileIO", partial(_Raw, failing))
+            patch.setattr(bulk_read, "FileIO", partial(_Raw, failing))
         yield failing
 
 

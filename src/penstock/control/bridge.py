@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from penstock.control.copies import Feeder
 from penstock.control.running import Running, Threaded
-from penstock.data.copy import pump
-from penstock.data.descriptor import FdReader, FdWriter
-from penstock.data.ends import Input, Output
+from penstock.streams.copy import pump
+from penstock.streams.fd_streams import FdReader, FdWriter
+from penstock.streams.stage_ends import Input, Output
 from penstock.system.fds import pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.control.context import StageContext
-    from penstock.data.reader import Reader
-    from penstock.data.writer import Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
 __all__ = ["start_over_pipes"]
 

@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 from penstock.control import workers
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
-from penstock.data.base import Stream
-from penstock.data.copy import pump
-from penstock.data.fifo import FifoWriter
-from penstock.data.ladder import Transfer
-from penstock.data.objects import drain, feed
+from penstock.streams.base import Stream
+from penstock.streams.copy import pump
+from penstock.streams.fifo_streams import FifoWriter
+from penstock.streams.transfer import Transfer
+from penstock.streams.user_objects import drain, feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.control.reactor import Reactor
-    from penstock.data.reader import Reader
-    from penstock.data.writer import Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
 __all__ = ["Drainer", "Feeder"]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.processes import Worker
     from penstock.control.reactor import Timer
-    from penstock.data.ends import Input, Output
+    from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ProcessTable
 
 __all__ = ["RunningIsolated"]

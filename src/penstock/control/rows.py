@@ -29,7 +29,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.control import workers
-from penstock.data.base import before_sleep
+from penstock.streams.base import before_sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.reactor import Timer
     from penstock.core.stage import RunningStage
-    from penstock.data.ends import Input, Output
+    from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ExitStatus, ProcessTable, Usage
 
 __all__ = ["Custom", "Running", "Threaded"]

@@ -29,7 +29,7 @@ from penstock.control.rows import Deferred
 from penstock.control.stderr import StderrTarget
 from penstock.control.supervisor import local_reactor
 from penstock.core.constants import DEVNULL
-from penstock.data.ends import Input, Output
+from penstock.streams.stage_ends import Input, Output
 from penstock.system import procfs
 from penstock.system.fds import duplicate, null
 from penstock.system.poller import READ

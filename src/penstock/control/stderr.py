@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.control.taps import CallbackTap, ExcerptTap
 from penstock.core.constants import Special, closing
-from penstock.data.descriptor import FdWriter
-from penstock.data.endpoints import classify_sink, open_sink
-from penstock.data.objects import chunk_writer
+from penstock.streams.endpoints import classify_sink, open_sink
+from penstock.streams.fd_streams import FdWriter
+from penstock.streams.user_objects import chunk_writer
 from penstock.system.fds import open_write, pipe
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from penstock.control.context import StageContext
     from penstock.control.running import Threaded
-    from penstock.data.ends import Input, Output
+    from penstock.streams.stage_ends import Input, Output
     from penstock.system.event_loops import Loop
 
 __all__ = ["AsyncFunction", "AsyncLineStage", "AsyncSource", "AsyncStage", "AsyncTransform"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.running import Running
     from penstock.control.taps import Tap
-    from penstock.data.ends import Input, Output
+    from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
 
 __all__ = ["Command"]

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from penstock.control.context import StageContext
-    from penstock.data.ends import Input, Output
-    from penstock.data.reader import Reader
-    from penstock.data.writer import Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.stage_ends import Input, Output
+    from penstock.streams.writer import Writer
     from penstock.system.event_loops import Loop
 
 __all__ = ["RunningCoroutine", "write_all"]

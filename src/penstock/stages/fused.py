@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from penstock.control.context import StageContext
-    from penstock.data.ends import Input, Output
-    from penstock.data.reader import Reader
-    from penstock.data.writer import Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.stage_ends import Input, Output
+    from penstock.streams.writer import Writer
 
 __all__ = ["ChainStage", "iterator_of", "start_fused"]
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from penstock.control import workers
-from penstock.data.writer import Writer
+from penstock.streams.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ from penstock.system.executables import check_folder
 if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.running import Running
-    from penstock.data.ends import Input, Output
     from penstock.stages.function import PythonStage
+    from penstock.streams.stage_ends import Input, Output
 
 __all__ = ["Isolated"]
 

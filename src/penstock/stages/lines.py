@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from penstock.control.context import StageContext
-    from penstock.data.reader import Reader
-    from penstock.data.writer import Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
 __all__ = ["EachLine", "TransformLines", "blocks_of", "check_line"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from penstock.core.events import Event
     from penstock.core.matchers import Matcher
     from penstock.core.stage import Requirements, RunningStage, Stage
-    from penstock.data.ends import Input, Output
+    from penstock.streams.stage_ends import Input, Output
 
 __all__ = ["Filtered", "MemoryWatch", "ignoring"]
 

@@ -18,10 +18,10 @@ import select
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from penstock.data.buffers import BufferPool, buffer_pool
-from penstock.data.memory import MemoryReader, MemoryWriter
-from penstock.data.reader import BytesReader, Reader
-from penstock.data.writer import CaptureWriter, Writer
+from penstock.streams.buffer_pool import BufferPool, buffer_pool
+from penstock.streams.memory_pipe import MemoryReader, MemoryWriter
+from penstock.streams.reader import BytesReader, Reader
+from penstock.streams.writer import CaptureWriter, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -41,9 +41,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from penstock.core.errors import ClosedPipe
-from penstock.data.base import before_sleep
-from penstock.data.reader import Reader
-from penstock.data.writer import Writer
+from penstock.streams.base import before_sleep
+from penstock.streams.reader import Reader
+from penstock.streams.writer import Writer
 from penstock.system import features
 
 if TYPE_CHECKING:

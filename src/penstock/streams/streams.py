@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from penstock.data.descriptor import FdReader, FdWriter
-from penstock.data.reader import BytesReader, Reader
-from penstock.data.writer import CaptureWriter, NullWriter, Writer
+from penstock.streams.fd_streams import FdReader, FdWriter
+from penstock.streams.reader import BytesReader, Reader
+from penstock.streams.writer import CaptureWriter, NullWriter, Writer
 
 __all__ = ["BytesReader", "CaptureWriter", "FdReader", "FdWriter", "NullWriter", "Reader", "Writer"]

@@ -46,8 +46,8 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from penstock.data.base import Stream
-from penstock.data.buffers import BufferPool, buffer_pool
+from penstock.streams.base import Stream
+from penstock.streams.buffer_pool import BufferPool, buffer_pool
 from penstock.system import splice
 from penstock.system.fds import Waker, is_nonblocking, pipe_capacity, set_nonblocking
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from typing import TYPE_CHECKING
 
-from penstock.data.base import Stream
+from penstock.streams.base import Stream
 
 if TYPE_CHECKING:
     import threading

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.async_detection import is_async_sink, is_async_source
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, closing
-from penstock.data.fifo import Fifo
-from penstock.data.ladder import first_rung
+from penstock.streams.fifo_streams import Fifo
+from penstock.streams.transfer import first_rung
 from penstock.system.fds import duplicate, is_nonblocking, open_read, open_write
 from penstock.system.fifo_open import is_fifo
 

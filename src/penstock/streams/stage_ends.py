@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from penstock.data.descriptor import FdReader, FdWriter
-from penstock.data.reader import Reader
-from penstock.data.writer import Writer
+from penstock.streams.fd_streams import FdReader, FdWriter
+from penstock.streams.reader import Reader
+from penstock.streams.writer import Writer
 from penstock.system.fds import duplicate, null
 
 if TYPE_CHECKING:

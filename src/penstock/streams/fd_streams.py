@@ -29,10 +29,10 @@ import stat
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from penstock.data.base import before_sleep
-from penstock.data.gather import gatherer
-from penstock.data.reader import Reader
-from penstock.data.writer import Writer
+from penstock.streams.base import before_sleep
+from penstock.streams.bulk_read import gatherer
+from penstock.streams.reader import Reader
+from penstock.streams.writer import Writer
 from penstock.system.fds import Waker, set_nonblocking
 from penstock.system.pipe_capacity import GROWN, resize
 

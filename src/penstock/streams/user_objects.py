@@ -13,13 +13,13 @@ import select
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.data.copy import pump, wait_for
+from penstock.streams.copy import pump, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.data.reader import Reader
-    from penstock.data.writer import Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
 __all__ = ["chunk_writer", "drain", "feed"]
 

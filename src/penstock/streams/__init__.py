@@ -1,0 +1,1 @@
+"""How bytes move: readers, writers, the memory pipe, copies, transfers, endpoints."""
