@@ -42,7 +42,7 @@ SUPERVISOR = "penstock-supervisor"
 WORKER = "penstock-worker"
 # Idle worker processes stay too; the pool tells which they are, and the session's end sees that none is left.
 # Where an idle worker stands; one with any other frame on its stack is at work for a run.
-IDLE_FRAMES = ("/penstock/control/workers.py", "/threading.py", "/queue.py")
+IDLE_FRAMES = ("/penstock/runtime/thread_pool.py", "/threading.py", "/queue.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

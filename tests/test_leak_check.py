@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.control.workers import submit
+from penstock.runtime.thread_pool import submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,30 +19,30 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock import launch
-from penstock.control import workers
 from penstock.control.context import StageContext
-from penstock.control.dispatch import Dispatcher
-from penstock.control.latch import Latch
-from penstock.control.rows import Deferred
-from penstock.control.supervisor import begin_start, end_start, live
-from penstock.control.turns import Turn
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
 from penstock.launch import Opened, StartFailure
 from penstock.narrate import tell_abandoned, tell_end, tell_failure
 from penstock.report import pronounce, result_of
+from penstock.runtime import thread_pool
+from penstock.runtime.dispatcher import Dispatcher
+from penstock.runtime.latch import Latch
+from penstock.runtime.stage_scheduler import Deferred
+from penstock.runtime.start_slots import Turn
+from penstock.runtime.supervisor import begin_start, end_start, live
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason
 from penstock.urge import urge
 from penstock.watches import Watches
 
 if TYPE_CHECKING:
     from penstock.control.context import Scope
-    from penstock.control.reactor import Reactor
     from penstock.control.running import Running
-    from penstock.control.supervisor import Steered
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
     from penstock.ports import Sink, Source
+    from penstock.runtime.reactor import Reactor
+    from penstock.runtime.supervisor import Steered
     from penstock.survey import Survey
     from penstock.system.process import ProcessTable
 
@@ -243,7 +243,7 @@ class Execution:
             self._decided(node, node.apply(end))
 
         try:
-            workers.submit(decide)
+            thread_pool.submit(decide)
         except RuntimeError:  # no thread to be had
             decide()
 

@@ -14,12 +14,12 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import workers
+from penstock.runtime import thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.reactor import Reactor, Timer
+    from penstock.runtime.reactor import Reactor, Timer
 
 __all__ = ["Handover"]
 
@@ -55,7 +55,7 @@ class Handover:
                 self._timer = self._reactor.call_at(late, partial(self._end, reason, on_end, abandoned=True))
         if first:
             try:
-                workers.submit(partial(self._work, on_end))
+                thread_pool.submit(partial(self._work, on_end))
             except RuntimeError:  # no thread to be had
                 self._work(on_end)
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.control.confine import Confinement
-    from penstock.control.dispatch import Dispatcher
-    from penstock.control.reactor import Reactor, Timer
+    from penstock.runtime.dispatcher import Dispatcher
+    from penstock.runtime.reactor import Reactor, Timer
     from penstock.survey import Survey
     from penstock.system.pipe_capacity import Pages
     from penstock.tree import Group, Leaf

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from penstock import report  # noqa: F401 - now, rather than on the loop's thread when the first run ends
-from penstock.control import starter
-from penstock.control.supervisor import supervisor
 from penstock.run import MARGIN, Run
+from penstock.runtime import start_queue
+from penstock.runtime.supervisor import supervisor
 from penstock.system.event_loops import current_loop, threads_context
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class OwnedRun:
     def start(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> None:
         """Have a worker make the run."""
         context = threads_context()
-        starter.submit(lambda: context.run(self._make, pipeline, options, iterate=iterate))
+        start_queue.submit(lambda: context.run(self._make, pipeline, options, iterate=iterate))
 
     async def begun(self) -> None:
         """Wait until it is made, and raise what kept it from being. A cancellation ends what was started."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.copies import Drainer, Feeder
-from penstock.control.taps import Feed, ListTap
 from penstock.core.stage import Stream
+from penstock.runtime.copy_tasks import Drainer, Feeder
+from penstock.runtime.taps import Feed, ListTap
 from penstock.streams.endpoints import Endpoint, open_sink, open_source
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.fifo_streams import Fifo, FifoReader, FifoWriter
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from penstock.control.loop_copies import LoopDrainer, LoopFeeder
-    from penstock.control.reactor import Reactor
     from penstock.core.stage import Requirements
+    from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
     from penstock.system.fds import Fd

@@ -13,11 +13,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from penstock.binding import bind
-from penstock.control import workers
-from penstock.control.latch import wait_in_slices
-from penstock.control.supervisor import live, local_reactor, rest_if_ending, supervisor
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.execution import Execution
+from penstock.runtime import thread_pool
+from penstock.runtime.latch import wait_in_slices
+from penstock.runtime.supervisor import live, local_reactor, rest_if_ending, supervisor
 from penstock.survey import survey
 from penstock.system import procfs
 from penstock.system.fork_guard import held_here
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from penstock.control.reactor import Reactor
     from penstock.core.result import Result
+    from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.event_loops import Loop
@@ -302,7 +302,7 @@ class Run:
                 callback()
                 return
             try:
-                workers.submit(flushed)  # which may wait, unlike who steers runs
+                thread_pool.submit(flushed)  # which may wait, unlike who steers runs
             except RuntimeError:  # no thread to be had: nobody delivers either
                 callback()
 

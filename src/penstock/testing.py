@@ -16,12 +16,12 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.supervisor import supervisor
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, StartError
 from penstock.core.matchers import is_pipe_error
 from penstock.core.stage import Requirements, RunningStage, Stage
 from penstock.pipeline import Pipeline
+from penstock.runtime.supervisor import supervisor
 from penstock.trials import Case, Holdings, Outcome, Task, Trial
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from penstock.tree import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.control.dispatch import Dispatcher
-    from penstock.control.reactor import Reactor
     from penstock.control.running import Running
     from penstock.control.sampler import Watch
+    from penstock.runtime.dispatcher import Dispatcher
+    from penstock.runtime.reactor import Reactor
     from penstock.stages.wrappers import MemoryWatch
     from penstock.tree import Group, Leaf, Node
 

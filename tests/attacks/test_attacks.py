@@ -128,7 +128,7 @@ def test_the_collector_may_close_an_iterator_in_the_supervisors_thread() -> None
             gc.collect()
             collected.set()
 
-        from penstock.control.supervisor import supervisor
+        from penstock.runtime.supervisor import supervisor
 
         supervisor().post(collect)
         assert collected.wait(5)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import pytest
 from tests.strangers import gone as ends
 
-from penstock.control import supervisor, taps
+from penstock.runtime import supervisor, taps
 from penstock.streams import bulk_read
 from penstock.system import poller, spawn
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import CAPTURE, DEVNULL, STDOUT, Pipeline, command, function, ignore_error, is_sigpipe
-from penstock.control import reactor
+from penstock.runtime import reactor
 from penstock.system import fds
 
 if TYPE_CHECKING:

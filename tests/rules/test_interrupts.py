@@ -8,7 +8,7 @@ import pytest
 from tests.interruptions import Interruption
 
 from penstock import CAPTURE, DEVNULL, command, function
-from penstock.control import supervisor
+from penstock.runtime import supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import DEVNULL, PIPE, PipelineCancelled, PipelineError, command, function, source, transform
-from penstock.control import rows, workers
+from penstock.runtime import stage_scheduler, thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ MIB = b"x" * (1 << 20)
 @pytest.fixture
 def only_by_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """No stage is given a thread because time goes by."""
-    monkeypatch.setattr(rows, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(stage_scheduler, "_PATIENCE", 3600.0)
 
 
 def _row(fn: Callable[..., Any], count: int) -> Pipeline:
@@ -128,11 +128,11 @@ def test_where_no_further_thread_is_allowed_the_stages_that_wait_fail_by_name(
         raise RuntimeError("can't start new thread")
 
     def once(task: Callable[[], None]) -> None:
-        monkeypatch.setattr(workers, "submit", refuse)
+        monkeypatch.setattr(thread_pool, "submit", refuse)
         submit(task)
 
-    submit = workers.submit
-    monkeypatch.setattr(workers, "submit", once)
+    submit = thread_pool.submit
+    monkeypatch.setattr(thread_pool, "submit", once)
     pipeline = source([MIB] * 12) | function(first) | function(_pass, name="last")
     with pytest.raises(PipelineError, match="can't start new thread") as caught:
         pipeline.run(stdout=DEVNULL)

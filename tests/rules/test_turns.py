@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import DEVNULL, Pipeline, command, function
-from penstock.control import turns
+from penstock.runtime import start_slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,25 +65,25 @@ def _run(start: Callable[[], object]) -> Callable[[], object]:
 
 def test_starts_that_wait_for_starts_that_wait_their_turn(in_threads: Callable[..., Any]) -> None:
     """More of them than there are turns, and each goes on only when all of them have begun."""
-    everybody = threading.Barrier(turns.WIDTH * 3)
+    everybody = threading.Barrier(start_slots.WIDTH * 3)
     in_threads(*[_run(lambda: everybody.wait(30))] * everybody.parties)
 
 
 def test_a_start_within_a_start_needs_no_second_turn(in_threads: Callable[..., Any]) -> None:
     """Also where all the turns are taken by starts that do the same."""
-    inside = threading.Barrier(turns.WIDTH)
+    inside = threading.Barrier(start_slots.WIDTH)
 
     def start() -> None:
         inside.wait(30)
         assert TRUE.run().ok
 
-    in_threads(*[_run(start)] * turns.WIDTH)
+    in_threads(*[_run(start)] * start_slots.WIDTH)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine is, who has a turn is waited for."""
-    monkeypatch.setattr(turns, "PATIENCE", 60.0)
+    monkeypatch.setattr(start_slots, "PATIENCE", 60.0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -93,24 +93,24 @@ def test_who_came_first_starts_first() -> None:
     came: list[int] = []
 
     def hold() -> None:
-        turn = turns.Turn()
+        turn = start_slots.Turn()
         turn.take()
         over.wait(30)
         turn.end()
 
     def come(number: int) -> None:
-        turn = turns.Turn()
+        turn = start_slots.Turn()
         turn.take()
         came.append(number)
         turn.end()
 
-    mine = turns.Turn()
+    mine = start_slots.Turn()
     mine.take()
-    holding = [threading.Thread(target=hold) for _ in range(turns.WIDTH - 1)]
+    holding = [threading.Thread(target=hold) for _ in range(start_slots.WIDTH - 1)]
     coming = [threading.Thread(target=come, args=(number,)) for number in range(10)]
     for count, thread in enumerate([*holding, *coming], start=2):
         thread.start()
-        while len(turns._inside) + len(turns._waiting) < count:
+        while len(start_slots._inside) + len(start_slots._waiting) < count:
             assert thread.is_alive()
     mine.end()
     for thread in coming:
@@ -124,13 +124,13 @@ def test_who_came_first_starts_first() -> None:
 @pytest.mark.usefixtures("patient")
 def test_an_interrupt_while_waiting_leaves_the_line(in_threads: Callable[..., Any]) -> None:
     """KeyboardInterrupt comes out, nothing was started, and who comes later gets a turn."""
-    over, inside = threading.Event(), threading.Barrier(turns.WIDTH + 1)
-    in_threads(*[_run(lambda: (inside.wait(30), over.wait(30)))] * turns.WIDTH)
+    over, inside = threading.Event(), threading.Barrier(start_slots.WIDTH + 1)
+    in_threads(*[_run(lambda: (inside.wait(30), over.wait(30)))] * start_slots.WIDTH)
     inside.wait(30)
     ours = threading.get_ident()
 
     def interrupt() -> None:
-        while ours not in turns._waiting:
+        while ours not in start_slots._waiting:
             assert not over.is_set()
         signal.pthread_kill(ours, signal.SIGINT)
 
@@ -142,25 +142,25 @@ def test_an_interrupt_while_waiting_leaves_the_line(in_threads: Callable[..., An
     finally:
         over.set()
     assert not started
-    assert ours not in turns._waiting
-    assert ours not in turns._inside
+    assert ours not in start_slots._waiting
+    assert ours not in start_slots._inside
     assert TRUE.run().ok
 
 
 def test_turns_that_are_never_ended_hold_nobody_up_for_long(in_threads: Callable[..., Any]) -> None:
     """As where an interrupt fell between a turn and what ends it."""
-    over, taken = threading.Event(), threading.Barrier(turns.WIDTH + 1)
+    over, taken = threading.Event(), threading.Barrier(start_slots.WIDTH + 1)
 
     def hold() -> None:
-        turns.Turn().take()
+        start_slots.Turn().take()
         taken.wait(30)
         over.wait(30)
 
-    in_threads(*[hold] * turns.WIDTH)
+    in_threads(*[hold] * start_slots.WIDTH)
     try:
         taken.wait(30)
-        for thread in in_threads(*[TRUE.run] * (turns.WIDTH * 2)):
+        for thread in in_threads(*[TRUE.run] * (start_slots.WIDTH * 2)):
             thread.join(30)
     finally:
         over.set()
-    assert not turns._inside
+    assert not start_slots._inside

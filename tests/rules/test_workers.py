@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import CAPTURE, command
-from penstock.control import copies, workers
+from penstock.runtime import copy_tasks, thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,12 +34,12 @@ class Interrupted:
 def _idle_worker() -> Any:
     """See that there is one; it is the next to be given a task."""
     done = threading.Event()
-    workers.submit(done.set)
+    thread_pool.submit(done.set)
     assert done.wait(30)
     deadline = time.monotonic() + 30
-    while not workers._idle:  # it is about to be: nobody tells when
+    while not thread_pool._idle:  # it is about to be: nobody tells when
         assert time.monotonic() < deadline
-    return workers._idle[-1]
+    return thread_pool._idle[-1]
 
 
 def test_a_task_that_was_handed_over_when_the_interrupt_came_keeps_no_other_from_running() -> None:
@@ -54,9 +54,9 @@ def test_a_task_that_was_handed_over_when_the_interrupt_came_keeps_no_other_from
     inbox = worker.inbox
     worker.inbox = Interrupted(inbox)
     with pytest.raises(KeyboardInterrupt):
-        workers.submit(blocks)
+        thread_pool.submit(blocks)
     worker.inbox = inbox
-    workers.submit(second.set)
+    thread_pool.submit(second.set)
     assert second.wait(30)
     assert first.wait(30)
     go.set()
@@ -68,14 +68,14 @@ def test_an_interrupt_before_a_worker_copies_the_input_ends_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whether a worker has got the copy or not."""
-    submit = workers.submit
+    submit = thread_pool.submit
 
     def interrupted(task: Any) -> None:
-        if handed_over or not isinstance(getattr(task, "__self__", None), copies.Feeder):
+        if handed_over or not isinstance(getattr(task, "__self__", None), copy_tasks.Feeder):
             submit(task)
-        if isinstance(getattr(task, "__self__", None), copies.Feeder):
+        if isinstance(getattr(task, "__self__", None), copy_tasks.Feeder):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(workers, "submit", interrupted)
+    monkeypatch.setattr(thread_pool, "submit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         (command("cat") | command("cat")).run(stdin=io.BytesIO(b"x" * 1_000_000), stdout=CAPTURE)

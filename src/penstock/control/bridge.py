@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from penstock.control.copies import Feeder
 from penstock.control.running import Running, Threaded
+from penstock.runtime.copy_tasks import Feeder
 from penstock.streams.copy import pump
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.stage_ends import Input, Output

@@ -19,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
-from penstock.control.supervisor import supervisor
+from penstock.runtime.supervisor import supervisor
 from penstock.system import cgroups
 from penstock.system.process_tree import catch
 

@@ -20,11 +20,11 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from penstock.control.late import Late, tell_leftover
 from penstock.control.running import Running
-from penstock.control.taps import ExcerptTap
 from penstock.core.env import show
 from penstock.core.errors import ExitError
+from penstock.runtime.reaper import Late, tell_leftover
+from penstock.runtime.taps import ExcerptTap
 from penstock.system.poller import READ
 from penstock.system.process_tree import catch, freeze
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from penstock.control.confine import Confinement
     from penstock.control.context import StageContext
-    from penstock.control.reactor import Timer
-    from penstock.control.taps import Tap
     from penstock.core.env import Secret
+    from penstock.runtime.reactor import Timer
+    from penstock.runtime.taps import Tap
     from penstock.system.process import Descendant, Process, ProcessTable
 
 __all__ = ["Child"]

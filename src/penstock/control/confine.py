@@ -14,9 +14,9 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from penstock.control import cgroup_pool
-from penstock.control.late import tell_leftover
 from penstock.core.errors import MemoryLimitExceeded
 from penstock.core.limits import GROUPED, over
+from penstock.runtime.reaper import tell_leftover
 from penstock.system.executables import SetupError
 from penstock.system.spawn_launcher import Setup
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from penstock.control.child import Child
     from penstock.control.confine import Confinement
-    from penstock.control.dispatch import Dispatcher
-    from penstock.control.reactor import Reactor
-    from penstock.control.rows import Deferred
     from penstock.control.stderr import StderrTarget
+    from penstock.runtime.dispatcher import Dispatcher
+    from penstock.runtime.reactor import Reactor
+    from penstock.runtime.stage_scheduler import Deferred
 
 __all__ = ["Scope", "StageContext"]
 

@@ -19,10 +19,11 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import parcels, processes, workers
-from penstock.control.late import Late
+from penstock.control import parcels, processes
 from penstock.control.running import Running
 from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
+from penstock.runtime import thread_pool
+from penstock.runtime.reaper import Late
 from penstock.system.fd_passing import standard_outputs
 from penstock.system.poller import READ, WRITE
 from penstock.system.process import Usage
@@ -31,7 +32,7 @@ from penstock.system.process_tree import freeze
 if TYPE_CHECKING:
     from penstock.control.context import StageContext
     from penstock.control.processes import Worker
-    from penstock.control.reactor import Timer
+    from penstock.runtime.reactor import Timer
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ProcessTable
 
@@ -168,7 +169,7 @@ class RunningIsolated(Running):
             self.complete(self.outcome(error))
 
         try:
-            workers.submit(decide)
+            thread_pool.submit(decide)
         except RuntimeError:  # no thread to be had
             decide()
 
@@ -190,7 +191,7 @@ class RunningIsolated(Running):
             self.ctx.reactor.post(lambda: self._send_reason(packed))
 
         try:
-            workers.submit(pack)
+            thread_pool.submit(pack)
         except RuntimeError:  # no thread to be had: the text will do
             self._send_reason(parcels.pack_error(Cancelled(text_of(reason)), with_traceback=False))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from penstock.control import workers
+from penstock.runtime import thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class Call(Generic[_T]):
         self._over = anyio.Event()
         self._result: _T | None = None
         self._error: BaseException | None = None
-        workers.submit(self._work)
+        thread_pool.submit(self._work)
 
     async def result(self) -> _T:
         """What it returned; raises what it raised."""

@@ -23,7 +23,7 @@ from penstock.data.async_objects import Chunks, sender_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from penstock.control.reactor import Reactor
+    from penstock.runtime.reactor import Reactor
     from penstock.system.event_loops import Loop
     from penstock.system.fds import Fd
 

@@ -23,8 +23,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.control.channel import Channel
-from penstock.control.late import Late
-from penstock.control.supervisor import supervisor
+from penstock.runtime.reaper import Late
+from penstock.runtime.supervisor import supervisor
 from penstock.system.fd_passing import socket_pair
 from penstock.system.process import Process
 from penstock.system.spawn import spawn

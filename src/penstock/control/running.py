@@ -11,15 +11,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.control import workers
 from penstock.core.errors import checked_error
+from penstock.runtime import thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.control.context import StageContext
-    from penstock.control.reactor import Timer
     from penstock.core.stage import RunningStage
+    from penstock.runtime.reactor import Timer
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ExitStatus, ProcessTable, Usage
 
@@ -188,7 +188,7 @@ class Threaded(Running):
         waited for all the same, or nobody reaps what it holds: so it is tried again and again until it ends.
         """
         try:
-            workers.submit(wait)
+            thread_pool.submit(wait)
         except RuntimeError as error:
             self.unattended = error
             if not self.done:
@@ -230,6 +230,6 @@ class Custom(Threaded):
 
     def _kill_inner(self, reason: BaseException) -> None:
         try:
-            workers.submit(lambda: self._inner.kill(reason))
+            thread_pool.submit(lambda: self._inner.kill(reason))
         except RuntimeError:  # no thread to be had, for now
             self.ctx.reactor.call_at(time.monotonic() + _AGAIN, lambda: self._kill_inner(reason))

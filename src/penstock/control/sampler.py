@@ -15,15 +15,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from penstock.control.supervisor import supervisor
 from penstock.limits.sampling_interval import Pace
+from penstock.runtime.supervisor import supervisor
 from penstock.system.process_memory import Census
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.reactor import Reactor, Timer
     from penstock.control.running import Running
+    from penstock.runtime.reactor import Reactor, Timer
 
 __all__ = ["Watch"]
 

@@ -11,8 +11,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.taps import CallbackTap, ExcerptTap
 from penstock.core.constants import Special, closing
+from penstock.runtime.taps import CallbackTap, ExcerptTap
 from penstock.streams.endpoints import classify_sink, open_sink
 from penstock.streams.fd_streams import FdWriter
 from penstock.streams.user_objects import chunk_writer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.control.context import StageContext
-    from penstock.control.taps import Tap
+    from penstock.runtime.taps import Tap
     from penstock.system.fds import Fd
 
 __all__ = ["StderrTarget"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.control.confine import Confinement
     from penstock.control.context import StageContext
     from penstock.control.running import Running
-    from penstock.control.taps import Tap
+    from penstock.runtime.taps import Tap
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
 

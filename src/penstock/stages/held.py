@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from penstock.control import workers
+from penstock.runtime import thread_pool
 from penstock.streams.writer import Writer
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class HeldWriter(Writer):
         if self._pieces or self._lender is not None:
             # Where there is no thread to be had, the stage itself writes it, before it reads or when it ends.
             with suppress(RuntimeError):
-                workers.submit(self._pass_on_late)
+                thread_pool.submit(self._pass_on_late)
 
     def _pass_on_late(self) -> None:
         with self._order:

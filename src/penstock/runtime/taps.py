@@ -21,8 +21,8 @@ from penstock.system.poller import READ, WRITE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.dispatch import Dispatcher
-    from penstock.control.reactor import Reactor
+    from penstock.runtime.dispatcher import Dispatcher
+    from penstock.runtime.reactor import Reactor
     from penstock.system.fds import Fd
 
 __all__ = ["CallbackTap", "ExcerptTap", "Feed", "ListTap", "Tap"]

@@ -19,9 +19,9 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import workers
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
+from penstock.runtime import thread_pool
 from penstock.streams.base import Stream
 from penstock.streams.copy import pump
 from penstock.streams.fifo_streams import FifoWriter
@@ -31,7 +31,7 @@ from penstock.streams.user_objects import drain, feed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.reactor import Reactor
+    from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 
@@ -63,7 +63,7 @@ class Feeder:
 
         So an interrupt may fall in before the worker has it, or after: `release` need not know.
         """
-        workers.submit(self._work)
+        thread_pool.submit(self._work)
 
     def release(self, on_end: Callable[[], None]) -> None:
         """The stages have ended, or not all could be started: stop.
@@ -161,7 +161,7 @@ class Drainer:
 
     def start(self) -> None:
         """Begin, in a worker."""
-        workers.submit(self._work)
+        thread_pool.submit(self._work)
 
     def stop(self, reason: BaseException, late: float) -> None:
         """The stages were cancelled and have ended: take no more.

@@ -19,7 +19,7 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from penstock.control.log import report
+from penstock.runtime.log import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

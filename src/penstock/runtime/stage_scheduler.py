@@ -28,13 +28,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.control import workers
+from penstock.runtime import thread_pool
 from penstock.streams.base import before_sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from penstock.control.reactor import Reactor
+    from penstock.runtime.reactor import Reactor
 
 __all__ = ["Deferred", "Unit"]
 
@@ -66,7 +66,7 @@ class _Row:
     def start(self) -> None:
         """Begin. RuntimeError where there is no thread to be had."""
         several = len(self._waiting) > 1
-        workers.submit(self._work)
+        thread_pool.submit(self._work)
         if several:
             self._reactor.call_at(time.monotonic() + _PATIENCE, self._look)
 
@@ -75,7 +75,7 @@ class _Row:
         if not self._waiting:
             return
         try:
-            workers.submit(self._work)
+            thread_pool.submit(self._work)
         except RuntimeError as error:
             while (unit := self._take()) is not None:
                 unit.refuse(error)

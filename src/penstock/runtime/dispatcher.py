@@ -15,8 +15,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from penstock.control import workers
-from penstock.control.log import report
+from penstock.runtime import thread_pool
+from penstock.runtime.log import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ class Dispatcher:
                 self._since = time.monotonic()
         if start:
             try:
-                workers.submit(self._deliver)
+                thread_pool.submit(self._deliver)
             except RuntimeError:  # no thread to be had: the queue is kept, and the next submit tries again
                 with self._lock:
                     self._delivering = False

@@ -14,9 +14,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.control import workers
-from penstock.control.log import report
-from penstock.control.reactor import Reactor
+from penstock.runtime import thread_pool
+from penstock.runtime.log import report
+from penstock.runtime.reactor import Reactor
 from penstock.system import procfs
 from penstock.system.poller import PollPoller, new_poller
 
@@ -73,7 +73,7 @@ class _Supervisor(Reactor):
         """
         things = [self._kept.popleft() for _ in range(len(self._kept))]
         try:
-            workers.submit(things.clear)
+            thread_pool.submit(things.clear)
         except RuntimeError:  # no thread to be had, for now
             self._kept.extend(things)
 

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from penstock.control.reactor import LONGEST_SLEEP
+from penstock.runtime.reactor import LONGEST_SLEEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from penstock.control import workers
-from penstock.control.supervisor import supervisor
+from penstock.runtime import thread_pool
+from penstock.runtime.supervisor import supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class _Starter:
     def _hire(self) -> bool:
         """False where the others have to do."""
         try:
-            workers.submit(self._work)
+            thread_pool.submit(self._work)
         except RuntimeError:  # no thread to be had
             with self._lock:
                 alone = self._helpers == 1
@@ -97,7 +97,7 @@ class _Starter:
         if stalled:
             # No thread to be had is no reason to start anything on the supervisor.
             try:
-                workers.submit(self._work)
+                thread_pool.submit(self._work)
             except RuntimeError:
                 with self._lock:
                     self._helpers -= 1

@@ -9,7 +9,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from penstock.control.supervisor import supervisor
+from penstock.runtime.supervisor import supervisor
 from penstock.system.poller import READ
 
 if TYPE_CHECKING:
