@@ -29,7 +29,7 @@ from penstock.system.process import discard
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.control.confine import Confinement
+    from penstock.limits.confinement import Confinement
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor, Timer
     from penstock.survey import Survey
@@ -153,7 +153,7 @@ def _confinement(group: Group, outer: Scope | None, to_close: list[Any]) -> Conf
     if limits is None:
         return around
     with guard:  # a fork must not copy the lock of an import in the middle of it
-        from penstock.control.confine import Confinement  # noqa: PLC0415 - most runs have no limits
+        from penstock.limits.confinement import Confinement  # noqa: PLC0415 - most runs have no limits
 
     if isinstance(limits, Confinement):  # a pipeline within a custom stage shares that stage's
         return limits

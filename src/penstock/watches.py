@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.control.running import Running
-    from penstock.control.sampler import Watch
+    from penstock.limits.memory_sampler import Watch
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
     from penstock.stages.wrappers import MemoryWatch
@@ -66,7 +66,7 @@ class Watches:
 
     def _entry(self, group: Group, wish: MemoryWatch, leaves: list[Leaf]) -> _Entry:
         with guard:  # a fork must not copy the lock of an import in the middle of it
-            from penstock.control.sampler import Watch  # noqa: PLC0415 - most runs have none
+            from penstock.limits.memory_sampler import Watch  # noqa: PLC0415 - most runs have none
 
         entry: _Entry
 

@@ -30,7 +30,7 @@ from penstock import (
     ignore_error,
     is_error,
 )
-from penstock.control import cgroup_pool
+from penstock.limits import cgroup_pool
 from penstock.system import cgroups, features
 from penstock.system.cgroups import Cgroup
 

@@ -32,7 +32,7 @@ from penstock import (
     memory_limit,
     memory_observer,
 )
-from penstock.control import sampler
+from penstock.limits import memory_sampler
 from penstock.system import features
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def kinds(events: list[Event]) -> list[str]:
 def _by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """By either source, whatever the sampler was made with."""
     monkeypatch.setattr(features, "PROCFS", request.param == "procfs")
-    monkeypatch.setattr(sampler, "_current", None)
+    monkeypatch.setattr(memory_sampler, "_current", None)
 
 
 @pytest.mark.usefixtures("_by")
@@ -263,7 +263,7 @@ def test_the_watch_ends_with_its_stage_however_that_ends(end: str) -> None:
     else:
         with pytest.raises(PipelineError):
             (stage | command("false")).run(fail_fast=True)
-    current = sampler._current
+    current = memory_sampler._current
     assert current is not None
     settled = threading.Event()
     current.reactor.post(settled.set)
@@ -279,7 +279,11 @@ def test_a_run_that_does_not_start_has_no_watch_left() -> None:
     stage = memory_limit(command("sleep", "100"), "1GB")
     with pytest.raises(StartError):
         (stage | command("no-such-program")).run()
-    assert sampler._current is None or not sampler._current._roots or command("true").start().wait().ok
+    assert (
+        memory_sampler._current is None
+        or not memory_sampler._current._roots
+        or command("true").start().wait().ok
+    )
 
 
 def test_the_event_of_a_limit_has_the_facts_and_comes_once() -> None:

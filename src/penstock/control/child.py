@@ -31,9 +31,9 @@ from penstock.system.process_tree import catch, freeze
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.control.confine import Confinement
     from penstock.control.context import StageContext
     from penstock.core.env import Secret
+    from penstock.limits.confinement import Confinement
     from penstock.runtime.reactor import Timer
     from penstock.runtime.taps import Tap
     from penstock.system.process import Descendant, Process, ProcessTable

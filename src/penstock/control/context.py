@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from penstock.control.child import Child
-    from penstock.control.confine import Confinement
     from penstock.control.stderr import StderrTarget
+    from penstock.limits.confinement import Confinement
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.stage_scheduler import Deferred

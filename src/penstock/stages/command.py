@@ -20,9 +20,9 @@ from penstock.system.spawn import finds, spawn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from penstock.control.confine import Confinement
     from penstock.control.context import StageContext
     from penstock.control.running import Running
+    from penstock.limits.confinement import Confinement
     from penstock.runtime.taps import Tap
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
@@ -150,7 +150,7 @@ class Command:
         if self.limits is None:
             return ctx.scope.confinement
         with guard:  # a fork must not copy the lock of an import in the middle of it
-            from penstock.control.confine import Confinement  # noqa: PLC0415 - most commands have none
+            from penstock.limits.confinement import Confinement  # noqa: PLC0415 - most commands have none
 
         return Confinement.within(ctx.scope.confinement, self.limits, ctx.scope.to_close, alone=True)
 

@@ -13,9 +13,9 @@ import errno
 import signal
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import cgroup_pool
 from penstock.core.errors import MemoryLimitExceeded
 from penstock.core.limits import GROUPED, over
+from penstock.limits import cgroup_pool
 from penstock.runtime.reaper import tell_leftover
 from penstock.system.executables import SetupError
 from penstock.system.spawn_launcher import Setup
