@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
-    from penstock.control.context import StageContext
     from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, closing
     from penstock.core.env import Secret
     from penstock.core.errors import (
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     )
     from penstock.pipeline import Pipeline
     from penstock.run import Run
+    from penstock.stages.context import StageContext
     from penstock.streams.buffer_pool import BufferPool, buffer_pool
     from penstock.streams.stage_ends import Input, Output
     from penstock.watched import memory_limit, memory_observer
@@ -125,7 +125,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "penstock.control.context": ("StageContext",),
+    "penstock.stages.context": ("StageContext",),
     "penstock.core.constants": (
         "CAPTURE",
         "DEVNULL",

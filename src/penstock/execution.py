@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock import launch
-from penstock.control.context import StageContext
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.handover import Handover
 from penstock.launch import Opened, StartFailure
@@ -31,18 +30,19 @@ from penstock.runtime.latch import Latch
 from penstock.runtime.stage_scheduler import Deferred
 from penstock.runtime.start_slots import Turn
 from penstock.runtime.supervisor import begin_start, end_start, live
+from penstock.stages.context import StageContext
 from penstock.tree import End, Filter, Group, Leaf, Node, Reason
 from penstock.urge import urge
 from penstock.watches import Watches
 
 if TYPE_CHECKING:
-    from penstock.control.context import Scope
-    from penstock.control.running import Running
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
     from penstock.ports import Sink, Source
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.supervisor import Steered
+    from penstock.stages.context import Scope
+    from penstock.stages.running import Running
     from penstock.survey import Survey
     from penstock.system.process import ProcessTable
 

@@ -14,22 +14,22 @@ from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
 from penstock.making import asynchronous, check_callable, check_concurrency, line_stage, placed, python_stage
 from penstock.pipeline import Pipeline, checked_stage
 from penstock.stages.command import Command
+from penstock.stages.filters import Filtered, ignoring
 from penstock.stages.function import Echo, Function, Scan, Source
-from penstock.stages.line_blocks import FilterLines, MapLineBatches, MapLines
+from penstock.stages.line_map import FilterLines, MapLineBatches, MapLines
 from penstock.stages.lines import EachLine, TransformLines
 from penstock.stages.transform import Transform
-from penstock.stages.wrappers import Filtered, ignoring
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
     from typing import Literal
 
-    from penstock.control.context import StageContext
     from penstock.core.env import Secret
     from penstock.core.limits import Limits
     from penstock.core.matchers import Matcher
     from penstock.core.stage import Stage
+    from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 

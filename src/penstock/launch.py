@@ -13,11 +13,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.context import Scope
-from penstock.control.running import Custom, Running
-from penstock.control.stderr import StderrTarget
 from penstock.ports import Sink, Source
-from penstock.stages.fused import start_fused
+from penstock.stages.chain import start_fused
+from penstock.stages.context import Scope
+from penstock.stages.running import Custom, Running
+from penstock.stages.stderr import StderrTarget
 from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.stage_ends import Input, Output
 from penstock.survey import requirements_of

@@ -8,9 +8,9 @@ from penstock.core.errors import FinishEarly, text_of
 from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
-    from penstock.control.running import Running
     from penstock.core.errors import PipelineError
     from penstock.runtime.dispatcher import Dispatcher
+    from penstock.stages.running import Running
     from penstock.tree import End, Group
 
 __all__ = ["tell_abandoned", "tell_end", "tell_failure"]

@@ -12,8 +12,8 @@ from penstock.core.errors import FinishEarly
 from penstock.run import Run
 
 if TYPE_CHECKING:
-    from penstock.control.context import StageContext
     from penstock.core.stage import RunningStage
+    from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
     from penstock.tree import Composite
 

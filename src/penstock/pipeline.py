@@ -20,7 +20,7 @@ from penstock.iteration import iterate
 from penstock.lines import Lines, lines_of
 from penstock.nested import start_nested
 from penstock.run import Run
-from penstock.stages.wrappers import Filtered, ignoring
+from penstock.stages.filters import Filtered, ignoring
 from penstock.survey import survey
 from penstock.system.fork_guard import guard
 from penstock.tree import Composite
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from typing import Self, TypeAlias, Unpack
 
     from penstock.aio import AsyncBytes, AsyncLines, StartingRun
-    from penstock.control.context import StageContext
     from penstock.core.matchers import Matcher
     from penstock.core.options import Options
     from penstock.core.result import Result
     from penstock.core.stage import RunningStage, Stage
-    from penstock.stages.wrappers import MemoryWatch
+    from penstock.stages.context import StageContext
+    from penstock.stages.filters import MemoryWatch
     from penstock.streams.stage_ends import Input, Output
 
     Joinable: TypeAlias = Stage | Composite

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.constants import Special
 from penstock.core.plan import carriers
 from penstock.core.stage import Requirements, Stream
-from penstock.stages.fused import ChainStage
+from penstock.stages.chain import ChainStage
 from penstock.streams.endpoints import Endpoint, check_open, classify_sink, classify_source
 from penstock.tree import grow
 

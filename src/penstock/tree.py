@@ -15,17 +15,17 @@ from penstock.core.errors import Cancelled, FinishEarly, checked_error
 from penstock.core.matchers import is_pipe_error
 from penstock.core.options import DEFAULTS
 from penstock.core.verdict import Outcome, verdict
+from penstock.stages.filters import Filtered
 from penstock.stages.function import Function
-from penstock.stages.wrappers import Filtered
 from penstock.streams.copy import pump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from penstock.control.context import StageContext
-    from penstock.control.running import Running
     from penstock.core.errors import PipelineError
     from penstock.core.stage import Stage
+    from penstock.stages.context import StageContext
+    from penstock.stages.running import Running
 
 __all__ = ["Composite", "End", "Filter", "Group", "Leaf", "Node", "Reason", "grow"]
 

@@ -12,7 +12,7 @@ from penstock.core.sizes import parse_size
 from penstock.limits.sampling_interval import LONGEST
 from penstock.pipeline import checked_stage, watched
 from penstock.stages.command import Command
-from penstock.stages.wrappers import Filtered, MemoryWatch
+from penstock.stages.filters import Filtered, MemoryWatch
 from penstock.system import process_memory
 from penstock.tree import Composite
 

@@ -19,11 +19,11 @@ from penstock.tree import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.control.running import Running
     from penstock.limits.memory_sampler import Watch
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
-    from penstock.stages.wrappers import MemoryWatch
+    from penstock.stages.filters import MemoryWatch
+    from penstock.stages.running import Running
     from penstock.tree import Group, Leaf, Node
 
 __all__ = ["Watches"]

@@ -25,7 +25,7 @@ from penstock import (
     source,
     transform_lines,
 )
-from penstock.stages.line_blocks import MapLines, _Slice
+from penstock.stages.line_map import MapLines, _Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

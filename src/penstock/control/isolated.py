@@ -20,19 +20,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.control import parcels, processes
-from penstock.control.running import Running
 from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
 from penstock.runtime import thread_pool
 from penstock.runtime.reaper import Late
+from penstock.stages.running import Running
 from penstock.system.fd_passing import standard_outputs
 from penstock.system.poller import READ, WRITE
 from penstock.system.process import Usage
 from penstock.system.process_tree import freeze
 
 if TYPE_CHECKING:
-    from penstock.control.context import StageContext
     from penstock.control.processes import Worker
     from penstock.runtime.reactor import Timer
+    from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ProcessTable
 

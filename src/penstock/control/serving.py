@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from penstock.control import parcels
 from penstock.control.channel import Channel
-from penstock.control.context import Scope, StageContext
-from penstock.control.stderr import StderrTarget
 from penstock.core.constants import DEVNULL
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.stage_scheduler import Deferred
 from penstock.runtime.supervisor import local_reactor
+from penstock.stages.context import Scope, StageContext
+from penstock.stages.stderr import StderrTarget
 from penstock.streams.stage_ends import Input, Output
 from penstock.system import procfs
 from penstock.system.fds import duplicate, null
@@ -37,8 +37,8 @@ from penstock.system.poller import READ
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.control.running import Threaded
     from penstock.runtime.reactor import Reactor
+    from penstock.stages.running import Threaded
     from penstock.system.fds import Fd
 
 __all__ = ["main"]

@@ -21,8 +21,8 @@ from penstock.system.executables import SetupError
 from penstock.system.spawn_launcher import Setup
 
 if TYPE_CHECKING:
-    from penstock.control.context import StageContext
     from penstock.core.limits import Limits
+    from penstock.stages.context import StageContext
     from penstock.system.cgroups import Cgroup
 
 __all__ = ["Confinement"]

@@ -22,8 +22,8 @@ from penstock.system.process_memory import Census
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.running import Running
     from penstock.runtime.reactor import Reactor, Timer
+    from penstock.stages.running import Running
 
 __all__ = ["Watch"]
 

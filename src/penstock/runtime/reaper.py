@@ -15,7 +15,7 @@ from penstock.system.poller import READ
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.control.context import StageContext
+    from penstock.stages.context import StageContext
     from penstock.system.process import Descendant, Process
 
 __all__ = ["Late", "tell_leftover"]

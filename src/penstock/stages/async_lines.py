@@ -27,8 +27,8 @@ from penstock.stages.lines import check_line
 if TYPE_CHECKING:
     from typing import Self
 
-    from penstock.control.context import StageContext
     from penstock.stages.asynchronous import AsyncLineStage
+    from penstock.stages.context import StageContext
 
 __all__ = ["run_lines"]
 

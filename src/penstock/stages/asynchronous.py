@@ -15,8 +15,8 @@ from penstock.stages.function import PythonStage
 if TYPE_CHECKING:
     from typing import Self
 
-    from penstock.control.context import StageContext
-    from penstock.control.running import Threaded
+    from penstock.stages.context import StageContext
+    from penstock.stages.running import Threaded
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.event_loops import Loop
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.bridge import start_over_pipes
-from penstock.control.child import Child
-from penstock.control.stderr import StderrTarget
 from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, show
 from penstock.core.options import check_leftover, check_limits, check_stderr, path
 from penstock.core.stage import Requirements, Stream
+from penstock.stages.pipe_adapter import start_over_pipes
+from penstock.stages.running_command import Child
+from penstock.stages.stderr import StderrTarget
 from penstock.system.executables import explain_failure, resolve
 from penstock.system.fork_guard import guard
 from penstock.system.process import Process
@@ -20,10 +20,10 @@ from penstock.system.spawn import finds, spawn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from penstock.control.context import StageContext
-    from penstock.control.running import Running
     from penstock.limits.confinement import Confinement
     from penstock.runtime.taps import Tap
+    from penstock.stages.context import StageContext
+    from penstock.stages.running import Running
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
 

@@ -19,16 +19,16 @@ import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from penstock.control.loop_calls import Call
-from penstock.control.running import Threaded
 from penstock.core.errors import FinishEarly
 from penstock.data.astreams import FdReceiver, FdSender
 from penstock.data.async_objects import Chunks
+from penstock.stages.running import Threaded
 from penstock.system.fds import is_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from penstock.control.context import StageContext
+    from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.streams.writer import Writer

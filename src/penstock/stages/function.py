@@ -12,15 +12,15 @@ from contextvars import copy_context
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.running import Threaded
 from penstock.core.errors import FinishEarly
 from penstock.core.stage import Requirements
+from penstock.stages.running import Threaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self
 
-    from penstock.control.context import StageContext
+    from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.streams.writer import Writer

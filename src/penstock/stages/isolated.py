@@ -11,15 +11,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from penstock.control import parcels, processes
-from penstock.control.bridge import start_over_pipes
 from penstock.control.isolated import RunningIsolated
 from penstock.core.stage import Requirements, Stream
+from penstock.stages.pipe_adapter import start_over_pipes
 from penstock.system.executables import check_folder
 
 if TYPE_CHECKING:
-    from penstock.control.context import StageContext
-    from penstock.control.running import Running
+    from penstock.stages.context import StageContext
     from penstock.stages.function import PythonStage
+    from penstock.stages.running import Running
     from penstock.streams.stage_ends import Input, Output
 
 __all__ = ["Isolated"]

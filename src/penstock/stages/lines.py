@@ -11,14 +11,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import DEFAULT_MAX_LINE, LineSplitter
+from penstock.stages.chain import ChainStage, iterator_of
+from penstock.stages.coalescing_writer import HeldWriter
 from penstock.stages.function import PythonStage, close_iterator
-from penstock.stages.fused import ChainStage, iterator_of
-from penstock.stages.held import HeldWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from penstock.control.context import StageContext
+    from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 

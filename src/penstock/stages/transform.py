@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.stages.fused import ChainStage, iterator_of
+from penstock.stages.chain import ChainStage, iterator_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.stages.held import HeldWriter
+    from penstock.stages.coalescing_writer import HeldWriter
 
 __all__ = ["Transform"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.context import StageContext
     from penstock.core.events import Event
     from penstock.core.matchers import Matcher
     from penstock.core.stage import Requirements, RunningStage, Stage
+    from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
 
 __all__ = ["Filtered", "MemoryWatch", "ignoring"]

@@ -13,15 +13,15 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.running import Threaded
 from penstock.core.errors import ClosedPipe, FinishEarly
+from penstock.stages.coalescing_writer import HeldWriter
 from penstock.stages.function import PythonStage, close_iterator
-from penstock.stages.held import HeldWriter
+from penstock.stages.running import Threaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from penstock.control.context import StageContext
+    from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.streams.writer import Writer

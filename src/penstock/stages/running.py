@@ -17,9 +17,9 @@ from penstock.runtime import thread_pool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.context import StageContext
     from penstock.core.stage import RunningStage
     from penstock.runtime.reactor import Timer
+    from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ExitStatus, ProcessTable, Usage
 

@@ -19,7 +19,7 @@ from penstock.streams.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.context import StageContext
+    from penstock.stages.context import StageContext
 
 __all__ = ["HeldWriter"]
 

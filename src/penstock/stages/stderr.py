@@ -21,8 +21,8 @@ from penstock.system.fds import open_write, pipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.context import StageContext
     from penstock.runtime.taps import Tap
+    from penstock.stages.context import StageContext
     from penstock.system.fds import Fd
 
 __all__ = ["StderrTarget"]

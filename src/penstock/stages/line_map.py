@@ -13,13 +13,13 @@ from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-from penstock.stages.fused import ChainStage, iterator_of
+from penstock.stages.chain import ChainStage, iterator_of
 from penstock.stages.lines import blocks_of, check_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from penstock.stages.held import HeldWriter
+    from penstock.stages.coalescing_writer import HeldWriter
 
 __all__ = ["FilterLines", "MapLineBatches", "MapLines"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from penstock.control.running import Running, Threaded
 from penstock.runtime.copy_tasks import Feeder
+from penstock.stages.running import Running, Threaded
 from penstock.streams.copy import pump
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.stage_ends import Input, Output
@@ -19,7 +19,7 @@ from penstock.system.fds import pipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.control.context import StageContext
+    from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 

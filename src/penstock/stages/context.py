@@ -12,12 +12,12 @@ from penstock.system.fork_guard import guard
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from penstock.control.child import Child
-    from penstock.control.stderr import StderrTarget
     from penstock.limits.confinement import Confinement
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.stage_scheduler import Deferred
+    from penstock.stages.running_command import Child
+    from penstock.stages.stderr import StderrTarget
 
 __all__ = ["Scope", "StageContext"]
 

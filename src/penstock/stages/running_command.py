@@ -20,22 +20,22 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from penstock.control.running import Running
 from penstock.core.env import show
 from penstock.core.errors import ExitError
 from penstock.runtime.reaper import Late, tell_leftover
 from penstock.runtime.taps import ExcerptTap
+from penstock.stages.running import Running
 from penstock.system.poller import READ
 from penstock.system.process_tree import catch, freeze
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.control.context import StageContext
     from penstock.core.env import Secret
     from penstock.limits.confinement import Confinement
     from penstock.runtime.reactor import Timer
     from penstock.runtime.taps import Tap
+    from penstock.stages.context import StageContext
     from penstock.system.process import Descendant, Process, ProcessTable
 
 __all__ = ["Child"]
