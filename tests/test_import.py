@@ -34,7 +34,7 @@ PUBLIC = STAGES | MATCHERS | RUNS | VALUES | ERRORS | CUSTOM_STAGES | DATA
 NOT_AT_IMPORT = {
     "anyio", "argparse", "asyncio", "click", "concurrent", "ctypes", "dataclasses", "datetime",
     "decimal", "email", "fractions", "http", "importlib.metadata", "inspect", "json", "logging",
-    "multiprocessing", "pathlib", "penstock.aio", "penstock.cli", "penstock.examples",
+    "multiprocessing", "pathlib", "penstock.api.async_run", "penstock.cli", "penstock.examples",
     "penstock.testing", "pickle", "psutil", "random", "rich", "shlex", "shutil", "socket", "ssl",
     "statistics", "tempfile", "typing_extensions", "unittest", "urllib", "uuid",
 }  # fmt: skip

@@ -38,9 +38,9 @@ _SERVED = frozenset({"pipe", "async", "iterate"})
 
 def _serve(surveyed: Survey, loop: Loop) -> None:
     """Give the endpoints what makes a stream, or a copy, of our end of their pipe."""
-    from penstock.control.loop_calls import ClosedByLoop  # noqa: PLC0415 - these need anyio
-    from penstock.control.loop_copies import LoopDrainer, LoopFeeder  # noqa: PLC0415
-    from penstock.data.astreams import FdReceiver, FdSender  # noqa: PLC0415
+    from penstock.aio.copy_tasks import LoopDrainer, LoopFeeder  # noqa: PLC0415
+    from penstock.aio.streams import FdReceiver, FdSender  # noqa: PLC0415
+    from penstock.aio.thread_calls import ClosedByLoop  # noqa: PLC0415 - these need anyio
 
     source, sink = surveyed.source, surveyed.sink
     for end in (source, sink):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Self, TypeAlias, Unpack
 
-    from penstock.aio import AsyncBytes, AsyncLines, StartingRun
+    from penstock.api.async_run import AsyncBytes, AsyncLines, StartingRun
     from penstock.core.matchers import Matcher
     from penstock.core.options import Options
     from penstock.core.result import Result
@@ -297,14 +297,14 @@ def _aio() -> ModuleType:
     """The async face, imported when it is first used."""
     with guard:  # a fork must not copy the lock of an import in the middle of it
         try:
-            from penstock import aio  # noqa: PLC0415 - it needs anyio, which only some users have
+            from penstock.api import async_run  # noqa: PLC0415 - it needs anyio, which only some users have
         except ModuleNotFoundError as missing:
             if missing.name != "anyio":
                 raise
             raise ImportError(
                 "the async methods need anyio: pip install 'penstock[async]'", name="anyio"
             ) from missing
-    return aio
+    return async_run
 
 
 def checked_stage(stage: Any) -> Any:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator
 
-    from penstock.control.loop_copies import LoopDrainer, LoopFeeder
+    from penstock.aio.copy_tasks import LoopDrainer, LoopFeeder
     from penstock.core.stage import Requirements
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader

@@ -16,7 +16,8 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from penstock import PIPE, Pipeline, PipelineCancelled, PipelineTimeout, command, function, owned
+from penstock import PIPE, Pipeline, PipelineCancelled, PipelineTimeout, command, function
+from penstock.api import owned_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tests.aio.conftest import Started
 
     from penstock import Event, StageContext
-    from penstock.aio import AsyncRun
+    from penstock.api.async_run import AsyncRun
 
 SLEEP = command("sleep", "60")
 DEAF = command("sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.01; done")
@@ -113,7 +114,7 @@ async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(
     gone: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that waits for the value of a variable cannot be called back; other starts are not held up."""
-    monkeypatch.setattr(owned, "MARGIN", 0.05)
+    monkeypatch.setattr(owned_run, "MARGIN", 0.05)
     release = threading.Event()
     token, over = anyio.lowlevel.current_token(), anyio.Event()
     events: list[Event] = []

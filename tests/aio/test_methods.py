@@ -186,7 +186,7 @@ def test_each_method_has_the_parameters_of_its_sync_twin(name: str) -> None:
 def test_an_async_run_has_what_a_run_has() -> None:
     """The same public names, and `wait` and `cancel` take the same."""
     from penstock import Run
-    from penstock.aio import AsyncRun
+    from penstock.api.async_run import AsyncRun
 
     for name in ("wait", "cancel"):
         sync = inspect.signature(getattr(Run, name)).parameters

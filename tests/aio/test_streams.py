@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.aio.conftest import StallProbe, Started
 
     from penstock import StageContext
-    from penstock.aio import AsyncRun
+    from penstock.api.async_run import AsyncRun
 
 MEGABYTE = os.urandom(1 << 20)
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
-from penstock.control.loop_calls import Call
+from penstock.aio.streams import FdReceiver, FdSender
+from penstock.aio.thread_calls import Call
+from penstock.aio.user_objects import Chunks
 from penstock.core.errors import FinishEarly
-from penstock.data.astreams import FdReceiver, FdSender
-from penstock.data.async_objects import Chunks
 from penstock.stages.running import Threaded
 from penstock.system.fds import is_regular
 

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from penstock.aio.user_objects import Chunks
 from penstock.core.framing import LineSplitter
-from penstock.data.async_objects import Chunks
 from penstock.stages.lines import check_line
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from penstock.stages.asynchronous import AsyncLineStage
+    from penstock.aio.stages import AsyncLineStage
     from penstock.stages.context import StageContext
 
 __all__ = ["run_lines"]

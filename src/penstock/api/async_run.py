@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from penstock.api.owned_run import begin, whole
 from penstock.core.errors import LineTooLong
 from penstock.core.framing import LineSplitter
-from penstock.owned import begin, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
+    from penstock.aio.streams import FdReceiver, FdSender
+    from penstock.api.owned_run import OwnedRun
     from penstock.core.result import Result
-    from penstock.data.astreams import FdReceiver, FdSender
-    from penstock.owned import OwnedRun
     from penstock.tree import Composite
 
 __all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "whole"]

@@ -48,7 +48,7 @@ class AsyncStage(PythonStage):
     def _start(self, ctx: StageContext, stdin: Input, stdout: Output) -> Threaded:
         if self.loop is None:
             raise TypeError(f"{self.name} is an async stage, and can only run in arun() and its like")
-        from penstock.stages.coroutine import RunningCoroutine  # noqa: PLC0415 - it needs anyio
+        from penstock.aio.running import RunningCoroutine  # noqa: PLC0415 - it needs anyio
 
         return RunningCoroutine(ctx, self.work, stdin, stdout, self.loop)
 
@@ -72,7 +72,7 @@ class AsyncTransform(AsyncStage):
 
     async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
         """Write what it makes."""
-        from penstock.stages.coroutine import write_all  # noqa: PLC0415 - it needs anyio
+        from penstock.aio.running import write_all  # noqa: PLC0415 - it needs anyio
 
         await write_all(self.fn(stdin), stdout, self.name)
 
@@ -91,7 +91,7 @@ class AsyncSource(AsyncStage):
 
     async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
         """Write each chunk."""
-        from penstock.stages.coroutine import write_all  # noqa: PLC0415 - it needs anyio
+        from penstock.aio.running import write_all  # noqa: PLC0415 - it needs anyio
 
         await write_all(self.fn, stdout, self.name)
 
@@ -114,6 +114,6 @@ class AsyncLineStage(AsyncStage):
 
     async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
         """Read lines, and write what is made of them, in order."""
-        from penstock.stages.async_lines import run_lines  # noqa: PLC0415 - it needs anyio
+        from penstock.aio.lines import run_lines  # noqa: PLC0415 - it needs anyio
 
         await run_lines(self, ctx, stdin, stdout)

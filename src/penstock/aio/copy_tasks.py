@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from penstock.aio.streams import FdReceiver, FdSender
+from penstock.aio.user_objects import Chunks, sender_of
 from penstock.core.matchers import is_pipe_error
-from penstock.data.astreams import FdReceiver, FdSender
-from penstock.data.async_objects import Chunks, sender_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -1,0 +1,1 @@
+"""What needs anyio: streams, stages and copies for event loops."""

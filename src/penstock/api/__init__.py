@@ -1,0 +1,1 @@
+"""What users call: pipelines, runs, and the functions that make stages."""
