@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import OURS, Bar, Figure, Work, expect, repeat
 from penstock import function, map_lines
-from penstock.control import processes
+from penstock.isolation import worker_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,11 +95,11 @@ def _start() -> list[Figure]:
 
     cold, warm, others = [], [], []
     for _ in range(9):
-        processes.drain()
+        worker_pool.drain()
         cold.append(isolated())
         warm += [isolated() for _ in range(10)]
         others.append(spawned())
-    processes.drain()
+    worker_pool.drain()
     return [
         Figure("with a warm worker", statistics.median(warm), "ms"),
         Figure("with a worker to be started", statistics.median(cold), "ms"),

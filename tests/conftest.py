@@ -30,7 +30,7 @@ import psutil
 import pytest
 
 import penstock
-from penstock.control import processes
+from penstock.isolation import worker_pool
 from penstock.system.process import may_have_children
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.descriptors = dict(_descriptors())
-        for number in processes.idle_descriptors():
+        for number in worker_pool.idle_descriptors():
             self.descriptors.pop(number, None)
         self.threads = {thread.native_id or 0: thread for thread in threading.enumerate()}
         self.tasks = _tasks() or set(self.threads)
@@ -142,8 +142,8 @@ class LeakCheck:
             _heed_interrupts()
             _warm_up()
             yield
-            idle = processes.idle_pids()
-            processes.drain()
+            idle = worker_pool.idle_pids()
+            worker_pool.drain()
             left = idle & {child.pid for child in psutil.Process().children()}
             assert not left, f"worker processes outlive the pool's drain: {left}"
 
@@ -250,7 +250,7 @@ def _tasks() -> set[int]:
 def _children() -> Iterator[psutil.Process]:
     """Yield each child, a zombie too, but for the pool's idle workers."""
     if may_have_children():
-        idle = processes.idle_pids()
+        idle = worker_pool.idle_pids()
         yield from (child for child in psutil.Process().children() if child.pid not in idle)
 
 

@@ -88,6 +88,6 @@ def placed(stage: PythonStage, isolate: object) -> Pipeline:
     if isolate != "process":
         raise ValueError(f"isolate must be None or 'process', not {isolate!r}")
     with guard:  # a fork must not copy the lock of an import in the middle of it
-        from penstock.stages.isolated import Isolated  # noqa: PLC0415 - pickle and socket are for those who isolate
+        from penstock.isolation.stage import Isolated  # noqa: PLC0415 - pickle and socket are for those who isolate
 
     return Pipeline(Isolated(stage))

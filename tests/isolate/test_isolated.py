@@ -36,7 +36,7 @@ from penstock import (
     transform,
     transform_lines,
 )
-from penstock.control import processes
+from penstock.isolation import worker_pool
 from penstock.system import features, spawn
 from penstock.testing import check_stage
 
@@ -103,9 +103,9 @@ def gone(pid: int) -> bool:
 @pytest.fixture
 def no_idle() -> Iterator[None]:
     """Start without any idle worker, and end the test's own."""
-    processes.drain()
+    worker_pool.drain()
     yield
-    processes.drain()
+    worker_pool.drain()
 
 
 # What it does.
@@ -362,7 +362,7 @@ def test_cancel_wakes_it_with_the_reason(
 ) -> None:
     """In a read, and in `ctx.check()`; its process is not used again."""
     if mechanism == "no pidfd":
-        processes.drain()
+        worker_pool.drain()
         monkeypatch.setattr(features, "PIDFD", False)
     recorder = Recorder()
     run = isolated(fn).start(stdin=PIPE, stdout=DEVNULL, on_event=recorder, grace=60)
@@ -373,7 +373,7 @@ def test_cancel_wakes_it_with_the_reason(
     if fn is work.wait_for_input:
         assert recorder.of("woken")[0].context == {"error": "enough", "cancelled": True}
     assert gone(pid)
-    assert pid not in processes.idle_pids()
+    assert pid not in worker_pool.idle_pids()
 
 
 def test_a_reason_of_a_class_of_the_users_reaches_it() -> None:
@@ -406,7 +406,7 @@ def test_a_stage_that_was_never_begun_gives_its_worker_back() -> None:
     """Where a later stage cannot be started, its function is not called, and its process stays as it was."""
     with pytest.raises(StartError):
         (isolated(work.say, "no") | command("/no/such/program")).run()
-    (idle,) = processes.idle_pids()
+    (idle,) = worker_pool.idle_pids()
     assert isolated(work.pid).output() == b"%d\n" % idle
 
 
@@ -417,11 +417,11 @@ def test_a_stage_that_was_never_begun_gives_its_worker_back() -> None:
 def test_workers_are_used_again_and_few_stay() -> None:
     """One after the other use one process; no more than the bound stay of many at once."""
     assert len({isolated(work.pid).output() for _ in range(3)}) == 1
-    runs = [isolated(work.copy).start(stdin=PIPE, stdout=DEVNULL) for _ in range(processes._MOST + 2)]
+    runs = [isolated(work.copy).start(stdin=PIPE, stdout=DEVNULL) for _ in range(worker_pool._MOST + 2)]
     for run in runs:
         with run:
             pass
-    assert len(processes.idle_pids()) == processes._MOST
+    assert len(worker_pool.idle_pids()) == worker_pool._MOST
 
 
 @pytest.mark.usefixtures("no_idle")
@@ -436,11 +436,11 @@ def test_an_idle_worker_that_was_killed_is_not_used() -> None:
 @pytest.mark.usefixtures("no_idle")
 def test_idle_workers_leave_when_their_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor sends them away and reaps them."""
-    monkeypatch.setattr(processes, "_PATIENCE", 0.05)
-    monkeypatch.setattr(processes, "_sweeping", False)
+    monkeypatch.setattr(worker_pool, "_PATIENCE", 0.05)
+    monkeypatch.setattr(worker_pool, "_sweeping", False)
     child = psutil.Process(int(isolated(work.pid).output()))
     child.wait(10)
-    assert not processes.idle_pids()
+    assert not worker_pool.idle_pids()
 
 
 @pytest.mark.usefixtures("no_idle")
@@ -462,9 +462,9 @@ def test_a_forked_copy_of_the_host_forgets_them() -> None:
     if child == 0:
         status = 1
         try:
-            processes.drain()
-            if not processes.idle_pids() and int(isolated(work.pid).output()) != pid:
-                processes.drain()
+            worker_pool.drain()
+            if not worker_pool.idle_pids() and int(isolated(work.pid).output()) != pid:
+                worker_pool.drain()
                 status = 0
         finally:
             os._exit(status)

@@ -10,9 +10,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import parcels, processes
-from penstock.control.isolated import RunningIsolated
 from penstock.core.stage import Requirements, Stream
+from penstock.isolation import messages, worker_pool
+from penstock.isolation.running import RunningIsolated
 from penstock.stages.pipe_adapter import start_over_pipes
 from penstock.system.executables import check_folder
 
@@ -36,7 +36,7 @@ class Isolated:
         self.name = inner.name
         self.kind = inner.kind
         try:
-            parcels.dump(inner)
+            messages.dump(inner)
         except Exception as error:
             raise TypeError(
                 f"stage {inner.name!r} cannot be sent to another process ({error}): with isolate='process' "
@@ -61,8 +61,8 @@ class Isolated:
             _check_main(self.name)
             if ctx.cwd is not None:
                 check_folder(ctx.cwd)
-            stage, needs_main = parcels.dump(self.inner)
-            worker = processes.acquire(ctx.spawned)
+            stage, needs_main = messages.dump(self.inner)
+            worker = worker_pool.acquire(ctx.spawned)
             try:
                 return RunningIsolated(ctx, worker, (stdin, stdout), _job(ctx, stage, needs_main))
             except BaseException:
@@ -76,7 +76,7 @@ class Isolated:
 
 
 def _check_main(name: str) -> None:
-    if parcels.main_is_loading:
+    if messages.main_is_loading:
         raise RuntimeError(
             f"stage {name!r} was started while the main module is being imported in a worker process: "
             "put what runs pipelines there under `if __name__ == '__main__':`"
@@ -96,7 +96,7 @@ def _job(ctx: StageContext, stage: bytes, needs_main: bool) -> dict[str, Any]:  
         "cwd": here if ctx.cwd is None else os.path.join(here or "", ctx.cwd),  # noqa: PTH118
     }
     if needs_main:
-        known["main"] = parcels.main_module()
+        known["main"] = messages.main_module()
     return {
         "known": known,
         "stage": stage,

@@ -22,7 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.channel import Channel
+from penstock.isolation.channel import Channel
 from penstock.runtime.reaper import Late
 from penstock.runtime.supervisor import supervisor
 from penstock.system.fd_passing import socket_pair
@@ -43,7 +43,7 @@ _MOST = max(4, os.cpu_count() or 1)
 # `-P` keeps the current folder out of the first imports; the host's sys.path comes with the first job.
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); import penstock; del sys.path[0]; "
-    "from penstock.control.serving import main; main()"
+    "from penstock.isolation.worker_main import main; main()"
 )
 
 _lock = threading.Lock()

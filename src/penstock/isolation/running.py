@@ -19,8 +19,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.control import parcels, processes
 from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
+from penstock.isolation import messages, worker_pool
 from penstock.runtime import thread_pool
 from penstock.runtime.reaper import Late
 from penstock.stages.running import Running
@@ -30,7 +30,7 @@ from penstock.system.process import Usage
 from penstock.system.process_tree import freeze
 
 if TYPE_CHECKING:
-    from penstock.control.processes import Worker
+    from penstock.isolation.worker_pool import Worker
     from penstock.runtime.reactor import Timer
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
@@ -151,7 +151,7 @@ class RunningIsolated(Running):
             return
         self._unwatch()
         self._over = True
-        processes.release(worker)
+        worker_pool.release(worker)
         self._judge(packed)
 
     def _judge(self, packed: bytes | None) -> None:
@@ -163,7 +163,7 @@ class RunningIsolated(Running):
             return
 
         def decide() -> None:
-            error: BaseException | None = parcels.unpack_error(packed)
+            error: BaseException | None = messages.unpack_error(packed)
             if error is not None and not isinstance(error, FinishEarly):
                 error = self.seen(error)
             self.complete(self.outcome(error))
@@ -183,17 +183,17 @@ class RunningIsolated(Running):
         if not self._begun or self._over:
             return
         if type(reason).__module__ in _PLAIN:
-            self._send_reason(parcels.pack_error(reason, with_traceback=False))
+            self._send_reason(messages.pack_error(reason, with_traceback=False))
             return
 
         def pack() -> None:
-            packed = parcels.pack_error(reason, with_traceback=False)
+            packed = messages.pack_error(reason, with_traceback=False)
             self.ctx.reactor.post(lambda: self._send_reason(packed))
 
         try:
             thread_pool.submit(pack)
         except RuntimeError:  # no thread to be had: the text will do
-            self._send_reason(parcels.pack_error(Cancelled(text_of(reason)), with_traceback=False))
+            self._send_reason(messages.pack_error(Cancelled(text_of(reason)), with_traceback=False))
 
     def _send_reason(self, packed: bytes) -> None:
         if not self._over:
@@ -211,7 +211,7 @@ class RunningIsolated(Running):
         if not self._begun:
             self._over = True
             self._close_ends()
-            processes.release(self._worker)
+            worker_pool.release(self._worker)
             self.complete(self._reason)
         elif self._timer is None:
             self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
@@ -219,7 +219,7 @@ class RunningIsolated(Running):
     def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to the whole tree, in whatever thread: the host process ends, or its user insists."""
         if not (self.done or self._over):
-            _kill_tree(self._worker, processes)
+            _kill_tree(self._worker, worker_pool)
 
     def look(self) -> None:
         """See what may have been lost to an interrupt."""
@@ -322,5 +322,5 @@ def _tell(ctx: StageContext, kind: str, message: str, values: dict[str, bytes]) 
 
     handler = ctx.scope.handler
     if handler is not None:
-        context = {name: parcels.load(value) for name, value in values.items()}
+        context = {name: messages.load(value) for name, value in values.items()}
         handler(Event(kind, ctx.name, message, None, context, time.time()))

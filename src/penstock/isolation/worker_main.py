@@ -21,9 +21,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from penstock.control import parcels
-from penstock.control.channel import Channel
 from penstock.core.constants import DEVNULL
+from penstock.isolation import messages
+from penstock.isolation.channel import Channel
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.stage_scheduler import Deferred
 from penstock.runtime.supervisor import local_reactor
@@ -109,7 +109,7 @@ class _Job:
         if running is None or running.done or self._cancelled:
             return
         self._cancelled = True
-        reason = parcels.unpack_error(packed)
+        reason = messages.unpack_error(packed)
         running.ctx.cancel(reason)
         running.warn(reason, None)
         running.interrupt(reason)
@@ -133,7 +133,7 @@ class _Job:
         )
         try:
             _adopt(content["news"])
-            stage = parcels.load(content["stage"])
+            stage = messages.load(content["stage"])
             deferred = Deferred(self._reactor)
             deferred.begin()  # here nothing is waited for
             ctx = _Context(content["name"], self._scope(), deferred, self._channel)
@@ -168,7 +168,7 @@ class _Job:
         counts = (None, None) if self._ends is None else tuple(end.count for end in self._ends)
         before, after = self._usage, _usage()
         used = (after[0] - before[0], after[1] - before[1], procfs.own_peak())
-        packed = None if error is None else parcels.pack_error(error)
+        packed = None if error is None else messages.pack_error(error)
         self._running = None
         _send(self._channel, "done", packed, used, counts)
 
@@ -188,7 +188,7 @@ class _Context(StageContext):
         context: Mapping[str, Any] | None = None,
     ) -> None:
         """Send an event; of a value that cannot be sent its repr."""
-        values = {name: parcels.safe_dump(value, repr) for name, value in (context or {}).items()}
+        values = {name: messages.safe_dump(value, repr) for name, value in (context or {}).items()}
         _send(self._channel, "event", kind, message, values)
 
 
@@ -211,11 +211,11 @@ def _adopt(news: Mapping[str, Any]) -> None:
     if news.get("main") is not None:
         from multiprocessing import spawn  # noqa: PLC0415 - dear, and few jobs need it
 
-        parcels.main_is_loading = True
+        messages.main_is_loading = True
         try:
             spawn.prepare(dict([news["main"]]))
         finally:
-            parcels.main_is_loading = False
+            messages.main_is_loading = False
 
 
 def _usage() -> tuple[float, float]:
