@@ -10,7 +10,7 @@ from penstock.run import Run
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from penstock.tree import Composite
+    from penstock.engine.tree import Composite
 
 __all__ = ["iterate"]
 

@@ -13,9 +13,9 @@ from penstock.run import Run
 
 if TYPE_CHECKING:
     from penstock.core.stage import RunningStage
+    from penstock.engine.tree import Composite
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
-    from penstock.tree import Composite
 
 __all__ = ["start_nested"]
 

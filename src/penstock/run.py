@@ -12,16 +12,16 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from penstock.binding import bind
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
-from penstock.execution import Execution
+from penstock.engine.execution import Execution
+from penstock.engine.loop_binding import bind
+from penstock.engine.run_plan import survey
+from penstock.engine.tree import Reason
 from penstock.runtime import thread_pool
 from penstock.runtime.latch import wait_in_slices
 from penstock.runtime.supervisor import live, local_reactor, rest_if_ending, supervisor
-from penstock.survey import survey
 from penstock.system import procfs
 from penstock.system.fork_guard import held_here
-from penstock.tree import Reason
 
 if TYPE_CHECKING:
     import io
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from typing import Self
 
     from penstock.core.result import Result
+    from penstock.engine.tree import Composite
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.event_loops import Loop
     from penstock.system.process import ProcessTable
-    from penstock.tree import Composite
 
 __all__ = ["MARGIN", "Run"]
 

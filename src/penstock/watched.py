@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from penstock.core.options import check_handler, check_seconds
 from penstock.core.sizes import parse_size
+from penstock.engine.tree import Composite
 from penstock.limits.sampling_interval import LONGEST
 from penstock.pipeline import checked_stage, watched
 from penstock.stages.command import Command
 from penstock.stages.filters import Filtered, MemoryWatch
 from penstock.system import process_memory
-from penstock.tree import Composite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from penstock import CAPTURE, DEVNULL, Pipeline, PipelineError, command
-from penstock.ports import Source
+from penstock.engine.ports import Source
 from penstock.runtime.supervisor import supervisor
 from penstock.system import features
 from penstock.system.poller import EpollPoller

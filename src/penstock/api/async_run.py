@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from penstock.aio.streams import FdReceiver, FdSender
     from penstock.api.owned_run import OwnedRun
     from penstock.core.result import Result
-    from penstock.tree import Composite
+    from penstock.engine.tree import Composite
 
 __all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "whole"]
 

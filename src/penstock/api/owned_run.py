@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from penstock import report  # noqa: F401 - now, rather than on the loop's thread when the first run ends
+from penstock.engine import outcome  # noqa: F401 - now, rather than on the loop's thread when the first run ends
 from penstock.run import MARGIN, Run
 from penstock.runtime import start_queue
 from penstock.runtime.supervisor import supervisor
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.core.result import Result
+    from penstock.engine.tree import Composite
     from penstock.system.event_loops import Loop
-    from penstock.tree import Composite
 
 __all__ = ["OwnedRun", "begin", "whole"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from penstock.stages.function import PythonStage
 
 if TYPE_CHECKING:
-    from penstock.survey import Survey
+    from penstock.engine.run_plan import Survey
     from penstock.system.event_loops import Loop
 
 __all__ = ["bind"]

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.constants import Special
 from penstock.core.plan import carriers
 from penstock.core.stage import Requirements, Stream
+from penstock.engine.tree import grow
 from penstock.stages.chain import ChainStage
 from penstock.streams.endpoints import Endpoint, check_open, classify_sink, classify_source
-from penstock.tree import grow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from penstock.engine.tree import Composite, Group, Leaf
     from penstock.streams.stage_ends import Input, Output
-    from penstock.tree import Composite, Group, Leaf
 
 __all__ = ["Survey", "requirements_of", "survey"]
 

@@ -12,8 +12,8 @@ from penstock.core.result import EdgeResult, Result, StageResult
 
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
-    from penstock.ports import Sink, Source
-    from penstock.tree import Leaf
+    from penstock.engine.ports import Sink, Source
+    from penstock.engine.tree import Leaf
 
 __all__ = ["make_result"]
 

@@ -18,12 +18,15 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from penstock import launch
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
-from penstock.handover import Handover
-from penstock.launch import Opened, StartFailure
-from penstock.narrate import tell_abandoned, tell_end, tell_failure
-from penstock.report import pronounce, result_of
+from penstock.engine import startup
+from penstock.engine.cancellation import urge
+from penstock.engine.closing import Handover
+from penstock.engine.events import tell_abandoned, tell_end, tell_failure
+from penstock.engine.memory_watches import Watches
+from penstock.engine.outcome import pronounce, result_of
+from penstock.engine.startup import Opened, StartFailure
+from penstock.engine.tree import End, Filter, Group, Leaf, Node, Reason
 from penstock.runtime import thread_pool
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.latch import Latch
@@ -31,19 +34,16 @@ from penstock.runtime.stage_scheduler import Deferred
 from penstock.runtime.start_slots import Turn
 from penstock.runtime.supervisor import begin_start, end_start, live
 from penstock.stages.context import StageContext
-from penstock.tree import End, Filter, Group, Leaf, Node, Reason
-from penstock.urge import urge
-from penstock.watches import Watches
 
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
-    from penstock.ports import Sink, Source
+    from penstock.engine.ports import Sink, Source
+    from penstock.engine.run_plan import Survey
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.supervisor import Steered
     from penstock.stages.context import Scope
     from penstock.stages.running import Running
-    from penstock.survey import Survey
     from penstock.system.process import ProcessTable
 
 __all__ = ["Execution"]
@@ -128,16 +128,16 @@ class Execution:
 
     def _launch(self) -> None:
         groups, reactor = self._survey.groups, self.reactor
-        self._scopes = launch.make_scopes(
+        self._scopes = startup.make_scopes(
             groups, reactor, self.dispatcher, self.began, self._opened.stderrs, self._handover.things
         )
         for leaf in self.leaves:
             leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._deferred)
         pipe_size = self.root.option("pipe_size")
-        self.source, self.sink = launch.open_ports(self._survey, reactor, pipe_size, self.advance)
-        launch.set_deadlines(groups, reactor, self.began, self._time_out, self._opened.timers)
+        self.source, self.sink = startup.open_ports(self._survey, reactor, pipe_size, self.advance)
+        startup.set_deadlines(groups, reactor, self.began, self._time_out, self._opened.timers)
         ports = self.source, self.sink
-        launch.start_stages(self.leaves, self.kinds, ports, self._started, self._opened.pages)
+        startup.start_stages(self.leaves, self.kinds, ports, self._started, self._opened.pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
@@ -176,7 +176,7 @@ class Execution:
     def _let_go(self) -> None:
         """Of all that waited for the rest of the start. Doing it again does no harm."""
         self._deferred.give_up()
-        launch.settle_unknown(self.leaves, adopt=self.failure is None)
+        startup.settle_unknown(self.leaves, adopt=self.failure is None)
         if self.source is not None and self.leaves[0].running is None:
             self.source.input.close()
         if self.sink is not None:

@@ -13,14 +13,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.ports import Sink, Source
+from penstock.engine.ports import Sink, Source
+from penstock.engine.run_plan import requirements_of
 from penstock.stages.chain import start_fused
 from penstock.stages.context import Scope
 from penstock.stages.running import Custom, Running
 from penstock.stages.stderr import StderrTarget
 from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.stage_ends import Input, Output
-from penstock.survey import requirements_of
 from penstock.system.fds import pipe
 from penstock.system.fork_guard import guard
 from penstock.system.pipe_capacity import resize
@@ -29,12 +29,12 @@ from penstock.system.process import discard
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from penstock.engine.run_plan import Survey
+    from penstock.engine.tree import Group, Leaf
     from penstock.limits.confinement import Confinement
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor, Timer
-    from penstock.survey import Survey
     from penstock.system.pipe_capacity import Pages
-    from penstock.tree import Group, Leaf
 
 __all__ = [
     "Opened",

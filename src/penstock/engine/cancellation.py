@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.system import procfs
 
 if TYPE_CHECKING:
-    from penstock.tree import Leaf
+    from penstock.engine.tree import Leaf
 
 __all__ = ["urge"]
 

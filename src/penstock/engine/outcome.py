@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
 from penstock.core.excerpt import Excerpt
+from penstock.engine.tree import End
 from penstock.system.fork_guard import guard
-from penstock.tree import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.core.result import Result
-    from penstock.launch import StartFailure
-    from penstock.ports import Sink, Source
-    from penstock.tree import Group, Leaf, Reason
+    from penstock.engine.ports import Sink, Source
+    from penstock.engine.startup import StartFailure
+    from penstock.engine.tree import Group, Leaf, Reason
 
 __all__ = ["pronounce", "result_of"]
 
@@ -102,5 +102,5 @@ def result_of(execution: _Ended, error: PipelineError | None) -> Result:
 @cache
 def _maker() -> Callable[..., Result]:
     with guard:  # a fork must not copy the lock of an import in the middle of it
-        from penstock.leavings import make_result  # noqa: PLC0415 - dataclasses are dear to import
+        from penstock.engine.results import make_result  # noqa: PLC0415 - dataclasses are dear to import
     return make_result

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import MemoryLimitExceeded, PipelineError
 from penstock.core.sizes import show_size
+from penstock.engine.tree import Reason
 from penstock.system.fork_guard import guard
-from penstock.tree import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from penstock.engine.tree import Group, Leaf, Node
     from penstock.limits.memory_sampler import Watch
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
     from penstock.stages.filters import MemoryWatch
     from penstock.stages.running import Running
-    from penstock.tree import Group, Leaf, Node
 
 __all__ = ["Watches"]
 

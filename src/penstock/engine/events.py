@@ -9,9 +9,9 @@ from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
+    from penstock.engine.tree import End, Group
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.stages.running import Running
-    from penstock.tree import End, Group
 
 __all__ = ["tell_abandoned", "tell_end", "tell_failure"]
 

@@ -1,0 +1,1 @@
+"""One run: plan, start, steer, cancel, conclude."""
