@@ -95,7 +95,7 @@ Pipeline(command("true") | map_lines(bytes.upper), cwd="/", timeout=5)
 print(*sorted(set(sys.modules) - before))
 """
     imported = set(_fresh(code).split())
-    assert "penstock.pipeline" in imported
+    assert "penstock.api.pipeline" in imported
     assert not imported & NOT_AT_IMPORT
 
 

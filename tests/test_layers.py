@@ -287,14 +287,14 @@ def _module(name: str, text: str, *known: str) -> Module:
         (check_direction, "penstock.core.x", "from penstock import data"),
         (check_direction, "penstock.core.x", "from ..system import fds"),
         (check_direction, "penstock.data.x", "def f():\n    from penstock.control import supervisor"),
-        (check_direction, "penstock.data.x", "if TYPE_CHECKING:\n    from penstock.run import Run"),
+        (check_direction, "penstock.data.x", "if TYPE_CHECKING:\n    from penstock.api.run import Run"),
         (check_direction, "penstock.stages.x", "import penstock"),
         (
             check_direction,
-            "penstock.run",
+            "penstock.api.run",
             "try:\n    import penstock.cli.main\nexcept ImportError:\n    pass",
         ),
-        (check_cycles, "penstock.run", "from penstock.run import Run"),
+        (check_cycles, "penstock.api.run", "from penstock.api.run import Run"),
         (check_core, "penstock.core.x", "import select"),
         (check_core, "penstock.core.x", "import subprocess"),
         (check_core, "penstock.core.x", "def f():\n    from concurrent.futures import Executor"),
@@ -305,16 +305,16 @@ def _module(name: str, text: str, *known: str) -> Module:
         (check_platform, "penstock.data.x", "import os\ngetattr(os, 'splice', None)"),
         (check_platform, "penstock.data.x", "import platform"),
         (check_public, "penstock.cli.x", "from penstock.core.errors import ExitError"),
-        (check_public, "penstock.examples.x", "import penstock.run"),
+        (check_public, "penstock.examples.x", "import penstock.api.run"),
         (check_public, "penstock.examples.x", "from penstock.cli import main"),
-        (check_length, "penstock.run", "\n" * 401),
+        (check_length, "penstock.api.run", "\n" * 401),
     ],
 )
 def test_each_check_finds_what_it_is_there_for(check: type, name: str, text: str) -> None:
     """A module that breaks the rule is found, with its place."""
     known = ("penstock", "penstock.data", "penstock.system.fds", "penstock.core.errors")
     (finding,) = check([_module(name, text, *known)])
-    assert finding.startswith(("x.py:", "import cycle: penstock.run -> penstock.run"))
+    assert finding.startswith(("x.py:", "import cycle: penstock.api.run -> penstock.api.run"))
 
 
 def test_a_cycle_over_several_modules_is_shown_whole() -> None:
@@ -333,7 +333,7 @@ def test_a_cycle_over_several_modules_is_shown_whole() -> None:
 @pytest.mark.parametrize(
     ("check", "name", "text"),
     [
-        (check_direction, "penstock.run", "from penstock.core.errors import ExitError"),
+        (check_direction, "penstock.api.run", "from penstock.core.errors import ExitError"),
         (check_direction, "penstock.cli.main", "import penstock"),
         (check_core, "penstock.core.errors", "import subprocess"),
         (check_core, "penstock.core.x", "import os\nos.strerror(1)"),

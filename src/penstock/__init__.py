@@ -14,6 +14,24 @@ from typing import TYPE_CHECKING, Any
 from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
+    from penstock.api.factories import (
+        command,
+        each_line,
+        echo,
+        filter_error,
+        filter_lines,
+        function,
+        ignore_error,
+        map_line_batches,
+        map_lines,
+        scan,
+        source,
+        transform,
+        transform_lines,
+    )
+    from penstock.api.memory_limits import memory_limit, memory_observer
+    from penstock.api.pipeline import Pipeline
+    from penstock.api.run import Run
     from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, closing
     from penstock.core.env import Secret
     from penstock.core.errors import (
@@ -43,27 +61,9 @@ if TYPE_CHECKING:
     from penstock.core.plan import Plan
     from penstock.core.result import Result, StageResult
     from penstock.core.stage import Requirements, RunningStage, Stage, Stream
-    from penstock.factories import (
-        command,
-        each_line,
-        echo,
-        filter_error,
-        filter_lines,
-        function,
-        ignore_error,
-        map_line_batches,
-        map_lines,
-        scan,
-        source,
-        transform,
-        transform_lines,
-    )
-    from penstock.pipeline import Pipeline
-    from penstock.run import Run
     from penstock.stages.context import StageContext
     from penstock.streams.buffer_pool import BufferPool, buffer_pool
     from penstock.streams.stage_ends import Input, Output
-    from penstock.watched import memory_limit, memory_observer
 
 __all__ = [
     "CAPTURE",
@@ -178,7 +178,7 @@ _HOMES = {
         "Input",
         "Output",
     ),
-    "penstock.factories": (
+    "penstock.api.factories": (
         "command",
         "each_line",
         "echo",
@@ -193,9 +193,9 @@ _HOMES = {
         "transform",
         "transform_lines",
     ),
-    "penstock.pipeline": ("Pipeline",),
-    "penstock.run": ("Run",),
-    "penstock.watched": (
+    "penstock.api.pipeline": ("Pipeline",),
+    "penstock.api.run": ("Run",),
+    "penstock.api.memory_limits": (
         "memory_limit",
         "memory_observer",
     ),

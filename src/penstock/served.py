@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from penstock.system.event_loops import current_loop
 
 if TYPE_CHECKING:
+    from penstock.api.pipeline import Pipeline
     from penstock.core.options import Options
     from penstock.core.result import Result
-    from penstock.pipeline import Pipeline
     from penstock.system.event_loops import Loop
 
 __all__ = ["HostLoop"]

@@ -16,11 +16,11 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
+from penstock.api.pipeline import Pipeline
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, StartError
 from penstock.core.matchers import is_pipe_error
 from penstock.core.stage import Requirements, RunningStage, Stage
-from penstock.pipeline import Pipeline
 from penstock.runtime.supervisor import supervisor
 from penstock.trials import Case, Holdings, Outcome, Task, Trial
 

@@ -16,12 +16,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from penstock.api.factories import function, source
+from penstock.api.pipeline import Pipeline, checked_stage
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, PipelineError, StartError
 from penstock.core.stage import Requirements, Stream
-from penstock.factories import function, source
 from penstock.isolation.worker_pool import idle_descriptors, idle_pids
-from penstock.pipeline import Pipeline, checked_stage
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.reader import BytesReader

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from penstock.api.run import MARGIN, Run
 from penstock.engine import outcome  # noqa: F401 - now, rather than on the loop's thread when the first run ends
-from penstock.run import MARGIN, Run
 from penstock.runtime import start_queue
 from penstock.runtime.supervisor import supervisor
 from penstock.system.event_loops import current_loop, threads_context

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.api.run import Run
 from penstock.core.env import merge
 from penstock.core.errors import FinishEarly
-from penstock.run import Run
 
 if TYPE_CHECKING:
     from penstock.core.stage import RunningStage

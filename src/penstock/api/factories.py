@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.api.pipeline import Pipeline, checked_stage
+from penstock.api.variants import (
+    asynchronous,
+    check_callable,
+    check_concurrency,
+    line_stage,
+    placed,
+    python_stage,
+)
 from penstock.core.async_detection import is_async_source, plain
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
-from penstock.making import asynchronous, check_callable, check_concurrency, line_stage, placed, python_stage
-from penstock.pipeline import Pipeline, checked_stage
 from penstock.stages.command import Command
 from penstock.stages.filters import Filtered, ignoring
 from penstock.stages.function import Echo, Function, Scan, Source

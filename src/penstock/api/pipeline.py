@@ -11,6 +11,10 @@ import codecs
 from functools import cache
 from typing import TYPE_CHECKING, Any, overload
 
+from penstock.api.iteration import iterate
+from penstock.api.lines import Lines, lines_of
+from penstock.api.nested import start_nested
+from penstock.api.run import Run
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.plan import Edge, Plan
@@ -18,10 +22,6 @@ from penstock.core.stage import Requirements
 from penstock.engine.loop_binding import bind
 from penstock.engine.run_plan import survey
 from penstock.engine.tree import Composite
-from penstock.iteration import iterate
-from penstock.lines import Lines, lines_of
-from penstock.nested import start_nested
-from penstock.run import Run
 from penstock.stages.filters import Filtered, ignoring
 from penstock.system.fork_guard import guard
 

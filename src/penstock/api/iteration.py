@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from penstock.run import Run
+from penstock.api.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.api.pipeline import checked_stage, watched
 from penstock.core.options import check_handler, check_seconds
 from penstock.core.sizes import parse_size
 from penstock.engine.tree import Composite
 from penstock.limits.sampling_interval import LONGEST
-from penstock.pipeline import checked_stage, watched
 from penstock.stages.command import Command
 from penstock.stages.filters import Filtered, MemoryWatch
 from penstock.system import process_memory
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import timedelta
 
+    from penstock.api.pipeline import Pipeline
     from penstock.core.events import Event
     from penstock.core.stage import Stage
-    from penstock.pipeline import Pipeline
 
 __all__ = ["memory_limit", "memory_observer"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.api.pipeline import Pipeline
 from penstock.core.async_detection import is_async_generator, is_coroutine_function
-from penstock.pipeline import Pipeline
 from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
