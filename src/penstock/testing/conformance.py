@@ -22,7 +22,7 @@ from penstock.core.errors import Cancelled, FinishEarly, StartError
 from penstock.core.matchers import is_pipe_error
 from penstock.core.stage import Requirements, RunningStage, Stage
 from penstock.runtime.supervisor import supervisor
-from penstock.trials import Case, Holdings, Outcome, Task, Trial
+from penstock.testing.trial import Case, Holdings, Outcome, Task, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def check_stage(
     except (TypeError, ValueError) as error:  # what a pipeline says that is to hold it
         raise AssertionError(f"this can be no stage of a pipeline: {error}") from error
     if getattr(case.stage, "asynchronous", False):
-        from penstock.served import HostLoop  # noqa: PLC0415 - it needs anyio
+        from penstock.testing.loop_thread import HostLoop  # noqa: PLC0415 - it needs anyio
 
         case.loop = HostLoop()
     try:

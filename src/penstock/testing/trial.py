@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from penstock.core.options import Options
-    from penstock.served import HostLoop
+    from penstock.testing.loop_thread import HostLoop
 
 __all__ = ["Case", "Holdings", "Outcome", "Task", "Trial", "eventually"]
 
