@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.cli.line import Line, Mistake, parse
+from penstock.cli.parser import Line, Mistake, parse
 
 
 def read(text: str) -> Line | Mistake:

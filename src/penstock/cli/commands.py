@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import click
 
-from penstock.cli import report
-from penstock.cli.execute import execute, plan
-from penstock.cli.line import Mistake, parse
+from penstock.cli import output
+from penstock.cli.parser import Mistake, parse
+from penstock.cli.runner import execute, plan
 
 __all__ = ["invoke"]
 
@@ -129,18 +129,18 @@ def run(  # noqa: PLR0913 - each is an option of the command
             cwd=cwd,
             env=dict(env),
             timeout=timeout,
-            on_event=report.tell if verbose else None,
+            on_event=output.tell if verbose else None,
         )
     except Mistake as mistake:
-        report.say(f"penstock: {mistake.show(pipeline)}")
+        output.say(f"penstock: {mistake.show(pipeline)}")
         return mistake.status
     if as_json:
-        report.say(report.as_json(ending))
+        output.say(output.as_json(ending))
     else:
-        report.say_error(ending, verbose=verbose)
+        output.say_error(ending, verbose=verbose)
     if stats and ending.result is not None:
-        report.show_table(ending.result)
-    return report.exit_status(ending)
+        output.show_table(ending.result)
+    return output.exit_status(ending)
 
 
 @group.command(epilog=_LANGUAGE, short_help="Show how its bytes would travel.")
@@ -150,7 +150,7 @@ def explain(pipeline: str) -> int:
     try:
         text = str(plan(parse(pipeline)))
     except Mistake as mistake:
-        report.say(f"penstock: {mistake.show(pipeline)}")
+        output.say(f"penstock: {mistake.show(pipeline)}")
         return mistake.status
     if sys.stdout is not None:
         # A word of the line may hold what stdout's encoding cannot say, or bytes that are no text at all.

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from penstock.cli.words import Mistake, Operator, Scanner, Word
+from penstock.cli.lexer import Mistake, Operator, Scanner, Word
 
 __all__ = ["Assignment", "Line", "Mistake", "Redirection", "StageText", "Word", "parse"]
 

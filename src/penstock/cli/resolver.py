@@ -30,12 +30,12 @@ from penstock import (
     map_lines,
     transform_lines,
 )
-from penstock.cli.line import Mistake
+from penstock.cli.parser import Mistake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.cli.line import Line, Redirection, StageText, Word
+    from penstock.cli.parser import Line, Redirection, StageText, Word
 
 __all__ = ["Resolved", "resolve"]
 

@@ -27,7 +27,7 @@ from penstock import (
 
 if TYPE_CHECKING:
     from penstock import Event, Result, StageResult
-    from penstock.cli.execute import Ending
+    from penstock.cli.runner import Ending
 
 __all__ = ["as_json", "exit_status", "say", "say_error", "show_table", "tell"]
 

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock import INHERIT, Pipeline, PipelineError
-from penstock.cli.line import Mistake
-from penstock.cli.resolve import resolve
+from penstock.cli.parser import Mistake
+from penstock.cli.resolver import resolve
 from penstock.cli.signals import Signals, Stopped
 from penstock.cli.terminal import Terminal
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from penstock import Event, Plan, Result
-    from penstock.cli.line import Line, Redirection
+    from penstock.cli.parser import Line, Redirection
 
 __all__ = ["Ending", "execute", "plan"]
 
