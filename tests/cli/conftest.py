@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from tests.strangers import alive
+from tests.support.processes import alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

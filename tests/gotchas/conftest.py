@@ -113,7 +113,7 @@ def asleep(thread: int | None) -> bool:
     """Whether a thread sits in one of Penstock's streams, and is seen there again and again."""
     for _ in range(50):
         frame = sys._current_frames().get(thread or 0)
-        if frame is None or "/penstock/data/" not in frame.f_code.co_filename:
+        if frame is None or "/penstock/streams/" not in frame.f_code.co_filename:
             return False
         os.sched_yield()
     return True

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.strangers import gone
+from tests.support.processes import gone
 
 from penstock import (
     CAPTURE,

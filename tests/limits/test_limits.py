@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from tests.strangers import gone
+from tests.support.processes import gone
 
 from penstock import (
     DEVNULL,

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.strangers import alive, gone
+from tests.support.processes import alive, gone
 
 from penstock import CAPTURE, PIPE, Pipeline, PipelineCancelled, PipelineError, PipelineTimeout, command
 from penstock.system import features

@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.interruptions import Interruption
+from tests.support.interrupts import Interruption
 
 from penstock.system import fds, features, fork_guard
 
@@ -122,7 +122,7 @@ def test_the_end_of_the_interpreter_is_silent() -> None:
     """Whatever holds a descriptor then: a module, a thread that never ends, a cycle."""
     program = """
 import builtins, threading
-from penstock.system import fds, forks, poller
+from penstock.system import fds, fork_guard, poller
 held = [fds.null(writable=True), fds.Waker(), poller.new_poller()]
 held.append(held)
 builtins.held = [fds.null(writable=True), fds.Waker(), poller.new_poller()]

@@ -420,7 +420,7 @@ def test_importing_penstock_does_not_import_ctypes(host: Callable[..., str]) -> 
     program = """
 import os, sys
 before = set(sys.modules)
-from penstock.system import spawn, process, poller, procfs, programs
+from penstock.system import spawn, process, poller, procfs, executables
 after = set(sys.modules) - before
 spawn.spawn("/bin/true", ["true"], env={}, cwd=None, stdin=0, stdout=1, stderr=2, process_group=False)
 with open(os.environ["RESULT"], "w") as result:

@@ -61,7 +61,7 @@ def python_stage(  # noqa: PLR0913 - what the constructors have in common
         raise TypeError(f"{what}() takes {kind}, or a plain one, not {fn!r}")
     if isolate is not None:
         raise ValueError(f"isolate={isolate!r} is for plain functions; {fn!r} runs on an event loop")
-    return Pipeline(async_stage(stages()))
+    return Pipeline(async_stage(asynchronous()))
 
 
 def check_concurrency(fn: Any, concurrency: object) -> None:
@@ -77,7 +77,7 @@ def check_concurrency(fn: Any, concurrency: object) -> None:
 def asynchronous() -> ModuleType:
     """The async stages, imported when the first is made."""
     with guard:  # a fork must not copy the lock of an import in the middle of it
-        from penstock.api.async_run import stages  # noqa: PLC0415 - for who has async functions
+        from penstock.aio import stages  # noqa: PLC0415 - for who has async functions
     return stages
 
 

@@ -219,7 +219,7 @@ class RunningIsolated(Running):
     def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to the whole tree, in whatever thread: the host process ends, or its user insists."""
         if not (self.done or self._over):
-            _kill_tree(self._worker, worker_pool)
+            _kill_tree(self._worker, processes)
 
     def look(self) -> None:
         """See what may have been lost to an interrupt."""

@@ -1,5 +1,5 @@
 """Helpers for the tests of custom stages."""
 
-from penstock.testing.conformance.conformance import check_stage
+from penstock.testing.conformance import check_stage
 
 __all__ = ["check_stage"]

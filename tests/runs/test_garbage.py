@@ -106,7 +106,7 @@ def left_by(run: Callable[[], object]) -> list[str]:
 def test_a_run_leaves_nothing_to_the_garbage_collector() -> None:
     """Not even where the collector never runs. In an interpreter that no other test has left anything to."""
     program = (
-        "from tests.rules.test_garbage import RUNS, left_by; print({n: left_by(r) for n, r in RUNS.items()})"
+        "from tests.runs.test_garbage import RUNS, left_by; print({n: left_by(r) for n, r in RUNS.items()})"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
-from tests.strangers import gone as ends
+from tests.support.processes import gone as ends
 
 from penstock.runtime import supervisor, taps
 from penstock.streams import bulk_read

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.interruptions import Interruption
+from tests.support.interrupts import Interruption
 
 from penstock.streams import memory_pipe
 from penstock.streams.memory_pipe import MemoryPipe
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from penstock.streams.streams import Reader, Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
     UntilBlocked = Callable[[Reader | Writer], None]
 

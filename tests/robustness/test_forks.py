@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Host
+    from tests.robustness.conftest import Host
 
 
 def test_forks_of_every_kind_with_data_under_way(host: Host) -> None:

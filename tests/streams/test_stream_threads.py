@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
 
-    from penstock.streams.streams import Reader, Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
 SOON = 30.0
 MORE_THAN_FITS = bytes(10 * 1024 * 1024)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.streams.streams import FdReader, FdWriter
+from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.system.fds import duplicate, is_open, open_read, open_write, pipe
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
-    from penstock.streams.streams import Reader, Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
     from penstock.system.fds import Fd
 
     UntilBlocked = Callable[[Reader | Writer], None]

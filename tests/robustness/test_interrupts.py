@@ -1,6 +1,6 @@
 """KeyboardInterrupt at random moments of start, wait, output and iteration, in a program of its own.
 
-tests/rules/test_interrupts.py raises it at chosen steps of the engine. Here a timer raises it, as Ctrl-C
+tests/runs/test_interrupts.py raises it at chosen steps of the engine. Here a timer raises it, as Ctrl-C
 would, at random instants of whatever is going on then, in C code too, and now and then once more while the
 first one is being dealt with. Whatever was going on: either it was done already, and well, or the interrupt
 comes out of it; and no child, no descriptor and no temporary file is left.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Host
+    from tests.robustness.conftest import Host
 
 PROGRAM = """
 import gc

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock.streams import fd_streams
-from penstock.streams.streams import FdReader, FdWriter
+from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.system import features
 from penstock.system.fds import (
     Fd,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
-    from penstock.streams.streams import Reader, Writer
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
     UntilBlocked = Callable[[Reader | Writer], None]
 

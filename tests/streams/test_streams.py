@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import ClosedPipe
 from penstock.streams.memory_pipe import MemoryWriter
-from penstock.streams.streams import BytesReader, CaptureWriter, NullWriter, Reader, Writer
+from penstock.streams.reader import BytesReader, Reader
+from penstock.streams.writer import CaptureWriter, NullWriter, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from penstock.streams.buffer_pool import BufferPool
 from penstock.streams.copy import pump
+from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.memory_pipe import MemoryPipe
-from penstock.streams.streams import CaptureWriter, FdReader, FdWriter, NullWriter
+from penstock.streams.writer import CaptureWriter, NullWriter
 from penstock.system.fds import pipe
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.interruptions import Interruption
+from tests.support.interrupts import Interruption
 
 from penstock import CAPTURE, DEVNULL, command, function
 from penstock.runtime import supervisor

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tests.faults.conftest import Host
+    from tests.robustness.conftest import Host
 
 GOING = """
 import psutil

@@ -1,10 +1,10 @@
 """The kernel itself refuses: `strace` attaches to a program that runs pipelines, and changes its answers.
 
-One host program (victim.py) runs a few pipelines again and again. For each fault strace attaches to its
+One host program (host_program.py) runs a few pipelines again and again. For each fault strace attaches to its
 threads (and with `-f` to the children that it starts as well), makes a call fail from a certain turn on at
 certain turns, and lets go. The turns are counted thread by thread and run on from one pipeline to the next,
 so that a few steps sweep over all positions. (A count strace cannot shorten: it replaces an answer, and
-leaves the call out. Short counts are in tests/data/test_ladder_faults.py.)
+leaves the call out. Short counts are in tests/streams/test_transfer_faults.py.)
 
 Each pipeline either delivers every byte, or raises an error that names a stage or an end, and has the
 injected error, or the end of a child that was hit, for its cause.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
-VICTIM = Path(__file__).with_name("victim.py")
+HOST_PROGRAM = Path(__file__).with_name("host_program.py")
 
 
 class Host:
@@ -40,7 +40,7 @@ class Host:
         self._folder = folder
         (folder / "temporary").mkdir()
         self._process = subprocess.Popen(
-            [sys.executable, str(VICTIM)],
+            [sys.executable, str(HOST_PROGRAM)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -15,7 +15,7 @@ import pytest
 from penstock import Pipeline, PipelineError, command, echo, function, map_lines, source, transform
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Host
+    from tests.robustness.conftest import Host
 
 DATA = b"some bytes\n" * 20_000
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.memory_pipe import MemoryPipe, MemoryReader, MemoryWriter
-from penstock.streams.streams import FdReader, FdWriter, Reader, Writer
 from penstock.system.fds import pipe, set_nonblocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
 
 DEADLINE = 30.0
 

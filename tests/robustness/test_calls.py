@@ -22,7 +22,7 @@ from penstock import CAPTURE, DEVNULL, PIPE, Pipeline, PipelineError, StartError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.faults.conftest import Fail
+    from tests.robustness.conftest import Fail
 
     from penstock import Event
 

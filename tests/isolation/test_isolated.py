@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from tests.isolate import work
+from tests.isolation import stage_functions as fns
 
 import penstock
 from penstock import (
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 
 # Each constructor, as it is and isolated.
 KINDS: dict[str, Callable[..., Pipeline]] = {
-    "function": partial(function, work.copy),
-    "transform": partial(transform, work.upper),
+    "function": partial(function, fns.copy),
+    "transform": partial(transform, fns.upper),
     "transform_lines": partial(transform_lines, sorted),
     "map_lines": partial(map_lines, bytes.upper),
     "filter_lines": partial(filter_lines, bytes.isdigit),
-    "map_line_batches": partial(map_line_batches, work.twice),
-    "each_line": partial(each_line, work.write_line),
-    "scan": partial(scan, work.lines, work.write_line),
+    "map_line_batches": partial(map_line_batches, fns.twice),
+    "each_line": partial(each_line, fns.write_line),
+    "scan": partial(scan, fns.lines, fns.write_line),
 }
 TEXT = b"".join(b"%d\nline %d\n" % (n, n) for n in range(20000))
 
@@ -126,7 +126,7 @@ def test_it_passes_the_conformance_suite(kind: str) -> None:
 
 def test_neighbours_are_processes_of_their_own_joined_by_pipes() -> None:
     """Isolated stages are not fused; each has a pid that the result tells, and no exit status."""
-    pipeline = map_lines(bytes.upper, isolate="process") | transform(work.upper, isolate="process")
+    pipeline = map_lines(bytes.upper, isolate="process") | transform(fns.upper, isolate="process")
     plan = (echo("a") | pipeline | command("cat")).explain(stdout=CAPTURE)
     result = (echo("a") | pipeline | command("cat")).run(stdout=CAPTURE)
     assert [edge.kind for edge in result.edges] == [edge.kind for edge in plan.edges]
@@ -144,7 +144,7 @@ def test_a_path_and_an_open_file_are_passed_to_it(tmp_path: Path) -> None:
     given.write_bytes(TEXT)
     with given.open("rb") as file:
         header = file.readline()
-        pipeline = isolated(work.copy)
+        pipeline = isolated(fns.copy)
         assert [edge.kind for edge in pipeline.explain(stdin=given, stdout=made).edges] == ["pass-fd"] * 2
         pipeline.run(stdin=file, stdout=made)
     assert header + made.read_bytes() == TEXT
@@ -153,10 +153,10 @@ def test_a_path_and_an_open_file_are_passed_to_it(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_idle")
 def test_times_and_memory_are_those_of_the_stage_alone() -> None:
     """A worker that is used again does not charge a stage for what its predecessor used."""
-    first = (isolated(work.burn, 0.2) | isolated(work.hog, 64 << 20)).run(stdout=DEVNULL)
+    first = (isolated(fns.burn, 0.2) | isolated(fns.hog, 64 << 20)).run(stdout=DEVNULL)
     assert (first.stages[0].user_time or 0) + (first.stages[0].system_time or 0) > 0.15
     assert (first.stages[1].max_rss or 0) > 64 << 20
-    second = [isolated(work.pid).run(stdout=DEVNULL).stages[0] for _ in range(2)]
+    second = [isolated(fns.pid).run(stdout=DEVNULL).stages[0] for _ in range(2)]
     assert {stage.pid for stage in second} <= {stage.pid for stage in first.stages}
     assert all((stage.user_time or 0) + (stage.system_time or 0) < 0.15 for stage in second)
 
@@ -167,7 +167,7 @@ def test_many_at_once_each_have_their_own_output() -> None:
 
     def one(number: int) -> None:
         text = b"%d" % number * 50000
-        outputs[number] = (source([text]) | isolated(work.copy) | isolated(work.copy)).output()
+        outputs[number] = (source([text]) | isolated(fns.copy) | isolated(fns.copy)).output()
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -186,16 +186,16 @@ def test_its_pipeline_can_be_pickled_and_nested() -> None:
 
 def test_a_function_in_a_worker_may_fork_start_programs_and_run_pipelines() -> None:
     """The worker's own socket is in nobody's way."""
-    assert isolated(work.child_reads_stdin).output() == b"[]"
-    assert isolated(work.fork_within).output() == b"7"
-    inner, _, rest = isolated(work.pipeline_within).output(input=b"rest").partition(b"\n")
+    assert isolated(fns.child_reads_stdin).output() == b"[]"
+    assert isolated(fns.fork_within).output() == b"7"
+    inner, _, rest = isolated(fns.pipeline_within).output(input=b"rest").partition(b"\n")
     assert (int(inner) > 0, rest) == (True, b"rest")
 
 
 def test_what_it_prints_goes_where_the_hosts_prints_go(capfd: pytest.CaptureFixture[str]) -> None:
     """A warm worker has no stdout of its own either."""
     for text in ("one", "two"):
-        isolated(work.say, text).run(stdout=DEVNULL)
+        isolated(fns.say, text).run(stdout=DEVNULL)
     assert capfd.readouterr().out == "one\ntwo\n"
 
 
@@ -204,16 +204,16 @@ def test_a_warm_worker_knows_what_has_changed_in_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """sys.path, environment and working directory are those of the host at the start of the stage."""
-    before = isolated(work.pid).output()
+    before = isolated(fns.pid).output()
     (tmp_path / "penstock_test_word.py").write_text("WORD = 'found'\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("FLAVOUR", "sweet")
     monkeypatch.chdir(tmp_path)
-    assert isolated(work.look_up, "penstock_test_word").output() == b"found"
+    assert isolated(fns.look_up, "penstock_test_word").output() == b"found"
     assert repr(("describe", None, "sweet", None, False, str(tmp_path), "sweet")).encode() == (
-        function(work.describe, isolate="process").output()
+        function(fns.describe, isolate="process").output()
     )
-    assert isolated(work.pid).output() == before
+    assert isolated(fns.pid).output() == before
 
 
 # What it is told, and tells.
@@ -222,7 +222,7 @@ def test_a_warm_worker_knows_what_has_changed_in_the_host(
 def test_its_context_says_what_a_thread_would_be_told(tmp_path: Path) -> None:
     """Name, cwd, environment and deadline; the process itself has that folder and that environment."""
     begun = time.monotonic()
-    output = function(work.describe, isolate="process", name="teller").output(
+    output = function(fns.describe, isolate="process", name="teller").output(
         cwd=tmp_path, env={"FLAVOUR": "salty"}, timeout=100
     )
     name, cwd, flavour, deadline, cancelled, here, own = eval(output)
@@ -234,13 +234,13 @@ def test_its_context_says_what_a_thread_would_be_told(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named_before_anything_starts(tmp_path: Path) -> None:
     """As with a command."""
     with pytest.raises(StartError, match="no such working directory"):
-        isolated(work.pid).run(cwd=tmp_path / "missing")
+        isolated(fns.pid).run(cwd=tmp_path / "missing")
 
 
 def test_events_arrive_in_order_and_before_the_end() -> None:
     """What cannot be sent is told by its repr."""
     recorder = Recorder()
-    isolated(work.emit_many).run(on_event=recorder)
+    isolated(fns.emit_many).run(on_event=recorder)
     messages = [event.message for event in recorder.events if event.kind == "message"]
     assert messages == [*(f"step {number}" for number in range(200)), "odd"]
     assert recorder.of("step 2")[0].context == {"number": 2}
@@ -254,16 +254,16 @@ def test_events_arrive_in_order_and_before_the_end() -> None:
 def test_an_exception_comes_back_with_type_text_causes_and_traceback() -> None:
     """Matchers work on it; what was written before it has arrived."""
     with pytest.raises(PipelineError, match=r"^fail: 7$") as caught:
-        (isolated(work.fail, "known") | command("cat")).output()
+        (isolated(fns.fail, "known") | command("cat")).output()
     cause = caught.value.cause
-    assert isinstance(cause, work.KnownError)
+    assert isinstance(cause, fns.KnownError)
     assert cause.code == 7
     assert isinstance(cause.__cause__, OSError)
     assert penstock.is_error(OSError)(cause)
     (note,) = cause.__notes__
     assert "raised in worker process" in note
     assert 'raise KnownError(7) from OSError(errno.ENOSPC, "no room")' in note
-    assert (isolated(work.fail, "known") | command("cat")).run(
+    assert (isolated(fns.fail, "known") | command("cat")).run(
         check=False, stdout=CAPTURE
     ).stdout == b"before\n"
 
@@ -272,10 +272,10 @@ def test_an_exception_comes_back_with_type_text_causes_and_traceback() -> None:
 def test_an_exception_that_cannot_travel_has_a_stand_in(kind: str, text: str) -> None:
     """It says what it stands for."""
     with pytest.raises(PipelineError) as caught:
-        isolated(work.fail, kind).run(stdout=DEVNULL)
+        isolated(fns.fail, kind).run(stdout=DEVNULL)
     cause = caught.value.cause
     assert isinstance(cause, RemoteError)
-    assert cause.type_name.startswith("tests.isolate.work.")
+    assert cause.type_name.startswith("tests.isolation.stage_functions.")
     assert str(cause) == f"{cause.type_name}: {text}"
     assert "Traceback" in cause.__notes__[0]
 
@@ -283,18 +283,18 @@ def test_an_exception_that_cannot_travel_has_a_stand_in(kind: str, text: str) ->
 def test_sys_exit_is_the_stages_error_as_in_a_thread() -> None:
     """It ends the stage, not the worker."""
     with pytest.raises(PipelineError) as caught:
-        isolated(work.fail, "exit").run(stdout=DEVNULL)
+        isolated(fns.fail, "exit").run(stdout=DEVNULL)
     assert isinstance(caught.value.cause, SystemExit)
 
 
 def test_finish_early_is_a_success_and_forgives_upstream() -> None:
     """`yes` dies of a closed pipe, which is no failure."""
-    assert (command("yes") | isolated(work.take_two)).output() == b"y\ny\n"
+    assert (command("yes") | isolated(fns.take_two)).output() == b"y\ny\n"
 
 
 def test_a_reader_that_leaves_is_a_closed_pipe_for_it() -> None:
     """And so forgiven where the reader finished early."""
-    result = (source([TEXT] * 10) | isolated(work.copy) | command("head", "-n", "1")).run(stdout=CAPTURE)
+    result = (source([TEXT] * 10) | isolated(fns.copy) | command("head", "-n", "1")).run(stdout=CAPTURE)
     assert result.stdout == b"0\n"
     assert isinstance(result.stages[1].error, BrokenPipeError)
 
@@ -308,9 +308,9 @@ def test_on_exception_is_asked_in_the_host() -> None:
         return LookupError("instead")
 
     with pytest.raises(PipelineError, match="instead"):
-        isolated(work.fail, "known").run(stdout=DEVNULL, on_exception=handler)
+        isolated(fns.fail, "known").run(stdout=DEVNULL, on_exception=handler)
     ((stage, error, pid),) = seen
-    assert (stage, type(error), pid) == ("fail", work.KnownError, os.getpid())
+    assert (stage, type(error), pid) == ("fail", fns.KnownError, os.getpid())
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_on_exception_is_asked_in_the_host() -> None:
 def test_a_worker_that_dies_is_an_error_that_says_how(how: str, text: str) -> None:
     """It names the stage, and the run ends; the next one gets another worker."""
     with pytest.raises(PipelineError) as caught:
-        (isolated(work.die, how) | command("cat")).run(stdout=DEVNULL, on_exception=lambda *_: None)
+        (isolated(fns.die, how) | command("cat")).run(stdout=DEVNULL, on_exception=lambda *_: None)
     cause = caught.value.cause
     assert isinstance(cause, WorkerDied)
     assert caught.value.stage == "die"
@@ -330,7 +330,7 @@ def test_a_worker_that_dies_is_an_error_that_says_how(how: str, text: str) -> No
     assert cause.pid == caught.value.result.stages[0].pid  # type: ignore[union-attr]
     copied = pickle.loads(pickle.dumps(cause))
     assert (str(copied), copied.pid) == (str(cause), cause.pid)
-    assert isolated(work.copy).output(input=b"on") == b"on"
+    assert isolated(fns.copy).output(input=b"on") == b"on"
 
 
 @pytest.mark.parametrize("what", ["lambda", "closure", "open file"])
@@ -340,7 +340,7 @@ def test_what_cannot_be_sent_is_refused_when_the_stage_is_made(what: str, tmp_pa
         functions: dict[str, Any] = {
             "lambda": lambda _ctx, _stdin, _stdout: None,
             "closure": Recorder.wait_for.__get__(Recorder()),
-            "open file": partial(work.copy, file),
+            "open file": partial(fns.copy, file),
         }
         with pytest.raises(TypeError, match=r"stage 'named' cannot be sent .*top level of a module"):
             function(functions[what], isolate="process", name="named")
@@ -356,7 +356,7 @@ def test_an_unknown_way_to_isolate_is_refused() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["pidfd", "no pidfd"])
-@pytest.mark.parametrize("fn", [work.wait_for_input, work.check_now_and_then])
+@pytest.mark.parametrize("fn", [fns.wait_for_input, fns.check_now_and_then])
 def test_cancel_wakes_it_with_the_reason(
     fn: Callable[..., object], mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,7 +370,7 @@ def test_cancel_wakes_it_with_the_reason(
     run.cancel("enough")
     with pytest.raises(penstock.PipelineCancelled, match="enough"):
         run.wait()
-    if fn is work.wait_for_input:
+    if fn is fns.wait_for_input:
         assert recorder.of("woken")[0].context == {"error": "enough", "cancelled": True}
     assert gone(pid)
     assert pid not in worker_pool.idle_pids()
@@ -379,9 +379,9 @@ def test_cancel_wakes_it_with_the_reason(
 def test_a_reason_of_a_class_of_the_users_reaches_it() -> None:
     """As far as it can be sent."""
     recorder = Recorder()
-    run = isolated(work.wait_for_input).start(stdin=PIPE, stdout=DEVNULL, on_event=recorder)
+    run = isolated(fns.wait_for_input).start(stdin=PIPE, stdout=DEVNULL, on_event=recorder)
     recorder.wait_for("ready")
-    reason = work.KnownError(12)
+    reason = fns.KnownError(12)
     run.cancel(reason)
     with pytest.raises(penstock.PipelineCancelled) as caught:
         run.wait()
@@ -389,7 +389,7 @@ def test_a_reason_of_a_class_of_the_users_reaches_it() -> None:
     assert recorder.of("woken")[0].context["error"] == "12"
 
 
-@pytest.mark.parametrize("fn", [work.heed_nothing, work.stop_itself])
+@pytest.mark.parametrize("fn", [fns.heed_nothing, fns.stop_itself])
 def test_what_ignores_the_cancellation_is_killed_with_its_children(fn: Callable[..., object]) -> None:
     """Once the grace time is over, whatever state it is in."""
     recorder = Recorder()
@@ -405,9 +405,9 @@ def test_what_ignores_the_cancellation_is_killed_with_its_children(fn: Callable[
 def test_a_stage_that_was_never_begun_gives_its_worker_back() -> None:
     """Where a later stage cannot be started, its function is not called, and its process stays as it was."""
     with pytest.raises(StartError):
-        (isolated(work.say, "no") | command("/no/such/program")).run()
+        (isolated(fns.say, "no") | command("/no/such/program")).run()
     (idle,) = worker_pool.idle_pids()
-    assert isolated(work.pid).output() == b"%d\n" % idle
+    assert isolated(fns.pid).output() == b"%d\n" % idle
 
 
 # Whose the processes are.
@@ -416,8 +416,8 @@ def test_a_stage_that_was_never_begun_gives_its_worker_back() -> None:
 @pytest.mark.usefixtures("no_idle")
 def test_workers_are_used_again_and_few_stay() -> None:
     """One after the other use one process; no more than the bound stay of many at once."""
-    assert len({isolated(work.pid).output() for _ in range(3)}) == 1
-    runs = [isolated(work.copy).start(stdin=PIPE, stdout=DEVNULL) for _ in range(worker_pool._MOST + 2)]
+    assert len({isolated(fns.pid).output() for _ in range(3)}) == 1
+    runs = [isolated(fns.copy).start(stdin=PIPE, stdout=DEVNULL) for _ in range(worker_pool._MOST + 2)]
     for run in runs:
         with run:
             pass
@@ -427,10 +427,10 @@ def test_workers_are_used_again_and_few_stay() -> None:
 @pytest.mark.usefixtures("no_idle")
 def test_an_idle_worker_that_was_killed_is_not_used() -> None:
     """Nor does it stay a zombie."""
-    first = int(isolated(work.pid).output())
+    first = int(isolated(fns.pid).output())
     os.kill(first, signal.SIGKILL)
     os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
-    assert int(isolated(work.pid).output()) != first
+    assert int(isolated(fns.pid).output()) != first
 
 
 @pytest.mark.usefixtures("no_idle")
@@ -438,7 +438,7 @@ def test_idle_workers_leave_when_their_time_is_over(monkeypatch: pytest.MonkeyPa
     """The supervisor sends them away and reaps them."""
     monkeypatch.setattr(worker_pool, "_PATIENCE", 0.05)
     monkeypatch.setattr(worker_pool, "_sweeping", False)
-    child = psutil.Process(int(isolated(work.pid).output()))
+    child = psutil.Process(int(isolated(fns.pid).output()))
     child.wait(10)
     assert not worker_pool.idle_pids()
 
@@ -449,7 +449,7 @@ def test_it_starts_without_glibcs_spawn_too() -> None:
     before = features.GLIBC_SPAWN
     spawn.use_fallback(flag=True)
     try:
-        assert isolated(work.copy).output(input=b"x") == b"x"
+        assert isolated(fns.copy).output(input=b"x") == b"x"
     finally:
         features.GLIBC_SPAWN = before
 
@@ -457,16 +457,16 @@ def test_it_starts_without_glibcs_spawn_too() -> None:
 @pytest.mark.usefixtures("no_idle")
 def test_a_forked_copy_of_the_host_forgets_them() -> None:
     """It neither uses nor ends the workers of its parent, and may have its own."""
-    pid = int(isolated(work.pid).output())
+    pid = int(isolated(fns.pid).output())
     child = os.fork()
     if child == 0:
         status = 1
         try:
             worker_pool.drain()
-            if not worker_pool.idle_pids() and int(isolated(work.pid).output()) != pid:
+            if not worker_pool.idle_pids() and int(isolated(fns.pid).output()) != pid:
                 worker_pool.drain()
                 status = 0
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert int(isolated(work.pid).output()) == pid
+    assert int(isolated(fns.pid).output()) == pid
