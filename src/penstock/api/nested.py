@@ -33,7 +33,7 @@ def start_nested(pipeline: Composite, ctx: StageContext, stdin: Input, stdout: O
         "cwd": scope.cwd,
         "grace": scope.grace,
         "on_leftover": scope.on_leftover,
-        "on_event": scope.handler,
+        "on_event": scope.events.handler,
         "on_exception": scope.on_exception,
         "stderr": scope.stderr,
     }

@@ -22,13 +22,14 @@ from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, 
 from penstock.engine import startup
 from penstock.engine.cancellation import urge
 from penstock.engine.closing import Handover
-from penstock.engine.events import tell_abandoned, tell_end, tell_failure
+from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
 from penstock.engine.memory_watches import Watches
 from penstock.engine.outcome import pronounce, result_of
 from penstock.engine.startup import Opened, StartFailure
 from penstock.engine.tree import End, Filter, Group, Leaf, Node, Reason
 from penstock.runtime import thread_pool
 from penstock.runtime.dispatcher import Dispatcher
+from penstock.runtime.events import EventEmitter
 from penstock.runtime.latch import Latch
 from penstock.runtime.stage_scheduler import Deferred
 from penstock.runtime.start_slots import Turn
@@ -63,6 +64,7 @@ class Execution:
         self.kinds = surveyed.kinds
         self._survey = surveyed
         self.dispatcher = Dispatcher()
+        self._events = EventEmitter(self.root.option("on_event"), self.dispatcher)
         self.ended = Latch()
         self.source: Source | None = None
         self.sink: Sink | None = None
@@ -116,7 +118,7 @@ class Execution:
         except StartFailure as failure:
             self.failure = failure
             if failure.leaf is not None and failure.leaf.ctx is not None:
-                failure.leaf.ctx.tell("start-failed", "could not be started", failure.cause)
+                failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
             text = f"{failure.stage} could not be started"
             self.give_up(Reason(Cancelled(text), StartError, self.root, because_of_another=True))
         except BaseException as error:
@@ -156,8 +158,8 @@ class Execution:
         ctx = leaf.ctx
         if ctx is not None:
             ctx.child = None  # it is known now
-            if ctx.scope.handler is not None:
-                ctx.tell("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+            if ctx.listened_to:
+                ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
         self._watches.started(leaf, running, self._cancel)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
@@ -200,11 +202,11 @@ class Execution:
         if reason is not None and error is not reason.error:
             reason = None  # it had ended by itself before the news reached it
         end = End(error, leaf.index, reason, excluded=reason is not None and reason.because_of_another)
-        if running is not None and running.ctx.scope.handler is not None:
+        if running is not None and running.ctx.listened_to:
             with self._lock:
                 first, leaf.told = not leaf.told, True
             if first:
-                tell_end(running, end)  # before the end is recorded, with which the run may be over
+                emit_exit(running, end)  # before the end is recorded, with which the run may be over
         with self._lock:
             if leaf.end is None:
                 leaf.finish(end)
@@ -296,7 +298,7 @@ class Execution:
         leaf = next(leaf for leaf in self.leaves if leaf.within(node))
         end = End(reason.error, leaf.index, reason, excluded=reason.because_of_another)
         if self._decided(node, end) and leaf.ctx is not None:
-            leaf.ctx.tell("abandoned", "its error filter did not return", reason.error)
+            leaf.ctx.emit_event("abandoned", "its error filter did not return", reason.error)
 
     def _decided(self, node: Filter, end: End) -> bool:
         with self._lock:
@@ -364,11 +366,11 @@ class Execution:
             if self.sink is not None and self._handover.error is not None:
                 self.sink.failed = self._handover.error
             if self._handover.abandoned:
-                tell_abandoned(self.root, self.dispatcher, self._handover.error)
+                emit_abandoned(self._events, self._handover.error)
             self.elapsed = time.monotonic() - self.began
             self._result = pronounce(self)
             if self.error is not None and self.failure is None:
-                tell_failure(self.root, self.dispatcher, self.error)
+                emit_failed(self._events, self.error)
             self._keep()
             self.ended.set()
             self.reactor.wake()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import MemoryLimitExceeded, PipelineError
 from penstock.core.sizes import show_size
 from penstock.engine.tree import Reason
+from penstock.runtime.events import new_event
 from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
@@ -133,13 +134,10 @@ class Watches:
         handlers = [entry.wish.on_event, group.option("on_event")]
         if handlers == [None, None]:
             return
-        with guard:  # a fork must not copy the lock of an import in the middle of it
-            from penstock.core.events import Event  # noqa: PLC0415 - for those who listen only
-
         context: dict[str, Any] = {"limit": watch.limit, "used": used, "peak": watch.peak}
         context |= {"samples": watch.samples, "errors": watch.errors}
         context["pids"] = [leaf.running.pid for leaf in entry.leaves if leaf.running is not None]
-        event = Event(kind, entry.name, message, error, context)
+        event = new_event(kind, entry.name, message, error, context)
         for handler in dict.fromkeys(handlers):
             if handler is not None:
                 self._dispatcher.submit(partial(handler, event))

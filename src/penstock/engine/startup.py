@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.engine.ports import Sink, Source
 from penstock.engine.run_plan import requirements_of
+from penstock.runtime.events import EventEmitter
 from penstock.stages.chain import start_fused
 from penstock.stages.context import Scope
 from penstock.stages.running import Custom, Running
@@ -137,8 +138,7 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
         grace=group.option("grace"),
         deadline=deadline,
         stderr=stderr,
-        handler=group.option("on_event"),
-        dispatcher=dispatcher,
+        events=EventEmitter(group.option("on_event"), dispatcher),
         on_exception=group.option("on_exception"),
         to_close=to_close,
         confinement=_confinement(group, outer, to_close),
@@ -277,7 +277,7 @@ def settle_unknown(leaves: Sequence[Leaf], *, adopt: bool) -> None:
             if held.value and (child is None or held.value != child.pid):
                 discard(held.value)
         if child is not None:
-            child.start()
+            child.begin_watch()
             leaf.running = child
 
 

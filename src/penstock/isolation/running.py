@@ -129,9 +129,7 @@ class RunningIsolated(Running):
             self.ctx.reactor.unwatch(channel.fileno())
 
     def _pass_on(self, kind: str, message: str, values: dict[str, bytes]) -> None:
-        scope = self.ctx.scope
-        if scope.handler is not None:
-            scope.dispatcher.submit(partial(_tell, self.ctx, kind, message, values))
+        self.ctx.emit_event(kind, message, None, partial(_loaded, values))  # loading runs user code
 
     def _on_outcome(
         self,
@@ -252,7 +250,7 @@ class RunningIsolated(Running):
             return
         self._unwatch()
         self._over = True
-        self.ctx.tell("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
+        self.ctx.emit_event("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
         self._worker.channel.close()
         Late(self._worker.process, ()).watch()
         self.complete(self._reason or self._failed)
@@ -316,11 +314,6 @@ def _kill_tree(worker: Worker, table: ProcessTable | None) -> None:
         descendant.close()
 
 
-def _tell(ctx: StageContext, kind: str, message: str, values: dict[str, bytes]) -> None:
-    """Deliver an event of the worker's; in the dispatcher's thread."""
-    from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are loaded for those who listen only
-
-    handler = ctx.scope.handler
-    if handler is not None:
-        context = {name: messages.load(value) for name, value in values.items()}
-        handler(Event(kind, ctx.name, message, None, context, time.time()))
+def _loaded(values: dict[str, bytes]) -> dict[str, Any]:
+    """Return the context of one of the worker's events."""
+    return {name: messages.load(value) for name, value in values.items()}

@@ -25,6 +25,7 @@ from penstock.core.constants import DEVNULL
 from penstock.isolation import messages
 from penstock.isolation.channel import Channel
 from penstock.runtime.dispatcher import Dispatcher
+from penstock.runtime.events import EventEmitter
 from penstock.runtime.stage_scheduler import Deferred
 from penstock.runtime.supervisor import local_reactor
 from penstock.stages.context import Scope, StageContext
@@ -35,7 +36,7 @@ from penstock.system.fds import duplicate, null
 from penstock.system.poller import READ
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from penstock.runtime.reactor import Reactor
     from penstock.stages.running import Threaded
@@ -152,8 +153,7 @@ class _Job:
             grace=self._content["grace"],
             deadline=self._content["deadline"],
             stderr=StderrTarget("stderr", DEVNULL),
-            handler=None,
-            dispatcher=Dispatcher(),
+            events=EventEmitter(None, Dispatcher()),
             on_exception=None,
             to_close=[],
         )
@@ -180,15 +180,16 @@ class _Context(StageContext):
         super().__init__(name, scope, deferred)
         self._channel = channel
 
-    def tell(
+    def emit_event(
         self,
         kind: str,
         message: str,
         error: BaseException | None = None,
-        context: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        """Send an event; of a value that cannot be sent its repr."""
-        values = {name: messages.safe_dump(value, repr) for name, value in (context or {}).items()}
+        """Send an event; of a value that cannot be sent, send its repr."""
+        facts = context() if callable(context) else context or {}
+        values = {name: messages.safe_dump(value, repr) for name, value in facts.items()}
         _send(self._channel, "event", kind, message, values)
 
 

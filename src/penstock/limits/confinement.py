@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import MemoryLimitExceeded
 from penstock.core.limits import GROUPED, over
 from penstock.limits import cgroup_pool
-from penstock.runtime.reaper import tell_leftover
 from penstock.system.executables import SetupError
 from penstock.system.spawn_launcher import Setup
 
 if TYPE_CHECKING:
     from penstock.core.limits import Limits
-    from penstock.stages.context import StageContext
+    from penstock.runtime.events import EventEmitter
     from penstock.system.cgroups import Cgroup
 
 __all__ = ["Confinement"]
@@ -66,9 +65,12 @@ class Confinement:
         """The same, with the limits of a pipeline within it."""
         return self if limits is None else Confinement.within(self, limits, to_close, leftover=leftover)
 
-    def enter(self, ctx: StageContext) -> Setup:
-        """What is set in the next child. OSError where a group is required and cannot be made."""
-        cgroup = self._held.enter(ctx)
+    def enter(self, events: EventEmitter, stage: str) -> Setup:
+        """Return what to set in the next child. OSError if a cgroup is required and cannot be made.
+
+        `events` and `stage` are for what is to be reported about the cgroup.
+        """
+        cgroup = self._held.enter(events, stage)
         kept = frozenset[str]() if cgroup is None else frozenset(cgroup.kept)
         return Setup(
             () if cgroup is None else cgroup.files(), self.limits.nice or 0, self.limits.rlimits(without=kept)
@@ -104,21 +106,32 @@ class Confinement:
 class _Held:
     """A group while a run has it."""
 
-    __slots__ = ("_ctx", "_entered", "_leftover", "_to_close", "alone", "cgroup", "doomed", "limits")
+    __slots__ = (
+        "_entered",
+        "_events",
+        "_leftover",
+        "_stage",
+        "_to_close",
+        "alone",
+        "cgroup",
+        "doomed",
+        "limits",
+    )
 
     def __init__(self, limits: Limits, to_close: list[Any], leftover: str, *, alone: bool) -> None:
         self.limits = limits
         self.cgroup: Cgroup | None = None
         self._to_close = to_close
         self._leftover = leftover
-        self._ctx: StageContext | None = None
-        """Of the first command in it, which stands for all."""
+        self._events: EventEmitter | None = None
+        self._stage = ""
+        """The first command in it, which stands for all."""
         self.alone = alone
         """Whether one command has it for itself."""
         self.doomed = False
         self._entered = False
 
-    def enter(self, ctx: StageContext) -> Cgroup | None:
+    def enter(self, events: EventEmitter, stage: str) -> Cgroup | None:
         if self._entered:
             return self.cgroup
         limits, mode = self.limits, self.limits.mode
@@ -126,7 +139,7 @@ class _Held:
             return None
         cgroup, missing = cgroup_pool.take(limits)
         if cgroup is not None:
-            self.cgroup, self._ctx = cgroup, ctx
+            self.cgroup, self._events, self._stage = cgroup, events, stage
             self._to_close.append(self)
         if mode == "require" and (cgroup is None or missing):
             reasons = "; ".join(f"{field}: {why}" for field, why in missing.items())
@@ -135,8 +148,9 @@ class _Held:
         self._entered = True
         if missing:
             parts = [f"{field}: {_INSTEAD.get(field, 'not limited')}" for field in missing]
-            ctx.tell(
+            events.emit(
                 "limits",
+                stage,
                 f"no cgroup for all limits; instead, {', '.join(parts)}",
                 None,
                 {"missing": missing, "instead": {field: _INSTEAD.get(field) for field in missing}},
@@ -149,9 +163,9 @@ class _Held:
         self._entered = False
         if cgroup is None:
             return
-        if self._leftover != "ignore" and not self.doomed and not self.alone and self._ctx is not None:
+        if self._leftover != "ignore" and not self.doomed and not self.alone and self._events is not None:
             pids = sorted(cgroup.members())
             if pids:
-                tell_leftover(self._ctx, pids)
+                self._events.emit_leftover(self._stage, pids)
                 self.doomed = self._leftover == "kill"
         cgroup_pool.give_back(self.limits, cgroup, kill=self.doomed)

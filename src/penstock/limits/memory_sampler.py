@@ -13,7 +13,7 @@ has found. `exceeded` and `grown` are called there, so they only hand over.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.limits.sampling_interval import Pace
 from penstock.runtime.supervisor import supervisor
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.runtime.reactor import Reactor, Timer
-    from penstock.stages.running import Running
 
 __all__ = ["Watch"]
 
@@ -33,6 +32,17 @@ _STUBBORN = 1.25
 """Times the limit: what a stage that was asked to end for it may hold before it is killed without grace."""
 _FORGETS = 0.8
 """The weight of what looking has cost before against what it cost this time."""
+
+
+class WatchedCommand(Protocol):
+    """A running stage, as far as its memory is concerned."""
+
+    peak_memory: int | None
+
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def done(self) -> bool: ...
 
 
 class Watch:
@@ -53,7 +63,7 @@ class Watch:
         """The most that was seen, in bytes; None where nothing has been."""
         self.samples = 0
         self.errors = 0
-        self.commands: list[Running] = []
+        self.commands: list[WatchedCommand] = []
         self.ended = False
         self.due = 0.0
         self.pause = 0.0
@@ -63,7 +73,7 @@ class Watch:
         self._grown = grown
         self._over: int | None = None
 
-    def add(self, command: Running) -> None:
+    def add(self, command: WatchedCommand) -> None:
         """Watch this one too. From any thread."""
         sampler = _sampler()
         sampler.reactor.post(lambda: sampler.begin(self, command))
@@ -129,11 +139,11 @@ class _Sampler:
         self.reactor = reactor
         self._watches: set[Watch] = set()
         self._census = Census()
-        self._roots: dict[int, Running] = {}
+        self._roots: dict[int, WatchedCommand] = {}
         self._timer: Timer | None = None
         self._each = 0.0
 
-    def begin(self, watch: Watch, command: Running) -> None:
+    def begin(self, watch: Watch, command: WatchedCommand) -> None:
         """Take a command up, unless it has ended meanwhile."""
         if watch.ended or command.done or command.pid is None:
             return

@@ -15,10 +15,9 @@ from penstock.system.poller import READ
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.stages.context import StageContext
     from penstock.system.process import Descendant, Process
 
-__all__ = ["Late", "tell_leftover"]
+__all__ = ["Late"]
 
 _LOOK = 0.02
 """Seconds between two looks at a process without a descriptor."""
@@ -58,9 +57,3 @@ class Late:
             descendant.close()
         with contextlib.suppress(ChildProcessError):
             self._process.reap()
-
-
-def tell_leftover(ctx: StageContext, pids: Sequence[int]) -> None:
-    """Say that a stage which ended by itself has left processes behind."""
-    text = ", ".join(map(str, pids))
-    ctx.tell("leftover", f"left processes behind: {text}", None, {"pids": list(pids)})

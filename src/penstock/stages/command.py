@@ -113,7 +113,9 @@ class Command:
         stderr_fd: Fd | None = None
         tap: Tap | None = None
         try:
-            stderr, stderr_fd, tap = (own or ctx.scope.stderr).connect(ctx, stdout)
+            stderr, stderr_fd, tap = (own or ctx.scope.stderr).connect(
+                stdout, ctx.reactor, ctx.scope.events, ctx.name
+            )
             try:
                 pid = spawn(
                     executable,
@@ -125,7 +127,7 @@ class Command:
                     stderr=stderr,
                     process_group=group,
                     record=ctx.spawned,
-                    setup=None if confinement is None else confinement.enter(ctx),
+                    setup=None if confinement is None else confinement.enter(ctx.scope.events, ctx.name),
                 )
             except OSError as error:
                 raise self._shown(_explained(error, program, environ, cwd)) from None
@@ -142,7 +144,7 @@ class Command:
         child = Child(ctx, Process(pid, group=group), self.argv, self.ok_codes, tap, leftover, confinement)
         if own is not None:
             child.on_done(own.close)
-        child.start()
+        child.begin_watch()
         return child
 
     def _confinement(self, ctx: StageContext) -> Confinement | None:

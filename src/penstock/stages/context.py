@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.env import merge
 from penstock.system.environment import inherited
-from penstock.system.fork_guard import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from penstock.limits.confinement import Confinement
-    from penstock.runtime.dispatcher import Dispatcher
+    from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.stage_scheduler import Deferred
-    from penstock.stages.running_command import Child
+    from penstock.stages.running import Running
     from penstock.stages.stderr import StderrTarget
 
 __all__ = ["Scope", "StageContext"]
@@ -34,10 +32,9 @@ class Scope:
         "confinement",
         "cwd",
         "deadline",
-        "dispatcher",
         "env_layers",
+        "events",
         "grace",
-        "handler",
         "inherit_env",
         "on_exception",
         "on_leftover",
@@ -56,8 +53,7 @@ class Scope:
         grace: float,
         deadline: float | None,
         stderr: StderrTarget,
-        handler: Callable[[Any], object] | None,
-        dispatcher: Dispatcher,
+        events: EventEmitter,
         on_exception: Callable[[str, BaseException], BaseException | None] | None,
         to_close: list[Any],
         confinement: Confinement | None = None,
@@ -70,8 +66,7 @@ class Scope:
         self.grace = grace
         self.deadline = deadline
         self.stderr = stderr
-        self.handler = handler
-        self.dispatcher = dispatcher
+        self.events = events
         self.on_exception = on_exception
         self.to_close = to_close
         self.confinement = confinement
@@ -95,8 +90,8 @@ class StageContext:
     `time.monotonic()` at which the run ends (None: none).
     """
 
-    child: Child | None = None
-    """The last child that was begun to be watched, for who is interrupted before it is told of it."""
+    child: Running | None = None
+    """The last command that is being watched, in case the start is interrupted before it returns it."""
     _reason: BaseException | None = None
     _environ: dict[str, str] | None = None
 
@@ -142,7 +137,7 @@ class StageContext:
 
     def emit(self, message: str, **context: Any) -> None:
         """Send an event of kind `message` to the run's `on_event` handler."""
-        self.tell("message", message, None, context)
+        self.emit_event("message", message, None, context)
 
     # From here on: for the engine's own stages.
 
@@ -161,19 +156,25 @@ class StageContext:
         if self._reason is None:
             self._reason = reason
 
-    def tell(
+    def register(self, child: Running) -> None:
+        """Note a command that is being watched, in case the start is interrupted before it returns it."""
+        self.child = child
+
+    @property
+    def listened_to(self) -> bool:
+        """Whether the run has an event handler; without one, events need not be built."""
+        return self.scope.events.handler is not None
+
+    def emit_event(
         self,
         kind: str,
         message: str,
         error: BaseException | None = None,
-        context: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        """Queue an event; nothing where nobody listens."""
-        handler, dispatcher = self.scope.handler, self.scope.dispatcher
-        if handler is None:
-            return
-        with guard:  # a fork must not copy the lock of an import in the middle of it
-            from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are loaded for those who listen only
+        """Queue an event of this stage. Do nothing if nobody listens."""
+        self.scope.events.emit(kind, self.name, message, error, context)
 
-        event = Event(kind, self.name, message, error, context or {}, time.time())
-        dispatcher.submit(lambda: handler(event))
+    def report_leftover(self, pids: Sequence[int]) -> None:
+        """Report that the stage, which ended by itself, has left processes behind."""
+        self.scope.events.emit_leftover(self.name, pids)

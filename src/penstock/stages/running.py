@@ -119,6 +119,9 @@ class Running:
         except BaseException as raised:  # noqa: BLE001 - a handler may well raise: then that is the outcome
             return raised
 
+    def begin_watch(self) -> None:
+        """Begin to watch what runs, again if an interrupt came in the middle of it."""
+
     def hurry(self) -> None:
         """Take what is left of the grace time away, where it was told to end. From any thread."""
 
@@ -175,7 +178,7 @@ class Threaded(Running):
     def _abandon(self) -> None:
         if self.done or self._reason is None:
             return
-        self.ctx.tell(
+        self.ctx.emit_event(
             "abandoned", f"did not end within {self.ctx.grace:g} s of being cancelled", self._reason
         )
         self.release()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from penstock.core.env import show
 from penstock.core.errors import ExitError
-from penstock.runtime.reaper import Late, tell_leftover
+from penstock.runtime.reaper import Late
 from penstock.runtime.taps import ExcerptTap
 from penstock.stages.running import Running
 from penstock.system.poller import READ
@@ -79,10 +79,10 @@ class Child(Running):
         self._tap = tap
         self._on_leftover = on_leftover
         self._confinement = confinement
-        ctx.child = self
+        ctx.register(self)
 
-    def start(self) -> None:
-        """Begin to watch. Again, where an interrupt came in the middle of it."""
+    def begin_watch(self) -> None:
+        """Begin to watch, again if an interrupt came in the middle of it."""
         tap, reactor = self._tap, self.ctx.reactor
         if tap is not None and reactor.driven_here:
             # A command that ends at once closes its stderr just before it exits, and each would wake this
@@ -190,7 +190,7 @@ class Child(Running):
             self._head_start.cancel()
         if self._tap is not None:
             self._tap.close()
-        self.ctx.tell("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
+        self.ctx.emit_event("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
         Late(self._process, self._descendants).watch()
         self.complete(self._reason)
 
@@ -238,7 +238,7 @@ class Child(Running):
         members = [] if self._confinement is None else self._confinement.members()
         left = catch({*self._process.others(), *members} - {self.pid})
         if left:
-            tell_leftover(self.ctx, sorted(descendant.pid for descendant in left))
+            self.ctx.report_leftover(sorted(descendant.pid for descendant in left))
         if not left or self._on_leftover != "kill":
             for descendant in left:
                 descendant.close()
@@ -299,5 +299,5 @@ class Child(Running):
         if limited is None:
             return ExitError(returncode, [show(arg) for arg in self._argv], self.stderr)
         facts = {"limit": limited.limit, "used": limited.used, "pids": [self.pid]}
-        self.ctx.tell("memory-limit", str(limited), limited, facts)
+        self.ctx.emit_event("memory-limit", str(limited), limited, facts)
         return limited

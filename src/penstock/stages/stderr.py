@@ -21,8 +21,9 @@ from penstock.system.fds import open_write, pipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from penstock.runtime.events import EventEmitter
+    from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import Tap
-    from penstock.stages.context import StageContext
     from penstock.system.fds import Fd
 
 __all__ = ["StderrTarget"]
@@ -74,9 +75,11 @@ class StderrTarget:
         else:
             self._call = chunk_writer(endpoint.value) or endpoint.value.write
 
-    def connect(self, ctx: StageContext, stdout: int | None) -> tuple[int | None, Fd | None, Tap | None]:
-        """What one child gets: the descriptor's number (None for /dev/null), the Fd to close after the spawn,
-        and the tap to start then.
+    def connect(
+        self, stdout: int | None, reactor: Reactor, events: EventEmitter, stage: str
+    ) -> tuple[int | None, Fd | None, Tap | None]:
+        """Return what one child gets: a file descriptor (None for /dev/null), the Fd to close after the
+        spawn, and the tap to start then.
         """
         if self._kind == _INHERIT:
             return 2, None, None
@@ -87,26 +90,34 @@ class StderrTarget:
         if self._fd is not None:
             return self._fd.fileno(), None, None
         read_end, write_end = pipe()
-        tap = ExcerptTap(ctx.reactor, read_end) if self._call is None else self._caller(ctx, read_end)
-        if ctx.scope.handler is not None:
-            tap.on_lost = partial(ctx.tell, "failed", "its stderr could not be read any further")
+        if self._call is None:
+            tap: Tap = ExcerptTap(reactor, read_end)
+        else:
+            tap = self._caller(self._call, reactor, read_end, events, stage)
+        if events.handler is not None:
+            tap.on_lost = partial(events.emit, "failed", stage, "its stderr could not be read any further")
         return write_end.fileno(), write_end, tap
 
-    def _caller(self, ctx: StageContext, read_end: Fd) -> Tap:
-        """A tap that gives what it reads to the caller's function."""
-        call = self._call
-        assert call is not None
+    def _caller(
+        self,
+        call: Callable[[bytes], object],
+        reactor: Reactor,
+        read_end: Fd,
+        events: EventEmitter,
+        stage: str,
+    ) -> Tap:
+        """Return a tap that gives what it reads to the user's function."""
 
         def guarded(data: bytes) -> None:
             try:
                 call(data)
             except BaseException as error:
-                ctx.tell("failed", "the stderr callback raised", error)
-                if ctx.scope.handler is None:
+                events.emit("failed", stage, "the stderr callback raised", error)
+                if events.handler is None:
                     raise
 
         lines = self._kind == _LINES
-        return CallbackTap(ctx.reactor, read_end, guarded, ctx.scope.dispatcher, lines=lines)
+        return CallbackTap(reactor, read_end, guarded, events.dispatcher, lines=lines)
 
     def close(self) -> None:
         """Let go of what was opened."""
