@@ -20,11 +20,25 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 
-# What a lower line imports from a higher one; a module beside `pipeline` may import its neighbours.
-RANKS = {"core": 0, "system": 1, "data": 2, "control": 3, "stages": 4}
-BESIDE_PIPELINE = 5
-PACKAGE_ITSELF = 6
-APPLICATIONS = {"cli": 7, "examples": 7, "__main__": 8}
+# The order of the packages: each may import itself and those before it. Packages of one rank may not import
+# each other.
+ORDER = (
+    ("core",),
+    ("system",),
+    ("streams",),
+    ("runtime",),
+    ("limits",),
+    ("stages",),
+    ("aio", "isolation"),
+    ("engine",),
+    ("api",),
+    ("",),  # `penstock` itself, which only re-exports
+    ("testing",),
+    ("cli", "examples"),
+    ("__main__",),
+)
+RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
+APPLICATIONS = frozenset({"cli", "examples", "__main__"})
 
 # What applications may use: the package itself, its test helpers, and their own neighbours.
 PUBLIC_MODULES = frozenset({"penstock", "penstock.testing"})
@@ -72,13 +86,8 @@ class Module:
 
     @property
     def part(self) -> str:
-        """The part of the package that the module belongs to: `core`, `pipeline`, ...; "" for `penstock`."""
-        return self.name.partition(".")[2].partition(".")[0]
-
-    @property
-    def rank(self) -> int:
-        """How far down the list of section 5 the module stands."""
-        return rank(self.name)
+        """The package within `penstock` that the module belongs to, such as `core`; "" for `penstock`."""
+        return part(self.name)
 
     def at(self, line: int) -> str:
         """Return a place that an editor can jump to."""
@@ -116,12 +125,9 @@ def _is_type_checking(test: ast.expr) -> bool:
     )
 
 
-def rank(module: str) -> int:
-    """Return the place of a module of the package in the order of imports."""
-    part = module.partition(".")[2].partition(".")[0]
-    if not part:
-        return PACKAGE_ITSELF
-    return RANKS.get(part, APPLICATIONS.get(part, BESIDE_PIPELINE))
+def part(module: str) -> str:
+    """Return the package within `penstock` that a module belongs to; "" for `penstock` itself."""
+    return module.partition(".")[2].partition(".")[0]
 
 
 def _name(path: Path) -> str:
@@ -150,14 +156,28 @@ def _ours(module: str) -> bool:
     return module == "penstock" or module.startswith("penstock.")
 
 
-def check_direction(modules: list[Module]) -> list[str]:
-    """Find imports of what stands lower in the list of section 5 than the importing module."""
+def check_places(modules: list[Module]) -> list[str]:
+    """Find modules without a package, and packages without a place in the order."""
     return [
-        f"{module.at(imported.line)}: {module.name} imports {imported.module}, which may import it"
+        f"{module.at(1)}: {module.name} is in no package of ORDER"
+        for module in modules
+        if module.part not in RANKS
+    ]
+
+
+def check_direction(modules: list[Module]) -> list[str]:
+    """Find imports of a package that comes later in the order, or beside the importing one."""
+    return [
+        f"{module.at(imported.line)}: {module.name} imports {imported.module}, which comes later in ORDER"
         for module in modules
         for imported in module.imports
-        if _ours(imported.module) and rank(imported.module) > module.rank
+        if _ours(imported.module) and not _may_import(module.part, part(imported.module))
     ]
+
+
+def _may_import(importer: str, imported: str) -> bool:
+    # The package itself loads `api` when a name is asked for, so that importing it is no import upwards.
+    return importer == imported or RANKS.get(imported, -1) < RANKS.get(importer, len(ORDER))
 
 
 def check_cycles(modules: list[Module]) -> list[str]:
@@ -253,7 +273,7 @@ def check_length(modules: list[Module]) -> list[str]:
     ]
 
 
-CHECKS = [check_direction, check_cycles, check_core, check_platform, check_public, check_length]
+CHECKS = [check_places, check_direction, check_cycles, check_core, check_platform, check_public, check_length]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -284,10 +304,10 @@ def _module(name: str, text: str, *known: str) -> Module:
     [
         (check_direction, "penstock.core.x", "import penstock.system.fds"),
         (check_direction, "penstock.core.x", "from penstock.system import fds"),
-        (check_direction, "penstock.core.x", "from penstock import data"),
+        (check_direction, "penstock.core.x", "from penstock import streams"),
         (check_direction, "penstock.core.x", "from ..system import fds"),
-        (check_direction, "penstock.data.x", "def f():\n    from penstock.control import supervisor"),
-        (check_direction, "penstock.data.x", "if TYPE_CHECKING:\n    from penstock.api.run import Run"),
+        (check_direction, "penstock.streams.x", "def f():\n    from penstock.runtime import supervisor"),
+        (check_direction, "penstock.streams.x", "if TYPE_CHECKING:\n    from penstock.api.run import Run"),
         (check_direction, "penstock.stages.x", "import penstock"),
         (
             check_direction,
@@ -300,10 +320,10 @@ def _module(name: str, text: str, *known: str) -> Module:
         (check_core, "penstock.core.x", "def f():\n    from concurrent.futures import Executor"),
         (check_core, "penstock.core.x", "import os\nos.getpid()"),
         (check_core, "penstock.core.x", "open('x')"),
-        (check_platform, "penstock.data.x", "import sys\nif sys.platform == 'linux':\n    pass"),
-        (check_platform, "penstock.data.x", "import os\nhasattr(os, 'splice')"),
-        (check_platform, "penstock.data.x", "import os\ngetattr(os, 'splice', None)"),
-        (check_platform, "penstock.data.x", "import platform"),
+        (check_platform, "penstock.streams.x", "import sys\nif sys.platform == 'linux':\n    pass"),
+        (check_platform, "penstock.streams.x", "import os\nhasattr(os, 'splice')"),
+        (check_platform, "penstock.streams.x", "import os\ngetattr(os, 'splice', None)"),
+        (check_platform, "penstock.streams.x", "import platform"),
         (check_public, "penstock.cli.x", "from penstock.core.errors import ExitError"),
         (check_public, "penstock.examples.x", "import penstock.api.run"),
         (check_public, "penstock.examples.x", "from penstock.cli import main"),
@@ -312,7 +332,7 @@ def _module(name: str, text: str, *known: str) -> Module:
 )
 def test_each_check_finds_what_it_is_there_for(check: type, name: str, text: str) -> None:
     """A module that breaks the rule is found, with its place."""
-    known = ("penstock", "penstock.data", "penstock.system.fds", "penstock.core.errors")
+    known = ("penstock", "penstock.streams", "penstock.system.fds", "penstock.core.errors")
     (finding,) = check([_module(name, text, *known)])
     assert finding.startswith(("x.py:", "import cycle: penstock.api.run -> penstock.api.run"))
 
@@ -337,7 +357,7 @@ def test_a_cycle_over_several_modules_is_shown_whole() -> None:
         (check_direction, "penstock.cli.main", "import penstock"),
         (check_core, "penstock.core.errors", "import subprocess"),
         (check_core, "penstock.core.x", "import os\nos.strerror(1)"),
-        (check_core, "penstock.data.x", "import select"),
+        (check_core, "penstock.streams.x", "import select"),
         (check_platform, "penstock.system.x", "import sys\nsys.platform"),
         (check_public, "penstock.cli.x", "from penstock.cli import main\nimport penstock.testing"),
         (check_direction, "penstock.__main__", "from penstock.cli.main import main"),
