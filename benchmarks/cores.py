@@ -95,11 +95,11 @@ def _start() -> list[Figure]:
 
     cold, warm, others = [], [], []
     for _ in range(9):
-        worker_pool.drain()
+        worker_pool.shutdown()
         cold.append(isolated())
         warm += [isolated() for _ in range(10)]
         others.append(spawned())
-    worker_pool.drain()
+    worker_pool.shutdown()
     return [
         Figure("with a warm worker", statistics.median(warm), "ms"),
         Figure("with a worker to be started", statistics.median(cold), "ms"),

@@ -143,7 +143,7 @@ class LeakCheck:
             _warm_up()
             yield
             idle = worker_pool.idle_pids()
-            worker_pool.drain()
+            worker_pool.shutdown()
             left = idle & {child.pid for child in psutil.Process().children()}
             assert not left, f"worker processes outlive the pool's drain: {left}"
 

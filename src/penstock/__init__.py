@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from penstock.api.factories import (
@@ -207,7 +207,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with guard:  # a forked copy must not inherit the lock of an import that nobody finishes there
+    with late_import:
         import importlib  # noqa: PLC0415 - for the first use only
 
         value = globals()[name] = getattr(importlib.import_module(home), name)

@@ -114,7 +114,7 @@ async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(
     gone: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that waits for the value of a variable cannot be called back; other starts are not held up."""
-    monkeypatch.setattr(owned_run, "MARGIN", 0.05)
+    monkeypatch.setattr(owned_run, "CANCEL_MARGIN_S", 0.05)
     release = threading.Event()
     token, over = anyio.lowlevel.current_token(), anyio.Event()
     events: list[Event] = []

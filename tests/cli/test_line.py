@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.cli.parser import Line, Mistake, parse
+from penstock.cli.parser import Line, PipelineSyntaxError, parse
 
 
-def read(text: str) -> Line | Mistake:
+def read(text: str) -> Line | PipelineSyntaxError:
     """Parse, and give back whichever comes of it."""
     try:
         return parse(text)
-    except Mistake as mistake:
+    except PipelineSyntaxError as mistake:
         return mistake
 
 
@@ -24,9 +24,9 @@ def words(line: Line) -> list[list[str]]:
     return [[word.text for word in stage.words] for stage in line.stages]
 
 
-def mistake_in(text: str) -> Mistake:
+def mistake_in(text: str) -> PipelineSyntaxError:
     """Parse what is known to be wrong."""
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(PipelineSyntaxError) as caught:
         parse(text)
     return caught.value
 
@@ -223,7 +223,7 @@ def test_words_are_those_of_shlex(text: str) -> None:
         mistake_in(text)
         return
     line = read(text)
-    if isinstance(line, Mistake):
+    if isinstance(line, PipelineSyntaxError):
         assert "no command here" in line.message
         return
     (stage,) = line.stages
@@ -242,7 +242,7 @@ def test_what_is_quoted_comes_back(stages: list[list[str]]) -> None:
 def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
     """No text makes the parser fail in another way, and every place lies within the text."""
     line = read(text)
-    if isinstance(line, Mistake):
+    if isinstance(line, PipelineSyntaxError):
         assert 0 <= line.start <= len(text)
         assert line.start < line.end <= len(text) + 1
         assert "^" in line.show(text)

@@ -31,7 +31,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 _PATIENT = """
 import sys
 from penstock.cli import main, signals
-signals._MOMENT = 1000
+signals._CLOSE_TIMEOUT_S = 1000
 sys.exit(main.main())
 """
 

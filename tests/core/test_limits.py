@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from penstock import Limits
-from penstock.core.limits import over
+from penstock.core.limits import merge_limits
 
 
 def test_sizes_are_kept_as_bytes() -> None:
@@ -59,11 +59,13 @@ def test_the_inner_limits_count_field_by_field() -> None:
     """What the inner one does not set is the outer one's."""
     outer = Limits(memory="1GB", open_files=100, cgroup="never")
     inner = Limits(memory="2GB", nice=3)
-    assert over(outer, inner) == Limits(memory="2GB", open_files=100, nice=3, cgroup="never")
-    assert over(outer, Limits(cgroup="require")) == Limits(memory="1GB", open_files=100, cgroup="require")
-    assert over(None, inner) is inner
-    assert over(outer, None) is outer
-    assert over(None, None) is None
+    assert merge_limits(outer, inner) == Limits(memory="2GB", open_files=100, nice=3, cgroup="never")
+    assert merge_limits(outer, Limits(cgroup="require")) == Limits(
+        memory="1GB", open_files=100, cgroup="require"
+    )
+    assert merge_limits(None, inner) is inner
+    assert merge_limits(outer, None) is outer
+    assert merge_limits(None, None) is None
 
 
 def test_the_default_is_to_prefer_a_cgroup() -> None:

@@ -103,9 +103,9 @@ def gone(pid: int) -> bool:
 @pytest.fixture
 def no_idle() -> Iterator[None]:
     """Start without any idle worker, and end the test's own."""
-    worker_pool.drain()
+    worker_pool.shutdown()
     yield
-    worker_pool.drain()
+    worker_pool.shutdown()
 
 
 # What it does.
@@ -362,7 +362,7 @@ def test_cancel_wakes_it_with_the_reason(
 ) -> None:
     """In a read, and in `ctx.check()`; its process is not used again."""
     if mechanism == "no pidfd":
-        worker_pool.drain()
+        worker_pool.shutdown()
         monkeypatch.setattr(features, "PIDFD", False)
     recorder = Recorder()
     run = isolated(fn).start(stdin=PIPE, stdout=DEVNULL, on_event=recorder, grace=60)
@@ -417,11 +417,13 @@ def test_a_stage_that_was_never_begun_gives_its_worker_back() -> None:
 def test_workers_are_used_again_and_few_stay() -> None:
     """One after the other use one process; no more than the bound stay of many at once."""
     assert len({isolated(fns.pid).output() for _ in range(3)}) == 1
-    runs = [isolated(fns.copy).start(stdin=PIPE, stdout=DEVNULL) for _ in range(worker_pool._MOST + 2)]
+    runs = [
+        isolated(fns.copy).start(stdin=PIPE, stdout=DEVNULL) for _ in range(worker_pool._MAX_IDLE_WORKERS + 2)
+    ]
     for run in runs:
         with run:
             pass
-    assert len(worker_pool.idle_pids()) == worker_pool._MOST
+    assert len(worker_pool.idle_pids()) == worker_pool._MAX_IDLE_WORKERS
 
 
 @pytest.mark.usefixtures("no_idle")
@@ -436,7 +438,7 @@ def test_an_idle_worker_that_was_killed_is_not_used() -> None:
 @pytest.mark.usefixtures("no_idle")
 def test_idle_workers_leave_when_their_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor sends them away and reaps them."""
-    monkeypatch.setattr(worker_pool, "_PATIENCE", 0.05)
+    monkeypatch.setattr(worker_pool, "_IDLE_TIMEOUT_S", 0.05)
     monkeypatch.setattr(worker_pool, "_sweeping", False)
     child = psutil.Process(int(isolated(fns.pid).output()))
     child.wait(10)
@@ -462,9 +464,9 @@ def test_a_forked_copy_of_the_host_forgets_them() -> None:
     if child == 0:
         status = 1
         try:
-            worker_pool.drain()
+            worker_pool.shutdown()
             if not worker_pool.idle_pids() and int(isolated(fns.pid).output()) != pid:
-                worker_pool.drain()
+                worker_pool.shutdown()
                 status = 0
         finally:
             os._exit(status)

@@ -198,7 +198,7 @@ def test_a_group_is_used_again_for_the_same_name_and_limits_and_goes_after_a_whi
     assert first
     assert isinstance(sh("kill -KILL $$", limits=limits).run(check=False).stages[0].error, ExitError)
     assert groups_of("pool") == first
-    monkeypatch.setattr(cgroup_pool, "_PATIENCE", 0.05)
+    monkeypatch.setattr(cgroup_pool, "_IDLE_TIMEOUT_S", 0.05)
     assert command("true", limits=Limits(memory="60MB", name="pool")).run().ok
     other = groups_of("pool") - first
     deadline = time.monotonic() + PROMPT

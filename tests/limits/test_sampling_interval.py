@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.limits.sampling_interval import LONGEST, SHARE, Pace
+from penstock.limits.sampling_interval import MAX_CPU_SHARE, MAX_INTERVAL_S, SamplingInterval
 
 MB = 10**6
 COST = 10e-6
@@ -15,7 +15,7 @@ def highest_before_seen(limit: int, speed: float, rest: float = 0.0, floor: int 
     """Watch a program that rests, then allocates `speed` bytes a second; what it held when it was seen to
     be past the limit.
     """
-    pace, now = Pace(limit, LONGEST), 0.0
+    pace, now = SamplingInterval(limit, MAX_INTERVAL_S), 0.0
     while True:
         used = floor + max(0.0, now - rest) * speed
         if used > limit:
@@ -33,7 +33,7 @@ def test_a_program_is_seen_past_its_limit_in_time(limit: int, speed: float, rest
 
 def test_growth_that_was_seen_is_expected_to_go_on() -> None:
     """A program that allocates faster than any is expected to, but has begun to, is caught as well."""
-    pace = Pace(1000 * MB, LONGEST)
+    pace = SamplingInterval(1000 * MB, MAX_INTERVAL_S)
     pace.after(0.0, 0)
     assert pace.after(0.01, 100 * MB) <= 1100 * MB / 20e9  # 10 GB/s seen, twice that assumed
 
@@ -41,16 +41,16 @@ def test_growth_that_was_seen_is_expected_to_go_on() -> None:
 def test_a_quiet_program_is_looked_at_seldom() -> None:
     """The pauses grow to the longest that is allowed, with and without a limit."""
     for limit in (None, 2000 * MB):
-        pace, now, looks = Pace(limit, LONGEST), 0.0, 0
+        pace, now, looks = SamplingInterval(limit, MAX_INTERVAL_S), 0.0, 0
         while now < 10:
             now += pace.after(now, 5 * MB, COST)
             looks += 1
-        assert looks < 10 / LONGEST + 10
+        assert looks < 10 / MAX_INTERVAL_S + 10
 
 
 def test_an_observed_program_that_moves_is_looked_at_often() -> None:
     """The peak of one that grows and shrinks is found although there is no limit."""
-    pace, now, used, looks = Pace(None, LONGEST), 0.0, 0, 0
+    pace, now, used, looks = SamplingInterval(None, MAX_INTERVAL_S), 0.0, 0, 0
     while now < 1:
         used = 50 * MB if used == 0 else 0
         now += pace.after(now, used, COST)
@@ -61,16 +61,16 @@ def test_an_observed_program_that_moves_is_looked_at_often() -> None:
 @pytest.mark.parametrize("limit", [2 * MB, 20 * MB, 100 * MB])
 def test_however_low_the_limits_are_looking_takes_its_share_and_no_more(limit: int) -> None:
     """Fifty quiet programs, each near its limit."""
-    pace, now, spent = Pace(limit, LONGEST), 0.0, 0.0
+    pace, now, spent = SamplingInterval(limit, MAX_INTERVAL_S), 0.0, 0.0
     while now < 10:
         now += pace.after(now, limit - 1, 50 * COST)
         spent += 50 * COST
-    assert spent / now <= SHARE * 1.1
+    assert spent / now <= MAX_CPU_SHARE * 1.1
 
 
 def test_a_chosen_interval_bounds_the_pauses() -> None:
     """From above; a shorter one is kept to, whatever the limit is."""
-    pace, now = Pace(10**12, 0.05), 0.0
+    pace, now = SamplingInterval(10**12, 0.05), 0.0
     for _ in range(20):
         pause = pace.after(now, 5 * MB, COST)
         assert 0 < pause <= 0.05

@@ -84,7 +84,7 @@ def test_what_another_thread_has_a_part_in_is_woken(
     kind: str, wakers: list[fds.Waker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it would sleep otherwise."""
-    monkeypatch.setattr(reactor, "LONGEST_SLEEP", 20.0)
+    monkeypatch.setattr(reactor, "MAX_SLEEP_S", 20.0)
     began = time.monotonic()
     WOKEN[kind](tmp_path)
     assert time.monotonic() - began < 15

@@ -36,4 +36,4 @@ def test_an_interrupt_at_any_moment_ends_the_run(run: Callable[[], object], firs
         except KeyboardInterrupt:
             raised = True
         assert raised or interruption.left > 0, f"it was swallowed in {interruption.where}"
-        assert not supervisor.live, f"a run that has ended is held after one in {interruption.where}"
+        assert not supervisor.active_runs, f"a run that has ended is held after one in {interruption.where}"

@@ -30,7 +30,7 @@ def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     if request.param == "the stage's PATH":
         return lambda path: command(NAME, "word", env={"PATH": path})
     if request.param == "the host's PATH":
-        assert spawn.finds("true", dict(os.environ)) == features.GLIBC_SPAWN
+        assert spawn.can_use_path_search("true", dict(os.environ)) == features.GLIBC_SPAWN
     else:
         monkeypatch.setattr(features, "GLIBC_SPAWN", False)
 

@@ -25,7 +25,7 @@ MIB = b"x" * (1 << 20)
 @pytest.fixture
 def only_by_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """No stage is given a thread because time goes by."""
-    monkeypatch.setattr(stage_scheduler, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(stage_scheduler, "_STALL_TIMEOUT_S", 3600.0)
 
 
 def _row(fn: Callable[..., Any], count: int) -> Pipeline:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from penstock import CAPTURE, DEVNULL, Pipeline, PipelineError, command
-from penstock.engine.ports import Source
+from penstock.engine.ports import StdinPort
 from penstock.runtime.supervisor import supervisor
 from penstock.system import features
 from penstock.system.poller import EpollPoller
@@ -38,18 +38,18 @@ def test_stages_that_end_before_their_input_and_output_are_looked_after(
 ) -> None:
     """The verdict is theirs: nothing is fed to, or captured from, what has been closed meanwhile."""
     closed = threading.Event()
-    release, start = Source.release, Source.start
+    release, start = StdinPort.release, StdinPort.start
 
-    def tell(self: Source, on_end: Callable[[], None]) -> None:
+    def tell(self: StdinPort, on_end: Callable[[], None]) -> None:
         release(self, on_end)
         self._reactor.post(lambda: self._reactor.post(closed.set))  # after what follows the release
 
-    def wait(self: Source) -> None:
+    def wait(self: StdinPort) -> None:
         assert closed.wait(30)
         start(self)
 
-    monkeypatch.setattr(Source, "release", tell)
-    monkeypatch.setattr(Source, "start", wait)
+    monkeypatch.setattr(StdinPort, "release", tell)
+    monkeypatch.setattr(StdinPort, "start", wait)
     with pytest.raises(PipelineError, match="false: exit status 1"):
         call(input=b"x" * (1 << 20))
 

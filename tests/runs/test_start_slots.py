@@ -65,25 +65,25 @@ def _run(start: Callable[[], object]) -> Callable[[], object]:
 
 def test_starts_that_wait_for_starts_that_wait_their_turn(in_threads: Callable[..., Any]) -> None:
     """More of them than there are turns, and each goes on only when all of them have begun."""
-    everybody = threading.Barrier(start_slots.WIDTH * 3)
+    everybody = threading.Barrier(start_slots.MAX_CONCURRENT_STARTS * 3)
     in_threads(*[_run(lambda: everybody.wait(30))] * everybody.parties)
 
 
 def test_a_start_within_a_start_needs_no_second_turn(in_threads: Callable[..., Any]) -> None:
     """Also where all the turns are taken by starts that do the same."""
-    inside = threading.Barrier(start_slots.WIDTH)
+    inside = threading.Barrier(start_slots.MAX_CONCURRENT_STARTS)
 
     def start() -> None:
         inside.wait(30)
         assert TRUE.run().ok
 
-    in_threads(*[_run(start)] * start_slots.WIDTH)
+    in_threads(*[_run(start)] * start_slots.MAX_CONCURRENT_STARTS)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine is, who has a turn is waited for."""
-    monkeypatch.setattr(start_slots, "PATIENCE", 60.0)
+    monkeypatch.setattr(start_slots, "STALL_TIMEOUT_S", 60.0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -93,26 +93,26 @@ def test_who_came_first_starts_first() -> None:
     came: list[int] = []
 
     def hold() -> None:
-        turn = start_slots.Turn()
-        turn.take()
+        turn = start_slots.StartSlot()
+        turn.acquire()
         over.wait(30)
-        turn.end()
+        turn.release()
 
     def come(number: int) -> None:
-        turn = start_slots.Turn()
-        turn.take()
+        turn = start_slots.StartSlot()
+        turn.acquire()
         came.append(number)
-        turn.end()
+        turn.release()
 
-    mine = start_slots.Turn()
-    mine.take()
-    holding = [threading.Thread(target=hold) for _ in range(start_slots.WIDTH - 1)]
+    mine = start_slots.StartSlot()
+    mine.acquire()
+    holding = [threading.Thread(target=hold) for _ in range(start_slots.MAX_CONCURRENT_STARTS - 1)]
     coming = [threading.Thread(target=come, args=(number,)) for number in range(10)]
     for count, thread in enumerate([*holding, *coming], start=2):
         thread.start()
-        while len(start_slots._inside) + len(start_slots._waiting) < count:
+        while len(start_slots._holders) + len(start_slots._waiting) < count:
             assert thread.is_alive()
-    mine.end()
+    mine.release()
     for thread in coming:
         thread.join(30)
     over.set()
@@ -124,8 +124,8 @@ def test_who_came_first_starts_first() -> None:
 @pytest.mark.usefixtures("patient")
 def test_an_interrupt_while_waiting_leaves_the_line(in_threads: Callable[..., Any]) -> None:
     """KeyboardInterrupt comes out, nothing was started, and who comes later gets a turn."""
-    over, inside = threading.Event(), threading.Barrier(start_slots.WIDTH + 1)
-    in_threads(*[_run(lambda: (inside.wait(30), over.wait(30)))] * start_slots.WIDTH)
+    over, inside = threading.Event(), threading.Barrier(start_slots.MAX_CONCURRENT_STARTS + 1)
+    in_threads(*[_run(lambda: (inside.wait(30), over.wait(30)))] * start_slots.MAX_CONCURRENT_STARTS)
     inside.wait(30)
     ours = threading.get_ident()
 
@@ -143,24 +143,24 @@ def test_an_interrupt_while_waiting_leaves_the_line(in_threads: Callable[..., An
         over.set()
     assert not started
     assert ours not in start_slots._waiting
-    assert ours not in start_slots._inside
+    assert ours not in start_slots._holders
     assert TRUE.run().ok
 
 
 def test_turns_that_are_never_ended_hold_nobody_up_for_long(in_threads: Callable[..., Any]) -> None:
     """As where an interrupt fell between a turn and what ends it."""
-    over, taken = threading.Event(), threading.Barrier(start_slots.WIDTH + 1)
+    over, taken = threading.Event(), threading.Barrier(start_slots.MAX_CONCURRENT_STARTS + 1)
 
     def hold() -> None:
-        start_slots.Turn().take()
+        start_slots.StartSlot().acquire()
         taken.wait(30)
         over.wait(30)
 
-    in_threads(*[hold] * start_slots.WIDTH)
+    in_threads(*[hold] * start_slots.MAX_CONCURRENT_STARTS)
     try:
         taken.wait(30)
-        for thread in in_threads(*[TRUE.run] * (start_slots.WIDTH * 2)):
+        for thread in in_threads(*[TRUE.run] * (start_slots.MAX_CONCURRENT_STARTS * 2)):
             thread.join(30)
     finally:
         over.set()
-    assert not start_slots._inside
+    assert not start_slots._holders

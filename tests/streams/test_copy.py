@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.streams.buffer_pool import BufferPool
-from penstock.streams.copy import pump
+from penstock.streams.copy import copy_stream
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.writer import CaptureWriter, NullWriter
@@ -98,7 +98,7 @@ def test_the_method_that_waits_for_nothing_more_is_the_one_used(
 ) -> None:
     source = Sources(b"abcdefgh", *methods)
     target = sink()
-    assert pump(source, target) == 8
+    assert copy_stream(source, target) == 8
     assert source.used == {best}
     got = target.getvalue() if isinstance(target, io.BytesIO) else b"".join(target.kept)
     assert got == b"abcdefgh"
@@ -108,7 +108,7 @@ def test_what_is_there_is_passed_on_before_more_comes(threads: ThreadPoolExecuto
     number, feeder = os.pipe()
     answer = MemoryPipe()
     with open(number, "rb") as source, answer.reader, answer.writer:  # noqa: PTH123 - a descriptor
-        copying = threads.submit(pump, source, answer.writer)
+        copying = threads.submit(copy_stream, source, answer.writer)
         for piece in (b"one", b"two"):
             os.write(feeder, piece)
             assert answer.reader.read(3) == piece
@@ -123,20 +123,20 @@ def test_any_pieces_through_any_buffer_into_any_short_writer_arrive(
     whole = b"".join(pieces)
     pool = BufferPool(size=size)
     sink = Stingy(most)
-    assert pump(io.BytesIO(whole), sink, pool) == len(whole)
+    assert copy_stream(io.BytesIO(whole), sink, pool) == len(whole)
     assert sink.taken == whole
     pipe = MemoryPipe()
     with pipe.reader:
         pipe.writer.writelines(pieces)
         pipe.writer.close()
         sink = Stingy(most)
-        assert pump(pipe.reader, sink, pool) == len(whole)
+        assert copy_stream(pipe.reader, sink, pool) == len(whole)
         assert sink.taken == whole
 
 
 def test_a_sink_that_keeps_what_it_is_given_keeps_bytes_of_its_own() -> None:
     sink = Keeper()
-    assert pump(io.BytesIO(DATA), sink, BufferPool(size=100)) == len(DATA)
+    assert copy_stream(io.BytesIO(DATA), sink, BufferPool(size=100)) == len(DATA)
     assert {type(kept) for kept in sink.kept} == {bytes}
     assert b"".join(sink.kept) == DATA
 
@@ -145,7 +145,7 @@ def test_chunks_go_from_memory_to_a_keeping_sink_by_reference() -> None:
     pipe, sink, chunk = MemoryPipe(), Keeper(), bytes(100)
     pipe.writer.write(chunk)
     pipe.writer.close()
-    assert pump(pipe.reader, sink) == 100
+    assert copy_stream(pipe.reader, sink) == 100
     assert sink.kept[0] is chunk
     pipe.reader.close()
 
@@ -155,7 +155,7 @@ def test_a_long_copy_borrows_one_buffer_and_gives_it_back(tmp_path: Path) -> Non
     pool = BufferPool(size=1000)
     for _ in range(2):
         with (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as sink:
-            assert pump(source, sink, pool) == len(DATA) * 10
+            assert copy_stream(source, sink, pool) == len(DATA) * 10
     assert (tmp_path / "out").read_bytes() == DATA * 10
     assert (pool.hits, pool.misses) == (1, 1)
 
@@ -169,7 +169,7 @@ def test_files_and_decompressors_are_copied(tmp_path: Path, opener: Any, bufferi
     with opener(path, "rb", **({"buffering": buffering} if opener is open else {})) as source:
         assert source.read(10) == DATA[:10]
         target = io.BytesIO()
-        assert pump(source, target) == len(DATA) - 10
+        assert copy_stream(source, target) == len(DATA) - 10
     assert target.getvalue() == DATA[10:]
 
 
@@ -185,10 +185,10 @@ def test_a_stream_over_a_descriptor_is_a_source_for_all(
 
         def feed() -> None:
             with writer:
-                assert pump(io.BytesIO(DATA), writer) == len(DATA)
+                assert copy_stream(io.BytesIO(DATA), writer) == len(DATA)
 
         feeding = threads.submit(feed)
-        assert pump(reader, make_sink()) == len(DATA)
+        assert copy_stream(reader, make_sink()) == len(DATA)
         assert reader.count == len(DATA)
         feeding.result(SOON)
 
@@ -205,7 +205,7 @@ def test_non_blocking_files_are_waited_for(threads: ThreadPoolExecutor, bufferin
     ):
 
         def feed() -> None:
-            assert pump(io.BytesIO(DATA * 4), sink) == len(DATA) * 4
+            assert copy_stream(io.BytesIO(DATA * 4), sink) == len(DATA) * 4
             while True:
                 try:
                     sink.close()
@@ -214,7 +214,7 @@ def test_non_blocking_files_are_waited_for(threads: ThreadPoolExecutor, bufferin
                 return
 
         feeding = threads.submit(feed)
-        assert pump(source, arrived) == len(DATA) * 4
+        assert copy_stream(source, arrived) == len(DATA) * 4
         feeding.result(SOON)
     assert arrived.getvalue() == DATA * 4
 
@@ -223,21 +223,21 @@ def test_a_text_source_is_refused_by_name() -> None:
     with pytest.raises(
         TypeError, match=r"read\(\) of the source returned str, not bytes: it is a text stream"
     ):
-        pump(io.StringIO("text"), io.BytesIO())
+        copy_stream(io.StringIO("text"), io.BytesIO())
 
 
 @pytest.mark.parametrize("answer", [5, object(), ["x"]])
 def test_a_read_that_returns_no_bytes_is_refused_by_name(answer: object) -> None:
     source = type("Odd", (), {"read": lambda _self, _n: answer})()
     with pytest.raises(TypeError, match=f"read\\(\\) of the source returned {type(answer).__name__}"):
-        pump(source, io.BytesIO())
+        copy_stream(source, io.BytesIO())
 
 
 def test_a_source_may_give_other_buffers_than_bytes() -> None:
     answers: list[Any] = [bytearray(b"ab"), memoryview(b"cd"), b""]
     source = type("Loose", (), {"read": lambda _self, _n: answers.pop(0)})()
     sink = Keeper()
-    assert pump(source, sink) == 4
+    assert copy_stream(source, sink) == 4
     assert sink.kept == [b"ab", b"cd"]
 
 
@@ -245,12 +245,12 @@ def test_a_source_may_give_other_buffers_than_bytes() -> None:
 def test_a_readinto_that_returns_nonsense_is_refused(answer: object, error: type[Exception]) -> None:
     source = type("Odd", (), {"readinto": lambda _self, _view: answer})()
     with pytest.raises(error, match=r"readinto\(\) of the source"):
-        pump(source, io.BytesIO())
+        copy_stream(source, io.BytesIO())
 
 
 def test_a_source_without_any_method_is_refused_by_type() -> None:
     with pytest.raises(TypeError, match="'object' has none"):
-        pump(object(), io.BytesIO())
+        copy_stream(object(), io.BytesIO())
 
 
 def test_a_method_that_is_not_supported_is_stepped_down_from() -> None:
@@ -264,18 +264,18 @@ def test_a_method_that_is_not_supported_is_stepped_down_from() -> None:
             return self.left.pop(0) if self.left else b""
 
     sink = io.BytesIO()
-    assert pump(OnlyRead(), sink) == 3
+    assert copy_stream(OnlyRead(), sink) == 3
     assert sink.getvalue() == b"abc"
 
 
 def test_a_file_that_is_not_open_for_reading_says_so(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file, pytest.raises(io.UnsupportedOperation):
-        pump(file, io.BytesIO())
+        copy_stream(file, io.BytesIO())
 
 
 def test_a_sink_that_takes_nothing_is_an_error_not_a_loop() -> None:
     with pytest.raises(OSError, match="returned 0"):
-        pump(io.BytesIO(b"x"), Stingy(0))
+        copy_stream(io.BytesIO(b"x"), Stingy(0))
 
 
 def test_a_stream_that_would_block_without_a_descriptor_is_an_error_not_a_loop() -> None:
@@ -284,7 +284,7 @@ def test_a_stream_that_would_block_without_a_descriptor_is_an_error_not_a_loop()
             return None
 
     with pytest.raises(BlockingIOError, match="no descriptor to wait for"):
-        pump(Empty(), io.BytesIO())
+        copy_stream(Empty(), io.BytesIO())
 
 
 def test_the_errors_of_both_sides_come_through_and_the_buffer_comes_back() -> None:
@@ -297,7 +297,7 @@ def test_the_errors_of_both_sides_come_through_and_the_buffer_comes_back() -> No
     broken = type("Broken", (), {"read": fail, "write": fail})()
     for source, sink in ((broken, io.BytesIO()), (io.BytesIO(b"x"), broken)):
         with pytest.raises(KeyError) as caught:
-            pump(source, sink, pool)
+            copy_stream(source, sink, pool)
         assert caught.value is reason
     assert (pool.hits, pool.misses) == (1, 1)
 
@@ -316,6 +316,6 @@ def test_a_large_chunk_into_a_short_writer_is_not_copied_again_and_again() -> No
     pipe, sink = MemoryPipe(), Sparing()
     pipe.writer.write(bytes(8 * 1024 * 1024))
     pipe.writer.close()
-    assert pump(pipe.reader, sink) == 8 * 1024 * 1024
+    assert copy_stream(pipe.reader, sink) == 8 * 1024 * 1024
     assert sink.shown <= 3 * 8 * 1024 * 1024
     pipe.reader.close()

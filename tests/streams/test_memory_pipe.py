@@ -190,7 +190,7 @@ def test_closing_the_reader_drops_what_is_in_flight() -> None:
     chunk = Weighty(b"x")
     gone = threading.Event()
     chunk.on_end = gone.set
-    pipe.writer._push(chunk)
+    pipe.writer._write_chunk(chunk)
     del chunk
     pipe.reader.close()
     assert gone.is_set()

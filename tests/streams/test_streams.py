@@ -339,7 +339,7 @@ class CountedReader(Reader):
         self._chunks = [Counted(chunk) for chunk in reversed(chunks)]
         Counted.work = 0
 
-    def _pull(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         return self._chunks.pop() if self._chunks else b""
 
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.streams.buffer_pool import BufferPool
-from penstock.streams.transfer import Transfer, decide, rungs
+from penstock.streams.transfer import Transfer, choose_methods, methods_for
 from penstock.system import features
 from penstock.system.fds import Fd, duplicate, open_read, open_write, pipe
 
@@ -207,7 +207,7 @@ def test_each_rung_is_used_when_the_better_ones_are_off(
     with pytest.MonkeyPatch.context() as patch:
         for place, rung in enumerate(expected):
             source, sink = _source(source_kind, data, folder), _sink(sink_kind, folder)
-            assert rungs(source.fd.fileno(), sink.fd.fileno()) == expected[place:]
+            assert methods_for(source.fd.fileno(), sink.fd.fileno()) == expected[place:]
             transfer, found = _carry(threads, source, sink, data, owned=True, pool=BufferPool())
             # A terminal may poll as ready and yet take nothing, again and again; then the step down is right.
             assert transfer.kind in (expected[place:] if sink_kind == "pty" else [rung])
@@ -221,13 +221,13 @@ def test_each_rung_is_used_when_the_better_ones_are_off(
 @pytest.mark.parametrize("source", ["file", "pipe", "socket", "other"])
 def test_the_decision_keeps_the_kernels_rules(source: str, sink: str, *, append: bool) -> None:
     """Pooled is last; splice has a pipe; sendfile reads a file; O_APPEND gets none of them but a pipe."""
-    found = decide(source, sink, append=append, movers=ALL)
+    found = choose_methods(source, sink, append=append, movers=ALL)
     assert found[-1] == "pooled"
     assert "splice" not in found or "pipe" in (source, sink)
     assert "sendfile" not in found or source == "file"
     assert "copy-file-range" not in found or (source, sink) == ("file", "file")
     assert not append or sink == "pipe" or found == ["pooled"]
-    assert decide(source, sink, append=append, movers=()) == ["pooled"]
+    assert choose_methods(source, sink, append=append, movers=()) == ["pooled"]
 
 
 def test_a_file_that_does_not_know_its_size_is_read_to_its_end(tmp_path: Path) -> None:

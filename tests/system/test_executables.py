@@ -131,7 +131,7 @@ def test_a_path_that_cannot_run_says_why(name: str, kind: type[OSError], text: s
 def fail(executable: str, *, cwd: str | None = None, argument: str = "") -> OSError:
     """Start what cannot start; return the error, explained."""
     with pytest.raises(OSError, match="Errno") as caught:
-        process.discard(
+        process.kill_and_reap(
             spawn.spawn(
                 executable,
                 ["prog", argument],

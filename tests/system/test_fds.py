@@ -351,7 +351,7 @@ def test_a_signal_handler_can_wake() -> None:
     waker = fds.Waker()
     before = signal.signal(signal.SIGUSR1, lambda *_: waker.wake())
     try:
-        with fork_guard.guard:  # which a handler must not need
+        with fork_guard.fork_guard:  # which a handler must not need
             signal.raise_signal(signal.SIGUSR1)
         assert select.select([waker.fileno()], [], [], 10)[0]
     finally:
@@ -365,7 +365,7 @@ def test_a_fork_waits_for_threads_that_are_in_the_middle_of_something() -> None:
     order: list[str] = []
 
     def busy() -> None:
-        with fork_guard.guard:
+        with fork_guard.fork_guard:
             inside.wait(10)  # all at one time
             while fork_guard._enrolling.acquire(blocking=False):  # until the fork has begun to wait
                 fork_guard._enrolling.release()
@@ -377,7 +377,7 @@ def test_a_fork_waits_for_threads_that_are_in_the_middle_of_something() -> None:
     inside.wait(10)
     pid = os.fork()
     if not pid:
-        os._exit(fork_guard.held_here())
+        os._exit(fork_guard.fork_guard_held())
     order.append("fork")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     for thread in threads:
@@ -389,11 +389,11 @@ def test_a_forked_copy_can_do_all_that_was_in_the_middle_of_being_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where a thread is not waited for any longer, since it may wait for the one that forks."""
-    monkeypatch.setattr(fork_guard, "_PATIENCE", 0.0)
+    monkeypatch.setattr(fork_guard, "_LOCK_TIMEOUT_S", 0.0)
     inside, leave = threading.Event(), threading.Event()
 
     def busy() -> None:
-        with fork_guard.guard:
+        with fork_guard.fork_guard:
             inside.set()
             leave.wait(10)
 
@@ -444,7 +444,7 @@ MAKERS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "duplicate": lambda: (fds.duplicate(0),),
     "open": lambda: (fds.null(writable=True),),
     "write": lambda: (fds.open_write(os.devnull),),
-    "owned": lambda: (fds.owned(os.dup, 0),),
+    "owned": lambda: (fds.open_fd(os.dup, 0),),
     "waker": lambda: (fds.Waker(),),
 }
 
@@ -483,5 +483,5 @@ def test_a_second_interrupt_while_the_first_is_dealt_with_loses_none(monkeypatch
 
     monkeypatch.setattr(fds.Fd, "close", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fds._own((fds.Fd(), fds.Fd()), numbers())
+        fds._adopt((fds.Fd(), fds.Fd()), numbers())
     assert len(closes) == 3

@@ -32,10 +32,10 @@ def test_stop_ends_the_wait_whenever_it_comes(fifo: Path, writing: bool) -> None
         opened: list[Fd | None] = []
         thread = threading.Thread(target=lambda opening=opening, to=opened: to.append(opening.open()))
         thread.start()
-        opening.stop()
+        opening.cancel()
         thread.join(20)
         assert opened == [None]
-        opening.stop()
+        opening.cancel()
 
 
 def test_two_that_open_both_ends_meet(fifo: Path) -> None:

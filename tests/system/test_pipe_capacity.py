@@ -49,9 +49,9 @@ def soft(monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]) -> Callabl
         path = os.path.join(tmp_path, "soft")  # noqa: PTH118
         with open(path, "w") as file:  # noqa: PTH123
             file.write(text)
-        monkeypatch.setattr(pipe_capacity, "_SOFT", path)
+        monkeypatch.setattr(pipe_capacity, "_SOFT_LIMIT_FILE", path)
         monkeypatch.setattr(pipe_capacity, "_may_exceed", lambda: False)
-        monkeypatch.setattr(pipe_capacity, "_budget", pipe_capacity._Budget())
+        monkeypatch.setattr(pipe_capacity, "_budget", pipe_capacity._PipePageBudget())
 
     return limit
 
@@ -62,7 +62,7 @@ def test_a_pipe_has_the_size_asked_for(new: Callable[[], int]) -> None:
     grown = pipe_capacity.resize(number, 200_000, asked_for=True)
     assert capacity(number) == 262_144
     assert grown is not None
-    grown.give_back()
+    grown.release()
     assert pipe_capacity.resize(number, 1, asked_for=True) is None
     assert capacity(number) == PAGE
 
@@ -91,7 +91,7 @@ def test_every_kind_of_refusal_is_tolerated_and_costs_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "fcntl", refuse)
         assert pipe_capacity.resize(number, MIB, asked_for=True) is None
-        assert pipe_capacity.resize(number, pipe_capacity.GROWN) is None
+        assert pipe_capacity.resize(number, pipe_capacity.GROWN_SIZE) is None
     assert pipe_capacity._budget.spent == 0
     assert capacity(number) == 16 * PAGE
 
@@ -104,11 +104,11 @@ def test_only_a_pipe_of_the_usual_size_grows_by_itself(
     small, large = new(), new()
     pipe_capacity.resize(small, 4096, asked_for=True)
     kept = pipe_capacity.resize(large, MIB, asked_for=True)
-    assert pipe_capacity.resize(small, pipe_capacity.GROWN) is None
-    assert pipe_capacity.resize(large, pipe_capacity.GROWN) is None
+    assert pipe_capacity.resize(small, pipe_capacity.GROWN_SIZE) is None
+    assert pipe_capacity.resize(large, pipe_capacity.GROWN_SIZE) is None
     assert (capacity(small), capacity(large)) == (4096, MIB)
     with open(os.devnull, "wb") as file:  # noqa: PTH123
-        assert pipe_capacity.resize(file.fileno(), pipe_capacity.GROWN) is None
+        assert pipe_capacity.resize(file.fileno(), pipe_capacity.GROWN_SIZE) is None
     assert kept is not None
 
 
@@ -117,35 +117,35 @@ def test_pipes_grow_by_themselves_up_to_an_eighth_and_on_request_up_to_a_quarter
 ) -> None:
     """And again as soon as what they took was given back."""
     soft("1000")
-    grown = [pipe_capacity.resize(new(), pipe_capacity.GROWN) for _ in range(10)]
-    each = pipe_capacity.GROWN // PAGE - 16
+    grown = [pipe_capacity.resize(new(), pipe_capacity.GROWN_SIZE) for _ in range(10)]
+    each = pipe_capacity.GROWN_SIZE // PAGE - 16
     assert sum(one is not None for one in grown) == 125 // each
-    asked = [pipe_capacity.resize(new(), pipe_capacity.GROWN, asked_for=True) for _ in range(10)]
+    asked = [pipe_capacity.resize(new(), pipe_capacity.GROWN_SIZE, asked_for=True) for _ in range(10)]
     assert sum(one is not None for one in grown + asked) == 250 // each
     number = new()
-    assert pipe_capacity.resize(number, pipe_capacity.GROWN) is None
+    assert pipe_capacity.resize(number, pipe_capacity.GROWN_SIZE) is None
     for one in grown + asked:
         if one is not None:
-            one.give_back()
-            one.give_back()  # the second time nothing happens
+            one.release()
+            one.release()  # the second time nothing happens
     assert pipe_capacity._budget.spent == 0
-    assert pipe_capacity.resize(number, pipe_capacity.GROWN) is not None
+    assert pipe_capacity.resize(number, pipe_capacity.GROWN_SIZE) is not None
 
 
 def test_a_limit_of_0_is_none(new: Callable[[], int], soft: Callable[[str], None]) -> None:
     """pipe(7)."""
     soft("0")
-    assert all(pipe_capacity.resize(new(), pipe_capacity.GROWN) is not None for _ in range(20))
+    assert all(pipe_capacity.resize(new(), pipe_capacity.GROWN_SIZE) is not None for _ in range(20))
 
 
 def test_a_forked_copy_counts_anew(new: Callable[[], int], soft: Callable[[str], None]) -> None:
     """Its copies of the pipes are closed, and what the parent's give back is not its own."""
     soft("1000")
-    grown = pipe_capacity.resize(new(), pipe_capacity.GROWN)
+    grown = pipe_capacity.resize(new(), pipe_capacity.GROWN_SIZE)
     assert grown is not None
     child = os.fork()
     if child == 0:
-        grown.give_back()
+        grown.release()
         os._exit(pipe_capacity._budget.spent)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert pipe_capacity._budget.spent > 0

@@ -119,7 +119,7 @@ def test_after_the_reaping_no_signal_is_sent_to_anyone(
         monkeypatch.setattr(module, name, lambda *args: sent.append(args), raising=False)
     assert not child.send_signal(signal.SIGKILL)
     assert not child.send_signal(signal.SIGKILL, group=False)
-    assert not child.leftover()
+    assert not child.has_group_members()
     assert child.descendants() == []
     assert sent == []
 
@@ -164,10 +164,10 @@ def test_a_signal_goes_to_the_whole_group(speaking: Any, finish: Any) -> None:
     """Also while the leader is a zombie, which still holds the group's number."""
     child, line = speaking("sleep 1000 & echo $!")
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert child.leftover() is features.PROCFS
+    assert child.has_group_members() is features.PROCFS
     assert child.send_signal(signal.SIGKILL)
     assert gone(int(line))
-    assert not child.leftover()
+    assert not child.has_group_members()
     assert finish(child).returncode == 0
 
 
@@ -185,21 +185,21 @@ def test_a_signal_can_go_to_the_child_alone(speaking: Any, finish: Any, leads: b
 def test_a_group_of_one_has_no_leftover(start: Any, finish: Any) -> None:
     """The leader does not count, running or not; nor does the host's group where the child is in it."""
     child, member = start("sleep", "1000"), start("sleep", "1000", group=False)
-    assert not child.leftover()
-    assert not member.leftover()
+    assert not child.has_group_members()
+    assert not member.has_group_members()
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert not child.leftover()
+    assert not child.has_group_members()
     finish(child)
 
 
-def strangers(child: process.Process) -> list[process.Descendant]:
+def strangers(child: process.Process) -> list[process.ProcessHandle]:
     """Those of its descendants that have left its group."""
     found = child.descendants()
     for one in found:
-        if one.grouped:
+        if one.in_group:
             one.close()
-    return [one for one in found if not one.grouped]
+    return [one for one in found if not one.in_group]
 
 
 @needs_procfs
@@ -221,10 +221,10 @@ def test_a_descendant_that_has_gone_gets_no_signal(speaking: Any) -> None:
     """Nor does another process that has its number."""
     child, line = speaking("setsid sh -c 'echo $$; exec sleep 1000' & wait")
     (found,) = strangers(child)
-    stranger = process.Descendant(found.pid, found._started - 1, None)
+    stranger = process.ProcessHandle(found.pid, found._started - 1, None)
     assert not stranger.alive()
     assert not stranger.send_signal(signal.SIGKILL)
-    assert process.Descendant.catch(_with_start(found.pid, found._started - 1)) is None
+    assert process.ProcessHandle.open(_with_start(found.pid, found._started - 1)) is None
     assert found.alive()
     os.kill(int(line), signal.SIGKILL)
     assert child.send_signal(signal.SIGKILL)
@@ -244,7 +244,7 @@ def test_without_procfs_nothing_is_known(speaking: Any, monkeypatch: pytest.Monk
     child, line = speaking("setsid sleep 1000 & echo $!; sleep 1000 & wait")
     with monkeypatch.context() as patch:
         patch.setattr(features, "PROCFS", False)
-        assert not child.leftover()
+        assert not child.has_group_members()
         assert child.descendants() == []
     os.kill(int(line), signal.SIGKILL)
     child.send_signal(signal.SIGKILL)
@@ -307,7 +307,7 @@ def test_a_forked_copy_of_the_host_touches_no_child(start: Any) -> None:
                 verdict = 0
             if child.send_signal(signal.SIGKILL) or not child.exited():
                 verdict = 2
-            if child.leftover() or child.descendants():
+            if child.has_group_members() or child.descendants():
                 verdict = 2
         finally:
             os._exit(verdict)
@@ -333,4 +333,4 @@ def test_discarding_a_child_that_is_gone_is_no_error() -> None:
     """The host may have let the kernel reap it."""
     pid = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(pid, 0)
-    process.discard(pid)
+    process.kill_and_reap(pid)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from penstock.system import features, process_memory
-from penstock.system.process_memory import Census
+from penstock.system.process_memory import ProcessTreeMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +62,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_a_tree_is_a_process_and_all_that_comes_from_it(machine: Machine) -> None:
     """In any order of pids, and nobody else."""
-    census = Census(machine)
+    census = ProcessTreeMemory(machine)
     machine.fork(100, 50)
     census.add(100)
     machine.fork(30, 200)
@@ -75,7 +75,7 @@ def test_a_tree_is_a_process_and_all_that_comes_from_it(machine: Machine) -> Non
 
 def test_one_whose_parent_dies_stays_in_its_tree(machine: Machine) -> None:
     """And what it starts then belongs there too."""
-    census = Census(machine)
+    census = ProcessTreeMemory(machine)
     machine.fork(100, 50)
     census.add(100)
     machine.fork(200, 100)
@@ -89,7 +89,7 @@ def test_one_whose_parent_dies_stays_in_its_tree(machine: Machine) -> None:
 
 def test_an_orphan_that_was_never_seen_is_found_by_its_group(machine: Machine) -> None:
     """Only one that has left the group as well is lost."""
-    census = Census(machine)
+    census = ProcessTreeMemory(machine)
     machine.fork(100, 50, 100)
     census.add(100)
     machine.fork(200, 1, 100)
@@ -100,7 +100,7 @@ def test_an_orphan_that_was_never_seen_is_found_by_its_group(machine: Machine) -
 
 def test_what_was_seen_before_its_root_was_asked_about_is_in_the_tree(machine: Machine) -> None:
     """A look may fall between a command's start and the beginning of its watch."""
-    census = Census(machine)
+    census = ProcessTreeMemory(machine)
     machine.fork(100, 50)
     machine.fork(200, 100)
     machine.fork(300, 200)
@@ -112,7 +112,7 @@ def test_what_was_seen_before_its_root_was_asked_about_is_in_the_tree(machine: M
 
 def test_who_has_ended_is_forgotten_and_a_number_used_again_is_a_stranger(machine: Machine) -> None:
     """The next process with that pid is judged by its own parent."""
-    census = Census(machine)
+    census = ProcessTreeMemory(machine)
     machine.fork(100, 50)
     census.add(100)
     machine.fork(200, 100)
@@ -132,7 +132,7 @@ def test_who_has_ended_is_forgotten_and_a_number_used_again_is_a_stranger(machin
 
 def test_nothing_is_listed_where_no_process_was_made_and_only_the_new_are_read(machine: Machine) -> None:
     """That is what makes it cheap."""
-    census = Census(machine)
+    census = ProcessTreeMemory(machine)
     machine.fork(100, 50)
     census.add(100)
     census.refresh()
@@ -151,7 +151,7 @@ def test_all_is_listed_where_nobody_tells_whether_a_process_was_made(
 ) -> None:
     """As in gVisor, or on macOS."""
     monkeypatch.setattr(machine, "newest", lambda: None)
-    census = Census(machine)
+    census = ProcessTreeMemory(machine)
     census.add(50)
     machine.fork(200, 50)
     census.refresh()
@@ -190,7 +190,7 @@ def test_real_processes_are_measured(
     monkeypatch.setattr(features, "PROCFS", procfs)
     inner = ALLOCATE.format(size=60_000_000)
     child = hold(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])")
-    census = Census()
+    census = ProcessTreeMemory()
     census.add(child.pid)
     census.refresh()
     assert len(census.members(child.pid)) == 2
@@ -200,7 +200,7 @@ def test_real_processes_are_measured(
 def test_the_figures_are_those_of_psutil(hold: Callable[[str], subprocess.Popen[bytes]]) -> None:
     """`rss - shared`, to the page, of a process at rest."""
     child = hold(ALLOCATE.format(size=20_000_000))
-    census = Census()
+    census = ProcessTreeMemory()
     census.add(child.pid)
     info = psutil.Process(child.pid).memory_info()
     assert abs(census.used(child.pid) - (info.rss - info.shared)) <= 64 * os.sysconf("SC_PAGESIZE")

@@ -146,7 +146,7 @@ def test_without_procfs_every_answer_is_empty(monkeypatch: pytest.MonkeyPatch) -
 def test_of_a_process_that_is_not_there_nothing_is_known(start: Any) -> None:
     """Neither of a number that nobody has, nor of a child that was reaped."""
     child = start("true")
-    child.end()
+    child.kill_and_reap()
     assert procfs.read_stat(child.pid) is None
     assert procfs.read_stat(2**30) is None
 

@@ -433,7 +433,7 @@ os.wait()
 def _spawn(*argv: str, cwd: str | None = None, stdin: int = 0) -> None:
     """Start what cannot start; should it start all the same, it does not outlive the test."""
     pid = spawn.spawn(argv[0], argv, env={}, cwd=cwd, stdin=stdin, stdout=1, stderr=2, process_group=False)
-    process.discard(pid)
+    process.kill_and_reap(pid)
 
 
 def _spawn_file(content: bytes, mode: int = 0o755) -> None:

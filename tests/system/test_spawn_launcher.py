@@ -13,7 +13,7 @@ import pytest
 
 from penstock.system import fds, features, process, spawn, spawn_launcher
 from penstock.system.executables import SetupError, explain_failure
-from penstock.system.spawn_launcher import Setup
+from penstock.system.spawn_launcher import ChildSetup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def _mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def output() -> Callable[..., bytes]:
     """Start a program by way of a launcher, and return what it writes."""
 
-    def output(*argv: str, setup: Setup | None = None, group: bool = False, **options: Any) -> bytes:
+    def output(*argv: str, setup: ChildSetup | None = None, group: bool = False, **options: Any) -> bytes:
         reader, writer = fds.pipe()
         settings: dict[str, Any] = {"env": {"ONE": "1"}, "cwd": None, "stdin": 0, **options}
         pid = spawn.spawn(
@@ -39,7 +39,7 @@ def output() -> Callable[..., bytes]:
             stdout=writer.fileno(),
             stderr=2,
             process_group=group,
-            setup=setup or Setup(),
+            setup=setup or ChildSetup(),
             **settings,
         )
         writer.close()
@@ -83,7 +83,7 @@ def test_signals_are_at_their_defaults(output: Callable[..., bytes]) -> None:
 
 def test_rlimits_and_niceness_are_set_before_the_program_begins(output: Callable[..., bytes]) -> None:
     """Soft and hard, to the byte."""
-    setup = Setup(nice=3, rlimits={"NOFILE": (50, 60), "FSIZE": (1001, 1001), "DATA": (10**8, 10**8)})
+    setup = ChildSetup(nice=3, rlimits={"NOFILE": (50, 60), "FSIZE": (1001, 1001), "DATA": (10**8, 10**8)})
     limits = output("/bin/cat", "/proc/self/limits", setup=setup).decode()
     rows = {line[:25].strip(): line[25:].split()[:2] for line in limits.splitlines()}
     assert rows["Max open files"] == ["50", "60"]
@@ -97,13 +97,13 @@ def test_a_limit_past_our_own_is_our_own(output: Callable[..., bytes]) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY:
         pytest.skip("there is no limit here")
-    shown = output("/bin/sh", "-c", "ulimit -n", setup=Setup(rlimits={"NOFILE": (hard * 2, hard * 2)}))
+    shown = output("/bin/sh", "-c", "ulimit -n", setup=ChildSetup(rlimits={"NOFILE": (hard * 2, hard * 2)}))
     assert int(shown) == hard
 
 
 def test_a_limit_below_what_the_launcher_itself_holds_is_no_hindrance(output: Callable[..., bytes]) -> None:
     """It is set last, and the program begins with nothing."""
-    setup = Setup(rlimits={"DATA": (2_000_000, 2_000_000), "NOFILE": (4, 4)})
+    setup = ChildSetup(rlimits={"DATA": (2_000_000, 2_000_000), "NOFILE": (4, 4)})
     assert output("/bin/sh", "-c", "ulimit -d", setup=setup) == b"1953\n"
 
 
@@ -111,13 +111,13 @@ def test_a_group_is_joined(output: Callable[..., bytes], tmp_path: Path) -> None
     """By a 0 written to its file."""
     joined = tmp_path / "cgroup.procs"
     joined.touch()
-    assert output("/bin/cat", str(joined), setup=Setup(groups=[str(joined)])) == b"0"
+    assert output("/bin/cat", str(joined), setup=ChildSetup(groups=[str(joined)])) == b"0"
 
 
-def _start(*argv: str, setup: Setup | None = None, **options: Any) -> None:
+def _start(*argv: str, setup: ChildSetup | None = None, **options: Any) -> None:
     settings: dict[str, Any] = {"env": {}, "cwd": None, "process_group": False, **options}
-    pid = spawn.spawn(argv[0], argv, stdin=0, stdout=1, stderr=2, setup=setup or Setup(), **settings)
-    process.discard(pid)
+    pid = spawn.spawn(argv[0], argv, stdin=0, stdout=1, stderr=2, setup=setup or ChildSetup(), **settings)
+    process.kill_and_reap(pid)
 
 
 def test_what_cannot_be_executed_is_told_as_by_a_direct_start(tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_what_cannot_be_executed_is_told_as_by_a_direct_start(tmp_path: Path) ->
 def test_what_cannot_be_set_says_what_it_is_and_is_not_taken_for_the_program_s_fault() -> None:
     """It keeps its errno, and its text through `explain_failure`."""
     with pytest.raises(SetupError, match="cgroup /nowhere could not be joined") as caught:
-        _start("/bin/true", setup=Setup(groups=["/nowhere/cgroup.procs"]))
+        _start("/bin/true", setup=ChildSetup(groups=["/nowhere/cgroup.procs"]))
     assert caught.value.errno == errno.ENOENT
     assert explain_failure(caught.value, program="true", executable="/bin/true", cwd=None) is caught.value
     with pytest.raises(SetupError, match="RLIMIT_NOFILE could not be set"):
-        _start("/bin/true", setup=Setup(rlimits={"NOFILE": (5, 4)}))
+        _start("/bin/true", setup=ChildSetup(rlimits={"NOFILE": (5, 4)}))
 
 
 def test_the_arguments_that_everybody_may_read_hold_no_secret(

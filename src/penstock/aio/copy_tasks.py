@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from penstock.system.event_loops import Loop
     from penstock.system.fds import Fd
 
-__all__ = ["LoopDrainer", "LoopFeeder"]
+__all__ = ["AsyncDrainer", "AsyncFeeder"]
 
 
-class _Copy:
+class _AsyncCopyTask:
     """A task that copies, until it is done or told to stop."""
 
     def __init__(
@@ -109,7 +109,7 @@ class _Copy:
         raise NotImplementedError
 
 
-class LoopFeeder(_Copy):
+class AsyncFeeder(_AsyncCopyTask):
     """Copies what an async object of the caller's gives into the pipe to the first stage."""
 
     def __init__(self, source: Any, fd: Fd, loop: Loop, reactor: Reactor, grace: float) -> None:
@@ -150,7 +150,7 @@ class LoopFeeder(_Copy):
         return None if self._stopped or error is None or is_pipe_error(error) else error
 
 
-class LoopDrainer(_Copy):
+class AsyncDrainer(_AsyncCopyTask):
     """Copies what the last stage writes into an async object of the caller's."""
 
     def __init__(self, sink: Any, fd: Fd, loop: Loop, reactor: Reactor, on_end: Callable[[], None]) -> None:

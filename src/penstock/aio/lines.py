@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run_lines"]
 
-_AHEAD = 8
+_MAX_AHEAD = 8
 """Lines in the window for each worker."""
-_MOST = 65536
+_MAX_PENDING_BYTES = 65536
 """Bytes that may wait to be written."""
 
 
@@ -140,7 +140,7 @@ class _Outlet:
 
     async def room(self) -> None:
         """Wait while too much is queued."""
-        while self._size > _MOST:
+        while self._size > _MAX_PENDING_BYTES:
             await self._space.wait()
 
     def fail(self, error: BaseException) -> None:
@@ -211,7 +211,7 @@ class _Window:
                 group.start_soon(self._worker)
 
     async def _worker(self) -> None:
-        most = _AHEAD * self._stage.concurrency
+        most = _MAX_AHEAD * self._stage.concurrency
         make = getattr(self, "_" + self._stage.kind.replace("-", "_"))
         while await self._next() and not self._stopped:
             self._slots.append(slot := _Slot())

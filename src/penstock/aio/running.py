@@ -19,10 +19,10 @@ import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from penstock.aio.streams import FdReceiver, FdSender
-from penstock.aio.thread_calls import Call
+from penstock.aio.thread_calls import ThreadCall
 from penstock.aio.user_objects import Chunks
 from penstock.core.errors import FinishEarly
-from penstock.stages.running import Threaded
+from penstock.stages.running import ThreadedStage
 from penstock.system.fds import is_regular
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["RunningCoroutine", "write_all"]
 
 
-class RunningCoroutine(Threaded):
+class RunningCoroutine(ThreadedStage):
     """One started stage; `work(ctx, stdin, stdout)` makes its coroutine."""
 
     def __init__(
@@ -58,7 +58,7 @@ class RunningCoroutine(Threaded):
         self._begun = False
         self._dropped = False
         self._scope: anyio.CancelScope | None = None
-        ctx.deferred.defer(self._begin)
+        ctx.barrier.add_callback(self._begin)
 
     def interrupt(self, reason: BaseException) -> None:
         """Cancel the coroutine; where it has not begun, it never will."""
@@ -94,7 +94,7 @@ class RunningCoroutine(Threaded):
                 error = await self._attempt()
             if error is not None and self.ctx.scope.on_exception is not None:
                 # It is the caller's code, which may block.
-                error = await Call(self._loop, partial(self._seen, error)).result()
+                error = await ThreadCall(self._loop, partial(self._seen, error)).result()
         except BaseException as shutdown:  # the loop ends, and all its tasks
             error = shutdown
             raise
@@ -113,7 +113,7 @@ class RunningCoroutine(Threaded):
         return None
 
     def _seen(self, error: BaseException) -> BaseException | None:
-        return error if isinstance(error, FinishEarly) else self.seen(error)
+        return error if isinstance(error, FinishEarly) else self.apply_on_exception(error)
 
     def _over(self, error: BaseException | None) -> None:
         self.release()
@@ -123,7 +123,7 @@ class RunningCoroutine(Threaded):
 def receiver_of(end: Input, loop: Loop) -> ByteReceiveStream:
     """A stream for what a stage reads."""
     if _is_simple(end):
-        stream: FdReceiver = end.carried_by(lambda fd: FdReceiver(fd, loop))
+        stream: FdReceiver = end.wrap(lambda fd: FdReceiver(fd, loop))
         return stream
     return _ThreadReceiver(end.reader, loop)
 
@@ -131,7 +131,7 @@ def receiver_of(end: Input, loop: Loop) -> ByteReceiveStream:
 def sender_of(end: Output, loop: Loop) -> ByteSendStream:
     """A stream for what a stage writes."""
     if _is_simple(end):
-        stream: FdSender = end.carried_by(lambda fd: FdSender(fd, loop))
+        stream: FdSender = end.wrap(lambda fd: FdSender(fd, loop))
         return stream
     return _ThreadSender(end.writer, loop)
 
@@ -149,14 +149,14 @@ class _ThreadReceiver(ByteReceiveStream):
     def __init__(self, reader: Reader, loop: Loop) -> None:
         self._reader = reader
         self._loop = loop
-        self._call: Call[bytes] | None = None
+        self._call: ThreadCall[bytes] | None = None
         self._rest = b""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """As `FdReceiver.receive`."""
         if not self._rest:
             if self._call is None:
-                self._call = Call(self._loop, lambda: self._reader.read1(max_bytes))
+                self._call = ThreadCall(self._loop, lambda: self._reader.read1(max_bytes))
             self._rest = await self._call.result()
             self._call = None
             if not self._rest:
@@ -175,14 +175,14 @@ class _ThreadSender(ByteSendStream):
     def __init__(self, writer: Writer, loop: Loop) -> None:
         self._writer = writer
         self._loop = loop
-        self._call: Call[int] | None = None
+        self._call: ThreadCall[int] | None = None
 
     async def send(self, item: bytes) -> None:
         """As `FdSender.send`."""
         if self._call is not None:  # one that was cancelled
             await self._call.result()
         data = bytes(item)
-        self._call = Call(self._loop, lambda: self._writer.write(data))
+        self._call = ThreadCall(self._loop, lambda: self._writer.write(data))
         try:
             await self._call.result()
         except BrokenPipeError as error:

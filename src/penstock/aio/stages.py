@@ -1,7 +1,8 @@
 """Async functions as stages: what they are made of. How one runs is `stages.coroutine`.
 
-A stage of these is bound to an event loop by the run that is started there (`on`); anywhere else it cannot
-start. Both its ends are pipes, whose other ends may be anyone's. Imported when the first such stage is made.
+A stage of these is bound to an event loop by the run that is started there (`bind_loop`); anywhere else it
+cannot start. Both its ends are pipes, whose other ends may be anyone's. Imported when the first such stage is
+made.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from penstock.stages.context import StageContext
-    from penstock.stages.running import Threaded
+    from penstock.stages.running import ThreadedStage
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.event_loops import Loop
 
@@ -30,13 +31,13 @@ class AsyncStage(PythonStage):
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
     loop: Loop | None = None
 
-    def on(self, loop: Loop) -> Self:
+    def bind_loop(self, loop: Loop) -> Self:
         """The same stage for a run of this loop's."""
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__, loop=loop)
         return bound
 
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Threaded:
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
         """Have the coroutine run on the loop."""
         try:
             return self._start(ctx, stdin, stdout)
@@ -45,7 +46,7 @@ class AsyncStage(PythonStage):
             stdout.close()
             raise
 
-    def _start(self, ctx: StageContext, stdin: Input, stdout: Output) -> Threaded:
+    def _start(self, ctx: StageContext, stdin: Input, stdout: Output) -> ThreadedStage:
         if self.loop is None:
             raise TypeError(f"{self.name} is an async stage, and can only run in arun() and its like")
         from penstock.aio.running import RunningCoroutine  # noqa: PLC0415 - it needs anyio

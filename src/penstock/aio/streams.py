@@ -8,8 +8,8 @@ millisecond steps aside once, before anything is read: a cancellation loses no b
 a cancellation is looked for, since to step aside costs as much as to read 64 KiB.
 
 Who may do what. `receive` and `send` in the loop that the stream was made for, one task at a time;
-`interrupt`, `warn` and `close` from any thread, which hand over to the loop, for a descriptor that a selector
-still watches must not be closed under it.
+`interrupt`, `poison` and `close` from any thread, which hand over to the loop, for a descriptor that a
+selector still watches must not be closed under it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FdReceiver", "FdSender"]
 
 CHUNK_SIZE = 262144
-_TURN = 0.001
+_MAX_BUSY_S = 0.001
 """Seconds that a task may go on without letting others have their turn."""
 
 
@@ -50,7 +50,7 @@ class _FdStream:
         self._reason: BaseException | None = None
         self._traceback: TracebackType | None = None
 
-    def warn(self, reason: BaseException) -> None:
+    def poison(self, reason: BaseException) -> None:
         """Let every later use raise `reason`; wake nobody. From any thread."""
         if self._reason is None:
             self._traceback = reason.__traceback__
@@ -58,7 +58,7 @@ class _FdStream:
 
     def interrupt(self, reason: BaseException) -> None:
         """Make a use that is under way raise `reason` too. From any thread."""
-        self.warn(reason)
+        self.poison(reason)
         self._loop.call(self._wake)
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class _FdStream:
         if self._busy:
             raise anyio.BusyResourceError("using")
         now = time.monotonic()
-        if now - self._since > _TURN:
+        if now - self._since > _MAX_BUSY_S:
             self._loop.check("this stream")
             self._busy = True  # others may come while this one steps aside
             try:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from penstock.system.event_loops import Loop
 
-__all__ = ["Call", "ClosedByLoop"]
+__all__ = ["LoopCloser", "ThreadCall"]
 
 _T = TypeVar("_T")
 
 
-class Call(Generic[_T]):
+class ThreadCall(Generic[_T]):
     """A call that a worker makes. A task that is cancelled while it waits leaves it to who waits next."""
 
     def __init__(self, loop: Loop, call: Callable[[], _T]) -> None:
@@ -48,7 +48,7 @@ class Call(Generic[_T]):
         self._loop.call(self._over.set)
 
 
-class ClosedByLoop:
+class LoopCloser:
     """A stream of an event loop's that was handed over with `closing`: `close()` has the loop do it."""
 
     def __init__(self, loop: Loop, thing: Any) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Chunks", "sender_of"]
 
 _READ_SIZE = 65536
-_PATIENCE = 1.0
+_CLOSE_TIMEOUT_S = 1.0
 """Seconds that the clean-up of a caller's generator may take after a cancellation."""
 
 
@@ -49,7 +49,7 @@ class Chunks:
         """Let a generator that was not read to its end run its `finally` now; a stream stays the caller's."""
         close: Callable[[], Coroutine[Any, Any, object]] | None = getattr(self._iterator, "aclose", None)
         if self._owned and close is not None:
-            with anyio.move_on_after(_PATIENCE, shield=True):
+            with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
                 await close()
 
 

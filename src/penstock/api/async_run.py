@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from penstock.api.owned_run import begin, whole
+from penstock.api.owned_run import begin, run_to_end
 from penstock.core.errors import LineTooLong
 from penstock.core.framing import LineSplitter
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from penstock.aio.streams import FdReceiver, FdSender
     from penstock.api.owned_run import OwnedRun
     from penstock.core.result import Result
-    from penstock.engine.tree import Composite
+    from penstock.engine.tree import PipelineSpec
 
-__all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "whole"]
+__all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "run_to_end"]
 
 
 class AsyncRun:
@@ -87,7 +87,7 @@ class AsyncRun:
             raise TimeoutError(f"the run has not ended within {timeout:g} s")
         if self.stdin is not None:
             self.stdin.close()
-        return owned.run.outcome(check=check)
+        return owned.run.get_result(check=check)
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
         """End the run with PipelineCancelled.
@@ -103,7 +103,7 @@ class AsyncRun:
 class StartingRun:
     """What `astart()` returns: entered by `async with`, it starts the run, and looks after its end."""
 
-    def __init__(self, pipeline: Composite, options: Mapping[str, Any]) -> None:
+    def __init__(self, pipeline: PipelineSpec, options: Mapping[str, Any]) -> None:
         self._pipeline = pipeline
         self._options = options
         self._owned: OwnedRun | None = None
@@ -138,7 +138,7 @@ class AsyncBytes:
     waiting.
     """
 
-    def __init__(self, pipeline: Composite, options: Mapping[str, Any]) -> None:
+    def __init__(self, pipeline: PipelineSpec, options: Mapping[str, Any]) -> None:
         self._pipeline = pipeline
         self._options = options
         self._owned: OwnedRun | None = None
@@ -167,7 +167,7 @@ class AsyncBytes:
         except StopAsyncIteration:
             raise
         except BaseException as error:
-            if self._owned is not None and self._owned.run.accounts_for(error):
+            if self._owned is not None and self._owned.run.explains(error):
                 return await self._end()
             await self._leave(error)
             raise
@@ -187,7 +187,7 @@ class AsyncBytes:
 
     def __del__(self) -> None:
         if not self._over and self._owned is not None and not sys.is_finalizing():
-            self._owned.run.leave()
+            self._owned.run.abandon_reader()
 
     async def _leave(self, error: BaseException | None) -> None:
         over, self._over = self._over, True

@@ -10,12 +10,12 @@ from penstock.api.run import Run
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from penstock.engine.tree import Composite
+    from penstock.engine.tree import PipelineSpec
 
 __all__ = ["iterate"]
 
 
-def iterate(pipeline: Composite, options: Mapping[str, Any]) -> Generator[bytes]:
+def iterate(pipeline: PipelineSpec, options: Mapping[str, Any]) -> Generator[bytes]:
     """Start a run with the first `next()`; what its last stage writes, in chunks as they come.
 
     Its failure is raised after the last. Closed early it ends the run, which is no failure then.
@@ -43,7 +43,7 @@ def _read(run: Run) -> Generator[bytes]:
     try:
         yield from run.reader.chunks()
     except Exception as error:
-        if not run.accounts_for(error):
+        if not run.explains(error):
             raise
 
 
@@ -51,6 +51,6 @@ def _leave(held: list[Run]) -> None:
     """End a run that is no longer iterated over."""
     for run in held:
         if not run.done():
-            run.leave_early()
+            run.close_reader()
         elif not sys.is_finalizing():  # else a lock may be held by a thread that will never go on
             run.close_streams()  # it had ended before, with what it wrote unread

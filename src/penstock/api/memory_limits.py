@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from penstock.api.pipeline import checked_stage, watched
 from penstock.core.options import check_handler, check_seconds
 from penstock.core.sizes import parse_size
-from penstock.engine.tree import Composite
-from penstock.limits.sampling_interval import LONGEST
+from penstock.engine.tree import PipelineSpec
+from penstock.limits.sampling_interval import MAX_INTERVAL_S
 from penstock.stages.command import Command
 from penstock.stages.filters import Filtered, MemoryWatch
 from penstock.system import process_memory
@@ -32,7 +32,7 @@ def memory_limit(
     limit: int | str,
     *,
     on_event: Callable[[Event], object] | None = None,
-    interval: float | timedelta = LONGEST,
+    interval: float | timedelta = MAX_INTERVAL_S,
 ) -> Pipeline:
     """Make a stage that is `stage`, a command or a pipeline of commands, and is ended past a memory limit.
 
@@ -57,7 +57,7 @@ def memory_observer(
     stage: Stage | Pipeline,
     *,
     on_event: Callable[[Event], object] | None = None,
-    interval: float | timedelta = LONGEST,
+    interval: float | timedelta = MAX_INTERVAL_S,
 ) -> Pipeline:
     """Make a stage that is `stage`, a command or a pipeline of commands, and tells how much memory it had.
 
@@ -90,7 +90,7 @@ def _watched(
 
 
 def _leaves(stage: object) -> Iterator[object]:
-    if isinstance(stage, Composite) and stage.stages:
+    if isinstance(stage, PipelineSpec) and stage.stages:
         for each in stage.stages:
             yield from _leaves(each)
     elif isinstance(stage, Filtered):

@@ -13,14 +13,14 @@ from penstock.core.errors import FinishEarly
 
 if TYPE_CHECKING:
     from penstock.core.stage import RunningStage
-    from penstock.engine.tree import Composite
+    from penstock.engine.tree import PipelineSpec
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
 
 __all__ = ["start_nested"]
 
 
-def start_nested(pipeline: Composite, ctx: StageContext, stdin: Input, stdout: Output) -> RunningStage:
+def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout: Output) -> RunningStage:
     """Start `pipeline` between two given ends, with what its own options leave open taken from the
     context.
     """

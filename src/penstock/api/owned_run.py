@@ -5,16 +5,16 @@ waits for the start, at most a moment, and ends what it made. Where the worker s
 return, it does so itself once it gets that far.
 
 To wake a loop costs a system call, and a fight for the interpreter's lock with whoever starts the next run.
-So who wants nothing but the end of a run (`whole`) is not told of its start.
+So who wants nothing but the end of a run (`run_to_end`) is not told of its start.
 
-Waiting for what must not be left behind is `_surely`. A shield of anyio's keeps cancel scopes off, but
+Waiting for what must not be left behind is `_wait_shielded`. A shield of anyio's keeps cancel scopes off, but
 asyncio's own `Task.cancel` goes through; it is then waited again, and the task, which is being cancelled
 already, says so afterwards. asyncio counts the calls, so its own timeouts know what was theirs. A coroutine
 that is closed, since its loop was closed before it had ended, cannot wait at all: it only gives the order.
 
 A loop that is closed tells nobody, and a task that was left there is not even collected: the run that goes on
-refers to it. So as long as there are such runs, the supervisor looks now and then (`_LOOK`) whether
-their loops are still open, and ends those whose is not.
+refers to it. So as long as there are such runs, the supervisor looks now and then (`_LOOP_CHECK_INTERVAL_S`)
+whether their loops are still open, and ends those whose is not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from penstock.api.run import MARGIN, Run
+from penstock.api.run import CANCEL_MARGIN_S, Run
 from penstock.engine import outcome  # noqa: F401 - now, rather than on the loop's thread when the first run ends
 from penstock.runtime import start_queue
 from penstock.runtime.supervisor import supervisor
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.core.result import Result
-    from penstock.engine.tree import Composite
+    from penstock.engine.tree import PipelineSpec
     from penstock.system.event_loops import Loop
 
-__all__ = ["OwnedRun", "begin", "whole"]
+__all__ = ["OwnedRun", "begin", "run_to_end"]
 
-_LOOK = 0.25
+_LOOP_CHECK_INTERVAL_S = 0.25
 """Seconds between two looks at the loops of the runs that go on."""
 
 
@@ -64,10 +64,10 @@ class OwnedRun:
         assert self._run is not None
         return self._run
 
-    def start(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> None:
+    def start(self, pipeline: PipelineSpec, options: Mapping[str, Any], *, iterate: bool = False) -> None:
         """Have a worker make the run."""
         context = threads_context()
-        start_queue.submit(lambda: context.run(self._make, pipeline, options, iterate=iterate))
+        start_queue.submit(lambda: context.run(self._start_in_thread, pipeline, options, iterate=iterate))
 
     async def begun(self) -> None:
         """Wait until it is made, and raise what kept it from being. A cancellation ends what was started."""
@@ -87,7 +87,7 @@ class OwnedRun:
             await self.end(error)
             raise
         self._raise()
-        return self.run.outcome(check=check)
+        return self.run.get_result(check=check)
 
     async def end(self, error: BaseException) -> None:
         """Its owner is left by `error`: cancel what there is of it, and wait until nothing is left."""
@@ -97,28 +97,28 @@ class OwnedRun:
         if isinstance(error, GeneratorExit):
             return
         if self._run is None:
-            await _surely(self.ended, MARGIN)
+            await _wait_shielded(self.ended, CANCEL_MARGIN_S)
         if self._run is not None:
-            await _surely(self.ended)
+            await _wait_shielded(self.ended)
 
     async def leave(self, error: BaseException | None = None) -> None:
         """Nobody reads its output any more: end what is left, which is no failure, and wait."""
-        if not self.run.leave() or isinstance(error, GeneratorExit) or not self.loop.current:
+        if not self.run.abandon_reader() or isinstance(error, GeneratorExit) or not self.loop.current:
             return
-        patience = self.run.patience
+        patience = self.run.cancel_timeout
         try:
             with anyio.move_on_after(patience):
                 await self.ended.wait()
         except BaseException as cancelled:
             if not isinstance(cancelled, GeneratorExit):
-                await _surely(self.ended, patience)
+                await _wait_shielded(self.ended, patience)
             raise
 
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
 
-    def _make(self, pipeline: Composite, options: Mapping[str, Any], *, iterate: bool) -> None:
+    def _start_in_thread(self, pipeline: PipelineSpec, options: Mapping[str, Any], *, iterate: bool) -> None:
         """In the worker."""
         try:
             self._run = run = Run(pipeline, options, iterate=iterate, loop=self.loop)
@@ -133,7 +133,7 @@ class OwnedRun:
         if self._unwanted or not told:
             self._discard(run)
 
-    def look(self) -> None:
+    def check_loop(self) -> None:
         """End it where its loop was closed. In the supervisor's thread."""
         if self.loop.closed:
             _going.discard(self)
@@ -165,15 +165,15 @@ def _watch_loops() -> None:
     global _looking  # noqa: PLW0603 - one a process, as the supervisor is
     if not _looking:
         _looking = True
-        supervisor().call_at(time.monotonic() + _LOOK, _look)
+        supervisor().call_at(time.monotonic() + _LOOP_CHECK_INTERVAL_S, _check_loops)
 
 
-def _look() -> None:
+def _check_loops() -> None:
     global _looking  # noqa: PLW0603
     _looking = False
     going = list(_going)
     for owned in going:
-        owned.look()
+        owned.check_loop()
     if going:
         _watch_loops()
 
@@ -187,7 +187,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-async def begin(pipeline: Composite, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:
+async def begin(pipeline: PipelineSpec, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:
     """Start a run. StartError, once nothing is left, where that is not possible."""
     owned = OwnedRun(current_loop(), tell=True)
     owned.start(pipeline, options, iterate=iterate)
@@ -197,14 +197,14 @@ async def begin(pipeline: Composite, options: Mapping[str, Any], *, iterate: boo
     return owned
 
 
-async def whole(pipeline: Composite, options: Mapping[str, Any], *, check: bool) -> Result:
+async def run_to_end(pipeline: PipelineSpec, options: Mapping[str, Any], *, check: bool) -> Result:
     """Start a run, and wait for its end."""
     owned = OwnedRun(current_loop(), tell=False)
     owned.start(pipeline, options)
     return await owned.finish(check=check)
 
 
-async def _surely(event: anyio.Event, patience: float | None = None) -> None:
+async def _wait_shielded(event: anyio.Event, patience: float | None = None) -> None:
     """Wait for `event`, at most `patience` seconds. A cancellation meanwhile is left to the caller, which is
     being cancelled already.
     """

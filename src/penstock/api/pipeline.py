@@ -20,10 +20,10 @@ from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.plan import Edge, Plan
 from penstock.core.stage import Requirements
 from penstock.engine.loop_binding import bind
-from penstock.engine.run_plan import survey
-from penstock.engine.tree import Composite
+from penstock.engine.run_plan import plan_run
+from penstock.engine.tree import PipelineSpec
 from penstock.stages.filters import Filtered, ignoring
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from penstock.stages.filters import MemoryWatch
     from penstock.streams.stage_ends import Input, Output
 
-    Joinable: TypeAlias = Stage | Composite
+    Joinable: TypeAlias = Stage | PipelineSpec
 
 __all__ = ["Pipeline", "checked_stage", "watched"]
 
@@ -64,7 +64,7 @@ class _Signature:
         return Signature([Parameter("stages", Parameter.VAR_POSITIONAL), *options])
 
 
-class Pipeline(Composite):
+class Pipeline(PipelineSpec):
     """Stages joined by pipes, and how to run them. Immutable; `replace`, `then` and `|` make new ones.
 
     `name` is how errors of the options call it; `cwd` and `env` are those of its commands (`env` lies over
@@ -164,7 +164,7 @@ class Pipeline(Composite):
         """
         merged = self._merged(options)
         check_ends(merged, "run")
-        return Run.to_its_end(self, merged).outcome(check=check)
+        return Run.run_inline(self, merged).get_result(check=check)
 
     def output(self, **options: Unpack[Options]) -> bytes:
         """Run it and return the bytes that its last stage wrote, unchanged. Raises as `run` does."""
@@ -172,7 +172,7 @@ class Pipeline(Composite):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "output")
-        return Run.to_its_end(self, merged).captured()
+        return Run.run_inline(self, merged).captured()
 
     def text(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
         """As `output`, decoded; a trailing LF stays, and so does CR.
@@ -192,7 +192,7 @@ class Pipeline(Composite):
         check_ends(options, "iter_bytes", ("stdout",))
         merged = self._merged(options)
         check_ends(merged, "iter_bytes")
-        bind(survey(self, merged, iterate=True), None)
+        bind(plan_run(self, merged, iterate=True), None)
         return iterate(self, merged)
 
     def iter_lines(self, **options: Unpack[Options]) -> Lines:
@@ -227,7 +227,7 @@ class Pipeline(Composite):
         """
         merged = self._merged(options)
         check_ends(merged, "arun")
-        result: Result = await _aio().whole(self, merged, check=check)
+        result: Result = await _aio().run_to_end(self, merged, check=check)
         return result
 
     async def aoutput(self, **options: Unpack[Options]) -> bytes:
@@ -236,7 +236,7 @@ class Pipeline(Composite):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "aoutput")
-        result: Result = await _aio().whole(self, merged, check=True)
+        result: Result = await _aio().run_to_end(self, merged, check=True)
         return b"" if result.stdout is None else result.stdout
 
     async def atext(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
@@ -254,7 +254,7 @@ class Pipeline(Composite):
         check_ends(options, "aiter_bytes", ("stdout",))
         merged = self._merged(options)
         check_ends(merged, "aiter_bytes")
-        survey(self, merged, iterate=True)
+        plan_run(self, merged, iterate=True)
         iterator: AsyncBytes = _aio().AsyncBytes(self, merged)
         return iterator
 
@@ -270,15 +270,15 @@ class Pipeline(Composite):
         one: cancels the run first.
         """
         merged = self._merged(options)
-        survey(self, merged)
+        plan_run(self, merged)
         starting: StartingRun = _aio().StartingRun(self, merged)
         return starting
 
     def explain(self, **options: Unpack[Options]) -> Plan:
         """How each edge would be carried; starts nothing."""
-        surveyed = survey(self, self._merged(options))
-        names = ["stdin", *(leaf.stage.name for leaf in surveyed.leaves), "stdout"]
-        return Plan(names, [Edge(*edge) for edge in zip(names[:-1], names[1:], surveyed.kinds, strict=True)])
+        plan = plan_run(self, self._merged(options))
+        names = ["stdin", *(leaf.stage.name for leaf in plan.leaves), "stdout"]
+        return Plan(names, [Edge(*edge) for edge in zip(names[:-1], names[1:], plan.kinds, strict=True)])
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The pipeline's options under those of a call, checked."""
@@ -295,7 +295,7 @@ class Pipeline(Composite):
 @cache
 def _aio() -> ModuleType:
     """The async face, imported when it is first used."""
-    with guard:  # a fork must not copy the lock of an import in the middle of it
+    with late_import:
         try:
             from penstock.api import async_run  # noqa: PLC0415 - it needs anyio, which only some users have
         except ModuleNotFoundError as missing:
@@ -313,7 +313,7 @@ def checked_stage(stage: Any) -> Any:
         raise TypeError(
             f"not a stage or pipeline: {stage!r}; wrap a function in function(), map_lines() or the like"
         )
-    if isinstance(stage, Composite):
+    if isinstance(stage, PipelineSpec):
         for option in ("stdin", "stdout", "input"):
             if option in stage.options:
                 raise ValueError(
@@ -324,7 +324,7 @@ def checked_stage(stage: Any) -> Any:
     return stage
 
 
-def watched(stage: Stage | Composite, watch: MemoryWatch) -> Pipeline:
+def watched(stage: Stage | PipelineSpec, watch: MemoryWatch) -> Pipeline:
     """A pipeline around `stage` whose memory is watched. It stands by itself: what is joined to it is not."""
     return Pipeline._of((Pipeline._of(_flat((stage,)), {"watch": watch}),), {})  # noqa: SLF001 - as `_of` says
 
@@ -333,7 +333,7 @@ def _flat(stages: tuple[Joinable, ...]) -> tuple[Joinable, ...]:
     flat: list[Joinable] = []
     for stage in stages:
         kept = checked_stage(stage)
-        if isinstance(kept, Composite) and not kept.options:
+        if isinstance(kept, PipelineSpec) and not kept.options:
             flat.extend(kept.stages)
         else:
             flat.append(kept)
@@ -347,7 +347,7 @@ def _depth(stages: tuple[Joinable, ...]) -> int:
         inner, depth = stage, 0
         while isinstance(inner, Filtered):
             inner, depth = inner.stage, depth + 1
-        if isinstance(inner, Composite):
+        if isinstance(inner, PipelineSpec):
             depth += inner.depth
         deepest = max(deepest, depth)
     if deepest >= _DEEPEST:
@@ -356,7 +356,7 @@ def _depth(stages: tuple[Joinable, ...]) -> int:
 
 
 def _is_stage(thing: object) -> bool:
-    return isinstance(thing, Composite) or (
+    return isinstance(thing, PipelineSpec) or (
         not isinstance(thing, type) and hasattr(thing, "name") and callable(getattr(thing, "start", None))
     )
 

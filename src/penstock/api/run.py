@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.engine.execution import Execution
 from penstock.engine.loop_binding import bind
-from penstock.engine.run_plan import survey
-from penstock.engine.tree import Reason
+from penstock.engine.run_plan import plan_run
+from penstock.engine.tree import CancelReason
 from penstock.runtime import thread_pool
 from penstock.runtime.latch import wait_in_slices
-from penstock.runtime.supervisor import live, local_reactor, rest_if_ending, supervisor
+from penstock.runtime.supervisor import active_runs, block_if_finalizing, local_reactor, supervisor
 from penstock.system import procfs
-from penstock.system.fork_guard import held_here
+from penstock.system.fork_guard import fork_guard_held
 
 if TYPE_CHECKING:
     import io
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from typing import Self
 
     from penstock.core.result import Result
-    from penstock.engine.tree import Composite
+    from penstock.engine.tree import PipelineSpec
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.event_loops import Loop
     from penstock.system.process import ProcessTable
 
-__all__ = ["MARGIN", "Run"]
+__all__ = ["CANCEL_MARGIN_S", "Run"]
 
-MARGIN = 1.0
+CANCEL_MARGIN_S = 1.0
 """Seconds within which a run that was cancelled has ended, after its grace time."""
 
 
@@ -60,7 +60,7 @@ class Run:
 
     def __init__(  # noqa: PLR0913 - who drives it, and what becomes of its ends
         self,
-        pipeline: Composite,
+        pipeline: PipelineSpec,
         options: Mapping[str, Any],
         *,
         inline: bool = False,
@@ -77,13 +77,13 @@ class Run:
         self.stdin = None
         self.stdout = None
         # Before anything is opened here, so that a number that is no open descriptor is found to be none.
-        surveyed = survey(pipeline, options, iterate=iterate, ends=ends)
-        bind(surveyed, loop)
+        plan = plan_run(pipeline, options, iterate=iterate, ends=ends)
+        bind(plan, loop)
         try:
             reactor = self._reactor()
         except (OSError, RuntimeError) as error:  # there is no descriptor, or no thread, for the supervisor
-            raise StartError(surveyed.leaves[0].stage.name, error, index=0) from error
-        self._execution = execution = Execution(surveyed, reactor)
+            raise StartError(plan.leaves[0].stage.name, error, index=0) from error
+        self._execution = execution = Execution(plan, reactor)
         try:
             if held is not None:
                 held.append(self)
@@ -124,10 +124,10 @@ class Run:
         PipelineError if it failed. It may be called again, and from any thread. KeyboardInterrupt cancels the
         run, waits for its children, and is raised again.
         """
-        self.settle(timeout)
-        return self.outcome(check=check)
+        self.wait_done(timeout)
+        return self.get_result(check=check)
 
-    def outcome(self, *, check: bool) -> Result:
+    def get_result(self, *, check: bool) -> Result:
         """What `wait` returns or raises, once it has ended."""
         if check:
             self._raise_error()
@@ -174,16 +174,16 @@ class Run:
             if error is not None:
                 self._cancel(error)
             self._close_files()
-            self.settle()
+            self.wait_done()
         except BaseException as interrupt:
             if os.getpid() == self._owner:
                 _end([self], interrupt)
             raise
-        self.outcome(check=error is None)
+        self.get_result(check=error is None)
 
     # What the pipeline's own methods use.
 
-    def settle(self, timeout: float | None = None) -> None:
+    def wait_done(self, timeout: float | None = None) -> None:
         """Wait as `wait` does, without a look at the verdict."""
         if os.getpid() != self._owner:
             raise RuntimeError("this run belongs to the process that this one is a forked copy of")
@@ -192,7 +192,7 @@ class Run:
         try:
             if not self._sleep(timeout):
                 raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
-            rest_if_ending()
+            block_if_finalizing()
             self._execution.dispatcher.flush()
         except BaseException as interrupt:
             # An inline run has no other driver, so whatever a signal handler raises ends it.
@@ -203,7 +203,7 @@ class Run:
             self.stdin.close()
 
     @classmethod
-    def begin(cls, pipeline: Composite, options: Mapping[str, Any]) -> Run:
+    def begin(cls, pipeline: PipelineSpec, options: Mapping[str, Any]) -> Run:
         """Start a run that the caller gets hold of; what interrupts the start ends it."""
         held: list[Run] = []
         try:
@@ -216,7 +216,7 @@ class Run:
         return run
 
     @classmethod
-    def to_its_end(cls, pipeline: Composite, options: Mapping[str, Any]) -> Run:
+    def run_inline(cls, pipeline: PipelineSpec, options: Mapping[str, Any]) -> Run:
         """Start a run that nobody gets hold of before it has ended, driving it in this thread.
 
         What interrupts it, between the two steps too, ends the run.
@@ -224,7 +224,7 @@ class Run:
         held: list[Run] = []
         try:
             cls(pipeline, options, inline=True, held=held)
-            held[0].settle()
+            held[0].wait_done()
         except BaseException as error:
             _end(held, error)
             raise
@@ -240,14 +240,14 @@ class Run:
         """Whether it succeeded with its input left unread on purpose."""
         return self._execution.finished_early
 
-    def accounts_for(self, error: BaseException) -> bool:
+    def explains(self, error: BaseException) -> bool:
         """Whether its outcome says what ended the reading of its output: the reason of its cancellation,
         or that the kernel failed, which is from here on an error of `stdout`.
         """
-        if self._execution.was_told(error) or not isinstance(error, OSError):
-            return self._execution.was_told(error)
+        if self._execution.was_cancelled_by(error) or not isinstance(error, OSError):
+            return self._execution.was_cancelled_by(error)
         self._execution.fail_reading(error)
-        self.leave()
+        self.abandon_reader()
         return True
 
     @property
@@ -258,25 +258,25 @@ class Run:
         assert sink.reader is not None
         return sink.reader
 
-    def leave_early(self) -> None:
+    def close_reader(self) -> None:
         """The iterator over stdout was closed: close the pipe, end what is left, and wait; none of it
         is a failure.
         """
         execution = self._execution
-        if not self.leave():
+        if not self.abandon_reader():
             return
         # It may be the garbage collector that closes the iterator, in any thread: in the one that steers, or
         # with a lock held.
-        if not (execution.reactor.driven_here or held_here()):
-            wait_in_slices(execution.ended, self.patience)
+        if not (execution.reactor.in_driver_thread or fork_guard_held()):
+            wait_in_slices(execution.ended, self.cancel_timeout)
 
     @property
-    def patience(self) -> float:
+    def cancel_timeout(self) -> float:
         """Seconds within which it has ended after a cancellation."""
-        return float(self._execution.root.option("grace")) + MARGIN
+        return float(self._execution.root.option("grace")) + CANCEL_MARGIN_S
 
-    def leave(self) -> bool:
-        """As `leave_early`, without waiting for the end; False where nothing is left to be ended."""
+    def abandon_reader(self) -> bool:
+        """As `close_reader`, without waiting for the end; False where nothing is left to be ended."""
         execution = self._execution
         if os.getpid() != self._owner:  # a forked copy's, where nothing of the run is left
             return False
@@ -287,7 +287,7 @@ class Run:
         execution.left_early = True
         self.reader.close()
         reason = Cancelled("nobody reads its output any more")
-        execution.post_cancel(Reason(reason, PipelineCancelled, execution.root, because_of_another=True))
+        execution.post_cancel(CancelReason(reason, PipelineCancelled, execution.root, collateral=True))
         return True
 
     def on_end(self, callback: Callable[[], None]) -> None:
@@ -320,7 +320,7 @@ class Run:
 
     # What the end of the process, and forks, concern.
 
-    def end_with_process(self, processes: ProcessTable) -> None:
+    def kill_at_exit(self, processes: ProcessTable) -> None:
         """Kill every child at once: the interpreter is ending. The kernel hands the dead to init."""
         self._execution.kill_now(processes)
 
@@ -352,7 +352,7 @@ class Run:
         self.close_streams()
 
     def _cancel(self, reason: BaseException) -> None:
-        self._execution.post_cancel(Reason(reason, PipelineCancelled, self._execution.root))
+        self._execution.post_cancel(CancelReason(reason, PipelineCancelled, self._execution.root))
 
     def _sleep(self, timeout: float | None = None) -> bool:
         """Sleep until the end, driving the run's own reactor where it has one; False where time is over."""
@@ -360,7 +360,7 @@ class Run:
         if not self._inline:
             return wait_in_slices(execution.ended, timeout)
         while not execution.ended.is_set():
-            execution.reactor.turn()
+            execution.reactor.run_once()
         execution.reactor.close()
         return True
 
@@ -384,7 +384,7 @@ class Run:
                 except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile
                     forced = True
                 else:
-                    live.discard(self)  # an interrupt may have kept its end from seeing to that
+                    active_runs.discard(self)  # an interrupt may have kept its end from seeing to that
                     return
             except BaseException:  # noqa: BLE001 - as above
                 forced = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.api.pipeline import Pipeline
 from penstock.core.async_detection import is_async_generator, is_coroutine_function
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ def check_concurrency(fn: Any, concurrency: object) -> None:
 
 def asynchronous() -> ModuleType:
     """The async stages, imported when the first is made."""
-    with guard:  # a fork must not copy the lock of an import in the middle of it
+    with late_import:
         from penstock.aio import stages  # noqa: PLC0415 - for who has async functions
     return stages
 
@@ -87,7 +87,7 @@ def placed(stage: PythonStage, isolate: object) -> Pipeline:
         return Pipeline(stage)
     if isolate != "process":
         raise ValueError(f"isolate must be None or 'process', not {isolate!r}")
-    with guard:  # a fork must not copy the lock of an import in the middle of it
+    with late_import:
         from penstock.isolation.stage import Isolated  # noqa: PLC0415 - pickle and socket are for those who isolate
 
     return Pipeline(Isolated(stage))

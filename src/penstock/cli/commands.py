@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from penstock.cli import output
-from penstock.cli.parser import Mistake, parse
+from penstock.cli.parser import PipelineSyntaxError, parse
 from penstock.cli.runner import execute, plan
 
 __all__ = ["invoke"]
@@ -129,15 +129,15 @@ def run(  # noqa: PLR0913 - each is an option of the command
             cwd=cwd,
             env=dict(env),
             timeout=timeout,
-            on_event=output.tell if verbose else None,
+            on_event=output.print_event if verbose else None,
         )
-    except Mistake as mistake:
-        output.say(f"penstock: {mistake.show(pipeline)}")
+    except PipelineSyntaxError as mistake:
+        output.print_err(f"penstock: {mistake.show(pipeline)}")
         return mistake.status
     if as_json:
-        output.say(output.as_json(ending))
+        output.print_err(output.as_json(ending))
     else:
-        output.say_error(ending, verbose=verbose)
+        output.print_error(ending, verbose=verbose)
     if stats and ending.result is not None:
         output.show_table(ending.result)
     return output.exit_status(ending)
@@ -149,8 +149,8 @@ def explain(pipeline: str) -> int:
     """Show how the bytes of PIPELINE would travel, without starting anything."""
     try:
         text = str(plan(parse(pipeline)))
-    except Mistake as mistake:
-        output.say(f"penstock: {mistake.show(pipeline)}")
+    except PipelineSyntaxError as mistake:
+        output.print_err(f"penstock: {mistake.show(pipeline)}")
         return mistake.status
     if sys.stdout is not None:
         # A word of the line may hold what stdout's encoding cannot say, or bytes that are no text at all.

@@ -17,7 +17,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Mistake", "Operator", "Scanner", "Word"]
+__all__ = ["Operator", "PipelineSyntaxError", "Scanner", "Word"]
 
 _BLANKS: Final = " \t\r\n"
 
@@ -66,7 +66,7 @@ _KINDS: Final = {
 _ONTO_STDOUT: Final = re.compile(r"1(?![^\s|<>;&()])")  # the 1 of 2>&1, as a whole word
 
 
-class Mistake(Exception):  # noqa: N818 - it is the user's own, and never leaves the command line
+class PipelineSyntaxError(Exception):
     """Something in the line that cannot be run; `start` and `end` say where, `hint` what to write instead.
 
     `status` is what the program exits with: 2, but 1 for a file that cannot be opened, as in a shell.
@@ -131,7 +131,7 @@ class Scanner:
         self.at = 0
 
     def token(self) -> Word | Operator | None:
-        """Take the next word or operator; None at the end. Raises `Mistake`."""
+        """Take the next word or operator; None at the end. Raises `PipelineSyntaxError`."""
         text = self.text
         while self.at < len(text) and (text[self.at] in _BLANKS or text.startswith("\\\n", self.at)):
             self.at += 1 if text[self.at] in _BLANKS else 2
@@ -152,7 +152,9 @@ class Scanner:
             kind, end = (kind, match.end()) if match is not None else (None, end)
         if kind is None:
             hint = _AT_HAND if number else _REFUSED[operator]
-            raise Mistake(f"{self.text[start:end]!r} is not understood here", start, end, hint=hint)
+            raise PipelineSyntaxError(
+                f"{self.text[start:end]!r} is not understood here", start, end, hint=hint
+            )
         self.at = end
         return Operator(kind, start, end)
 
@@ -181,7 +183,7 @@ class Scanner:
 
     def _escaped(self) -> str:
         if self.at + 1 == len(self.text):
-            raise Mistake("there is nothing after this backslash", self.at)
+            raise PipelineSyntaxError("there is nothing after this backslash", self.at)
         self.at += 2
         return self.text[self.at - 1]
 
@@ -199,7 +201,7 @@ class Scanner:
                 char = self.text[self.at]
                 self.at += 1
             pieces.append(char)
-        raise Mistake("this quote is never closed", start)
+        raise PipelineSyntaxError("this quote is never closed", start)
 
 
 def _columns(char: str) -> int:

@@ -27,12 +27,12 @@ from penstock import (
 
 if TYPE_CHECKING:
     from penstock import Event, Result, StageResult
-    from penstock.cli.runner import Ending
+    from penstock.cli.runner import RunOutcome
 
-__all__ = ["as_json", "exit_status", "say", "say_error", "show_table", "tell"]
+__all__ = ["as_json", "exit_status", "print_err", "print_error", "print_event", "show_table"]
 
 
-def say(text: str) -> None:
+def print_err(text: str) -> None:
     """Write a text and a line feed to stderr, in one go, so that lines of several threads do not mix."""
     if sys.stderr is None:
         return
@@ -41,7 +41,7 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-def exit_status(ending: Ending) -> int:
+def exit_status(ending: RunOutcome) -> int:
     """Give the status to exit with, as a shell with `pipefail` would understand it.
 
     0; 128 + the number of the signal that ended us; 124 for a timeout; the failed command's own status, or
@@ -63,20 +63,20 @@ def exit_status(ending: Ending) -> int:
     return 128 + signal.SIGPIPE if _reader_has_gone(error) else 1
 
 
-def say_error(ending: Ending, *, verbose: bool) -> None:
+def print_error(ending: RunOutcome, *, verbose: bool) -> None:
     """Say why the run failed: nothing where a signal ended us, or where only our reader has gone."""
     error = ending.error
     if error is None or ending.signum is not None or is_sigpipe(error) or _reader_has_gone(error):
         return
-    say(_sentence(error))
+    print_err(_sentence(error))
     for note in getattr(error, "__notes__", ()):
-        say(str(note))
+        print_err(str(note))
     if not isinstance(error, StartError) and not isinstance(error.cause, PenstockError):
         frames = traceback.extract_tb(error.cause.__traceback__)
         if verbose and frames:
-            say("".join(traceback.format_exception(error.cause)).rstrip())
+            print_err("".join(traceback.format_exception(error.cause)).rstrip())
         elif frames:
-            say(f"  in {frames[-1].filename}, line {frames[-1].lineno}")
+            print_err(f"  in {frames[-1].filename}, line {frames[-1].lineno}")
 
 
 def _sentence(error: PipelineError) -> str:
@@ -102,7 +102,7 @@ def _reader_has_gone(error: BaseException) -> bool:
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
-def as_json(ending: Ending) -> str:
+def as_json(ending: RunOutcome) -> str:
     """Put the whole result into one JSON object, in one line of ASCII."""
     import json  # noqa: PLC0415 - only --json needs it
 
@@ -164,7 +164,7 @@ def show_table(result: Result) -> None:
     console = Console(stderr=True, highlight=False)
     with console.capture() as capture:  # by itself rich ends the process where nobody reads stderr
         console.print(table)
-    say(capture.get().rstrip("\n"))
+    print_err(capture.get().rstrip("\n"))
 
 
 def _exit(stage: StageResult) -> str:
@@ -180,9 +180,9 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f} s"
 
 
-def tell(event: Event) -> None:
+def print_event(event: Event) -> None:
     """Write a line about an event: that a stage starts, ends, or says something on its way."""
     if event.kind in {"cancelled", "failed"}:  # told again by the stage's end, and by the run's error
         return
     pid = event.context.get("pid") if event.kind == "start" else None
-    say(f"penstock: {event.stage}: {event.message}{'' if pid is None else f', pid {pid}'}")
+    print_err(f"penstock: {event.stage}: {event.message}{'' if pid is None else f', pid {pid}'}")

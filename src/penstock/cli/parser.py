@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from penstock.cli.lexer import Mistake, Operator, Scanner, Word
+from penstock.cli.lexer import Operator, PipelineSyntaxError, Scanner, Word
 
-__all__ = ["Assignment", "Line", "Mistake", "Redirection", "StageText", "Word", "parse"]
+__all__ = ["Assignment", "Line", "PipelineSyntaxError", "Redirection", "StageText", "Word", "parse"]
 
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
@@ -60,7 +60,7 @@ class Line:
 
 
 def parse(text: str) -> Line:
-    """Read a pipeline; raise `Mistake` for what cannot be understood.
+    """Read a pipeline; raise `PipelineSyntaxError` for what cannot be understood.
 
     >>> line = parse("FOO=1 grep 'a b' < in | sort>out")
     >>> [[word.text for word in stage.words] for stage in line.stages]
@@ -69,7 +69,7 @@ def parse(text: str) -> Line:
     ('FOO', '>')
     >>> try:
     ...     parse("cat a; ls")
-    ... except Mistake as mistake:
+    ... except PipelineSyntaxError as mistake:
     ...     print(mistake.show("cat a; ls"))
     ';' is not understood here
       cat a; ls
@@ -83,14 +83,14 @@ def parse(text: str) -> Line:
             drafts[-1].words.append(token)
         elif token.kind == "|":
             if drafts[-1].empty:
-                raise Mistake("there is no command before this '|'", token.start)
+                raise PipelineSyntaxError("there is no command before this '|'", token.start)
             drafts.append(_Draft(token.start))
         else:
             drafts[-1].redirections.append(_redirection(token, scanner))
     if drafts[-1].empty:
         if len(drafts) == 1:
-            raise Mistake("the pipeline is empty", len(text))
-        raise Mistake("there is no command after this '|'", drafts[-1].start)
+            raise PipelineSyntaxError("the pipeline is empty", len(text))
+        raise PipelineSyntaxError("there is no command after this '|'", drafts[-1].start)
     for draft in drafts:
         draft.check(first=draft is drafts[0], last=draft is drafts[-1])
     return Line(text, tuple(draft.finish() for draft in drafts))
@@ -101,9 +101,9 @@ def _redirection(operator: Operator, scanner: Scanner) -> Redirection:
         return Redirection(operator.kind, None, operator.start, operator.end)
     target = scanner.token()
     if not isinstance(target, Word):
-        raise Mistake(f"there is no file after {operator.kind!r}", operator.start, operator.end)
+        raise PipelineSyntaxError(f"there is no file after {operator.kind!r}", operator.start, operator.end)
     if target.text == "":
-        raise Mistake(f"the file after {operator.kind!r} has no name", target.start, target.end)
+        raise PipelineSyntaxError(f"the file after {operator.kind!r} has no name", target.start, target.end)
     return Redirection(operator.kind, target, operator.start, operator.end)
 
 
@@ -127,19 +127,21 @@ class _Draft:
                 message = (
                     "only the first stage can read a file: this one reads what the stage before it writes"
                 )
-                raise Mistake(message, found.start, found.end)
+                raise PipelineSyntaxError(message, found.start, found.end)
             if found.kind in (">", ">>") and not last:
                 message = "only the last stage can write to a file: the next stage reads what this one writes"
                 hint = "put '| tee FILE' in between to have it both ways"
-                raise Mistake(message, found.start, found.end, hint=hint)
+                raise PipelineSyntaxError(message, found.start, found.end, hint=hint)
             stream = {"<": "standard input", ">": "standard output"}.get(found.kind[0], "standard error")
             if stream in seen:
-                raise Mistake(f"{stream} is redirected twice", found.start, found.end)
+                raise PipelineSyntaxError(f"{stream} is redirected twice", found.start, found.end)
             seen[stream] = found
         output, errors = seen.get("standard output"), seen.get("standard error")
         if output and errors and errors.target is None and errors.start < output.start:
             hint = "in a shell this order would leave standard error where it was"
-            raise Mistake("write '2>&1' after '> FILE', not before it", errors.start, errors.end, hint=hint)
+            raise PipelineSyntaxError(
+                "write '2>&1' after '> FILE', not before it", errors.start, errors.end, hint=hint
+            )
 
     def finish(self) -> StageText:
         assignments = []
@@ -152,5 +154,5 @@ class _Draft:
         if not words:
             spot = assignments[-1].word if assignments else self.redirections[0]
             hint = "put one after it, or use --env for the whole pipeline" if assignments else None
-            raise Mistake("there is no command here", spot.start, spot.end, hint=hint)
+            raise PipelineSyntaxError("there is no command here", spot.start, spot.end, hint=hint)
         return StageText(tuple(words), tuple(assignments), tuple(self.redirections))

@@ -1,7 +1,7 @@
 """From words to stages: commands as they are written, and Python stages by name.
 
 `py:`, `lines:`, `map:` and `filter:` name things in modules, which are importable from the current folder
-too. Whatever is wrong with a name is a `Mistake` with its place, found before anything starts.
+too. Whatever is wrong with a name is a `PipelineSyntaxError` with its place, found before anything starts.
 
 What may not live here: opening files (the caller hands in how), starting anything, signals, output.
 """
@@ -30,7 +30,7 @@ from penstock import (
     map_lines,
     transform_lines,
 )
-from penstock.cli.parser import Mistake
+from penstock.cli.parser import PipelineSyntaxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class Resolved:
 
 
 def resolve(line: Line, *, open_file: Callable[[Redirection], Any], process_group: bool) -> Resolved:
-    """Make the stages that a line names; raise `Mistake` where that cannot be done.
+    """Make the stages that a line names; raise `PipelineSyntaxError` where that cannot be done.
 
     `open_file` is called for each redirection to or from a file, in the order of the line, and gives what
     stdin, stdout or stderr is to be. `process_group` says whether each command leads a process group of its
@@ -102,20 +102,20 @@ def _command(text: StageText, stderr: Any, *, process_group: bool) -> Any:
             process_group=process_group,
         )
     except (TypeError, ValueError) as error:  # an empty program
-        raise Mistake(str(error), program.start, program.end) from error
+        raise PipelineSyntaxError(str(error), program.start, program.end) from error
 
 
 def _python_stage(text: StageText) -> Any:
     word, *others = text.words
     for other in others:
-        raise Mistake("a Python stage takes no arguments", other.start, other.end)
+        raise PipelineSyntaxError("a Python stage takes no arguments", other.start, other.end)
     for assignment in text.assignments:
         spot = assignment.word
-        raise Mistake("a variable before a Python stage would reach nobody", spot.start, spot.end)
+        raise PipelineSyntaxError("a variable before a Python stage would reach nobody", spot.start, spot.end)
     for redirection in text.redirections:
         if redirection.kind.startswith("2"):
             message = "a Python stage has no standard error of its own"
-            raise Mistake(message, redirection.start, redirection.end)
+            raise PipelineSyntaxError(message, redirection.start, redirection.end)
     kind, module, name = _parts(word)
     return _stage_of(kind, _find(word, module, name), word)
 
@@ -124,7 +124,9 @@ def _parts(word: Word) -> tuple[str, str, str]:
     kind, *rest = word.text.split(":")
     if len(rest) != 2 or not all(part for name in rest for part in name.split(".")):
         message = f"a Python stage is written {kind}:MODULE:NAME"
-        raise Mistake(message, word.start, word.end, hint=f"for a program of that name write ./{word.text}")
+        raise PipelineSyntaxError(
+            message, word.start, word.end, hint=f"for a program of that name write ./{word.text}"
+        )
     return kind, rest[0], rest[1]
 
 
@@ -138,7 +140,7 @@ def _find(word: Word, module: str, name: str) -> Any:
             raise _import_failed(word, module, error) from error
         message = str(error).replace("No module", "no module", 1)
         hint = "looked in the current folder and where Python finds its modules"
-        raise Mistake(message, *_place_of_module(word, module), hint=hint) from error
+        raise PipelineSyntaxError(message, *_place_of_module(word, module), hint=hint) from error
     except (Exception, SystemExit) as error:
         raise _import_failed(word, module, error) from error
     file = getattr(thing, "__file__", None)
@@ -149,7 +151,7 @@ def _find(word: Word, module: str, name: str) -> Any:
             message = f"{_describe(thing)} has no {part!r}"
             near = difflib.get_close_matches(part, [known for known in dir(thing) if known[0] != "_"], n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the module is {file}" if file else ""
-            raise Mistake(message, *_place_of_name(word, name), hint=hint or None) from error
+            raise PipelineSyntaxError(message, *_place_of_name(word, name), hint=hint or None) from error
     return thing
 
 
@@ -171,14 +173,14 @@ def _stage_of(kind: str, thing: Any, word: Word) -> Any:
     """Make a stage of what was found: for `py:` it may be a stage or a pipeline already."""
     make, parameters = _FACTORIES[kind]
     if kind == "py" and isinstance(thing, type):
-        raise Mistake(f"{word.text!r} is a class; name a stage made of it", word.start, word.end)
+        raise PipelineSyntaxError(f"{word.text!r} is a class; name a stage made of it", word.start, word.end)
     if kind == "py" and isinstance(thing, Pipeline | Stage):
         return thing
     try:
         _check_call(thing, kind, parameters)
         return make(thing, name=word.text)
     except (TypeError, ValueError) as error:
-        raise Mistake(str(error), word.start, word.end) from error
+        raise PipelineSyntaxError(str(error), word.start, word.end) from error
 
 
 def _check_call(thing: Any, kind: str, parameters: tuple[str, ...]) -> None:
@@ -203,7 +205,7 @@ def _describe(thing: Any) -> str:
     return f"an object of type {type(thing).__qualname__!r}"
 
 
-def _import_failed(word: Word, module: str, error: BaseException) -> Mistake:
+def _import_failed(word: Word, module: str, error: BaseException) -> PipelineSyntaxError:
     """Say why a module that is there could not be imported, and which line of it was the last."""
     frames = [
         frame
@@ -212,7 +214,7 @@ def _import_failed(word: Word, module: str, error: BaseException) -> Mistake:
     ]
     hint = f"in {frames[-1].filename}, line {frames[-1].lineno}" if frames else None
     message = f"importing {module!r} failed: {type(error).__name__}: {error}"
-    return Mistake(message, *_place_of_module(word, module), hint=hint)
+    return PipelineSyntaxError(message, *_place_of_module(word, module), hint=hint)
 
 
 def _place_of_module(word: Word, module: str) -> tuple[int, int]:

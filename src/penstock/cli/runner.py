@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock import INHERIT, Pipeline, PipelineError
-from penstock.cli.parser import Mistake
+from penstock.cli.parser import PipelineSyntaxError
 from penstock.cli.resolver import resolve
 from penstock.cli.signals import Signals, Stopped
 from penstock.cli.terminal import Terminal
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock import Event, Plan, Result
     from penstock.cli.parser import Line, Redirection
 
-__all__ = ["Ending", "execute", "plan"]
+__all__ = ["RunOutcome", "execute", "plan"]
 
 _FLAGS: Final = {
     "<": os.O_RDONLY,
@@ -34,7 +34,7 @@ _FLAGS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunOutcome:
     """How a run ended. `signum` is the signal that ended it, `result` None where it was not even begun."""
 
     result: Result | None
@@ -49,8 +49,11 @@ def execute(
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
     on_event: Callable[[Event], object] | None = None,
-) -> Ending:
-    """Run a line on our own stdin, stdout and stderr, and wait for it; `Mistake` before it starts."""
+) -> RunOutcome:
+    """Run a line on our own stdin, stdout and stderr, and wait for it.
+
+    Raises `PipelineSyntaxError` before anything starts.
+    """
     terminal = Terminal.find()
     options = {"cwd": cwd, "env": env, "timeout": timeout, "on_event": on_event}
     result: Result | None = None
@@ -67,11 +70,11 @@ def execute(
     # Only now is it certain that a Ctrl-C which ended a command has been noted for ourselves too.
     if terminal is not None and error is not None:
         terminal.restore()
-    return Ending(result, error, signals.signum)
+    return RunOutcome(result, error, signals.signum)
 
 
 def plan(line: Line) -> Plan:
-    """Tell how the line would be carried; opens and starts nothing. Raises `Mistake`."""
+    """Tell how the line would be carried; opens and starts nothing. Raises `PipelineSyntaxError`."""
     return _pipeline(line, _path, process_group=True).explain()
 
 
@@ -84,7 +87,7 @@ def _pipeline(
             *resolved.stages, stdin=resolved.stdin, stdout=resolved.stdout, stderr=INHERIT, **options
         )
     except (TypeError, ValueError) as error:
-        raise Mistake(str(error), 0, len(line.text)) from error
+        raise PipelineSyntaxError(str(error), 0, len(line.text)) from error
 
 
 def _path(redirection: Redirection) -> str:
@@ -110,6 +113,6 @@ def _open(files: ExitStack, redirection: Redirection) -> int | str:
         )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise Mistake(f"{target.text}: {reason}", target.start, target.end, status=1) from error
+        raise PipelineSyntaxError(f"{target.text}: {reason}", target.start, target.end, status=1) from error
     files.callback(os.close, fd)
     return fd

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Signals", "Stopped"]
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_MOMENT: Final = 1.0
+_CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that the commands have to end by a Ctrl-C that reached them too."""
 
 
@@ -115,7 +115,7 @@ class Signals:
                         continue
                     if timeout is None and self._signum is None:
                         self._note(signum)
-                        timeout = _MOMENT
+                        timeout = _CLOSE_TIMEOUT_S
                         continue
                 self._note(signum)
                 self._cancel()

@@ -1,9 +1,9 @@
 """What a command may use at the most, as a value.
 
 Strategy: `Limits` says what is wanted and is checked when it is made. A pipeline's limits hold for its
-commands; what a nested pipeline or a command says lies over them, field by field (`over`). What of it the
-kernel keeps by rlimits, and what by a cgroup, is told apart here (`rlimits`, `grouped`), but nothing is set:
-that is for `system.launcher` and `system.cgroups`.
+commands; what a nested pipeline or a command says lies over them, field by field (`merge_limits`). What of it
+the kernel keeps by rlimits, and what by a cgroup, is told apart here (`rlimits`, `grouped`), but nothing is
+set: that is for `system.launcher` and `system.cgroups`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
-__all__ = ["GROUPED", "Limits", "over"]
+__all__ = ["GROUPED", "Limits", "merge_limits"]
 
 GROUPED: Final = ("memory", "memory_high", "cpu", "processes")
 """The fields that are kept by a cgroup where there is one, for all processes together."""
@@ -152,7 +152,7 @@ class Limits:
             raise ValueError(f"name must be 1 to 64 letters, digits, '_' or '-', not {self.name!r}")
 
 
-def over(outer: Limits | None, inner: Limits | None) -> Limits | None:
+def merge_limits(outer: Limits | None, inner: Limits | None) -> Limits | None:
     """Lay `inner` over `outer`: each field that it sets counts in the place of the outer one's."""
     if outer is None or inner is None:
         return inner if outer is None else outer

@@ -9,10 +9,10 @@ from penstock.system import procfs
 if TYPE_CHECKING:
     from penstock.engine.tree import Leaf
 
-__all__ = ["urge"]
+__all__ = ["cancel_stages"]
 
 
-def urge(leaves: list[Leaf]) -> None:
+def cancel_stages(leaves: list[Leaf]) -> None:
     """Have those stages end that have a reason to. In the reactor's thread; doing it again does no harm."""
     told = [(leaf, leaf.reason.error) for leaf in leaves if leaf.reason is not None]
     running = [(leaf.running, error) for leaf, error in told if leaf.running is not None]
@@ -23,6 +23,6 @@ def urge(leaves: list[Leaf]) -> None:
     # All are warned before the first is made to end, so that none takes the end of its neighbour for the
     # end of its input, or for a reader that has had enough.
     for one, error in running:
-        one.warn(error, processes)
+        one.prepare_cancel(error, processes)
     for one, error in reversed(running):
         one.kill(error)

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from penstock.runtime.reactor import Reactor, Timer
 
-__all__ = ["Handover"]
+__all__ = ["ClosingTask"]
 
 
-class Handover:
-    """The things that a run closes. `things` may grow until `close` is called."""
+class ClosingTask:
+    """The things that a run closes. `objects` may grow until `close` is called."""
 
     def __init__(self, reactor: Reactor, things: list[Any]) -> None:
-        self.things = things
+        self.objects = things
         self.error: BaseException | None = None
         """What a `close()` raised, or the reason for which it was not waited for."""
         self.abandoned = False
@@ -39,9 +39,9 @@ class Handover:
         self._timer: Timer | None = None
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether there is nothing to wait for."""
-        return self._ended or not self.things
+        return self._ended or not self.objects
 
     def close(self, reason: BaseException | None, late: float, on_end: Callable[[], None]) -> None:
         """Begin, where it has not begun; given a `reason`, wait until `late` (`time.monotonic()`) only.
@@ -61,7 +61,7 @@ class Handover:
 
     def _work(self, on_end: Callable[[], None]) -> None:
         failed: BaseException | None = None
-        for thing in self.things:
+        for thing in self.objects:
             try:
                 if isinstance(thing, int):
                     os.close(thing)

@@ -8,14 +8,14 @@ from penstock.core.errors import FinishEarly, text_of
 
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
-    from penstock.engine.tree import End
+    from penstock.engine.tree import NodeOutcome
     from penstock.runtime.events import EventEmitter
     from penstock.stages.running import Running
 
 __all__ = ["emit_abandoned", "emit_exit", "emit_failed"]
 
 
-def emit_exit(running: Running, end: End) -> None:
+def emit_exit(running: Running, end: NodeOutcome) -> None:
     """Report that a stage has ended, and how."""
     ctx = running.ctx
     context: dict[str, Any] = {}

@@ -20,62 +20,62 @@ from typing import TYPE_CHECKING
 
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.engine import startup
-from penstock.engine.cancellation import urge
-from penstock.engine.closing import Handover
+from penstock.engine.cancellation import cancel_stages
+from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
 from penstock.engine.memory_watches import Watches
-from penstock.engine.outcome import pronounce, result_of
-from penstock.engine.startup import Opened, StartFailure
-from penstock.engine.tree import End, Filter, Group, Leaf, Node, Reason
+from penstock.engine.outcome import build_result, conclude
+from penstock.engine.startup import RunResources, StartFailure
+from penstock.engine.tree import CancelReason, Filter, Group, Leaf, Node, NodeOutcome
 from penstock.runtime import thread_pool
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
 from penstock.runtime.latch import Latch
-from penstock.runtime.stage_scheduler import Deferred
-from penstock.runtime.start_slots import Turn
-from penstock.runtime.supervisor import begin_start, end_start, live
+from penstock.runtime.stage_scheduler import StartBarrier
+from penstock.runtime.start_slots import StartSlot
+from penstock.runtime.supervisor import active_runs, begin_start, end_start
 from penstock.stages.context import StageContext
 
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
-    from penstock.engine.ports import Sink, Source
-    from penstock.engine.run_plan import Survey
+    from penstock.engine.ports import StdinPort, StdoutPort
+    from penstock.engine.run_plan import RunPlan
     from penstock.runtime.reactor import Reactor
-    from penstock.runtime.supervisor import Steered
+    from penstock.runtime.supervisor import ManagedRun
     from penstock.stages.context import Scope
     from penstock.stages.running import Running
     from penstock.system.process import ProcessTable
 
 __all__ = ["Execution"]
 
-_MOMENT = 0.2
+_CLOSE_GRACE_S = 0.2
 """Seconds that the caller's own code has to end after a cancellation, however late it is called."""
 
 
 class Execution:
     """One run of a pipeline; `penstock.Run` is the handle that users get."""
 
-    def __init__(self, surveyed: Survey, reactor: Reactor) -> None:
+    def __init__(self, plan: RunPlan, reactor: Reactor) -> None:
         self.began = time.monotonic()
         self.reactor = reactor
-        self.root = surveyed.root
-        self.leaves = surveyed.leaves
-        self.kinds = surveyed.kinds
-        self._survey = surveyed
+        self.root = plan.root
+        self.leaves = plan.leaves
+        self.kinds = plan.kinds
+        self._plan = plan
         self.dispatcher = Dispatcher()
         self._events = EventEmitter(self.root.option("on_event"), self.dispatcher)
         self.ended = Latch()
-        self.source: Source | None = None
-        self.sink: Sink | None = None
+        self.source: StdinPort | None = None
+        self.sink: StdoutPort | None = None
         self.elapsed = 0.0
         """Seconds that it took; set at the end, as `error` is."""
         self.error: PipelineError | None = None
-        self.left_early = surveyed.sink.kind == "pipe"
+        self.left_early = plan.sink.kind == "pipe"
         """The caller reads the last stage's output, and may have stopped doing so before its end."""
         self.failure: StartFailure | None = None
         """What kept it from starting, where a stage could not be started."""
-        self.reason: Reason | None = None
+        self.reason: CancelReason | None = None
         """Why the whole run was cancelled."""
         self.finished_early = False
         """Set at the end: it succeeded, with its input left unread on purpose."""
@@ -83,22 +83,22 @@ class Execution:
         self._conclusion = threading.Lock()
         self._result: Result | None = None
         self._launched = False
-        self._turn = Turn()
+        self._start_slot = StartSlot()
         self._scopes: dict[int, Scope] = {}
-        self._opened = Opened()
-        self._watches = Watches(surveyed.groups, self.leaves, reactor, self.dispatcher)
-        self._deferred = Deferred(reactor)
-        self._handover = Handover(reactor, surveyed.handed_over)
-        self._late = 0.0
+        self._resources = RunResources()
+        self._watches = Watches(plan.groups, self.leaves, reactor, self.dispatcher)
+        self._barrier = StartBarrier(reactor)
+        self._closing = ClosingTask(reactor, plan.objects_to_close)
+        self._closing_deadline = 0.0
         """When the caller's code is no longer waited for, once the run was cancelled."""
 
-    def was_told(self, error: BaseException) -> bool:
+    def was_cancelled_by(self, error: BaseException) -> bool:
         """Whether `error` is the reason of the whole run's cancellation."""
         return self.reason is not None and self.reason.error is error
 
     # Starting, in the thread that called `start()`.
 
-    def start(self, handle: Steered, *, in_turn: bool = True) -> None:
+    def start(self, handle: ManagedRun, *, in_turn: bool = True) -> None:
         """Start all stages; `in_turn`: once it is the calling thread's turn.
 
         Where one cannot be, the others are told to end, and the run ends with a StartError. `handle` is by
@@ -110,43 +110,43 @@ class Execution:
             self.ended.set()
             raise
         try:
-            self.ended.on_set(partial(live.discard, handle))
-            live.add(handle)
+            self.ended.on_set(partial(active_runs.discard, handle))
+            active_runs.add(handle)
             if in_turn:
-                self._turn.take()
+                self._start_slot.acquire()
             self._launch()
         except StartFailure as failure:
             self.failure = failure
             if failure.leaf is not None and failure.leaf.ctx is not None:
                 failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
             text = f"{failure.stage} could not be started"
-            self.give_up(Reason(Cancelled(text), StartError, self.root, because_of_another=True))
+            self.abort(CancelReason(Cancelled(text), StartError, self.root, collateral=True))
         except BaseException as error:
-            self.give_up(Reason(error, PipelineCancelled, self.root, because_of_another=True))
+            self.abort(CancelReason(error, PipelineCancelled, self.root, collateral=True))
             raise
         finally:
             end_start()
-            self._turn.end()
+            self._start_slot.release()
 
     def _launch(self) -> None:
-        groups, reactor = self._survey.groups, self.reactor
+        groups, reactor = self._plan.groups, self.reactor
         self._scopes = startup.make_scopes(
-            groups, reactor, self.dispatcher, self.began, self._opened.stderrs, self._handover.things
+            groups, reactor, self.dispatcher, self.began, self._resources.stderrs, self._closing.objects
         )
         for leaf in self.leaves:
-            leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._deferred)
+            leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._barrier)
         pipe_size = self.root.option("pipe_size")
-        self.source, self.sink = startup.open_ports(self._survey, reactor, pipe_size, self.advance)
-        startup.set_deadlines(groups, reactor, self.began, self._time_out, self._opened.timers)
+        self.source, self.sink = startup.open_ports(self._plan, reactor, pipe_size, self.advance)
+        startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
         ports = self.source, self.sink
-        startup.start_stages(self.leaves, self.kinds, ports, self._started, self._opened.pages)
+        startup.start_stages(self.leaves, self.kinds, ports, self._started, self._resources.pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
         try:
             self.source.start()
             self.sink.start()
-            self._deferred.begin()
+            self._barrier.open()
         except RuntimeError as error:  # the system allows no further thread
             raise StartFailure(error, leaf=self.leaves[0]) from error
         self._launched = True
@@ -164,21 +164,21 @@ class Execution:
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
         running.on_done(partial(self._leaf_ended, leaf))
-        if running.unattended is not None:  # it fails the start; it is ended with the others, and waited for
-            raise running.unattended
+        if running.wait_thread_error is not None:  # fails the start; the stage is ended with the others
+            raise running.wait_thread_error
 
-    def give_up(self, reason: Reason) -> None:
+    def abort(self, reason: CancelReason) -> None:
         """Cancel what was started, and let the rest end without."""
-        self._let_go()
+        self._release_unstarted()
         self._cancel(self.root, reason)
         for leaf in self.leaves:
             if leaf.running is None:
                 self._leaf_ended(leaf)
 
-    def _let_go(self) -> None:
+    def _release_unstarted(self) -> None:
         """Of all that waited for the rest of the start. Doing it again does no harm."""
-        self._deferred.give_up()
-        startup.settle_unknown(self.leaves, adopt=self.failure is None)
+        self._barrier.abort()
+        startup.kill_unregistered_children(self.leaves, adopt=self.failure is None)
         if self.source is not None and self.leaves[0].running is None:
             self.source.input.close()
         if self.sink is not None:
@@ -201,34 +201,34 @@ class Execution:
             error = Cancelled("it was never started") if reason is None else reason.error
         if reason is not None and error is not reason.error:
             reason = None  # it had ended by itself before the news reached it
-        end = End(error, leaf.index, reason, excluded=reason is not None and reason.because_of_another)
+        end = NodeOutcome(error, leaf.index, reason, excluded=reason is not None and reason.collateral)
         if running is not None and running.ctx.listened_to:
             with self._lock:
-                first, leaf.told = not leaf.told, True
+                first, leaf.exit_event_sent = not leaf.exit_event_sent, True
             if first:
                 emit_exit(running, end)  # before the end is recorded, with which the run may be over
         with self._lock:
             if leaf.end is None:
                 leaf.finish(end)
-        self._climb(leaf)
+        self._propagate(leaf)
 
-    def _climb(self, node: Node) -> None:
+    def _propagate(self, node: Node) -> None:
         """End what the end of `node` completes. Doing it again does no harm."""
         end = node.end
         while end is not None and node.parent is not None:
             parent = node.parent
             if isinstance(parent, Filter):
                 with self._lock:
-                    asked, parent.asked = parent.asked, True
+                    asked, parent.started = parent.started, True
                     if parent.end is None and not parent.applies(end):
                         parent.finish(end)
                 if parent.end is None and not asked:
-                    self._ask(parent, end)
+                    self._call_filter(parent, end)
                     return
             else:
                 with self._lock:
-                    if parent.end is None and parent.over:
-                        parent.finish(parent.judge())
+                    if parent.end is None and parent.finished:
+                        parent.finish(parent.compute_outcome())
                 if end.error is not None and end.failed and parent.option("fail_fast"):
                     self._fail_fast(parent, end)
                 self._watches.ended(parent)
@@ -236,44 +236,45 @@ class Execution:
         if end is not None:
             self.advance()
 
-    def _ask(self, node: Filter, end: End) -> None:
+    def _call_filter(self, node: Filter, end: NodeOutcome) -> None:
         """Have the caller's filter decide, in a worker: it may take its time, and only this stage
         waits for it.
         """
 
         def decide() -> None:
-            self._decided(node, node.apply(end))
+            self._finish_filter(node, node.apply(end))
 
         try:
             thread_pool.submit(decide)
         except RuntimeError:  # no thread to be had
             decide()
 
-    def _fail_fast(self, group: Group, end: End) -> None:
+    def _fail_fast(self, group: Group, end: NodeOutcome) -> None:
         name = "a stage" if end.index is None else self.leaves[end.index].stage.name
-        reason = Reason(Cancelled(f"{name} failed"), PipelineCancelled, group, because_of_another=True)
+        reason = CancelReason(Cancelled(f"{name} failed"), PipelineCancelled, group, collateral=True)
         self.post_cancel(reason)
 
     # Cancelling.
 
-    def post_cancel(self, reason: Reason) -> None:
+    def post_cancel(self, reason: CancelReason) -> None:
         """Have the pipeline where the reason comes from cancelled. From any thread or signal handler."""
         self.reactor.post(partial(self._cancel, reason.origin, reason))
 
     def _time_out(self, group: Group, timeout: float) -> None:
-        self._cancel(group, Reason(TimeoutError(f"timed out after {timeout:g} s"), PipelineTimeout, group))
+        error = TimeoutError(f"timed out after {timeout:g} s")
+        self._cancel(group, CancelReason(error, PipelineTimeout, group))
 
-    def _cancel(self, group: Group, reason: Reason) -> None:
+    def _cancel(self, group: Group, reason: CancelReason) -> None:
         """In the reactor's thread, or in the starter's where nothing is driven yet."""
         if self.ended.is_set():
-            self._keep()  # what was posted may be the last that refers to it
+            self._defer_release()  # what was posted may be the last that refers to it
             return
         with self._lock:
             if group is self.root:
                 if self.reason is not None:
                     return
                 self.reason = reason
-                self._late = time.monotonic() + self.root.option("grace")
+                self._closing_deadline = time.monotonic() + self.root.option("grace")
             told = [
                 leaf
                 for leaf in self.leaves
@@ -281,31 +282,31 @@ class Execution:
             ]
             for leaf in told:
                 leaf.reason = reason
-        urge(told)
-        self._hurry_filters(group, reason)
+        cancel_stages(told)
+        self._limit_filters(group, reason)
         self.advance()
 
-    def _hurry_filters(self, group: Group, reason: Reason) -> None:
+    def _limit_filters(self, group: Group, reason: CancelReason) -> None:
         """What the caller's filters have not decided when the grace time is over is decided by the reason."""
         for leaf in self.leaves:
             late = time.monotonic() + leaf.group.option("grace")
             for node in leaf.filters():
-                if node.asked and node.end is None and node.within(group):
+                if node.started and node.end is None and node.within(group):
                     self.reactor.call_at(late, partial(self._abandon_filter, node, reason))
 
-    def _abandon_filter(self, node: Filter, reason: Reason) -> None:
+    def _abandon_filter(self, node: Filter, reason: CancelReason) -> None:
         """The caller's function has not decided in time: the reason is the end."""
         leaf = next(leaf for leaf in self.leaves if leaf.within(node))
-        end = End(reason.error, leaf.index, reason, excluded=reason.because_of_another)
-        if self._decided(node, end) and leaf.ctx is not None:
+        end = NodeOutcome(reason.error, leaf.index, reason, excluded=reason.collateral)
+        if self._finish_filter(node, end) and leaf.ctx is not None:
             leaf.ctx.emit_event("abandoned", "its error filter did not return", reason.error)
 
-    def _decided(self, node: Filter, end: End) -> bool:
+    def _finish_filter(self, node: Filter, end: NodeOutcome) -> bool:
         with self._lock:
             first = node.end is None
             if first:
                 node.finish(end)
-        self._climb(node)
+        self._propagate(node)
         return first
 
     def kill_now(self, processes: ProcessTable) -> None:
@@ -321,19 +322,19 @@ class Execution:
         or an end not been told.
         """
         if not self._launched:
-            self._let_go()
+            self._release_unstarted()
         going = [leaf for leaf in self.leaves if leaf.end is None]
         for leaf in going:
             leaf.reason = leaf.reason or self.reason
-        urge(going)
+        cancel_stages(going)
         for leaf in self.leaves:
             if leaf.running is not None:
-                leaf.running.look()
+                leaf.running.check_exit()
                 leaf.running.on_done(partial(self._leaf_ended, leaf))
             if leaf.end is not None or leaf.running is None:
                 self._leaf_ended(leaf)
         if self.reason is not None:
-            self._hurry_filters(self.root, self.reason)
+            self._limit_filters(self.root, self.reason)
         self.advance()
 
     # The end.
@@ -346,13 +347,13 @@ class Execution:
         if source is not None:
             source.release(self.advance)
         # Where a stage has used the grace time up, what comes after it is given a moment of its own.
-        late = max(self._late, time.monotonic() + _MOMENT)
-        if sink is not None and not sink.over and reason is not None:
+        late = max(self._closing_deadline, time.monotonic() + _CLOSE_GRACE_S)
+        if sink is not None and not sink.finished and reason is not None:
             sink.stop(reason.error, late)
-        if (source is None or source.over) and (sink is None or sink.over):
-            if not self._handover.over:
-                self._handover.close(None if reason is None else reason.error, late, self.advance)
-            if self._handover.over:
+        if (source is None or source.finished) and (sink is None or sink.finished):
+            if not self._closing.finished:
+                self._closing.close(None if reason is None else reason.error, late, self.advance)
+            if self._closing.finished:
                 self._conclude()
 
     def _conclude(self) -> None:
@@ -360,25 +361,25 @@ class Execution:
         with self._conclusion:
             if self.ended.is_set():
                 return
-            self._turn.end()  # an interrupt may have come before
+            self._start_slot.release()  # an interrupt may have come before
             self._watches.close()
-            self._opened.close()
-            if self.sink is not None and self._handover.error is not None:
-                self.sink.failed = self._handover.error
-            if self._handover.abandoned:
-                emit_abandoned(self._events, self._handover.error)
+            self._resources.close()
+            if self.sink is not None and self._closing.error is not None:
+                self.sink.failed = self._closing.error
+            if self._closing.abandoned:
+                emit_abandoned(self._events, self._closing.error)
             self.elapsed = time.monotonic() - self.began
-            self._result = pronounce(self)
+            self._result = conclude(self)
             if self.error is not None and self.failure is None:
                 emit_failed(self._events, self.error)
-            self._keep()
+            self._defer_release()
             self.ended.set()
             self.reactor.wake()
 
-    def _keep(self) -> None:
+    def _defer_release(self) -> None:
         """Have it be let go of where finalizers of the caller's may run, if there may be any."""
-        keep = self.reactor.keep
-        if keep is not None and (self.reason is not None or self._survey.foreign):
+        keep = self.reactor.defer_release
+        if keep is not None and (self.reason is not None or self._plan.has_user_objects):
             keep(self)
 
     def fail_reading(self, error: OSError) -> None:
@@ -387,12 +388,12 @@ class Execution:
             if self.sink is not None:
                 self.sink.failed = error
             if self.ended.is_set():
-                self._result = pronounce(self)
+                self._result = conclude(self)
 
     @property
     def result(self) -> Result:
         """What is known of it, once it has ended; made when somebody asks, and the same each time."""
         with self._conclusion:
             if self._result is None:
-                self._result = result_of(self, self.error)
+                self._result = build_result(self, self.error)
             return self._result

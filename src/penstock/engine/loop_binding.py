@@ -1,4 +1,4 @@
-"""What of a run is served by an event loop: found among what was surveyed, and tied to the loop.
+"""What of a run is served by an event loop: found among what was plan, and tied to the loop.
 
 The parts of a run know nothing of loops. Where a stage or an endpoint is for an event loop, the survey says
 so, and here it is given what it takes: a function that makes a stream, or a copy, of our end of its pipe.
@@ -11,61 +11,61 @@ from typing import TYPE_CHECKING
 from penstock.stages.function import PythonStage
 
 if TYPE_CHECKING:
-    from penstock.engine.run_plan import Survey
+    from penstock.engine.run_plan import RunPlan
     from penstock.system.event_loops import Loop
 
 __all__ = ["bind"]
 
 
-def bind(surveyed: Survey, loop: Loop | None) -> None:
+def bind(plan: RunPlan, loop: Loop | None) -> None:
     """Have `loop` serve what is for an event loop, and what the caller's own thread would serve otherwise.
 
     TypeError naming the stage or option where something is for a loop, and there is none.
     """
     if loop is None:
-        _refuse(surveyed)
+        _require_sync(plan)
         return
-    for leaf in surveyed.leaves:
+    for leaf in plan.leaves:
         if isinstance(leaf.stage, PythonStage):
-            leaf.stage = leaf.stage.on(loop)
-    source, sink = surveyed.source, surveyed.sink
+            leaf.stage = leaf.stage.bind_loop(loop)
+    source, sink = plan.source, plan.sink
     if source.kind in _SERVED or sink.kind in _SERVED:
-        _serve(surveyed, loop)
+        _serve(plan, loop)
 
 
 _SERVED = frozenset({"pipe", "async", "iterate"})
 
 
-def _serve(surveyed: Survey, loop: Loop) -> None:
+def _serve(plan: RunPlan, loop: Loop) -> None:
     """Give the endpoints what makes a stream, or a copy, of our end of their pipe."""
-    from penstock.aio.copy_tasks import LoopDrainer, LoopFeeder  # noqa: PLC0415
+    from penstock.aio.copy_tasks import AsyncDrainer, AsyncFeeder  # noqa: PLC0415
     from penstock.aio.streams import FdReceiver, FdSender  # noqa: PLC0415
-    from penstock.aio.thread_calls import ClosedByLoop  # noqa: PLC0415 - these need anyio
+    from penstock.aio.thread_calls import LoopCloser  # noqa: PLC0415 - these need anyio
 
-    source, sink = surveyed.source, surveyed.sink
+    source, sink = plan.source, plan.sink
     for end in (source, sink):
         if end.kind == "async" and end.closing is not None:
-            end.closing = ClosedByLoop(loop, end.closing)
-    grace, given, taken = surveyed.root.option("grace"), source.value, sink.value
+            end.closing = LoopCloser(loop, end.closing)
+    grace, given, taken = plan.root.option("grace"), source.value, sink.value
     if source.kind == "pipe":
         source.value = lambda fd, _reactor: FdSender(fd, loop)
     elif source.kind == "async":
-        source.value = lambda fd, reactor: LoopFeeder(given, fd, loop, reactor, grace)
+        source.value = lambda fd, reactor: AsyncFeeder(given, fd, loop, reactor, grace)
     if sink.kind in ("pipe", "iterate"):
         sink.value = lambda fd, _reactor, _on_end: FdReceiver(fd, loop)
-        surveyed.kinds[-1] = "os-pipe"
+        plan.kinds[-1] = "os-pipe"
     elif sink.kind == "async":
-        sink.value = lambda fd, reactor, on_end: LoopDrainer(taken, fd, loop, reactor, on_end)
+        sink.value = lambda fd, reactor, on_end: AsyncDrainer(taken, fd, loop, reactor, on_end)
 
 
-def _refuse(surveyed: Survey) -> None:
-    for leaf in surveyed.leaves:
+def _require_sync(plan: RunPlan) -> None:
+    for leaf in plan.leaves:
         if isinstance(leaf.stage, PythonStage) and leaf.stage.asynchronous:
             raise TypeError(
                 f"stage {leaf.stage.name!r} is async: it can only run in arun() and the other async methods"
             )
-    fed = "stdin" if surveyed.root.option("input") is None else "input"
-    for option, end in ((fed, surveyed.source), ("stdout", surveyed.sink)):
+    fed = "stdin" if plan.root.option("input") is None else "input"
+    for option, end in ((fed, plan.source), ("stdout", plan.sink)):
         if end.kind == "async":
             raise TypeError(
                 f"{option} is async: it can only be used by arun() and the other async methods: {end.value!r}"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import MemoryLimitExceeded, PipelineError
 from penstock.core.sizes import show_size
-from penstock.engine.tree import Reason
+from penstock.engine.tree import CancelReason
 from penstock.runtime.events import new_event
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,15 +33,15 @@ __all__ = ["Watches"]
 class _Entry:
     """A watch, what it is about, and whether its end was told."""
 
-    __slots__ = ("group", "leaves", "name", "told", "watch", "wish")
+    __slots__ = ("end_reported", "group", "leaves", "name", "spec", "watch")
 
     def __init__(self, group: Group, wish: MemoryWatch, watch: Watch, leaves: list[Leaf]) -> None:
         self.group = group
-        self.wish = wish
+        self.spec = wish
         self.watch = watch
         self.leaves = leaves
         self.name = wish.name
-        self.told = False
+        self.end_reported = False
 
 
 class Watches:
@@ -56,7 +56,7 @@ class Watches:
     ) -> None:
         self._reactor = reactor
         self._dispatcher = dispatcher
-        self._cancel: Callable[[Group, Reason], None] | None = None
+        self._cancel: Callable[[Group, CancelReason], None] | None = None
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
         for group in groups:
@@ -66,7 +66,7 @@ class Watches:
                 self._entries.append(self._entry(group, wish, below))
 
     def _entry(self, group: Group, wish: MemoryWatch, leaves: list[Leaf]) -> _Entry:
-        with guard:  # a fork must not copy the lock of an import in the middle of it
+        with late_import:
             from penstock.limits.memory_sampler import Watch  # noqa: PLC0415 - most runs have none
 
         entry: _Entry
@@ -77,12 +77,12 @@ class Watches:
         def grown() -> None:
             for leaf in leaves:
                 if leaf.running is not None:
-                    leaf.running.hurry()
+                    leaf.running.kill_if_cancelled()
 
         entry = _Entry(group, wish, Watch(wish.limit, wish.longest, exceeded, grown), leaves)
         return entry
 
-    def started(self, leaf: Leaf, running: Running, cancel: Callable[[Group, Reason], None]) -> None:
+    def started(self, leaf: Leaf, running: Running, cancel: Callable[[Group, CancelReason], None]) -> None:
         """Watch a stage that has just been started, where somebody wants it watched.
 
         `cancel` is called in the reactor's thread, where its group has grown past the limit.
@@ -106,32 +106,32 @@ class Watches:
 
     def _end(self, entry: _Entry) -> None:
         with self._lock:
-            first, entry.told = not entry.told, True
+            first, entry.end_reported = not entry.end_reported, True
         if not first:
             return
         watch = entry.watch
-        watch.compare()
+        watch.merge_peaks()
         watch.end()
-        if entry.wish.limit is None and watch.samples + watch.errors:
+        if entry.spec.limit is None and watch.samples + watch.errors:
             peak = "nothing was seen" if watch.peak is None else f"peak memory {show_size(watch.peak)}"
-            self._tell(entry, "memory-peak", peak, None, watch.peak)
+            self._emit(entry, "memory-peak", peak, None, watch.peak)
 
     def _exceeded(self, entry: _Entry, used: int) -> None:
         """In the reactor's thread."""
         limit, cancel = entry.watch.limit, self._cancel  # which the end of the run, in a worker, takes away
-        if limit is None or cancel is None or entry.group.end is not None or entry.told:
+        if limit is None or cancel is None or entry.group.end is not None or entry.end_reported:
             return
         error = MemoryLimitExceeded(limit, used)
-        cancel(entry.group, Reason(error, PipelineError, entry.group))
+        cancel(entry.group, CancelReason(error, PipelineError, entry.group))
         # Told when the commands have been asked to end: what a handler does about it (it may close their
         # input) must not end one of them first, by itself and in peace. And before any of their ends is told.
-        self._reactor.post(partial(self._tell, entry, "memory-limit", str(error), error, used))
+        self._reactor.post(partial(self._emit, entry, "memory-limit", str(error), error, used))
 
-    def _tell(
+    def _emit(
         self, entry: _Entry, kind: str, message: str, error: BaseException | None, used: int | None
     ) -> None:
         watch, group = entry.watch, entry.group
-        handlers = [entry.wish.on_event, group.option("on_event")]
+        handlers = [entry.spec.on_event, group.option("on_event")]
         if handlers == [None, None]:
             return
         context: dict[str, Any] = {"limit": watch.limit, "used": used, "peak": watch.peak}

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
 from penstock.core.excerpt import Excerpt
-from penstock.engine.tree import End
-from penstock.system.fork_guard import guard
+from penstock.engine.tree import NodeOutcome
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.core.result import Result
-    from penstock.engine.ports import Sink, Source
+    from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.startup import StartFailure
-    from penstock.engine.tree import Group, Leaf, Reason
+    from penstock.engine.tree import CancelReason, Group, Leaf
 
-__all__ = ["pronounce", "result_of"]
+__all__ = ["build_result", "conclude"]
 
 _NOTE_LINES = 20
 _NOTE_BYTES = 2000
@@ -31,9 +31,9 @@ class _Ended(Protocol):
     root: Group
     leaves: list[Leaf]
     kinds: list[str]
-    source: Source | None
-    sink: Sink | None
-    reason: Reason | None
+    source: StdinPort | None
+    sink: StdoutPort | None
+    reason: CancelReason | None
     failure: StartFailure | None
     left_early: bool
     finished_early: bool
@@ -41,39 +41,39 @@ class _Ended(Protocol):
     elapsed: float
 
 
-def pronounce(execution: _Ended) -> Result | None:
+def conclude(execution: _Ended) -> Result | None:
     """Set its `error`, and whether it `finished_early`; the result where it failed, which holds the error."""
-    end = _judge(execution)
+    end = _final_outcome(execution)
     execution.finished_early = isinstance(end.error, FinishEarly)
     execution.error = error = _error_of(execution, end)
     if error is None:
         return None
     try:
-        error.result = result_of(execution, error)
+        error.result = build_result(execution, error)
     except OSError:  # no descriptor to load the module with: made where the error is raised
         return None
     return error.result
 
 
-def _judge(execution: _Ended) -> End:
+def _final_outcome(execution: _Ended) -> NodeOutcome:
     """The end of the whole: the verdict over its stages, and over the endpoints where these failed."""
     before, after = [], []
     source, sink, reason = execution.source, execution.sink, execution.reason
     if source is not None and source.error is not None:
-        before.append(End(source.error, None))
+        before.append(NodeOutcome(source.error, None))
     if sink is not None and sink.error is not None:
         if reason is not None and reason.error is not sink.error:
             reason = None
-        excluded = reason is not None and reason.because_of_another
-        after.append(End(sink.error, None, reason, excluded=excluded))
+        excluded = reason is not None and reason.collateral
+        after.append(NodeOutcome(sink.error, None, reason, excluded=excluded))
     elif execution.left_early:
         # The caller is the reader, and a reader that closes its pipe has finished early.
-        after.append(End(FinishEarly(), None))
+        after.append(NodeOutcome(FinishEarly(), None))
     root = execution.root
-    return root.end if root.end is not None and not (before or after) else root.judge(before, after)
+    return root.end if root.end is not None and not (before or after) else root.compute_outcome(before, after)
 
 
-def _error_of(execution: _Ended, end: End) -> PipelineError | None:
+def _error_of(execution: _Ended, end: NodeOutcome) -> PipelineError | None:
     """The error that the run raises for the end that its verdict has kept, or for its failure to start."""
     failure, source = execution.failure, execution.source
     if failure is not None:
@@ -93,7 +93,7 @@ def _error_of(execution: _Ended, end: End) -> PipelineError | None:
     return error
 
 
-def result_of(execution: _Ended, error: PipelineError | None) -> Result:
+def build_result(execution: _Ended, error: PipelineError | None) -> Result:
     """All that is known of a run that has ended."""
     result: Result = _maker()(execution, error)
     return result
@@ -101,6 +101,6 @@ def result_of(execution: _Ended, error: PipelineError | None) -> Result:
 
 @cache
 def _maker() -> Callable[..., Result]:
-    with guard:  # a fork must not copy the lock of an import in the middle of it
+    with late_import:
         from penstock.engine.results import make_result  # noqa: PLC0415 - dataclasses are dear to import
     return make_result

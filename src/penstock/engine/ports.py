@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.stage import Stream
 from penstock.runtime.copy_tasks import Drainer, Feeder
-from penstock.runtime.taps import Feed, ListTap
+from penstock.runtime.taps import InputWriter, ListTap
 from penstock.streams.endpoints import Endpoint, open_sink, open_source
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.fifo_streams import Fifo, FifoReader, FifoWriter
@@ -23,23 +23,23 @@ from penstock.streams.stage_ends import Input, Output
 from penstock.streams.transfer import Transfer
 from penstock.streams.writer import CaptureWriter, NullWriter
 from penstock.system.fds import pipe
-from penstock.system.pipe_capacity import GROWN, resize
+from penstock.system.pipe_capacity import GROWN_SIZE, resize
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator
 
-    from penstock.aio.copy_tasks import LoopDrainer, LoopFeeder
+    from penstock.aio.copy_tasks import AsyncDrainer, AsyncFeeder
     from penstock.core.stage import Requirements
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
     from penstock.system.fds import Fd
 
-__all__ = ["Sink", "Source"]
+__all__ = ["StdinPort", "StdoutPort"]
 
 
-class Source:
+class StdinPort:
     """What feeds the first stage; `input` is the end that the stage gets."""
 
     def __init__(
@@ -48,10 +48,10 @@ class Source:
         self.file: io.BufferedWriter | None = None
         self.stream: Any = None
         """What a run of an event loop has in the place of a file."""
-        self.feeder: Feeder | LoopFeeder | None = None
-        self._feed: Feed | None = None
+        self.feeder: Feeder | AsyncFeeder | None = None
+        self._input_writer: InputWriter | None = None
         self._reactor = reactor
-        self.over = False
+        self.finished = False
         """Whether it was released, and holds nothing any more."""
         self._whole = 0
         wants_file = requirements.stdin is Stream.PREFER_FILE
@@ -78,14 +78,14 @@ class Source:
         kind = endpoint.kind
         read_end, write_end = _pipe(endpoint, pipe_size, ours=1)
         self.input = Input(read_end)
-        if kind == "pipe" and _of_a_loop(endpoint):
+        if kind == "pipe" and _served_by_loop(endpoint):
             self.stream = endpoint.value(write_end, reactor)
         elif kind == "async":
             self.feeder = endpoint.value(write_end, reactor)
         elif kind == "pipe":
             self.file = PipeWriter(write_end)
         elif kind == "input":
-            self._feed = Feed(reactor, write_end, endpoint.value)
+            self._input_writer = InputWriter(reactor, write_end, endpoint.value)
         elif isinstance(endpoint.value, int):
             with _closed_on_error(read_end, write_end):
                 source = open_source(endpoint)
@@ -96,7 +96,7 @@ class Source:
                 self.feeder = _feeder(endpoint, FdWriter(write_end, owned_description=True))
 
     @property
-    def by_worker(self) -> bool:
+    def uses_thread(self) -> bool:
         """Whether another thread feeds it."""
         return self.feeder is not None
 
@@ -105,48 +105,48 @@ class Source:
         """Bytes that Penstock itself put in; None where it did not."""
         if self.feeder is not None:
             return self.feeder.count
-        return self._whole or None if self._feed is None else self._feed.count
+        return self._whole or None if self._input_writer is None else self._input_writer.count
 
     @property
     def error(self) -> BaseException | None:
         """What the caller's object raised, or why what it gave could not be passed on."""
-        fed = self._feed if self.feeder is None else self.feeder
+        fed = self._input_writer if self.feeder is None else self.feeder
         return None if fed is None else fed.error
 
     def start(self) -> None:
         """Begin to feed."""
         if self.feeder is not None:
             self.feeder.start()
-        elif self._feed is not None:
-            self._feed.start()
+        elif self._input_writer is not None:
+            self._input_writer.start()
 
     def release(self, on_end: Callable[[], None]) -> None:
         """Stop feeding: the stages have ended, or were never started.
 
-        `on_end()` follows once this is `over`. Until then it may be done again, and is: an interrupt may have
-        come in the middle of it.
+        `on_end()` follows once this is `finished`. Until then it may be done again, and is: an interrupt may
+        have come in the middle of it.
         """
-        if self.over:
+        if self.finished:
             return
 
         def end() -> None:
-            if self._feed is not None:
-                self._feed.close()
-            self.over = True
+            if self._input_writer is not None:
+                self._input_writer.close()
+            self.finished = True
             on_end()
 
-        if self._feed is not None:
+        if self._input_writer is not None:
             self._reactor.post(end)
         elif self.feeder is not None:
             self.feeder.release(end)
         else:
-            self.over = True
+            self.finished = True
 
     def abandon(self) -> None:
         """Close everything: nothing was started."""
         self.input.close()
-        if self._feed is not None:
-            self._feed.close()
+        if self._input_writer is not None:
+            self._input_writer.close()
         if self.feeder is not None:
             self.feeder.abandon()
         for thing in (self.file, self.stream):
@@ -154,7 +154,7 @@ class Source:
                 thing.close()
 
 
-class Sink:
+class StdoutPort:
     """What drains the last stage; `output` is the end that the stage gets."""
 
     def __init__(
@@ -172,7 +172,7 @@ class Sink:
         self.chunks: list[bytes] | None = None
         self._reactor = reactor
         self._tap: ListTap | None = None
-        self._drainer: Drainer | LoopDrainer | None = None
+        self._drainer: Drainer | AsyncDrainer | None = None
         self._reason: BaseException | None = None
         self._started = False
         self.failed: BaseException | None = None
@@ -190,7 +190,7 @@ class Sink:
         elif kind == "capture" and not wants_file:
             self.chunks = []
             self.output = Output(stream=CaptureWriter(self.chunks))
-        elif kind in ("object", "copier", "iterate") and not (wants_file or _of_a_loop(endpoint)):
+        elif kind in ("object", "copier", "iterate") and not (wants_file or _served_by_loop(endpoint)):
             memory = MemoryPipe()
             self.output = Output(stream=memory.writer)
             self._drain(endpoint, memory.reader, reactor, on_end)
@@ -207,9 +207,9 @@ class Sink:
         kind = endpoint.kind
         read_end, write_end = _pipe(endpoint, pipe_size, ours=0)
         self.output = Output(write_end)
-        if kind == "pipe" and _of_a_loop(endpoint):
+        if kind == "pipe" and _served_by_loop(endpoint):
             self.stream = endpoint.value(read_end, reactor, on_end)
-        elif kind == "iterate" and _of_a_loop(endpoint):
+        elif kind == "iterate" and _served_by_loop(endpoint):
             self.reader = endpoint.value(read_end, reactor, on_end)
         elif kind == "async":
             self._drainer = endpoint.value(read_end, reactor, on_end)
@@ -241,12 +241,12 @@ class Sink:
         self._drainer = Drainer(reactor, reader, target, on_end)
 
     @property
-    def by_worker(self) -> bool:
+    def uses_thread(self) -> bool:
         """Whether another thread drains it."""
         return self._drainer is not None
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether nothing is to be waited for here any more."""
         if self._drainer is not None:
             return self._drainer.ended
@@ -321,7 +321,7 @@ def _closed_on_error(*ends: Fd) -> Iterator[None]:
         raise
 
 
-def _of_a_loop(endpoint: Endpoint) -> bool:
+def _served_by_loop(endpoint: Endpoint) -> bool:
     """Whether an event loop serves our end of the pipe: then the value makes its stream of a descriptor."""
     return endpoint.kind in ("pipe", "iterate", "async") and endpoint.value is not None
 
@@ -333,8 +333,8 @@ def _pipe(endpoint: Endpoint, wanted: int | None, *, ours: int) -> tuple[Fd, Fd]
     ends = pipe()
     if wanted is not None:
         ends[ours].pages = resize(ends[ours].fileno(), wanted, asked_for=True)
-    elif isinstance(endpoint.value, int) or _of_a_loop(endpoint):
-        ends[ours].pages = resize(ends[ours].fileno(), GROWN)
+    elif isinstance(endpoint.value, int) or _served_by_loop(endpoint):
+        ends[ours].pages = resize(ends[ours].fileno(), GROWN_SIZE)
     return ends
 
 

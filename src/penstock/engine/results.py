@@ -12,7 +12,7 @@ from penstock.core.result import EdgeResult, Result, StageResult
 
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
-    from penstock.engine.ports import Sink, Source
+    from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.tree import Leaf
 
 __all__ = ["make_result"]
@@ -24,8 +24,8 @@ class _Ended(Protocol):
     elapsed: float
     leaves: list[Leaf]
     kinds: list[str]
-    source: Source | None
-    sink: Sink | None
+    source: StdinPort | None
+    sink: StdoutPort | None
 
 
 def make_result(execution: _Ended, error: PipelineError | None) -> Result:

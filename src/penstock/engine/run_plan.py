@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.constants import Special
 from penstock.core.plan import carriers
 from penstock.core.stage import Requirements, Stream
-from penstock.engine.tree import grow
+from penstock.engine.tree import build_tree
 from penstock.stages.chain import ChainStage
 from penstock.streams.endpoints import Endpoint, check_open, classify_sink, classify_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.engine.tree import Composite, Group, Leaf
+    from penstock.engine.tree import Group, Leaf, PipelineSpec
     from penstock.streams.stage_ends import Input, Output
 
-__all__ = ["Survey", "requirements_of", "survey"]
+__all__ = ["RunPlan", "plan_run", "requirements_of"]
 
 
 LONGEST_CHAIN = 50
@@ -34,7 +34,7 @@ _ANY = Requirements()
 _PLAIN = (str, bytes, float, Special, NoneType)
 
 
-class Survey:
+class RunPlan:
     """What a run is going to be: its pipelines (itself first) and leaves, its endpoints, and what carries
     each edge.
     """
@@ -50,34 +50,34 @@ class Survey:
         self.kinds = _edge_kinds(leaves, source, sink)
 
     @property
-    def foreign(self) -> bool:
+    def has_user_objects(self) -> bool:
         """Whether there may be code of the caller's in it, finalizers for one: an object, a function."""
         return not (
             all(
-                getattr(leaf.stage, "holds_only_texts", False) and leaf.parent is leaf.group
+                getattr(leaf.stage, "has_no_user_objects", False) and leaf.parent is leaf.group
                 for leaf in self.leaves
             )
             and all(_is_plain(*option) for group in self.groups for option in group.options.items())
         )
 
     @property
-    def handed_over(self) -> list[Any]:
+    def objects_to_close(self) -> list[Any]:
         """What is to be closed after the run."""
         return [end.closing for end in (self.source, self.sink) if end.closing is not None]
 
 
-def survey(
-    pipeline: Composite,
+def plan_run(
+    pipeline: PipelineSpec,
     options: Mapping[str, Any],
     *,
     iterate: bool = False,
     ends: tuple[Input, Output] | None = None,
-) -> Survey:
+) -> RunPlan:
     """Take a pipeline apart for a run; starts and opens nothing.
 
     TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.
     """
-    groups, leaves = grow(pipeline, options)
+    groups, leaves = build_tree(pipeline, options)
     root = groups[0]
     if ends is not None:
         source, sink = (Endpoint("given", end) for end in ends)
@@ -88,7 +88,7 @@ def survey(
         check_open("stderr", group.options.get("stderr"))
     for leaf in leaves:
         check_open("stderr", getattr(leaf.stage, "stderr", None))
-    return Survey(groups, leaves, source, sink)
+    return RunPlan(groups, leaves, source, sink)
 
 
 def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:

@@ -13,37 +13,37 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.ports import Sink, Source
+from penstock.engine.ports import StdinPort, StdoutPort
 from penstock.engine.run_plan import requirements_of
 from penstock.runtime.events import EventEmitter
 from penstock.stages.chain import start_fused
 from penstock.stages.context import Scope
-from penstock.stages.running import Custom, Running
+from penstock.stages.running import CustomStageAdapter, Running
 from penstock.stages.stderr import StderrTarget
 from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.stage_ends import Input, Output
 from penstock.system.fds import pipe
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 from penstock.system.pipe_capacity import resize
-from penstock.system.process import discard
+from penstock.system.process import kill_and_reap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.engine.run_plan import Survey
+    from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import Group, Leaf
     from penstock.limits.confinement import Confinement
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor, Timer
-    from penstock.system.pipe_capacity import Pages
+    from penstock.system.pipe_capacity import PipeCapacityLease
 
 __all__ = [
-    "Opened",
+    "RunResources",
     "StartFailure",
+    "kill_unregistered_children",
     "make_scopes",
     "open_ports",
     "set_deadlines",
-    "settle_unknown",
     "start_stages",
 ]
 
@@ -58,14 +58,14 @@ class StartFailure(Exception):  # noqa: N818 - never leaves the package
         self.stage = stage if leaf is None else leaf.stage.name
 
 
-class Opened:
+class RunResources:
     """What a run holds from its start to its end, beside its stages and endpoints."""
 
     __slots__ = ("pages", "stderrs", "timers")
 
     def __init__(self) -> None:
         self.stderrs: list[StderrTarget] = []
-        self.pages: list[Pages] = []
+        self.pages: list[PipeCapacityLease] = []
         """What the pipes between stages take of the budget; they end with the stages."""
         self.timers: list[Timer] = []
 
@@ -76,7 +76,7 @@ class Opened:
         for target in self.stderrs:
             target.close()
         for pages in self.pages:
-            pages.give_back()
+            pages.release()
 
 
 def make_scopes(  # noqa: PLR0913 - what scopes are made of
@@ -94,7 +94,7 @@ def make_scopes(  # noqa: PLR0913 - what scopes are made of
     """
     scopes: dict[int, Scope] = {}
     for group in groups:
-        outer = scopes.get(id(group.chain()[-2])) if group.parent is not None else None
+        outer = scopes.get(id(group.ancestors()[-2])) if group.parent is not None else None
         scope = scopes[id(group)] = _scope(group, outer, reactor, dispatcher, began, opened, to_close)
         if scope.env_layers:
             try:
@@ -133,7 +133,7 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
     return Scope(
         reactor=reactor,
         cwd=group.option("cwd"),
-        env_layers=tuple(layer for each in group.chain() if (layer := each.options.get("env"))),
+        env_layers=tuple(layer for each in group.ancestors() if (layer := each.options.get("env"))),
         inherit_env=group.option("inherit_env"),
         grace=group.option("grace"),
         deadline=deadline,
@@ -152,7 +152,7 @@ def _confinement(group: Group, outer: Scope | None, to_close: list[Any]) -> Conf
     around = None if outer is None else outer.confinement
     if limits is None:
         return around
-    with guard:  # a fork must not copy the lock of an import in the middle of it
+    with late_import:
         from penstock.limits.confinement import Confinement  # noqa: PLC0415 - most runs have no limits
 
     if isinstance(limits, Confinement):  # a pipeline within a custom stage shares that stage's
@@ -176,7 +176,7 @@ def set_deadlines(
             timers.append(reactor.call_at(began + timeout, partial(expire, group, timeout)))
 
 
-def make_edge(kind: str, pipe_size: int | None, pages: list[Pages]) -> tuple[Output, Input]:
+def make_edge(kind: str, pipe_size: int | None, pages: list[PipeCapacityLease]) -> tuple[Output, Input]:
     """The two ends of an edge between neighbours; what a larger pipe takes of the budget goes to `pages`."""
     if kind == "memory":
         memory = MemoryPipe()
@@ -190,16 +190,16 @@ def make_edge(kind: str, pipe_size: int | None, pages: list[Pages]) -> tuple[Out
 
 
 def open_ports(
-    surveyed: Survey, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None]
-) -> tuple[Source, Sink]:
+    plan: RunPlan, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None]
+) -> tuple[StdinPort, StdoutPort]:
     """Open both endpoints, or neither."""
-    leaves = surveyed.leaves
+    leaves = plan.leaves
     try:
-        feed = Source(surveyed.source, requirements_of(leaves[0]), reactor, pipe_size)
+        feed = StdinPort(plan.source, requirements_of(leaves[0]), reactor, pipe_size)
     except OSError as error:
         raise StartFailure(error, stage="stdin") from error
     try:
-        drain = Sink(surveyed.sink, requirements_of(leaves[-1]), reactor, pipe_size, on_end)
+        drain = StdoutPort(plan.sink, requirements_of(leaves[-1]), reactor, pipe_size, on_end)
     except OSError as error:
         feed.abandon()
         raise StartFailure(error, stage="stdout") from error
@@ -207,7 +207,9 @@ def open_ports(
         feed.abandon()
         raise
     # Commands, and what the reactor does itself: no other thread than the caller's has a part in that.
-    reactor.alone = not (reactor.shared or surveyed.foreign or feed.by_worker or drain.by_worker)
+    reactor.single_threaded = not (
+        reactor.shared or plan.has_user_objects or feed.uses_thread or drain.uses_thread
+    )
     return feed, drain
 
 
@@ -215,7 +217,7 @@ def _pipe_size(left: Leaf, right: Leaf) -> int | None:
     """As the innermost pipeline says that both belong to."""
     group = left.group
     if right.group is not group:
-        group = next(group for group in reversed(group.chain()) if right.within(group))
+        group = next(group for group in reversed(group.ancestors()) if right.within(group))
     size: int | None = group.option("pipe_size")
     return size
 
@@ -223,9 +225,9 @@ def _pipe_size(left: Leaf, right: Leaf) -> int | None:
 def start_stages(
     leaves: Sequence[Leaf],
     kinds: Sequence[str],
-    ports: tuple[Source, Sink],
+    ports: tuple[StdinPort, StdoutPort],
     started: Callable[[Leaf, Running], None],
-    pages: list[Pages],
+    pages: list[PipeCapacityLease],
 ) -> None:
     """Start the stages in order, and tell `started` of each.
 
@@ -264,7 +266,7 @@ def start_stages(
         place += 1
 
 
-def settle_unknown(leaves: Sequence[Leaf], *, adopt: bool) -> None:
+def kill_unregistered_children(leaves: Sequence[Leaf], *, adopt: bool) -> None:
     """End children that were born, but not yet known as a leaf's when an interrupt came in between.
 
     With `adopt` one that its stage had begun to watch becomes the leaf's, to be ended as any other is.
@@ -275,7 +277,7 @@ def settle_unknown(leaves: Sequence[Leaf], *, adopt: bool) -> None:
         child = leaf.ctx.child if adopt else None
         for held in leaf.ctx.spawned:
             if held.value and (child is None or held.value != child.pid):
-                discard(held.value)
+                kill_and_reap(held.value)
         if child is not None:
             child.begin_watch()
             leaf.running = child
@@ -290,11 +292,11 @@ def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Runni
     if len(unit) == 1:
         ctx, stage = unit[0].ctx, unit[0].stage
         assert ctx is not None
-        if not getattr(stage, "opens_nothing", False):
-            stdin.open_nothing()
-            stdout.open_nothing()
+        if not getattr(stage, "opens_devnull_itself", False):
+            stdin.open_devnull()
+            stdout.open_devnull()
         started = stage.start(ctx, stdin, stdout)
-        return [started if isinstance(started, Running) else Custom(ctx, started, stdin, stdout)]
+        return [started if isinstance(started, Running) else CustomStageAdapter(ctx, started, stdin, stdout)]
     parts = start_fused([(leaf.stage, leaf.ctx) for leaf in unit], stdin, stdout)  # type: ignore[misc]
     for leaf, part in zip(unit[:-1], parts, strict=False):
         leaf.stdout = part

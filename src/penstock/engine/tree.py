@@ -17,7 +17,7 @@ from penstock.core.options import DEFAULTS
 from penstock.core.verdict import Outcome, verdict
 from penstock.stages.filters import Filtered
 from penstock.stages.function import Function
-from penstock.streams.copy import pump
+from penstock.streams.copy import copy_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from penstock.stages.context import StageContext
     from penstock.stages.running import Running
 
-__all__ = ["Composite", "End", "Filter", "Group", "Leaf", "Node", "Reason", "grow"]
+__all__ = ["CancelReason", "Filter", "Group", "Leaf", "Node", "NodeOutcome", "PipelineSpec", "build_tree"]
 
 
-class Composite:
+class PipelineSpec:
     """What a pipeline is to the engine: stages, the options that were given, and how deep it is nested."""
 
     __slots__ = ("_options", "_stages", "depth")
-    _stages: tuple[Stage | Composite, ...]
+    _stages: tuple[Stage | PipelineSpec, ...]
     _options: Mapping[str, Any]
     depth: int
 
     @property
-    def stages(self) -> tuple[Stage | Composite, ...]:
+    def stages(self) -> tuple[Stage | PipelineSpec, ...]:
         """The pipeline's own stages, nested pipelines as one."""
         return self._stages
 
@@ -49,16 +49,16 @@ class Composite:
         return self._options
 
 
-class Reason:
+class CancelReason:
     """Why stages were told to end.
 
     The error that they report, what the run makes of it, and whose doing it was.
 
-    `because_of_another` is set where a stage is cancelled for a fault that is not its own; then it takes no
+    `collateral` is set where a stage is cancelled for a fault that is not its own; then it takes no
     part in the verdict.
     """
 
-    __slots__ = ("because_of_another", "error", "origin", "reported_as")
+    __slots__ = ("collateral", "error", "origin", "reported_as")
 
     def __init__(
         self,
@@ -66,33 +66,33 @@ class Reason:
         reported_as: type[PipelineError],
         origin: Group,
         *,
-        because_of_another: bool = False,
+        collateral: bool = False,
     ) -> None:
         self.error = error
         self.reported_as = reported_as
         self.origin = origin
-        self.because_of_another = because_of_another
+        self.collateral = collateral
 
 
-class End:
+class NodeOutcome:
     """How a node ended: the error, the leaf that it belongs to, by its index, and the reason where it was
     cancelled.
     """
 
-    __slots__ = ("error", "excluded", "index", "reason")
+    __slots__ = ("error", "ignored", "index", "reason")
 
     def __init__(
         self,
         error: BaseException | None,
         index: int | None,
-        reason: Reason | None = None,
+        reason: CancelReason | None = None,
         *,
         excluded: bool = False,
     ) -> None:
         self.error = error
         self.index = index
         self.reason = reason
-        self.excluded = excluded
+        self.ignored = excluded
 
     @property
     def outcome(self) -> Outcome:
@@ -100,15 +100,15 @@ class End:
         for one.
         """
         if self.reason is not None and self.error is not None:
-            return Outcome(Cancelled(), excluded=self.excluded)
-        return Outcome(self.error, excluded=self.excluded)
+            return Outcome(Cancelled(), excluded=self.ignored)
+        return Outcome(self.error, excluded=self.ignored)
 
     @property
     def failed(self) -> bool:
         """Whether this is a failure that no later stage can explain away."""
         return (
             self.error is not None
-            and not self.excluded
+            and not self.ignored
             and not isinstance(self.error, FinishEarly)
             and not is_pipe_error(self.error)
         )
@@ -132,10 +132,10 @@ class Node:
 
     def __init__(self, parent: Group | Filter | None) -> None:
         self.parent = parent
-        self._place = parent.reserve() if isinstance(parent, Group) else 0
-        self.end: End | None = None
+        self._place = parent.add_child() if isinstance(parent, Group) else 0
+        self.end: NodeOutcome | None = None
 
-    def finish(self, end: End) -> None:
+    def finish(self, end: NodeOutcome) -> None:
         """Record how it ended, above it first: where an interrupt comes in between it is done again."""
         if isinstance(self.parent, Group):
             self.parent.ends[self._place] = end
@@ -154,7 +154,7 @@ class Node:
 class Leaf(Node):
     """One stage of one run."""
 
-    __slots__ = ("ctx", "group", "index", "reason", "running", "stage", "stdin", "stdout", "told")
+    __slots__ = ("ctx", "exit_event_sent", "group", "index", "reason", "running", "stage", "stdin", "stdout")
 
     def __init__(self, parent: Group | Filter, index: int, stage: Stage) -> None:
         super().__init__(parent)
@@ -164,10 +164,10 @@ class Leaf(Node):
         self.stage = stage
         self.ctx: StageContext | None = None
         self.running: Running | None = None
-        self.reason: Reason | None = None
+        self.reason: CancelReason | None = None
         self.stdin: Counted | None = None
         self.stdout: Counted | None = None
-        self.told = False
+        self.exit_event_sent = False
         """Whether its end was told to `on_event`."""
 
     def filters(self) -> Iterator[Filter]:
@@ -191,7 +191,7 @@ class Leaf(Node):
 class Filter(Node):
     """The caller's say about how a stage or pipeline ended."""
 
-    __slots__ = ("asked", "fn", "group")
+    __slots__ = ("fn", "group", "started")
 
     def __init__(
         self,
@@ -201,15 +201,15 @@ class Filter(Node):
         super().__init__(parent)
         self.group: Group = parent.group
         self.fn = fn
-        self.asked = False
+        self.started = False
 
-    def applies(self, end: End) -> bool:
+    def applies(self, end: NodeOutcome) -> bool:
         """Whether the function is asked: not where the stage was cancelled from outside, by the run's
         deadline for one.
         """
         return end.reason is None or end.reason.origin.within(self)
 
-    def apply(self, end: End) -> End:
+    def apply(self, end: NodeOutcome) -> NodeOutcome:
         """Ask the function; what it raises is the error.
 
         `FinishEarly` is a success to it, and stays what it is.
@@ -220,8 +220,8 @@ class Filter(Node):
         except BaseException as raised:  # noqa: BLE001 - a filter may raise: then that is what counts
             error = raised
         if error is None:
-            return End(end.error if early else None, end.index)
-        return End(error, end.index, end.reason if error is end.error else None, excluded=end.excluded)
+            return NodeOutcome(end.error if early else None, end.index)
+        return NodeOutcome(error, end.index, end.reason if error is end.error else None, excluded=end.ignored)
 
 
 class Group(Node):
@@ -235,7 +235,7 @@ class Group(Node):
         """Those that were given for this very pipeline."""
         around = DEFAULTS if parent is None else parent.group._options  # noqa: SLF001 - another group's
         self._options: Mapping[str, Any] = {**around, **options}
-        self.ends: list[End | None] = []
+        self.ends: list[NodeOutcome | None] = []
         """How its children ended, in their order; None where one goes on."""
         self._first_open = 0
 
@@ -248,7 +248,7 @@ class Group(Node):
         """An option of its own, else that of the pipeline around it."""
         return self._options[name]
 
-    def chain(self) -> list[Group]:
+    def ancestors(self) -> list[Group]:
         """The pipelines around it, outermost first, and itself."""
         groups = []
         node: Node | None = self
@@ -258,13 +258,13 @@ class Group(Node):
             node = node.parent
         return groups[::-1]
 
-    def reserve(self) -> int:
+    def add_child(self) -> int:
         """The place of one more child among the ends."""
         self.ends.append(None)
         return len(self.ends) - 1
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether all its children have ended; an end stays, so none is looked at twice."""
         ends, place = self.ends, self._first_open
         while place < len(ends) and ends[place] is not None:
@@ -272,44 +272,48 @@ class Group(Node):
         self._first_open = place
         return place == len(ends)
 
-    def judge(self, before: Sequence[End] = (), after: Sequence[End] = ()) -> End:
+    def compute_outcome(
+        self, before: Sequence[NodeOutcome] = (), after: Sequence[NodeOutcome] = ()
+    ) -> NodeOutcome:
         """The end of the whole, by the verdict over its children and, for the outermost, the endpoints."""
         ends = [*before, *(end for end in self.ends if end is not None), *after]
         if all(end.error is None for end in ends):
-            return End(None, None)
+            return NodeOutcome(None, None)
         kept = verdict([end.outcome for end in ends], pipe_errors=self.option("pipe_errors"))
         if kept.index is not None:
             return ends[kept.index]
         cut = any(
-            end.excluded and end.reason is not None and not end.reason.origin.within(self) for end in ends
+            end.ignored and end.reason is not None and not end.reason.origin.within(self) for end in ends
         )
-        return End(FinishEarly() if kept.finished_early else None, None, excluded=cut)
+        return NodeOutcome(FinishEarly() if kept.finished_early else None, None, excluded=cut)
 
 
-def grow(pipeline: Composite, options: Mapping[str, Any]) -> tuple[list[Group], list[Leaf]]:
+def build_tree(pipeline: PipelineSpec, options: Mapping[str, Any]) -> tuple[list[Group], list[Leaf]]:
     """A pipeline taken apart, with `options` in the place of its own.
 
     Every pipeline in it, outer ones first, so that itself is the first; and its leaves in order.
     """
     groups = [Group(None, options)]
     leaves: list[Leaf] = []
-    _grow(groups[0], pipeline.stages, groups, leaves)
+    _add_stages(groups[0], pipeline.stages, groups, leaves)
     return groups, leaves
 
 
-def _grow(group: Group, stages: Sequence[Stage | Composite], groups: list[Group], leaves: list[Leaf]) -> None:
+def _add_stages(
+    group: Group, stages: Sequence[Stage | PipelineSpec], groups: list[Group], leaves: list[Leaf]
+) -> None:
     # As in go-pipe, a pipeline without stages copies its stdin to its stdout.
     for stage in stages or (Function(_copy, "copy"),):
         parent: Group | Filter = group
         inner: Any = stage
         while isinstance(inner, Filtered):
             parent, inner = Filter(parent, inner.fn), inner.stage
-        if isinstance(inner, Composite):
+        if isinstance(inner, PipelineSpec):
             groups.append(Group(parent, inner.options))
-            _grow(groups[-1], inner.stages, groups, leaves)
+            _add_stages(groups[-1], inner.stages, groups, leaves)
         else:
             leaves.append(Leaf(parent, len(leaves), inner))
 
 
 def _copy(_ctx: object, stdin: Any, stdout: Any) -> None:
-    pump(stdin, stdout)
+    copy_stream(stdin, stdout)

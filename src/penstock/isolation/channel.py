@@ -62,7 +62,7 @@ class Channel:
             while self._out:
                 try:
                     with memoryview(self._out) as view:
-                        written = fd_passing.send(self._fd.fileno(), view, self._rights)
+                        written = fd_passing.send_fds(self._fd.fileno(), view, self._rights)
                 except BlockingIOError:
                     return False
                 except (BrokenPipeError, ConnectionResetError):
@@ -83,7 +83,7 @@ class Channel:
         """The messages that are complete by now."""
         while not self.ended:
             try:
-                data, fds = fd_passing.receive(self._fd.fileno(), _CHUNK)
+                data, fds = fd_passing.recv_fds(self._fd.fileno(), _CHUNK)
             except BlockingIOError:
                 break
             except ConnectionResetError:

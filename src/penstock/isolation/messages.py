@@ -23,9 +23,9 @@ from penstock.core.errors import RemoteError, text_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["dump", "load", "main_is_loading", "main_module", "pack_error", "safe_dump", "unpack_error"]
+__all__ = ["decode_error", "dump", "dumps_or_repr", "encode_error", "load", "main_is_loading", "main_module"]
 
-_CAUSES = 20
+_MAX_CAUSES = 20
 """Links of a chain of causes that are sent."""
 main_is_loading = False
 """In a worker: whether it is importing the host's main module, which must not start further workers."""
@@ -89,12 +89,12 @@ def main_module() -> tuple[str, str] | None:
     return None if path is None else ("init_main_from_path", os.path.abspath(path))  # noqa: PTH100 - pathlib is dear to import
 
 
-def pack_error(error: BaseException, *, with_traceback: bool = True) -> bytes:
+def encode_error(error: BaseException, *, with_traceback: bool = True) -> bytes:
     """An exception, its causes and its traceback as bytes."""
     chain: list[tuple[bytes | None, str, str]] = []
     text = _traceback_of(error) if with_traceback else ""
     link: BaseException | None = error
-    while link is not None and len(chain) < _CAUSES:
+    while link is not None and len(chain) < _MAX_CAUSES:
         kind = type(link)
         chain.append((_pickled(link), f"{kind.__module__}.{kind.__qualname__}", text_of(link)))
         link = link.__cause__
@@ -107,9 +107,9 @@ def _traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def unpack_error(data: bytes) -> BaseException:
+def decode_error(data: bytes) -> BaseException:
     """The exception, with its causes; the traceback as a note."""
-    pid, chain, text = pickle.loads(data)  # noqa: S301 - bytes and str, made by `pack_error`
+    pid, chain, text = pickle.loads(data)  # noqa: S301 - bytes and str, made by `encode_error`
     errors = [_loaded(*link) for link in chain]
     for error, cause in pairwise(errors):
         error.__cause__ = cause
@@ -140,7 +140,7 @@ def _loaded(data: bytes | None, kind: str, text: str) -> BaseException:
     return RemoteError(kind, text)
 
 
-def safe_dump(thing: Any, fallback: Callable[[Any], Any]) -> bytes:
+def dumps_or_repr(thing: Any, fallback: Callable[[Any], Any]) -> bytes:
     """The pickle of a thing, or of what `fallback(thing)` makes of it."""
     try:
         return pickle.dumps(thing)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
 from penstock.isolation import messages, worker_pool
 from penstock.runtime import thread_pool
-from penstock.runtime.reaper import Late
+from penstock.runtime.reaper import OrphanReaper
 from penstock.stages.running import Running
 from penstock.system.fd_passing import standard_outputs
 from penstock.system.poller import READ, WRITE
 from penstock.system.process import Usage
-from penstock.system.process_tree import freeze
+from penstock.system.process_tree import stop_tree
 
 if TYPE_CHECKING:
     from penstock.isolation.worker_pool import Worker
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningIsolated"]
 
-_LAST_WAIT = 0.5
+_KILL_TIMEOUT_S = 0.5
 """Seconds after SIGKILL until a process that does not die is left behind."""
-_LOOK = 0.02
+_POLL_INTERVAL_S = 0.02
 """Seconds between two looks at a process that no descriptor tells of."""
-_PLAIN = frozenset({"builtins", "penstock.core.errors"})
+_SAFE_MODULES = frozenset({"builtins", "penstock.core.errors"})
 """Where reasons come from that can be pickled without running code of the user's."""
 
 
@@ -66,7 +66,7 @@ class RunningIsolated(Running):
         self._outcome = None
         self._timer: Timer | None = None
         self._inbox: deque[bytes] = deque()
-        ctx.deferred.defer(lambda: ctx.reactor.post(self._begin))
+        ctx.barrier.add_callback(lambda: ctx.reactor.post(self._begin))
 
     # The start.
 
@@ -78,12 +78,14 @@ class RunningIsolated(Running):
         reactor, process, channel = self.ctx.reactor, self._worker.process, self._worker.channel
         pidfd = process.fileno()
         if pidfd is None:
-            reactor.post(self._look_again)
+            reactor.post(self._poll_exit)
         else:
             reactor.watch(pidfd, READ, self._on_exit)
         reactor.watch(channel.fileno(), READ, self._on_message)
         stdin, stdout = self._ends
-        self._job["news"] = self._worker.news(self._job.pop("known"))  # now, when it is certain to be told
+        self._job["news"] = self._worker.state_delta(
+            self._job.pop("known")
+        )  # now, when it is certain to be told
         self._job["owned"] = stdin.owned_description, stdout.owned_description
         try:
             streams = _number(stdin), _number(stdout)
@@ -125,7 +127,7 @@ class RunningIsolated(Running):
                 self._on_outcome(*content)
             if self._inbox:
                 self._inbox.popleft()
-        if channel.ended and not self._over:  # its end is what the pidfd tells, or `_look_again` finds
+        if channel.ended and not self._over:  # its end is what the pidfd tells, or `_poll_exit` finds
             self.ctx.reactor.unwatch(channel.fileno())
 
     def _pass_on(self, kind: str, message: str, values: dict[str, bytes]) -> None:
@@ -142,8 +144,8 @@ class RunningIsolated(Running):
         worker.used = worker.used[0] + used[0], worker.used[1] + used[1]
         self.usage = Usage(*used)
         stdin, stdout = self._ends
-        stdin.note_count(counts[0])
-        stdout.note_count(counts[1])
+        stdin.set_count(counts[0])
+        stdout.set_count(counts[1])
         if self._reason is not None or self._failed is not None:
             self._end_process()
             return
@@ -161,9 +163,9 @@ class RunningIsolated(Running):
             return
 
         def decide() -> None:
-            error: BaseException | None = messages.unpack_error(packed)
+            error: BaseException | None = messages.decode_error(packed)
             if error is not None and not isinstance(error, FinishEarly):
-                error = self.seen(error)
+                error = self.apply_on_exception(error)
             self.complete(self.outcome(error))
 
         try:
@@ -173,25 +175,25 @@ class RunningIsolated(Running):
 
     # Its end by force.
 
-    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
+    def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """Have the worker be told, so that it does not take the end of its input for a real one."""
         if self.done or self._reason is not None:
             return
         self._reason = reason
         if not self._begun or self._over:
             return
-        if type(reason).__module__ in _PLAIN:
-            self._send_reason(messages.pack_error(reason, with_traceback=False))
+        if type(reason).__module__ in _SAFE_MODULES:
+            self._send_reason(messages.encode_error(reason, with_traceback=False))
             return
 
         def pack() -> None:
-            packed = messages.pack_error(reason, with_traceback=False)
+            packed = messages.encode_error(reason, with_traceback=False)
             self.ctx.reactor.post(lambda: self._send_reason(packed))
 
         try:
             thread_pool.submit(pack)
         except RuntimeError:  # no thread to be had: the text will do
-            self._send_reason(messages.pack_error(Cancelled(text_of(reason)), with_traceback=False))
+            self._send_reason(messages.encode_error(Cancelled(text_of(reason)), with_traceback=False))
 
     def _send_reason(self, packed: bytes) -> None:
         if not self._over:
@@ -205,7 +207,7 @@ class RunningIsolated(Running):
     def _kill(self, reason: BaseException) -> None:
         if self.done:
             return
-        self.warn(reason, None)
+        self.prepare_cancel(reason, None)
         if not self._begun:
             self._over = True
             self._close_ends()
@@ -219,7 +221,7 @@ class RunningIsolated(Running):
         if not (self.done or self._over):
             _kill_tree(self._worker, processes)
 
-    def look(self) -> None:
+    def check_exit(self) -> None:
         """See what may have been lost to an interrupt."""
         if self._reason is not None:
             self._kill(self._reason)
@@ -241,7 +243,7 @@ class RunningIsolated(Running):
         self._killed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.ctx.reactor.call_at(time.monotonic() + _LAST_WAIT, self._abandon)
+        self._timer = self.ctx.reactor.call_at(time.monotonic() + _KILL_TIMEOUT_S, self._abandon)
         _kill_tree(self._worker, None)
 
     def _abandon(self) -> None:
@@ -252,7 +254,7 @@ class RunningIsolated(Running):
         self._over = True
         self.ctx.emit_event("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
         self._worker.channel.close()
-        Late(self._worker.process, ()).watch()
+        OrphanReaper(self._worker.process, ()).watch()
         self.complete(self._reason or self._failed)
 
     def _on_exit(self, _events: int) -> None:
@@ -262,11 +264,11 @@ class RunningIsolated(Running):
         if not self._over:
             self._finish()
 
-    def _look_again(self) -> None:
+    def _poll_exit(self) -> None:
         """Poll for its exit, where there is no pidfd."""
         self._on_exit(0)
         if not self._over:
-            self.ctx.reactor.call_at(time.monotonic() + _LOOK, self._look_again)
+            self.ctx.reactor.call_at(time.monotonic() + _POLL_INTERVAL_S, self._poll_exit)
 
     def _unwatch(self) -> None:
         pidfd = self._worker.process.fileno()
@@ -307,7 +309,7 @@ def _number(end: Input | Output) -> int:
 
 def _kill_tree(worker: Worker, table: ProcessTable | None) -> None:
     """SIGKILL to a worker and to what its stage has started."""
-    descendants = freeze(worker.process, (), table)
+    descendants = stop_tree(worker.process, (), table)
     worker.process.send_signal(signal.SIGKILL)
     for descendant in descendants:
         descendant.send_signal(signal.SIGKILL)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.stage import Requirements, Stream
 from penstock.isolation import messages, worker_pool
 from penstock.isolation.running import RunningIsolated
-from penstock.stages.pipe_adapter import start_over_pipes
+from penstock.stages.pipe_adapter import start_with_pipes
 from penstock.system.executables import check_folder
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Isolated:
         copied = False
         try:
             if stdin.fd is None or stdout.fd is None:
-                running = start_over_pipes(self.start, ctx, stdin, stdout)
+                running = start_with_pipes(self.start, ctx, stdin, stdout)
                 copied = True
                 return running
             _check_main(self.name)
@@ -66,7 +66,7 @@ class Isolated:
             try:
                 return RunningIsolated(ctx, worker, (stdin, stdout), _job(ctx, stage, needs_main))
             except BaseException:
-                worker.dismiss()
+                worker.terminate()
                 raise
         except BaseException:
             if not copied:  # else the copies, which have only just begun, close them

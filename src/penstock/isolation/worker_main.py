@@ -26,7 +26,7 @@ from penstock.isolation import messages
 from penstock.isolation.channel import Channel
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
-from penstock.runtime.stage_scheduler import Deferred
+from penstock.runtime.stage_scheduler import StartBarrier
 from penstock.runtime.supervisor import local_reactor
 from penstock.stages.context import Scope, StageContext
 from penstock.stages.stderr import StderrTarget
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from penstock.runtime.reactor import Reactor
-    from penstock.stages.running import Threaded
+    from penstock.stages.running import ThreadedStage
     from penstock.system.fds import Fd
 
 __all__ = ["main"]
 
-_STREAMS = 4
+_STREAM_COUNT = 4
 """Descriptors that come with a job: the stage's stdin and stdout, and the host's own stdout and stderr."""
 
 
@@ -52,7 +52,7 @@ def main() -> NoReturn:
     """Serve until the host closes the socket, or dies."""
     signal.signal(signal.SIGINT, lambda *_: None)
     channel = Channel(duplicate(0))
-    _point_at_nothing(0)
+    _redirect_to_devnull(0)
     _Server(channel, local_reactor()).run()
 
 
@@ -67,7 +67,7 @@ class _Server:
     def run(self) -> NoReturn:
         self._reactor.watch(self._channel.fileno(), READ, self._ready)
         while True:
-            self._reactor.turn()
+            self._reactor.run_once()
 
     def _ready(self, _events: int) -> None:
         for message in self._channel.receive():
@@ -89,7 +89,7 @@ class _Job:
         self._reactor = reactor
         self._content = content
         self._usage = _usage()
-        self._running: Threaded | None = None
+        self._running: ThreadedStage | None = None
         self._cancelled = False
         self._ends: tuple[Input, Output] | None = None
         procfs.reset_peak()
@@ -110,15 +110,15 @@ class _Job:
         if running is None or running.done or self._cancelled:
             return
         self._cancelled = True
-        reason = messages.unpack_error(packed)
+        reason = messages.decode_error(packed)
         running.ctx.cancel(reason)
-        running.warn(reason, None)
+        running.prepare_cancel(reason, None)
         running.interrupt(reason)
 
-    def _start(self) -> Threaded:
+    def _start(self) -> ThreadedStage:
         fds, self._channel.arrived = self._channel.arrived, []
         try:
-            stdin, stdout, out, err = _all_of(fds)
+            stdin, stdout, out, err = _complete(fds)
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
         except BaseException:
@@ -133,10 +133,10 @@ class _Job:
             Output(stdout, owned_description=content["owned"][1]),
         )
         try:
-            _adopt(content["news"])
+            _apply_state(content["news"])
             stage = messages.load(content["stage"])
-            deferred = Deferred(self._reactor)
-            deferred.begin()  # here nothing is waited for
+            deferred = StartBarrier(self._reactor)
+            deferred.open()  # here nothing is waited for
             ctx = _Context(content["name"], self._scope(), deferred, self._channel)
         except BaseException:
             for end in ends:
@@ -164,11 +164,11 @@ class _Job:
             with contextlib.suppress(Exception):  # nobody is there any more who reads it
                 stream.flush()
         for number in (1, 2):
-            _point_at_nothing(number)
+            _redirect_to_devnull(number)
         counts = (None, None) if self._ends is None else tuple(end.count for end in self._ends)
         before, after = self._usage, _usage()
         used = (after[0] - before[0], after[1] - before[1], procfs.own_peak())
-        packed = None if error is None else messages.pack_error(error)
+        packed = None if error is None else messages.encode_error(error)
         self._running = None
         _send(self._channel, "done", packed, used, counts)
 
@@ -176,7 +176,7 @@ class _Job:
 class _Context(StageContext):
     """What the stage is told of its run; what it tells goes to the host."""
 
-    def __init__(self, name: str, scope: Scope, deferred: Deferred, channel: Channel) -> None:
+    def __init__(self, name: str, scope: Scope, deferred: StartBarrier, channel: Channel) -> None:
         super().__init__(name, scope, deferred)
         self._channel = channel
 
@@ -189,7 +189,7 @@ class _Context(StageContext):
     ) -> None:
         """Send an event; of a value that cannot be sent, send its repr."""
         facts = context() if callable(context) else context or {}
-        values = {name: messages.safe_dump(value, repr) for name, value in facts.items()}
+        values = {name: messages.dumps_or_repr(value, repr) for name, value in facts.items()}
         _send(self._channel, "event", kind, message, values)
 
 
@@ -198,7 +198,7 @@ def _send(channel: Channel, *message: object) -> None:
         channel.send_all(pickle.dumps(message))
 
 
-def _adopt(news: Mapping[str, Any]) -> None:
+def _apply_state(news: Mapping[str, Any]) -> None:
     """Become as the host is: what has changed since the last job."""
     if "path" in news:
         sys.path[:] = news["path"]
@@ -225,14 +225,14 @@ def _usage() -> tuple[float, float]:
     return own.ru_utime + others.ru_utime, own.ru_stime + others.ru_stime
 
 
-def _all_of(fds: list[Fd]) -> list[Fd]:
+def _complete(fds: list[Fd]) -> list[Fd]:
     """Those that came with a job. The kernel drops what the receiver may not have (unix(7))."""
-    if len(fds) < _STREAMS:
+    if len(fds) < _STREAM_COUNT:
         raise OSError(errno.EMFILE, "the stage's streams could not be handed over: out of descriptors")
     return fds
 
 
-def _point_at_nothing(number: int) -> None:
+def _redirect_to_devnull(number: int) -> None:
     nowhere = null(writable=number > 0)
     os.dup2(nowhere.fileno(), number)
     nowhere.close()

@@ -2,8 +2,9 @@
 
 A worker is a bare interpreter of our own starting (never a fork), which runs `serving`. Its stdin is one end
 of a socket; whatever else it needs comes through that: the job, with the stage's streams as descriptors. It
-serves one stage at a time. One that has ended its stage well stays for `_PATIENCE` seconds, and at most
-`_MOST` of them do, those that were used last; one whose stage was cancelled is killed by who used it.
+serves one stage at a time. One that has ended its stage well stays for `_IDLE_TIMEOUT_S` seconds, and at most
+`_MAX_IDLE_WORKERS` of them do, those that were used last; one whose stage was cancelled is killed by who used
+it.
 
 Idle workers hold nothing of the host's: no pipe, no terminal. They end by themselves when the host has died,
 since their socket then ends. The supervisor sends them away when their time is over, and reaps them; in a
@@ -23,7 +24,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.isolation.channel import Channel
-from penstock.runtime.reaper import Late
+from penstock.runtime.reaper import OrphanReaper
 from penstock.runtime.supervisor import supervisor
 from penstock.system.fd_passing import socket_pair
 from penstock.system.process import Process
@@ -33,11 +34,11 @@ from penstock.system.spawn_launcher import interpreter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Worker", "acquire", "drain", "idle_descriptors", "idle_pids", "release"]
+__all__ = ["Worker", "acquire", "idle_descriptors", "idle_pids", "release", "shutdown"]
 
-_PATIENCE = 10.0
+_IDLE_TIMEOUT_S = 10.0
 """Seconds that an idle worker stays."""
-_MOST = max(4, os.cpu_count() or 1)
+_MAX_IDLE_WORKERS = max(4, os.cpu_count() or 1)
 """Workers that may be idle at once."""
 
 # `-P` keeps the current folder out of the first imports; the host's sys.path comes with the first job.
@@ -54,33 +55,33 @@ _sweeping = False
 class Worker:
     """One worker process, in the hands of one stage or idle."""
 
-    __slots__ = ("channel", "idle_since", "process", "told", "used")
+    __slots__ = ("channel", "idle_since", "process", "sent_state", "used")
 
     def __init__(self, process: Process, channel: Channel) -> None:
         self.process = process
         self.channel = channel
         self.idle_since = 0.0
-        self.told: dict[str, Any] = {}
+        self.sent_state: dict[str, Any] = {}
         """What it has been told of the host: sys.path, the environment and so on."""
         self.used = (0.0, 0.0)
         """User and system seconds that its former stages have used."""
 
     @property
     def value(self) -> int:
-        """The pid, as `launch.settle_unknown` asks for it after an interrupt."""
+        """The pid, under the name that a spawn record has for it."""
         return self.process.pid
 
-    def news(self, known: Mapping[str, Any]) -> dict[str, Any]:
+    def state_delta(self, known: Mapping[str, Any]) -> dict[str, Any]:
         """What it has not been told yet."""
-        news = {name: value for name, value in known.items() if self.told.get(name) != value}
-        self.told.update(news)
+        news = {name: value for name, value in known.items() if self.sent_state.get(name) != value}
+        self.sent_state.update(news)
         return news
 
-    def dismiss(self) -> None:
+    def terminate(self) -> None:
         """Kill it and leave it to the supervisor to be reaped."""
         self.process.send_signal(signal.SIGKILL)
         self.channel.close()
-        Late(self.process, ()).watch()
+        OrphanReaper(self.process, ()).watch()
 
 
 def acquire(record: list[Any]) -> Worker:
@@ -99,7 +100,7 @@ def acquire(record: list[Any]) -> Worker:
             return worker
         record.remove(worker)  # killed by somebody while it was idle
         worker.channel.close()
-        Late(worker.process, ()).watch()
+        OrphanReaper(worker.process, ()).watch()
     return _start(record)
 
 
@@ -109,22 +110,22 @@ def release(worker: Worker) -> None:
     worker.idle_since = time.monotonic()
     with _lock:
         _idle.append(worker)
-        surplus = _idle.pop(0) if len(_idle) > _MOST else None
+        surplus = _idle.pop(0) if len(_idle) > _MAX_IDLE_WORKERS else None
         start, _sweeping = not _sweeping, True
     if surplus is not None:
-        surplus.dismiss()
+        surplus.terminate()
     if start:
-        supervisor().call_at(worker.idle_since + _PATIENCE, _sweep)
+        supervisor().call_at(worker.idle_since + _IDLE_TIMEOUT_S, _sweep)
 
 
-def drain() -> None:
+def shutdown() -> None:
     """End all idle workers, and return when they are dead and reaped."""
     with _lock:
         workers, _idle[:] = _idle[:], []
     for worker in workers:
         worker.process.send_signal(signal.SIGKILL)
     for worker in workers:
-        worker.process.end()
+        worker.process.kill_and_reap()
         worker.channel.close()
 
 
@@ -176,12 +177,12 @@ def _sweep() -> None:
     global _sweeping  # noqa: PLW0603
     now = time.monotonic()
     with _lock:
-        over = [worker for worker in _idle if worker.idle_since + _PATIENCE <= now]
+        over = [worker for worker in _idle if worker.idle_since + _IDLE_TIMEOUT_S <= now]
         _idle[:] = [worker for worker in _idle if worker not in over]
-        again = min((worker.idle_since + _PATIENCE for worker in _idle), default=None)
+        again = min((worker.idle_since + _IDLE_TIMEOUT_S for worker in _idle), default=None)
         _sweeping = again is not None
     for worker in over:
-        worker.dismiss()
+        worker.terminate()
     if again is not None:
         supervisor().call_at(again, _sweep)
 

@@ -2,8 +2,8 @@
 
 A group is made for everything that limits were given for: a pipeline, or a single command. It is removed when
 the run has ended. One whose limits have a name is kept for a while for the next run that has the same name
-and limits, at most `_KEPT` of them and for `_PATIENCE` seconds; at the end of the process all go. Nothing is
-in a group that waits: what its run has left there was killed or let go.
+and limits, at most `_MAX_IDLE` of them and for `_IDLE_TIMEOUT_S` seconds; at the end of the process all go.
+Nothing is in a group that waits: what its run has left there was killed or let go.
 
 `_lock` guards the lists and is held for bookkeeping only. A removal that the kernel refuses, because a
 process in the group is still dying, is tried again by the supervisor; at the end of the process, where nobody
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.runtime.supervisor import supervisor
 from penstock.system import cgroups
-from penstock.system.process_tree import catch
+from penstock.system.process_tree import open_handles
 
 if TYPE_CHECKING:
     from penstock.core.limits import Limits
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
     Key: TypeAlias = "tuple[str, tuple[tuple[str, float], ...]]"
 
-__all__ = ["clear", "give_back", "take"]
+__all__ = ["acquire", "clear", "release"]
 
-_KEPT = 8
-_PATIENCE = 5.0
+_MAX_IDLE = 8
+_IDLE_TIMEOUT_S = 5.0
 """Seconds that a group waits for its next use."""
-_AGAIN = 0.02
+_RETRY_DELAY_S = 0.02
 """Seconds until the removal of a group is tried again."""
 
-_LAST_WAIT = 1.0
+_EXIT_TIMEOUT_S = 1.0
 """Seconds that the end of the process waits for those that die in its groups."""
 
 _lock = threading.Lock()
@@ -48,7 +48,7 @@ _serial = itertools.count(1)
 _owner = os.getpid()
 
 
-def take(limits: Limits) -> tuple[Cgroup | None, dict[str, str]]:
+def acquire(limits: Limits) -> tuple[Cgroup | None, dict[str, str]]:
     """Return a group for these limits, and why each limit that it does not keep is not kept."""
     key = _key(limits)
     with _lock:
@@ -67,7 +67,7 @@ def take(limits: Limits) -> tuple[Cgroup | None, dict[str, str]]:
     return cgroup, missing
 
 
-def give_back(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
+def release(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
     """End or let go what is left in a group, and keep it for the next or remove it. Never raises OSError."""
     if os.getpid() != _owner:  # a forked copy, whose run this is not
         return
@@ -79,12 +79,12 @@ def give_back(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
     now = time.monotonic()
     if limits.name is not None and not cgroup.members():
         with _lock:
-            keep = cgroup in _busy and len(_idle) < _KEPT
+            keep = cgroup in _busy and len(_idle) < _MAX_IDLE
             if keep:
                 _busy.remove(cgroup)
-                _idle.append((now + _PATIENCE, _key(limits), cgroup))
+                _idle.append((now + _IDLE_TIMEOUT_S, _key(limits), cgroup))
         if keep:
-            supervisor().call_at(now + _PATIENCE, _sweep)
+            supervisor().call_at(now + _IDLE_TIMEOUT_S, _sweep)
             return
     removed = cgroup.remove()
     with _lock:
@@ -92,7 +92,7 @@ def give_back(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
             _busy.remove(cgroup)
             _dying.extend(() if removed else (cgroup,))
     if not removed:
-        supervisor().call_at(now + _AGAIN, _sweep)
+        supervisor().call_at(now + _RETRY_DELAY_S, _sweep)
 
 
 def _sweep() -> None:
@@ -106,7 +106,7 @@ def _sweep() -> None:
     if left:
         with _lock:
             _dying.extend(left)
-        supervisor().call_at(now + _AGAIN, _sweep)
+        supervisor().call_at(now + _RETRY_DELAY_S, _sweep)
 
 
 def _key(limits: Limits) -> Key:
@@ -135,10 +135,10 @@ def _at_exit() -> None:
 
 
 def _remove(leaving: list[Cgroup]) -> None:
-    deadline = time.monotonic() + _LAST_WAIT
+    deadline = time.monotonic() + _EXIT_TIMEOUT_S
     while leaving and time.monotonic() < deadline:
         leaving = [cgroup for cgroup in leaving if not cgroup.remove()]
-        for descendant in catch(pid for cgroup in leaving for pid in cgroup.members()):
+        for descendant in open_handles(pid for cgroup in leaving for pid in cgroup.members()):
             descendant.wait(max(0.0, deadline - time.monotonic()))
             descendant.close()
 

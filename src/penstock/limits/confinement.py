@@ -14,10 +14,10 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import MemoryLimitExceeded
-from penstock.core.limits import GROUPED, over
+from penstock.core.limits import GROUPED, merge_limits
 from penstock.limits import cgroup_pool
 from penstock.system.executables import SetupError
-from penstock.system.spawn_launcher import Setup
+from penstock.system.spawn_launcher import ChildSetup
 
 if TYPE_CHECKING:
     from penstock.core.limits import Limits
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Confinement"]
 
-_INSTEAD = {"memory": "RLIMIT_DATA for each process", "processes": "RLIMIT_NPROC"}
+_FALLBACKS = {"memory": "RLIMIT_DATA for each process", "processes": "RLIMIT_NPROC"}
 
 
 class Confinement:
     """Limits, and the group that they share with those around them."""
 
-    __slots__ = ("_held", "limits")
+    __slots__ = ("_lease", "limits")
 
-    def __init__(self, limits: Limits, held: _Held) -> None:
+    def __init__(self, limits: Limits, held: _CgroupLease) -> None:
         self.limits = limits
-        self._held = held
+        self._lease = held
 
     @classmethod
     def within(
@@ -51,59 +51,59 @@ class Confinement:
         """The confinement of who adds `limits` to what holds for it anyway.
 
         What the run is to close at its end is added to `to_close`. `leftover` is the `on_leftover` of a
-        pipeline; of a single command, which is `alone`, that is its own business.
+        pipeline; of a single command, which is `exclusive`, that is its own business.
         """
         if outer is None:
-            return cls(limits, _Held(limits, to_close, leftover, alone=alone))
-        merged = over(outer.limits, limits)
+            return cls(limits, _CgroupLease(limits, to_close, leftover, alone=alone))
+        merged = merge_limits(outer.limits, limits)
         assert merged is not None
         if any(getattr(limits, field) is not None for field in (*GROUPED, "cgroup", "name")):
-            return cls(merged, _Held(merged, to_close, leftover, alone=alone))
-        return cls(merged, outer._held)  # noqa: SLF001 - of its own kind
+            return cls(merged, _CgroupLease(merged, to_close, leftover, alone=alone))
+        return cls(merged, outer._lease)  # noqa: SLF001 - of its own kind
 
     def add(self, limits: Limits | None, to_close: list[Any], leftover: str) -> Confinement:
         """The same, with the limits of a pipeline within it."""
         return self if limits is None else Confinement.within(self, limits, to_close, leftover=leftover)
 
-    def enter(self, events: EventEmitter, stage: str) -> Setup:
+    def enter(self, events: EventEmitter, stage: str) -> ChildSetup:
         """Return what to set in the next child. OSError if a cgroup is required and cannot be made.
 
         `events` and `stage` are for what is to be reported about the cgroup.
         """
-        cgroup = self._held.enter(events, stage)
+        cgroup = self._lease.enter(events, stage)
         kept = frozenset[str]() if cgroup is None else frozenset(cgroup.kept)
-        return Setup(
+        return ChildSetup(
             () if cgroup is None else cgroup.files(), self.limits.nice or 0, self.limits.rlimits(without=kept)
         )
 
     def kill(self) -> None:
         """SIGKILL to all in the group of a single command; in one that is shared, when the run has ended."""
-        self._held.doomed = True
-        if self._held.alone and self._held.cgroup is not None:
-            self._held.cgroup.kill()
+        self._lease.must_kill = True
+        if self._lease.exclusive and self._lease.cgroup is not None:
+            self._lease.cgroup.kill()
 
     def members(self) -> list[int]:
         """All that has come from a command, where it has the group for itself."""
-        cgroup = self._held.cgroup
-        return cgroup.members() if self._held.alone and cgroup is not None else []
+        cgroup = self._lease.cgroup
+        return cgroup.members() if self._lease.exclusive and cgroup is not None else []
 
-    def doom(self) -> None:
+    def kill_on_release(self) -> None:
         """What is left when the run ends is to be killed."""
-        self._held.doomed = True
+        self._lease.must_kill = True
 
     def explain(self, returncode: int) -> MemoryLimitExceeded | None:
         """The reason of a child's failure, where that is that the kernel has killed for memory."""
-        cgroup, limit = self._held.cgroup, self._held.limits.memory
+        cgroup, limit = self._lease.cgroup, self._lease.limits.memory
         if cgroup is None or not isinstance(limit, int) or "memory" not in cgroup.kept:
             return None
         # In a group with others, only who was killed can say that it was for that.
         killed = returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
-        if (killed or self._held.alone) and cgroup.counted_kills() > cgroup.oom_kills:
+        if (killed or self._lease.exclusive) and cgroup.counted_kills() > cgroup.oom_kills:
             return MemoryLimitExceeded(limit, max(limit, cgroup.peak()))
         return None
 
 
-class _Held:
+class _CgroupLease:
     """A group while a run has it."""
 
     __slots__ = (
@@ -112,10 +112,10 @@ class _Held:
         "_leftover",
         "_stage",
         "_to_close",
-        "alone",
         "cgroup",
-        "doomed",
+        "exclusive",
         "limits",
+        "must_kill",
     )
 
     def __init__(self, limits: Limits, to_close: list[Any], leftover: str, *, alone: bool) -> None:
@@ -126,9 +126,9 @@ class _Held:
         self._events: EventEmitter | None = None
         self._stage = ""
         """The first command in it, which stands for all."""
-        self.alone = alone
+        self.exclusive = alone
         """Whether one command has it for itself."""
-        self.doomed = False
+        self.must_kill = False
         self._entered = False
 
     def enter(self, events: EventEmitter, stage: str) -> Cgroup | None:
@@ -137,7 +137,7 @@ class _Held:
         limits, mode = self.limits, self.limits.mode
         if mode == "never" or (mode == "prefer" and not limits.grouped):
             return None
-        cgroup, missing = cgroup_pool.take(limits)
+        cgroup, missing = cgroup_pool.acquire(limits)
         if cgroup is not None:
             self.cgroup, self._events, self._stage = cgroup, events, stage
             self._to_close.append(self)
@@ -147,13 +147,13 @@ class _Held:
             raise SetupError(errno.EOPNOTSUPP, text)
         self._entered = True
         if missing:
-            parts = [f"{field}: {_INSTEAD.get(field, 'not limited')}" for field in missing]
+            parts = [f"{field}: {_FALLBACKS.get(field, 'not limited')}" for field in missing]
             events.emit(
                 "limits",
                 stage,
                 f"no cgroup for all limits; instead, {', '.join(parts)}",
                 None,
-                {"missing": missing, "instead": {field: _INSTEAD.get(field) for field in missing}},
+                {"missing": missing, "instead": {field: _FALLBACKS.get(field) for field in missing}},
             )
         return cgroup
 
@@ -163,9 +163,14 @@ class _Held:
         self._entered = False
         if cgroup is None:
             return
-        if self._leftover != "ignore" and not self.doomed and not self.alone and self._events is not None:
+        if (
+            self._leftover != "ignore"
+            and not self.must_kill
+            and not self.exclusive
+            and self._events is not None
+        ):
             pids = sorted(cgroup.members())
             if pids:
                 self._events.emit_leftover(self._stage, pids)
-                self.doomed = self._leftover == "kill"
-        cgroup_pool.give_back(self.limits, cgroup, kill=self.doomed)
+                self.must_kill = self._leftover == "kill"
+        cgroup_pool.release(self.limits, cgroup, kill=self.must_kill)

@@ -15,9 +15,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.limits.sampling_interval import Pace
+from penstock.limits.sampling_interval import SamplingInterval
 from penstock.runtime.supervisor import supervisor
-from penstock.system.process_memory import Census
+from penstock.system.process_memory import ProcessTreeMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch"]
 
-_TOGETHER = 0.25
+_COALESCE_FRACTION = 0.25
 """A look that is due within this part of its pause is taken at once, where another one is due now."""
-_STUBBORN = 1.25
+_KILL_FACTOR = 1.25
 """Times the limit: what a stage that was asked to end for it may hold before it is killed without grace."""
-_FORGETS = 0.8
+_EMA_WEIGHT = 0.8
 """The weight of what looking has cost before against what it cost this time."""
 
 
@@ -68,7 +68,7 @@ class Watch:
         self.due = 0.0
         self.pause = 0.0
         self._longest = longest
-        self._pace = Pace(limit, longest)
+        self._pace = SamplingInterval(limit, longest)
         self._exceeded = exceeded
         self._grown = grown
         self._over: int | None = None
@@ -86,13 +86,13 @@ class Watch:
             sampler = _sampler()
             sampler.reactor.post(lambda: sampler.forget(self))
 
-    def compare(self) -> None:
+    def merge_peaks(self) -> None:
         """Take in what other watches have seen of its commands, perhaps later. From any thread."""
         seen = [peak for command in list(self.commands) if (peak := command.peak_memory) is not None]
         if seen:
             self.peak = max(*seen, self.peak or 0)
 
-    def look(self, census: Census) -> int:
+    def sample(self, census: ProcessTreeMemory) -> int:
         """Add up what is used now."""
         total = 0
         alive = [command for command in self.commands if not command.done]
@@ -112,17 +112,17 @@ class Watch:
             self.peak = max(total, self.peak or 0)
         return total
 
-    def judge(self, used: int) -> None:
+    def check_limit(self, used: int) -> None:
         """Act on what was seen."""
         if self.limit is None or used <= self.limit or self.ended:
             return
         if self._over is None:
             self._over = used
             self._exceeded(used)
-        elif used > max(self._over, self.limit * _STUBBORN):
+        elif used > max(self._over, self.limit * _KILL_FACTOR):
             self._grown()
 
-    def schedule(self, now: float, used: int, cost: float) -> None:
+    def set_next_sample(self, now: float, used: int, cost: float) -> None:
         """Say when to look again."""
         self.pause = self._pace.after(now, used, cost)
         self.due = now + self.pause
@@ -138,7 +138,7 @@ class _Sampler:
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self._watches: set[Watch] = set()
-        self._census = Census()
+        self._census = ProcessTreeMemory()
         self._roots: dict[int, WatchedCommand] = {}
         self._timer: Timer | None = None
         self._each = 0.0
@@ -174,18 +174,18 @@ class _Sampler:
         if not self._watches:
             return
         now = time.monotonic()
-        due = [watch for watch in self._watches if watch.due <= now + watch.pause * _TOGETHER]
+        due = [watch for watch in self._watches if watch.due <= now + watch.pause * _COALESCE_FRACTION]
         if due:
             self._refresh(due)
         began = time.thread_time()  # listing processes has a measure of its own
-        looked = [(watch, watch.look(self._census)) for watch in due]
+        looked = [(watch, watch.sample(self._census)) for watch in due]
         for watch, used in looked:
-            watch.judge(used)
+            watch.check_limit(used)
         if looked:
             spent = (time.thread_time() - began) / len(looked)
-            self._each = self._each * _FORGETS + spent * (1 - _FORGETS) if self._each else spent
+            self._each = self._each * _EMA_WEIGHT + spent * (1 - _EMA_WEIGHT) if self._each else spent
         for watch, used in looked:
-            watch.schedule(now, used, self._each * len(self._watches))
+            watch.set_next_sample(now, used, self._each * len(self._watches))
         self._timer = self.reactor.call_at(min(watch.due for watch in self._watches), self._pass)
 
     def _refresh(self, due: list[Watch]) -> None:

@@ -23,7 +23,7 @@ from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
 from penstock.runtime import thread_pool
 from penstock.streams.base import Stream
-from penstock.streams.copy import pump
+from penstock.streams.copy import copy_stream
 from penstock.streams.fifo_streams import FifoWriter
 from penstock.streams.transfer import Transfer
 from penstock.streams.user_objects import drain, feed
@@ -103,7 +103,7 @@ class Feeder:
             if isinstance(self._writer, Transfer):
                 self._writer.run()
             elif self._reader is not None:
-                pump(self._reader, self._writer)
+                copy_stream(self._reader, self._writer)
             else:
                 feed(self._source, self._writer, self._call)
         except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge

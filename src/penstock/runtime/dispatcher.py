@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher"]
 
-_SLOW = 0.2
+_SLOW_CALL_S = 0.2
 """Seconds that one call may take before `flush` no longer waits for it."""
 
 
@@ -39,7 +39,7 @@ class Dispatcher:
         self._idle: threading.Condition | None = None
         self.pending = 0
         """Bytes that wait for delivery, for back-pressure."""
-        self.on_room: list[Callable[[], None]] = []
+        self.on_drained: list[Callable[[], None]] = []
         """Called (in the worker) when the queue has run empty."""
 
     def submit(self, call: Callable[[], object], size: int = 0) -> None:
@@ -71,7 +71,7 @@ class Dispatcher:
             if self._idle is None:
                 self._idle = threading.Condition(self._lock)
             while self._delivering:
-                patience = self._since + _SLOW - time.monotonic()
+                patience = self._since + _SLOW_CALL_S - time.monotonic()
                 if patience <= 0:
                     return
                 self._idle.wait(patience)
@@ -83,7 +83,7 @@ class Dispatcher:
                     self._delivering = False
                     if self._idle is not None:
                         self._idle.notify_all()
-                    listeners = tuple(self.on_room)
+                    listeners = tuple(self.on_drained)
                     break
                 call, size = self._queue.popleft()
                 self._since = time.monotonic()

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +67,6 @@ def new_event(  # noqa: PLR0913 - the fields of an event
     moment: float | None = None,
 ) -> Event:
     """Build an event, of now unless `moment` (by `time.time()`) says otherwise."""
-    with guard:  # a fork must not copy the lock of an import in the middle of it
+    with late_import:
         from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are expensive to import
     return Event(kind, stage, message, error, context or {}, time.time() if moment is None else moment)

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from penstock.runtime.reactor import LONGEST_SLEEP
+from penstock.runtime.reactor import MAX_SLEEP_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ def wait_in_slices(event: Latch, timeout: float | None) -> bool:
     """Wait in slices, since a signal that arrives just before a sleep does not end it."""
     end = None if timeout is None else time.monotonic() + timeout
     while True:
-        slice_ = LONGEST_SLEEP if end is None else min(LONGEST_SLEEP, end - time.monotonic())
+        slice_ = MAX_SLEEP_S if end is None else min(MAX_SLEEP_S, end - time.monotonic())
         if event.wait(max(0.0, slice_)):
             return True
         if end is not None and time.monotonic() >= end:

@@ -5,10 +5,10 @@ process; a thread that waits in `run()` or `output()` drives one of its own for 
 two switches of thread.
 
 Who may do what. `watch`, `call_at` and `post` may be called from any thread; `post` from a signal handler
-too, for it takes no lock: an append to a deque and a write to the waker. Callbacks, `unwatch` and `turn` run
-in the driving thread only, which is what makes it safe to close a descriptor in a callback: nobody else can
-be about to dispatch to it. A callback may be called for nothing (its number may have been reused within one
-batch), so each tolerates that. No callback may block, nor call code of the user's.
+too, for it takes no lock: an append to a deque and a write to the waker. Callbacks, `unwatch` and `run_once`
+run in the driving thread only, which is what makes it safe to close a descriptor in a callback: nobody else
+can be about to dispatch to it. A callback may be called for nothing (its number may have been reused within
+one batch), so each tolerates that. No callback may block, nor call code of the user's.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
     from penstock.system.poller import Poller
 
-__all__ = ["LONGEST_SLEEP", "Reactor", "Timer"]
+__all__ = ["MAX_SLEEP_S", "Reactor", "Timer"]
 
 
-LONGEST_SLEEP = 1.0
+MAX_SLEEP_S = 1.0
 """Seconds.
 
 A signal that arrives in the instant before the main thread goes to sleep does not wake it; its handler, which
 may be what raises KeyboardInterrupt, runs after this at the latest.
 """
-_BLIND_SLEEP = 0.01
+_FALLBACK_POLL_INTERVAL_S = 0.01
 """Seconds, where there was no descriptor left to be woken by, or the kernel could not poll."""
-_CROWD = 256
+_COMPACT_THRESHOLD = 256
 """Timers that may lie in the heap before those that were cancelled are looked for."""
 
 
@@ -62,7 +62,7 @@ class Timer:
 class Reactor:
     """A poller, a heap of timers, and a queue of calls from elsewhere."""
 
-    keep: Callable[[object], None] | None = None
+    defer_release: Callable[[object], None] | None = None
     """Holds on to what has ended for as long as the driver may be about to let go of it; from any thread.
 
     With it goes what the caller gave, and the finalizers of that are the caller's code. None where the driver
@@ -70,31 +70,31 @@ class Reactor:
     """
 
     def __init__(self, poller: Poller, driver: int | None = None) -> None:
-        """`driver` is the ident of the thread that will call `turn`, where that is known from the first.
+        """`driver` is the ident of the thread that will call `run_once`, where that is known from the first.
 
         Then the waker is made when that thread is about to sleep for the first time with something to watch.
         Who posts something before finds none, and rings a bell that costs no descriptor. The driver hears it
         where it sleeps with nothing to watch; and after it has made the waker, it looks at what was posted
-        once more. None is made where the driver is `alone`.
+        once more. None is made where the driver is `single_threaded`.
         """
         self._poller = poller
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
-        self._crowded = _CROWD
+        self._crowded = _COMPACT_THRESHOLD
         self._serial = itertools.count()
         self._posted: deque[Callable[[], None]] = deque()
         self._waker: Waker | None = None
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._wakeups: SimpleQueue[None] = SimpleQueue()
         self._driver = driver
         self.shared = driver is None
         """Whether it steers the runs of all threads, in one of its own."""
-        self.alone = False
+        self.single_threaded = False
         """No other thread is ever going to post anything, so that there is nobody to be woken by."""
         if driver is None:
             self._open_waker()
 
     @property
-    def driven_here(self) -> bool:
+    def in_driver_thread(self) -> bool:
         """Whether the calling thread is the one that drives it."""
         return self._driver == threading.get_ident()
 
@@ -105,7 +105,7 @@ class Reactor:
         # One that comes in between is told again by the next turn.
         self._poller.add(fd, events)
         self._watched[fd] = callback
-        if not self._poller.notices_changes and not self.driven_here:
+        if not self._poller.notices_changes and not self.in_driver_thread:
             self._wake()
 
     def unwatch(self, fd: int) -> None:
@@ -120,7 +120,7 @@ class Reactor:
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call `callback()` in the driving thread once `time.monotonic()` has reached `when`."""
         timer = Timer(when, callback)
-        if self.driven_here:
+        if self.in_driver_thread:
             self._schedule(timer)
         else:
             self.post(lambda: self._schedule(timer))
@@ -129,21 +129,21 @@ class Reactor:
     def post(self, callback: Callable[[], None]) -> None:
         """Call `callback()` in the driving thread soon."""
         self._posted.append(callback)
-        if not self.driven_here:
+        if not self.in_driver_thread:
             self._wake()
 
     def wake(self) -> None:
         """Let the driver look around, whatever it sleeps for."""
         self.post(_nothing)  # it may be about to sleep
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Sleep until something is due, and do all that is."""
         self._driver = threading.get_ident()
         self._run_posted()
-        if self._waker is None and self._watched and not self.alone:
+        if self._waker is None and self._watched and not self.single_threaded:
             self._open_waker()
         if self._waker is None and not self._watched:
-            self._doze()
+            self._sleep_without_poll()
         else:
             self._poll()
         self._run_timers()
@@ -158,19 +158,19 @@ class Reactor:
         self._timers.clear()
         self._posted.clear()
 
-    def _doze(self) -> None:
+    def _sleep_without_poll(self) -> None:
         """Sleep with nothing to watch, as beside Python stages alone: a lock is a quarter of the price."""
         with contextlib.suppress(Empty):
-            self._bell.get(timeout=self._patience(LONGEST_SLEEP))
+            self._wakeups.get(timeout=self._poll_timeout(MAX_SLEEP_S))
 
     def _poll(self) -> None:
         """Sleep until a descriptor is ready, and call for those that are."""
         try:
-            blind = self._waker is None and not self.alone
-            ready = self._poller.poll(self._patience(_BLIND_SLEEP if blind else LONGEST_SLEEP))
+            blind = self._waker is None and not self.single_threaded
+            ready = self._poller.poll(self._poll_timeout(_FALLBACK_POLL_INTERVAL_S if blind else MAX_SLEEP_S))
         except OSError:
             # No memory for it, for now. What was posted and what is due by the clock is done all the same.
-            time.sleep(self._patience(_BLIND_SLEEP))
+            time.sleep(self._poll_timeout(_FALLBACK_POLL_INTERVAL_S))
             ready = []
         for fd, events in ready:
             callback = self._watched.get(fd)
@@ -192,7 +192,7 @@ class Reactor:
         if waker is not None:
             waker.wake()
         else:
-            self._bell.put(None)
+            self._wakeups.put(None)
 
     def _schedule(self, timer: Timer) -> None:
         if len(self._timers) >= self._crowded:
@@ -200,10 +200,10 @@ class Reactor:
             # spread over all.
             self._timers = [entry for entry in self._timers if entry[2].callback is not None]
             heapq.heapify(self._timers)
-            self._crowded = max(_CROWD, 2 * len(self._timers))
+            self._crowded = max(_COMPACT_THRESHOLD, 2 * len(self._timers))
         heapq.heappush(self._timers, (timer.when, next(self._serial), timer))
 
-    def _patience(self, longest: float) -> float:
+    def _poll_timeout(self, longest: float) -> float:
         if self._posted:
             return 0.0
         if not self._timers:

@@ -15,18 +15,18 @@ from penstock.system.poller import READ
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.system.process import Descendant, Process
+    from penstock.system.process import Process, ProcessHandle
 
-__all__ = ["Late"]
+__all__ = ["OrphanReaper"]
 
-_LOOK = 0.02
+_POLL_INTERVAL_S = 0.02
 """Seconds between two looks at a process without a descriptor."""
 
 
-class Late:
+class OrphanReaper:
     """A child that its run has left behind; it stays with the supervisor until it can be reaped."""
 
-    def __init__(self, process: Process, descendants: Sequence[Descendant]) -> None:
+    def __init__(self, process: Process, descendants: Sequence[ProcessHandle]) -> None:
         self._process = process
         self._descendants = descendants
         self._reactor = supervisor()
@@ -43,7 +43,7 @@ class Late:
         if self._process.exited():
             self._reap()
         else:
-            self._reactor.call_at(time.monotonic() + _LOOK, self._look_again)
+            self._reactor.call_at(time.monotonic() + _POLL_INTERVAL_S, self._look_again)
 
     def _on_exit(self, _events: int) -> None:
         if self._process.exited():

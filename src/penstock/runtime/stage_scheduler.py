@@ -9,17 +9,17 @@ Why nothing waits for ever. Call a thread that takes from the row a runner. As l
 row, one of these is true:
 
 - a runner is busy with a stage: that stage ends, and the runner takes the next; or it is about to sleep in a
-  stream of ours, and then `spread` starts another runner before it does; or it sleeps in, or is busy with,
-  something of the user's own, of which nobody tells us: then `_look`, a timer of the reactor's, starts
-  further runners, one after 2 ms, and twice as many each time;
+  stream of ours, and then `add_thread` starts another runner before it does; or it sleeps in, or is busy
+  with, something of the user's own, of which nobody tells us: then `_check_stall`, a timer of the reactor's,
+  starts further runners, one after 2 ms, and twice as many each time;
 - a runner has been handed to a worker that has not taken anything yet.
 
-So all of ten stages run 8 ms after the start, whatever they do. `_look` goes on until nobody waits, and runs
-in the thread that steers, which never runs stages. Where the system allows no further thread, those that wait
-fail, and their neighbours see their streams end.
+So all of ten stages run 8 ms after the start, whatever they do. `_check_stall` goes on until nobody waits,
+and runs in the thread that steers, which never runs stages. Where the system allows no further thread, those
+that wait fail, and their neighbours see their streams end.
 
-Who may block: `_work`, in the stages. `spread` is called by a thread that is about to sleep and holds no lock
-of ours but a pipe's turn to write; it takes none that is held while anything sleeps.
+Who may block: `_work`, in the stages. `add_thread` is called by a thread that is about to sleep and holds no
+lock of ours but a pipe's turn to write; it takes none that is held while anything sleeps.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ if TYPE_CHECKING:
 
     from penstock.runtime.reactor import Reactor
 
-__all__ = ["Deferred", "Unit"]
+__all__ = ["StartBarrier", "WorkUnit"]
 
-_PATIENCE = 0.002
+_STALL_TIMEOUT_S = 0.002
 """Seconds that stages wait for a thread while those before them neither end nor sleep in their streams."""
 
 
-class Unit(Protocol):
+class WorkUnit(Protocol):
     """A stage, or a chain of fused ones, that wants a thread."""
 
     def work(self) -> None:
         """Do all of it, in this thread; raises nothing. Nothing happens where it was dropped before."""
 
-    def refuse(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """It is never going to be begun; `error` is its outcome."""
 
 
-class _Row:
+class _StageQueue:
     """Units that wait for a thread, in the order of their stages."""
 
     __slots__ = ("_reactor", "_runners", "_waiting")
 
-    def __init__(self, units: Iterable[Unit], reactor: Reactor) -> None:
+    def __init__(self, units: Iterable[WorkUnit], reactor: Reactor) -> None:
         self._waiting = deque(units)
         self._reactor = reactor
         self._runners = 1
@@ -68,9 +68,9 @@ class _Row:
         several = len(self._waiting) > 1
         thread_pool.submit(self._work)
         if several:
-            self._reactor.call_at(time.monotonic() + _PATIENCE, self._look)
+            self._reactor.call_at(time.monotonic() + _STALL_TIMEOUT_S, self._check_stall)
 
-    def spread(self) -> None:
+    def add_thread(self) -> None:
         """Start another runner for those that wait, if any."""
         if not self._waiting:
             return
@@ -78,34 +78,34 @@ class _Row:
             thread_pool.submit(self._work)
         except RuntimeError as error:
             while (unit := self._take()) is not None:
-                unit.refuse(error)
+                unit.fail(error)
 
     def _work(self) -> None:
         """Run one unit after the other until none waits."""
-        before_sleep.hook = self.spread
+        before_sleep.hook = self.add_thread
         try:
             while (unit := self._take()) is not None:
                 unit.work()
         finally:
             before_sleep.hook = None
 
-    def _take(self) -> Unit | None:
+    def _take(self) -> WorkUnit | None:
         try:
             return self._waiting.popleft()
         except IndexError:
             return None
 
-    def _look(self) -> None:
+    def _check_stall(self) -> None:
         """In the thread that steers."""
         if not self._waiting:
             return
         for _ in range(min(self._runners, len(self._waiting))):
-            self.spread()
+            self.add_thread()
         self._runners *= 2
-        self._reactor.call_at(time.monotonic() + _PATIENCE, self._look)
+        self._reactor.call_at(time.monotonic() + _STALL_TIMEOUT_S, self._check_stall)
 
 
-class Deferred:
+class StartBarrier:
     """What is to begin once every stage of a run has been started; never, where the start was given up."""
 
     __slots__ = ("_reactor", "_tasks", "_units", "_waits")
@@ -113,25 +113,25 @@ class Deferred:
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._tasks: list[Callable[[], None]] = []
-        self._units: list[Unit] = []
+        self._units: list[WorkUnit] = []
         self._waits: bool | None = True
         """None once it was given up."""
 
-    def defer(self, task: Callable[[], None]) -> None:
+    def add_callback(self, task: Callable[[], None]) -> None:
         """Call `task()` then, or now."""
         if self._waits:
             self._tasks.append(task)
         elif self._waits is False:
             task()
 
-    def enlist(self, unit: Unit) -> None:
+    def add_stage(self, unit: WorkUnit) -> None:
         """Give `unit` a thread then, or now. RuntimeError where it is now and there is none to be had."""
         if self._waits:
             self._units.append(unit)
         elif self._waits is False:
-            _Row((unit,), self._reactor).start()
+            _StageQueue((unit,), self._reactor).start()
 
-    def begin(self) -> None:
+    def open(self) -> None:
         """Begin with all of it. RuntimeError where there is no thread to be had."""
         self._waits = False
         tasks, units = self._tasks, self._units
@@ -139,9 +139,9 @@ class Deferred:
         for task in tasks:
             task()
         if units:
-            _Row(units, self._reactor).start()
+            _StageQueue(units, self._reactor).start()
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """Forget all of it."""
         self._waits = None
         self._tasks, self._units = [], []

@@ -2,9 +2,9 @@
 
 To spawn a command takes half a millisecond, most of it asleep until the child has reached its program; to
 open a path may take for ever (a FIFO, a network file system). So a loop hands its starts to workers, and goes
-on meanwhile. A few of them (`_MOST`) share the queue: while one sleeps in a spawn, another prepares the next.
-A thread a start would be a thread a run. Where no start has got on for a while (`_STALLED`) one more helps,
-since all of them may wait for the other end of a FIFO that the next is about to open.
+on meanwhile. A few of them (`_MAX_WORKERS`) share the queue: while one sleeps in a spawn, another prepares
+the next. A thread a start would be a thread a run. Where no start has got on for a while (`_STALL_TIMEOUT_S`)
+one more helps, since all of them may wait for the other end of a FIFO that the next is about to open.
 
 `_lock` guards the queue and the counts, and is never held while a start goes on.
 """
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["submit"]
 
-_MOST = 4
+_MAX_WORKERS = 4
 """Workers that start runs at once, as long as they get on. More gain nothing, since each holds the
 interpreter's lock for a quarter of a start.
 """
-_STALLED = 0.02
+_STALL_TIMEOUT_S = 0.02
 """Seconds without any start getting on until another worker helps."""
 
 
@@ -37,32 +37,32 @@ class _Starter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._queue: deque[Callable[[], None]] = deque()
-        self._helpers = 0
+        self._workers = 0
         self._taken = 0
         self._watching = False
 
     def submit(self, task: Callable[[], None]) -> None:
         with self._lock:
             self._queue.append(task)
-            hire = self._helpers < _MOST
-            self._helpers += hire
-        if not (hire and self._hire()):
-            self._watch_over()
+            hire = self._workers < _MAX_WORKERS
+            self._workers += hire
+        if not (hire and self._start_worker()):
+            self._schedule_stall_check()
 
-    def _hire(self) -> bool:
+    def _start_worker(self) -> bool:
         """False where the others have to do."""
         try:
             thread_pool.submit(self._work)
         except RuntimeError:  # no thread to be had
             with self._lock:
-                alone = self._helpers == 1
-                self._helpers -= not alone
+                alone = self._workers == 1
+                self._workers -= not alone
             if alone:  # better late than never
                 self._work()
             return alone
         return True
 
-    def _watch_over(self) -> None:
+    def _schedule_stall_check(self) -> None:
         with self._lock:
             if self._watching or not self._queue:
                 return
@@ -74,7 +74,7 @@ class _Starter:
         while True:
             with self._lock:
                 if not self._queue:
-                    self._helpers -= 1
+                    self._workers -= 1
                     return
                 task = self._queue.popleft()
                 self._taken += 1
@@ -82,16 +82,16 @@ class _Starter:
             del task  # an idle worker holds on to nothing
 
     def _watch(self, taken: int) -> None:
-        supervisor().call_at(time.monotonic() + _STALLED, lambda: self._look(taken))
+        supervisor().call_at(time.monotonic() + _STALL_TIMEOUT_S, lambda: self._check_stall(taken))
 
-    def _look(self, before: int) -> None:
+    def _check_stall(self, before: int) -> None:
         """In the supervisor's thread."""
         with self._lock:
             taken = self._taken
             self._watching = bool(self._queue)
             stalled = self._watching and taken == before
             if stalled:
-                self._helpers += 1
+                self._workers += 1
         if self._watching:
             self._watch(taken)
         if stalled:
@@ -100,7 +100,7 @@ class _Starter:
                 thread_pool.submit(self._work)
             except RuntimeError:
                 with self._lock:
-                    self._helpers -= 1
+                    self._workers -= 1
 
 
 _starter = _Starter()

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from penstock.system.process import ProcessTable
 
 __all__ = [
-    "Steered",
+    "ManagedRun",
+    "active_runs",
     "begin_start",
+    "block_if_finalizing",
     "end_start",
-    "live",
     "local_reactor",
-    "rest_if_ending",
     "supervisor",
 ]
 
 
-class Steered(Protocol):
+class ManagedRun(Protocol):
     """A run, as far as the end of the process concerns it."""
 
-    def end_with_process(self, processes: ProcessTable) -> None:
+    def kill_at_exit(self, processes: ProcessTable) -> None:
         """Kill every process of the run at once; `processes` is what runs on the machine."""
 
     def forget_in_child(self) -> None:
@@ -48,7 +48,7 @@ class _Supervisor(Reactor):
     def __init__(self) -> None:
         """OSError or RuntimeError where there is no descriptor or no thread for it; then nothing is left."""
         self._kept: deque[object] = deque()
-        self.keep = self._kept.append
+        self.defer_release = self._kept.append
         poller = new_poller()
         try:
             super().__init__(poller)
@@ -61,13 +61,13 @@ class _Supervisor(Reactor):
     def _loop(self) -> None:
         while True:
             try:
-                self.turn()
+                self.run_once()
             except Exception:  # noqa: BLE001 - a fault in one run's steering must not end all others'
                 report("the supervisor met an error")
             if self._kept:
-                self._let_go()
+                self._release_finished()
 
-    def _let_go(self) -> None:
+    def _release_finished(self) -> None:
         """By a worker: this thread may hold the last reference, and finalizers of the caller's may take their
         time, or wait for another run.
         """
@@ -78,7 +78,7 @@ class _Supervisor(Reactor):
             self._kept.extend(things)
 
 
-live: set[Steered] = set()
+active_runs: set[ManagedRun] = set()
 """The runs that go on, so that exit and fork find them.
 
 Adding and discarding are atomic under the interpreter's lock.
@@ -87,7 +87,7 @@ Adding and discarding are atomic under the interpreter's lock.
 _lock = threading.Lock()
 _current: _Supervisor | None = None
 
-_PATIENCE = 2.0
+_EXIT_TIMEOUT_S = 2.0
 """Seconds that the interpreter's end waits for spawns that other threads are in the middle of."""
 _starting = threading.RLock()
 """Guards the two below. Made in C, unlike a Condition: so no interrupt comes between taking it and what lets
@@ -135,7 +135,7 @@ def end_start() -> None:
             _started.set()
 
 
-def rest_if_ending() -> None:
+def block_if_finalizing() -> None:
     """Where the interpreter is ending, and the caller is one of the daemon threads that it leaves where they
     are: never return.
 
@@ -153,17 +153,17 @@ def _at_exit() -> None:
         _ending = True
         if _starts == 0:
             _started.set()
-    if not live:
+    if not active_runs:
         return
     _kill_all()
-    _started.wait(_PATIENCE)
+    _started.wait(_EXIT_TIMEOUT_S)
     _kill_all()
 
 
 def _kill_all() -> None:
     processes = procfs.table()
-    for run in list(live):
-        run.end_with_process(processes)
+    for run in list(active_runs):
+        run.kill_at_exit(processes)
 
 
 def _after_fork_in_child() -> None:
@@ -174,9 +174,9 @@ def _after_fork_in_child() -> None:
     _starting = threading.RLock()
     _starts = 0
     _current = None
-    for run in list(live):
+    for run in list(active_runs):
         run.forget_in_child()
-    live.clear()
+    active_runs.clear()
 
 
 atexit.register(_at_exit)

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Reactor
     from penstock.system.fds import Fd
 
-__all__ = ["CallbackTap", "ExcerptTap", "Feed", "ListTap", "Tap"]
+__all__ = ["CallbackTap", "ExcerptTap", "InputWriter", "ListTap", "Tap"]
 
 _LITTLE, _CHUNK = 4096, 65536
 """Bytes that a read asks for: the second once the first did not do, for a read allocates what it asks for."""
-_TURNS = 16
+_MAX_READS_PER_WAKEUP = 16
 """Reads in a row from one descriptor before the others get their turn."""
-_BACKLOG = 1 << 20
+_MAX_PENDING_BYTES = 1 << 20
 """Bytes that may wait for a slow callback before its producer is made to wait."""
-_OVERHEAD = 100
+_CALL_OVERHEAD_BYTES = 100
 """Bytes that a queued line costs beyond its own, about."""
 
 
@@ -100,7 +100,7 @@ class Tap:
         self.close()
 
     def _ready(self, _events: int) -> None:
-        for _ in range(_TURNS):
+        for _ in range(_MAX_READS_PER_WAKEUP):
             if self.closed or self._take() is None:
                 return
 
@@ -186,21 +186,22 @@ class CallbackTap(Tap):
         self._lines = lines
         self._tail = b""
         self._paused = False
-        dispatcher.on_room.append(self._room)
+        dispatcher.on_drained.append(self._on_drained)
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
         if self._lines:
             *lines, self._tail = (self._tail + data).split(b"\n")
-            if len(self._tail) > _BACKLOG:
+            if len(self._tail) > _MAX_PENDING_BYTES:
                 lines.append(self._tail)
                 self._tail = b""
         else:
             lines = [data]
         for line in lines:
-            self._dispatcher.submit(partial(self._call, line), len(line) + _OVERHEAD)
-        # The queue may run empty between these lines; then `_room` is posted, and comes after this callback.
-        if self._dispatcher.pending > _BACKLOG and not self._paused and not self.closed:
+            self._dispatcher.submit(partial(self._call, line), len(line) + _CALL_OVERHEAD_BYTES)
+        # The queue may run empty between these lines; then `_on_drained` is posted, and comes after this
+        # callback.
+        if self._dispatcher.pending > _MAX_PENDING_BYTES and not self._paused and not self.closed:
             self._paused = True
             self._reactor.unwatch(self._fd.fileno())
 
@@ -210,11 +211,11 @@ class CallbackTap(Tap):
             return
         tail, self._tail = self._tail, b""
         if tail:
-            self._dispatcher.submit(partial(self._call, tail), len(tail) + _OVERHEAD)
-        self._dispatcher.on_room.remove(self._room)
+            self._dispatcher.submit(partial(self._call, tail), len(tail) + _CALL_OVERHEAD_BYTES)
+        self._dispatcher.on_drained.remove(self._on_drained)
         super().close()
 
-    def _room(self) -> None:
+    def _on_drained(self) -> None:
         self._reactor.post(self._resume)
 
     def _resume(self) -> None:
@@ -223,7 +224,7 @@ class CallbackTap(Tap):
             self._reactor.watch(self._fd.fileno(), READ, self._ready)
 
 
-class Feed:
+class InputWriter:
     """Writes bytes at hand into a pipe and closes it. That the reader leaves before the end is no error;
     whatever else keeps it from writing is its `error`.
     """

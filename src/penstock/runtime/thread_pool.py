@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["submit"]
 
-_PATIENCE = 5.0
+_IDLE_TIMEOUT_S = 5.0
 """Seconds that an idle worker stays."""
 
 _lock = threading.RLock()
@@ -52,7 +52,7 @@ class _Worker(threading.Thread):
             with _lock:
                 _idle.append(self)
             try:
-                task = self.inbox.get(timeout=_PATIENCE)
+                task = self.inbox.get(timeout=_IDLE_TIMEOUT_S)
             except Empty:
                 self._leave_stack()
                 if not self.inbox.empty():

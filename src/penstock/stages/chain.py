@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import ClosedPipe, FinishEarly
-from penstock.stages.coalescing_writer import HeldWriter
+from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
-from penstock.stages.running import Threaded
+from penstock.stages.running import ThreadedStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -39,7 +39,7 @@ class ChainStage(PythonStage):
     while it is busy).
     """
 
-    def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Iterator[bytes]:
+    def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Iterator[bytes]:
         """Turn the input's chunks into the output's, lazily.
 
         `outlet` is what the last stage writes to, if it lends.
@@ -59,7 +59,7 @@ def start_fused(
         chain = _Chain(stdin.reader, stdout.writer)
         last = len(stages) - 1
         parts = [_Part(stage, ctx, chain, last=place == last) for place, (stage, ctx) in enumerate(stages)]
-        chain.enlist(parts)
+        chain.add_parts(parts)
     except BaseException:
         stdin.close()
         stdout.close()
@@ -67,7 +67,7 @@ def start_fused(
     return parts
 
 
-class _Part(Threaded):
+class _Part(ThreadedStage):
     """One stage of a chain while it runs."""
 
     count = 0
@@ -89,13 +89,13 @@ class _Part(Threaded):
             self.release()
             self.complete(reason)
 
-    def guard(  # noqa: C901 - one case for each way to end
-        self, chunks: Iterator[bytes], close: Callable[[], None], outlet: HeldWriter | None
+    def run(  # noqa: C901 - one case for each way to end
+        self, chunks: Iterator[bytes], close: Callable[[], None], outlet: CoalescingWriter | None
     ) -> Generator[bytes]:
         """Yield what the stage makes of `chunks`; then `close()` its input, and record how it ended."""
         self.begun = True
         made: Any = None
-        cut: _Cut | None = None
+        cut: _OutputFailed | None = None
         try:
             made = self.stage.chain(chunks, outlet)
             for chunk in made:
@@ -103,7 +103,7 @@ class _Part(Threaded):
                 if data:
                     self.count += len(data)
                     yield data
-        except _Cut as raised:
+        except _OutputFailed as raised:
             cut = raised
             if not self._last:  # which learns itself what went wrong
                 self._fail(ClosedPipe())
@@ -123,8 +123,8 @@ class _Part(Threaded):
         if cut is not None:
             raise cut
 
-    def leave(self, guarded: Generator[bytes], close: Callable[[], None]) -> None:
-        """Close what `guard` returned. Where nothing was ever asked of that, none of its code runs then: what
+    def close(self, guarded: Generator[bytes], close: Callable[[], None]) -> None:
+        """Close what `run` returned. Where nothing was ever asked of that, none of its code runs then: what
         it does at its end is done here.
         """
         guarded.close()
@@ -142,10 +142,12 @@ class _Part(Threaded):
         """Record an error, unless there is one, as `on_exception` sees it where it is the function's own."""
         if self.failure is not None:
             return
-        self.failure = error if isinstance(error, FinishEarly | ClosedPipe) else self.seen(error)
+        self.failure = (
+            error if isinstance(error, FinishEarly | ClosedPipe) else self.apply_on_exception(error)
+        )
 
 
-class _Cut(GeneratorExit):
+class _OutputFailed(GeneratorExit):
     """Nobody takes what the chain makes: `failed` is what a write raised. No end of the input, which a
     function would take for complete.
     """
@@ -170,10 +172,10 @@ class _Chain:
         self._dropped = False
         self._parts: Sequence[_Part] = ()
 
-    def enlist(self, parts: Sequence[_Part]) -> None:
+    def add_parts(self, parts: Sequence[_Part]) -> None:
         """Have `parts` run in a worker, once every stage of the run has been started."""
         self._parts = parts
-        parts[0].ctx.deferred.enlist(self)
+        parts[0].ctx.barrier.add_stage(self)
 
     def drop(self) -> bool:
         """Whether the worker has not begun; then it never does."""
@@ -183,7 +185,7 @@ class _Chain:
             self._parts = ()
         return self._dropped
 
-    def refuse(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """End all parts with `error`, unless the chain has begun."""
         parts = self._parts
         if self.drop():
@@ -205,13 +207,13 @@ class _Chain:
         modes = {part.stage.outlet for part in parts}
         held = None
         if "joined" in modes or last.stage.outlet == "lent":
-            held = HeldWriter(last.ctx, self._stdout)
-        chunks = self._stdin.chunks() if held is None else _passing_on(self._stdin, held)
+            held = CoalescingWriter(last.ctx, self._stdout)
+        chunks = self._stdin.chunks() if held is None else _flush_before_read(self._stdin, held)
         close = self._stdin.close
         for part in parts:
             lends = part is last and part.stage.outlet == "lent"
-            chunks = guarded = part.guard(chunks, close, held if lends else None)
-            close = partial(part.leave, guarded, close)
+            chunks = guarded = part.run(chunks, close, held if lends else None)
+            close = partial(part.close, guarded, close)
         sink = self._stdout if held is None else held
         flush = sink.flush if "joined" not in modes else _nothing
         try:
@@ -219,7 +221,7 @@ class _Chain:
                 sink.write(chunk)
                 flush()
             sink.flush()
-        except _Cut as cut:
+        except _OutputFailed as cut:
             last.failure = cut.failed if last.failure is None else last.failure
         except BaseException as error:  # noqa: BLE001 - writing is the last stage's doing, and its outcome
             last.failure = error if last.failure is None else last.failure
@@ -229,15 +231,15 @@ class _Chain:
         last.end()
 
 
-def _passing_on(stdin: Reader, held: HeldWriter) -> Iterator[bytes]:
+def _flush_before_read(stdin: Reader, held: CoalescingWriter) -> Iterator[bytes]:
     """The chunks of `stdin`; what is held is passed on ahead of each read, since it may block."""
     chunks = stdin.chunks()
-    while held.pass_on():
+    while held.try_flush():
         chunk = next(chunks, None)
         if chunk is None:
             return
         yield chunk
-    raise _Cut(held.failed)
+    raise _OutputFailed(held.failed)
 
 
 def _as_bytes(stage: ChainStage, chunk: Any) -> bytes:

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from penstock.stages.context import StageContext
 
-__all__ = ["HeldWriter"]
+__all__ = ["CoalescingWriter"]
 
-_AGE = 0.05
+_MAX_DELAY_S = 0.05
 """Seconds that anything may be held back."""
-_BLOCK = 65536
+_BLOCK_SIZE = 65536
 """Bytes that are worth a write of their own."""
 
 
-class HeldWriter(Writer):
+class CoalescingWriter(Writer):
     """A writer that joins what it is given, in front of another."""
 
     __slots__ = ("_armed", "_ctx", "_lender", "_order", "_pieces", "_since", "_size", "_target", "failed")
@@ -45,9 +45,9 @@ class HeldWriter(Writer):
         self._armed = False
         self._lender: Callable[[], bytes] | None = None
         self.failed: BaseException | None = None
-        """What a write raised in `pass_on`, which does not raise itself."""
+        """What a write raised in `try_flush`, which does not raise itself."""
 
-    def _push(self, data: bytes | memoryview) -> None:
+    def _write_chunk(self, data: bytes | memoryview) -> None:
         now = time.monotonic()
         with self._order:
             self._check()
@@ -57,7 +57,7 @@ class HeldWriter(Writer):
             self._pieces.append(bytes(data))
             self._size += len(data)
             self._count += len(data)
-            if self._size >= _BLOCK or now - self._since >= _AGE:
+            if self._size >= _BLOCK_SIZE or now - self._since >= _MAX_DELAY_S:
                 self._write_out()
 
     def flush(self) -> None:
@@ -66,7 +66,7 @@ class HeldWriter(Writer):
             self._check()
             self._write_out()
 
-    def lend_from(self, lender: Callable[[], bytes] | None) -> None:
+    def set_result_source(self, lender: Callable[[], bytes] | None) -> None:
         """While the stage is busy, `lender()` may be asked (under the lock) for what it has ready.
 
         With None no longer.
@@ -80,7 +80,7 @@ class HeldWriter(Writer):
                 self._write_out()
                 self._arm()
 
-    def pass_on(self) -> bool:
+    def try_flush(self) -> bool:
         """Pass on what is held; False, and the error in `failed`, where that does not work."""
         with self._order:
             if self.failed is None:
@@ -93,7 +93,7 @@ class HeldWriter(Writer):
     def _arm(self) -> None:
         if not self._armed:
             self._armed = True
-            self._ctx.reactor.call_at(time.monotonic() + _AGE, self._tick)
+            self._ctx.reactor.call_at(time.monotonic() + _MAX_DELAY_S, self._tick)
 
     def _tick(self) -> None:
         """In the reactor's thread, which must not write itself."""
@@ -101,16 +101,16 @@ class HeldWriter(Writer):
         if self._pieces or self._lender is not None:
             # Where there is no thread to be had, the stage itself writes it, before it reads or when it ends.
             with suppress(RuntimeError):
-                thread_pool.submit(self._pass_on_late)
+                thread_pool.submit(self._flush_late)
 
-    def _pass_on_late(self) -> None:
+    def _flush_late(self) -> None:
         with self._order:
             lent = b"" if self._lender is None else self._lender()
             if lent:
                 self._pieces.append(lent)
             if self._lender is not None:
                 self._arm()
-        self.pass_on()
+        self.try_flush()
 
     def _check(self) -> None:
         if self.failed is not None:

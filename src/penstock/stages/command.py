@@ -9,13 +9,13 @@ from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, show
 from penstock.core.options import check_leftover, check_limits, check_stderr, path
 from penstock.core.stage import Requirements, Stream
-from penstock.stages.pipe_adapter import start_over_pipes
-from penstock.stages.running_command import Child
+from penstock.stages.pipe_adapter import start_with_pipes
+from penstock.stages.running_command import RunningCommand
 from penstock.stages.stderr import StderrTarget
 from penstock.system.executables import explain_failure, resolve
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 from penstock.system.process import Process
-from penstock.system.spawn import finds, spawn
+from penstock.system.spawn import can_use_path_search, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ class Command:
 
     kind = "command"
     requirements = _FILES
-    opens_nothing = True
+    opens_devnull_itself = True
     """Its process opens /dev/null for itself: an end that is just that need not be open."""
 
     def __init__(  # noqa: PLR0913 - the public constructor's options
@@ -55,7 +55,7 @@ class Command:
         on_leftover: object = None,
     ) -> None:
         self.argv = (_argument("program", program), *(_argument("argument", arg) for arg in args))
-        if not _clear(self.argv[0]):
+        if not _reveal(self.argv[0]):
             raise ValueError("the program must not be empty")
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name must be a str that is not empty, or None, not {name!r}")
@@ -69,7 +69,7 @@ class Command:
         self.process_group = process_group
         self.limits = check_limits("limits", limits)
         self.on_leftover = None if on_leftover is None else check_leftover("on_leftover", on_leftover)
-        self.holds_only_texts = self.env is None and isinstance(self.stderr, str | Special | None)
+        self.has_no_user_objects = self.env is None and isinstance(self.stderr, str | Special | None)
         """Texts and numbers: nothing of the caller's that has a finalizer, or is called."""
 
     def __repr__(self) -> str:
@@ -80,10 +80,10 @@ class Command:
         """Start the process. OSError, with a text that says what is missing, where that fails."""
         copied = False
         try:
-            source = None if stdin.nothing else stdin.fd
-            sink = None if stdout.nothing else stdout.fd
-            if (source is None and not stdin.nothing) or (sink is None and not stdout.nothing):
-                running = start_over_pipes(self.start, ctx, stdin, stdout)
+            source = None if stdin.is_devnull else stdin.fd
+            sink = None if stdout.is_devnull else stdout.fd
+            if (source is None and not stdin.is_devnull) or (sink is None and not stdout.is_devnull):
+                running = start_with_pipes(self.start, ctx, stdin, stdout)
                 copied = True
                 return running
             return self._start(ctx, source, sink)
@@ -92,19 +92,19 @@ class Command:
                 stdin.close()
                 stdout.close()
 
-    def _start(self, ctx: StageContext, stdin: int | None, stdout: int | None) -> Child:
+    def _start(self, ctx: StageContext, stdin: int | None, stdout: int | None) -> RunningCommand:
         """Start it between two descriptors; None is /dev/null."""
         environ = ctx.scope.environ() if not self.env else merge(ctx.scope.environ(), self.env)
         cwd = self.cwd or ctx.cwd
-        argv = [_clear(arg) for arg in self.argv]
+        argv = [_reveal(arg) for arg in self.argv]
         program = os.fsdecode(argv[0])
         confinement = self._confinement(ctx)
         try:
             executable = program
-            if confinement is not None or not finds(program, environ):
+            if confinement is not None or not can_use_path_search(program, environ):
                 executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
         except OSError as error:
-            raise self._shown(error) from None
+            raise self._redacted(error) from None
         # A terminal stops whoever reads from it in another group than the one in its foreground (SIGTTIN).
         group = self.process_group and not (stdin is not None and os.isatty(stdin))
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
@@ -130,7 +130,7 @@ class Command:
                     setup=None if confinement is None else confinement.enter(ctx.scope.events, ctx.name),
                 )
             except OSError as error:
-                raise self._shown(_explained(error, program, environ, cwd)) from None
+                raise self._redacted(_explained(error, program, environ, cwd)) from None
         except BaseException:
             if tap is not None:
                 tap.close()
@@ -141,7 +141,9 @@ class Command:
             if stderr_fd is not None:
                 stderr_fd.close()
         leftover = self.on_leftover or ctx.scope.on_leftover
-        child = Child(ctx, Process(pid, group=group), self.argv, self.ok_codes, tap, leftover, confinement)
+        child = RunningCommand(
+            ctx, Process(pid, group=group), self.argv, self.ok_codes, tap, leftover, confinement
+        )
         if own is not None:
             child.on_done(own.close)
         child.begin_watch()
@@ -151,12 +153,12 @@ class Command:
         """The limits that hold for it: its own over those of the pipeline."""
         if self.limits is None:
             return ctx.scope.confinement
-        with guard:  # a fork must not copy the lock of an import in the middle of it
+        with late_import:
             from penstock.limits.confinement import Confinement  # noqa: PLC0415 - most commands have none
 
         return Confinement.within(ctx.scope.confinement, self.limits, ctx.scope.to_close, alone=True)
 
-    def _shown(self, error: OSError) -> OSError:
+    def _redacted(self, error: OSError) -> OSError:
         """The error as it may be seen, where the program's name is a secret."""
         if isinstance(self.argv[0], Secret):
             return type(error)(error.errno, "the program, whose name is a secret, could not be started")
@@ -172,7 +174,7 @@ def _explained(error: OSError, program: str, environ: Mapping[str, str], cwd: st
     return explain_failure(error, program=program, executable=executable, cwd=cwd)
 
 
-def _clear(arg: str | bytes | Secret) -> str | bytes:
+def _reveal(arg: str | bytes | Secret) -> str | bytes:
     return arg.reveal() if isinstance(arg, Secret) else arg
 
 

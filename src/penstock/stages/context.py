@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from penstock.limits.confinement import Confinement
     from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor
-    from penstock.runtime.stage_scheduler import Deferred
+    from penstock.runtime.stage_scheduler import StartBarrier
     from penstock.stages.running import Running
     from penstock.stages.stderr import StderrTarget
 
@@ -95,10 +95,10 @@ class StageContext:
     _reason: BaseException | None = None
     _environ: dict[str, str] | None = None
 
-    def __init__(self, name: str, scope: Scope, deferred: Deferred) -> None:
+    def __init__(self, name: str, scope: Scope, deferred: StartBarrier) -> None:
         self.name = name
         self.scope = scope
-        self.deferred = deferred
+        self.barrier = deferred
         """What is to begin once every stage has been started."""
         self.spawned: list[Any] = []
         """Holds the pid of a child from the moment it exists; see `system.spawn`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import FinishEarly
 from penstock.core.stage import Requirements
-from penstock.stages.running import Threaded
+from penstock.stages.running import ThreadedStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +46,7 @@ class PythonStage:
     def __repr__(self) -> str:
         return f"{self.kind}({name_of(self.fn)})"
 
-    def on(self, loop: Loop) -> Self:
+    def bind_loop(self, loop: Loop) -> Self:
         """The stage for a run of an event loop's: itself, unless it needs the loop."""
         return self
 
@@ -54,7 +54,7 @@ class PythonStage:
         """Do the work; what it raises is the stage's outcome."""
         raise NotImplementedError
 
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Threaded:
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
         """Have the body run in a worker."""
         try:
             return _RunningFunction(ctx, self.body, stdin.reader, stdout.writer)
@@ -64,7 +64,7 @@ class PythonStage:
             raise
 
 
-class _RunningFunction(Threaded):
+class _RunningFunction(ThreadedStage):
     """A Python stage while it runs.
 
     `_begun` and `_dropped` are under `_lock`: either the worker begins, or a kill comes first.
@@ -85,14 +85,14 @@ class _RunningFunction(Threaded):
         self._gate = threading.Lock()
         self._begun = False
         self._dropped = False
-        ctx.deferred.enlist(self)
+        ctx.barrier.add_stage(self)
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the function where it reads or writes; where it has not begun, it never will."""
         super().interrupt(reason)
-        self.refuse(reason)
+        self.fail(reason)
 
-    def refuse(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """End with `error`, unless it has begun."""
         with self._gate:
             self._dropped = not self._begun
@@ -113,7 +113,9 @@ class _RunningFunction(Threaded):
             error = early
         except BaseException as raised:  # noqa: BLE001 - whatever the function raises is the stage's outcome
             # Without this frame, which would tie the error to all that the run holds.
-            error = self.seen(raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next))
+            error = self.apply_on_exception(
+                raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
+            )
         self.release()
         self.complete(self.outcome(error))
 

@@ -19,11 +19,11 @@ from penstock.stages.lines import blocks_of, check_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from penstock.stages.coalescing_writer import HeldWriter
+    from penstock.stages.coalescing_writer import CoalescingWriter
 
 __all__ = ["FilterLines", "MapLineBatches", "MapLines"]
 
-_SLICE = 0.005
+_MAX_SLICE_S = 0.005
 """Seconds that a slice should take. It begins with one line, and grows fourfold while it takes less."""
 
 
@@ -46,7 +46,7 @@ class _BlockStage(ChainStage):
         """The same without what stands for no line; asked only where joining has failed."""
         return results
 
-    def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Generator[bytes]:
+    def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Generator[bytes]:
         """A chunk for each slice."""
         size = 1
         fn = self.fn
@@ -57,16 +57,16 @@ class _BlockStage(ChainStage):
                 part = _Slice(self, block[start:stop] if start or stop < len(block) else block)
                 start += len(part.lines)
                 if outlet is not None:
-                    outlet.lend_from(part.lend)
+                    outlet.set_result_source(part.lend)
                 took = part.make(fn)
                 if outlet is not None:
-                    outlet.lend_from(None)
+                    outlet.set_result_source(None)
                 if part.reuses_a_buffer:  # as the very first result tells, whose slice has one line
                     fn = partial(_copying, self.fn)
                 yield from part.rest()
-                if took < _SLICE and len(part.lines) == size:
+                if took < _MAX_SLICE_S and len(part.lines) == size:
                     size *= 4
-                elif took > 4 * _SLICE and size > 1:
+                elif took > 4 * _MAX_SLICE_S and size > 1:
                     size //= 4
 
     def slice_size(self, size: int) -> int:

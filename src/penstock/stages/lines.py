@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import DEFAULT_MAX_LINE, LineSplitter
 from penstock.stages.chain import ChainStage, iterator_of
-from penstock.stages.coalescing_writer import HeldWriter
+from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class TransformLines(ChainStage):
     kind = "transform-lines"
     outlet = "joined"
 
-    def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Generator[bytes]:
+    def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Generator[bytes]:
         """Each line as a chunk of its own: the function may wait for input after any of them."""
         made = iterator_of(self, self.fn(chain.from_iterable(blocks_of(chunks))))
         try:
@@ -54,13 +54,13 @@ class EachLine(PythonStage):
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Call it for each line."""
         fn = self.fn
-        held = HeldWriter(ctx, stdout)
+        held = CoalescingWriter(ctx, stdout)
         try:
             for block in blocks_of(stdin.chunks(), self.max_line, held.flush):
                 for line in block:
                     fn(ctx, line, held)
         except BaseException:
-            held.pass_on()  # what was written before the error
+            held.try_flush()  # what was written before the error
             raise
         held.flush()
 

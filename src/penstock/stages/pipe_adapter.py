@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.runtime.copy_tasks import Feeder
-from penstock.stages.running import Running, Threaded
-from penstock.streams.copy import pump
+from penstock.stages.running import Running, ThreadedStage
+from penstock.streams.copy import copy_stream
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.stage_ends import Input, Output
 from penstock.system.fds import pipe
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 
-__all__ = ["start_over_pipes"]
+__all__ = ["start_with_pipes"]
 
 
-def start_over_pipes(
+def start_with_pipes(
     start: Callable[[StageContext, Input, Output], Running], ctx: StageContext, stdin: Input, stdout: Output
 ) -> Running:
     """Call `start` with descriptors in the place of what is in memory, and copy between the two in
@@ -46,7 +46,7 @@ def start_over_pipes(
             except BaseException:
                 reader.close()
                 raise
-            running: Running = _Copied(ctx, inner, reader, stdout.writer)
+            running: Running = _PipeAdapter(ctx, inner, reader, stdout.writer)
         else:
             running = start(ctx, stdin, stdout)
     except BaseException:
@@ -66,7 +66,7 @@ def _nothing() -> None:
     """What follows the release of a feeder."""
 
 
-class _Copied(Threaded):
+class _PipeAdapter(ThreadedStage):
     """A stage whose stdout is copied on: it has ended when both it and the copy have."""
 
     def __init__(self, ctx: StageContext, inner: Running, reader: Reader, writer: Writer) -> None:
@@ -75,7 +75,7 @@ class _Copied(Threaded):
         self._inner = inner
         self._reader = reader
         self._writer = writer
-        self.attend(self._work)
+        self.wait_in_thread(self._work)
 
     def interrupt(self, reason: BaseException) -> None:
         """End the inner stage and the copy."""
@@ -85,7 +85,7 @@ class _Copied(Threaded):
     def _work(self) -> None:
         failed: BaseException | None = None
         try:
-            pump(self._reader, self._writer)
+            copy_stream(self._reader, self._writer)
         except BaseException as raised:  # noqa: BLE001 - the inner stage meets the closed pipe, and says so itself
             failed = raised
         self.release()

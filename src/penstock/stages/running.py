@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ExitStatus, ProcessTable, Usage
 
-__all__ = ["Custom", "Running", "Threaded"]
+__all__ = ["CustomStageAdapter", "Running", "ThreadedStage"]
 
-_AGAIN = 0.05
+_RETRY_DELAY_S = 0.05
 """Seconds until what no thread was to be had for is tried again."""
 
 
@@ -43,7 +43,7 @@ class Running:
     peak_memory: int | None = None
     """The most anonymous memory, in bytes, that was seen of its processes; None where nobody looked."""
     stderr = b""
-    unattended: RuntimeError | None = None
+    wait_thread_error: RuntimeError | None = None
     """Why the stage, which has been started, cannot be waited for now: no thread is to be had."""
     _reason: BaseException | None = None
 
@@ -82,7 +82,7 @@ class Running:
         if self.error is not None:
             raise self.error
 
-    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
+    def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """All stages that are to end are told so before the first of them is made to.
 
         In the reactor's thread.
@@ -100,7 +100,7 @@ class Running:
         In whatever thread that is. `processes` is what runs on the machine.
         """
 
-    def look(self) -> None:
+    def check_exit(self) -> None:
         """See whether it has ended, where the news may have been lost to an interrupt."""
 
     def outcome(self, error: BaseException | None) -> BaseException | None:
@@ -109,7 +109,7 @@ class Running:
         """
         return error if self._reason is None else self._reason
 
-    def seen(self, error: BaseException) -> BaseException | None:
+    def apply_on_exception(self, error: BaseException) -> BaseException | None:
         """What `on_exception` makes of an error of the function's; its wake-up at a cancellation is none."""
         handler = self.ctx.scope.on_exception
         if handler is None or error is self._reason:
@@ -122,53 +122,53 @@ class Running:
     def begin_watch(self) -> None:
         """Begin to watch what runs, again if an interrupt came in the middle of it."""
 
-    def hurry(self) -> None:
+    def kill_if_cancelled(self) -> None:
         """Take what is left of the grace time away, where it was told to end. From any thread."""
 
 
 class Stoppable(Protocol):
     """A stream, or the end of an edge, that a worker may be blocked in."""
 
-    def warn(self, reason: BaseException) -> None: ...
+    def poison(self, reason: BaseException) -> None: ...
     def interrupt(self, reason: BaseException) -> None: ...
     def close(self) -> None: ...
 
 
-class Threaded(Running):
+class ThreadedStage(Running):
     """A stage whose work is done by a worker, and which is abandoned where it ignores that it was cancelled.
 
-    `streams` are those that the worker may be blocked in, the one it writes first. `_timer` and `_told`
+    `streams` are those that the worker may be blocked in, the one it writes first. `_timer` and `_cancelled`
     belong to the reactor's thread.
     """
 
-    _told = False
+    _cancelled = False
     _timer: Timer | None = None
 
     def __init__(self, ctx: StageContext, *streams: Stoppable) -> None:
         super().__init__(ctx)
         self.streams = streams
 
-    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
+    def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """From now on whatever goes wrong is the cancellation's doing."""
         if self.done:
             return
         if self._reason is None:
             self._reason = reason
         for stream in self.streams:
-            stream.warn(self._reason)
+            stream.poison(self._reason)
 
     def kill(self, reason: BaseException) -> None:
         """Wake the stage from whatever it is blocked in; after the grace time it is abandoned."""
         self.ctx.reactor.post(lambda: self._kill(reason))
 
     def _kill(self, reason: BaseException) -> None:
-        if self.done or self._told:
+        if self.done or self._cancelled:
             return
-        self.warn(reason, None)
+        self.prepare_cancel(reason, None)
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._abandon)
         self.on_done(self._forget_timer)
         self.interrupt(self._reason or reason)
-        self._told = True  # last, since an interrupt may come before
+        self._cancelled = True  # last, since an interrupt may come before
 
     def _forget_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -184,18 +184,19 @@ class Threaded(Running):
         self.release()
         self.complete(self._reason)
 
-    def attend(self, wait: Callable[[], None]) -> None:
+    def wait_in_thread(self, wait: Callable[[], None]) -> None:
         """Have a worker wait for a stage that runs already.
 
-        Where no thread is to be had, `unattended` says so and fails the start. What has been started must be
-        waited for all the same, or nobody reaps what it holds: so it is tried again and again until it ends.
+        Where no thread is to be had, `wait_thread_error` says so and fails the start. What has been started
+        must be waited for all the same, or nobody reaps what it holds: so it is tried again and again until
+        it ends.
         """
         try:
             thread_pool.submit(wait)
         except RuntimeError as error:
-            self.unattended = error
+            self.wait_thread_error = error
             if not self.done:
-                self.ctx.reactor.call_at(time.monotonic() + _AGAIN, lambda: self.attend(wait))
+                self.ctx.reactor.call_at(time.monotonic() + _RETRY_DELAY_S, lambda: self.wait_in_thread(wait))
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the worker."""
@@ -208,7 +209,7 @@ class Threaded(Running):
             stream.close()
 
 
-class Custom(Threaded):
+class CustomStageAdapter(ThreadedStage):
     """A running stage that is not the engine's own: its `wait` and `kill` are called in worker threads."""
 
     def __init__(self, ctx: StageContext, inner: RunningStage, stdin: Input, stdout: Output) -> None:
@@ -216,7 +217,7 @@ class Custom(Threaded):
         self._inner = inner
         # Not deferred as functions are: the stage runs already, and has to be waited for also where the start
         # fails.
-        self.attend(self._wait)
+        self.wait_in_thread(self._wait)
 
     def _wait(self) -> None:
         error: BaseException | None = None
@@ -235,4 +236,4 @@ class Custom(Threaded):
         try:
             thread_pool.submit(lambda: self._inner.kill(reason))
         except RuntimeError:  # no thread to be had, for now
-            self.ctx.reactor.call_at(time.monotonic() + _AGAIN, lambda: self._kill_inner(reason))
+            self.ctx.reactor.call_at(time.monotonic() + _RETRY_DELAY_S, lambda: self._kill_inner(reason))

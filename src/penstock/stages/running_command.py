@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 from penstock.core.env import show
 from penstock.core.errors import ExitError
-from penstock.runtime.reaper import Late
+from penstock.runtime.reaper import OrphanReaper
 from penstock.runtime.taps import ExcerptTap
 from penstock.stages.running import Running
 from penstock.system.poller import READ
-from penstock.system.process_tree import catch, freeze
+from penstock.system.process_tree import open_handles, stop_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,30 +36,30 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Timer
     from penstock.runtime.taps import Tap
     from penstock.stages.context import StageContext
-    from penstock.system.process import Descendant, Process, ProcessTable
+    from penstock.system.process import Process, ProcessHandle, ProcessTable
 
-__all__ = ["Child"]
+__all__ = ["RunningCommand"]
 
-_HEAD_START = 0.002
+_STDERR_WATCH_DELAY_S = 0.002
 """Seconds that a command has to end before its stderr is watched, where that saves a wake-up."""
-_LAST_WAIT = 0.5
+_KILL_TIMEOUT_S = 0.5
 """Seconds after SIGKILL until a process that does not die is left behind."""
-_FIRST_LOOK = 0.0005
-_LONGEST_LOOK = 0.02
+_MIN_POLL_INTERVAL_S = 0.0005
+_MAX_POLL_INTERVAL_S = 0.02
 """Seconds between two looks at what no descriptor tells of: doubled each time, between these bounds."""
 
 
-class Child(Running):
+class RunningCommand(Running):
     """A running command."""
 
-    _descendants: Sequence[Descendant] = ()
+    _descendants: Sequence[ProcessHandle] = ()
     _timer: Timer | None = None
-    _head_start: Timer | None = None
+    _stderr_timer: Timer | None = None
     _told = False
     _stopped = False
     _forced = False
     _sweeping = False
-    _look = _FIRST_LOOK
+    _poll_interval = _MIN_POLL_INTERVAL_S
 
     def __init__(  # noqa: PLR0913 - what is known of a command when it starts
         self,
@@ -84,11 +84,11 @@ class Child(Running):
     def begin_watch(self) -> None:
         """Begin to watch, again if an interrupt came in the middle of it."""
         tap, reactor = self._tap, self.ctx.reactor
-        if tap is not None and reactor.driven_here:
+        if tap is not None and reactor.in_driver_thread:
             # A command that ends at once closes its stderr just before it exits, and each would wake this
             # thread. What it wrote by then lies in the pipe, so nothing is lost by looking at the pipe only a
             # little later.
-            self._head_start = reactor.call_at(time.monotonic() + _HEAD_START, tap.start)
+            self._stderr_timer = reactor.call_at(time.monotonic() + _STDERR_WATCH_DELAY_S, tap.start)
         elif tap is not None:
             tap.start()
         self._watch()
@@ -96,24 +96,24 @@ class Child(Running):
     def _watch(self) -> None:
         fd = self._process.fileno()
         if fd is None:
-            self.ctx.reactor.post(self._look_again)
+            self.ctx.reactor.post(self._poll_exit)
         else:
             self.ctx.reactor.watch(fd, READ, self._on_exit)
 
-    def warn(self, reason: BaseException, processes: ProcessTable | None) -> None:
+    def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """Stop it and its descendants, as long as they can be told for such."""
         if not (self.done or self._told or self._process.exited()):
             self._stopped = True
-            self._descendants = freeze(self._process, self._descendants, processes)
+            self._descendants = stop_tree(self._process, self._descendants, processes)
             self._told = True
 
     def kill(self, reason: BaseException) -> None:
         """SIGTERM to the process group, SIGKILL once the grace time is over."""
         self.ctx.reactor.post(lambda: self._kill(reason))
 
-    def hurry(self) -> None:
+    def kill_if_cancelled(self) -> None:
         """SIGKILL at once, where it was told to end."""
-        self.ctx.reactor.post(self._hurry)
+        self.ctx.reactor.post(self._kill_if_cancelled)
 
     def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to the whole tree: the host process ends, or its user insists.
@@ -124,7 +124,7 @@ class Child(Running):
             return
         self._forced = True
         held = self._descendants
-        tree = freeze(self._process, held, processes)
+        tree = stop_tree(self._process, held, processes)
         self._process.send_signal(signal.SIGKILL)
         for descendant in tree:
             descendant.send_signal(signal.SIGKILL)
@@ -133,7 +133,7 @@ class Child(Running):
         if self._confinement is not None:
             self._confinement.kill()
 
-    def look(self) -> None:
+    def check_exit(self) -> None:
         """See whether it has exited, where the news may have been lost, and watch for it where that was."""
         if self._process.exited():
             self._on_exit(0)
@@ -150,16 +150,16 @@ class Child(Running):
         if self._reason is None and self._process.exited():  # it ended by itself; only the news is under way
             self._finish()
             return
-        self.warn(reason, None)
+        self.prepare_cancel(reason, None)
         if self._reason is None:
             self._reason = reason
         if self._confinement is not None:
-            self._confinement.doom()
+            self._confinement.kill_on_release()
         self._signal(signal.SIGTERM)
         self._wake()
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
 
-    def _hurry(self) -> None:
+    def _kill_if_cancelled(self) -> None:
         if self._reason is not None and not self._forced:
             if self._timer is not None:
                 self._timer.cancel()
@@ -169,14 +169,14 @@ class Child(Running):
         if self.done:
             return
         self._forced = True
-        self._descendants = freeze(self._process, self._descendants)
+        self._descendants = stop_tree(self._process, self._descendants)
         self._signal(signal.SIGKILL)
         if self._confinement is not None:
             self._confinement.kill()
         if self._process.exited():
             self._finish()
         else:
-            self._timer = self.ctx.reactor.call_at(time.monotonic() + _LAST_WAIT, self._abandon)
+            self._timer = self.ctx.reactor.call_at(time.monotonic() + _KILL_TIMEOUT_S, self._abandon)
 
     def _abandon(self) -> None:
         """It outlives SIGKILL: a set-uid program that we may not signal, or one in an uninterruptible sleep.
@@ -186,12 +186,12 @@ class Child(Running):
         if self.done or self._reason is None:
             return
         self._unwatch()
-        if self._head_start is not None:
-            self._head_start.cancel()
+        if self._stderr_timer is not None:
+            self._stderr_timer.cancel()
         if self._tap is not None:
             self._tap.close()
         self.ctx.emit_event("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
-        Late(self._process, self._descendants).watch()
+        OrphanReaper(self._process, self._descendants).watch()
         self.complete(self._reason)
 
     def _signal(self, signum: int) -> None:
@@ -199,14 +199,14 @@ class Child(Running):
         for descendant in self._descendants:
             # One that was in the group has got it by that, unless it left in this very moment; SIGKILL goes
             # to each.
-            if signum == signal.SIGKILL or not descendant.grouped:
+            if signum == signal.SIGKILL or not descendant.in_group:
                 descendant.send_signal(signum)
 
     def _wake(self) -> None:
         """Let go on what was stopped."""
         if self._stopped:
             for descendant in reversed(self._descendants):
-                if not descendant.grouped:
+                if not descendant.in_group:
                     descendant.send_signal(signal.SIGCONT)
             self._process.send_signal(signal.SIGCONT)
             self._stopped = False
@@ -216,27 +216,29 @@ class Child(Running):
             return
         if self._reason is not None and not self._forced and not self._process.exited():
             return
-        if self._waits_for_others():
+        if self._must_linger():
             self._unwatch()  # a zombie's pidfd stays readable
-            self._look_again()
+            self._poll_exit()
         else:
             self._finish()
 
-    def _waits_for_others(self) -> bool:
+    def _must_linger(self) -> bool:
         """Whether it has exited, and is left unreaped for what comes from it and still runs."""
         if self._forced:
             return False
         if self._reason is None and not self._sweeping:
-            return self._on_leftover != "ignore" and self._process.exited() and self._sweep()
-        return self._process.exited() and self._has_company()
+            return self._on_leftover != "ignore" and self._process.exited() and self._check_leftover()
+        return self._process.exited() and self._group_is_alive()
 
-    def _has_company(self) -> bool:
-        return self._process.leftover() or any(descendant.alive() for descendant in self._descendants)
+    def _group_is_alive(self) -> bool:
+        return self._process.has_group_members() or any(
+            descendant.alive() for descendant in self._descendants
+        )
 
-    def _sweep(self) -> bool:
+    def _check_leftover(self) -> bool:
         """Tell of what it has left behind, and ask that to end where it is to; whether it is."""
         members = [] if self._confinement is None else self._confinement.members()
-        left = catch({*self._process.others(), *members} - {self.pid})
+        left = open_handles({*self._process.group_members(), *members} - {self.pid})
         if left:
             self.ctx.report_leftover(sorted(descendant.pid for descendant in left))
         if not left or self._on_leftover != "kill":
@@ -250,15 +252,15 @@ class Child(Running):
         self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
         return True
 
-    def _look_again(self) -> None:
+    def _poll_exit(self) -> None:
         """Poll for what no descriptor tells: an exit without pidfd, the last member of a group."""
         if self.done:
             return
-        if self._process.exited() and not self._waits_for_others():
+        if self._process.exited() and not self._must_linger():
             self._finish()
             return
-        self.ctx.reactor.call_at(time.monotonic() + self._look, self._look_again)
-        self._look = min(self._look * 2, _LONGEST_LOOK)
+        self.ctx.reactor.call_at(time.monotonic() + self._poll_interval, self._poll_exit)
+        self._poll_interval = min(self._poll_interval * 2, _MAX_POLL_INTERVAL_S)
 
     def _unwatch(self) -> None:
         fd = self._process.fileno()
@@ -277,8 +279,8 @@ class Child(Running):
                 return
         except ChildProcessError as lost:
             error = lost
-        if self._head_start is not None:
-            self._head_start.cancel()
+        if self._stderr_timer is not None:
+            self._stderr_timer.cancel()
         if self._tap is not None:
             self._tap.finish()
             if isinstance(self._tap, ExcerptTap):

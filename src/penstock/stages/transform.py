@@ -9,7 +9,7 @@ from penstock.stages.chain import ChainStage, iterator_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.stages.coalescing_writer import HeldWriter
+    from penstock.stages.coalescing_writer import CoalescingWriter
 
 __all__ = ["Transform"]
 
@@ -19,6 +19,6 @@ class Transform(ChainStage):
 
     kind = "transform"
 
-    def chain(self, chunks: Iterator[bytes], outlet: HeldWriter | None) -> Iterator[bytes]:
+    def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Iterator[bytes]:
         """Just what the function makes."""
         return iterator_of(self, self.fn(chunks))

@@ -71,7 +71,7 @@ class Stream:
         """No stream of a pipeline can seek."""
         return False
 
-    def warn(self, reason: BaseException) -> None:
+    def poison(self, reason: BaseException) -> None:
         """Let every later read or write of this end raise `reason`, and one that fails by itself from
         now on; wake nobody.
         """
@@ -87,7 +87,7 @@ class Stream:
         The first reason stays. The stream's other end is not touched: it sees EOF, or a closed pipe, once
         this one is closed.
         """
-        self.warn(reason)
+        self.poison(reason)
         self._wake()
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Stream:
     def _release(self) -> None:
         """Let go of what the end holds; called once, after the state says closed."""
 
-    def _refusal(self) -> BaseException:
+    def _stop_error(self) -> BaseException:
         """Return why this end is stopped, to be raised."""
         if self._reason is not None:
             # Each raise adds to the exception's traceback: a function that tries again and again would grow

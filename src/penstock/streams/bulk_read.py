@@ -26,24 +26,24 @@ from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import fork_guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["gatherer"]
+__all__ = ["bulk_reader"]
 
 _raws: WeakSet[FileIO] = WeakSet()
 
 
-def gatherer(number: int) -> Callable[[int], bytes | None] | None:
+def bulk_reader(number: int) -> Callable[[int], bytes | None] | None:
     """What reads at most so many bytes of a non-blocking pipe; it returns None where there are none yet.
 
     None where the descriptor is no pipe. The number must be that of the same pipe whenever it is called.
     """
     if not stat.S_ISFIFO(os.fstat(number).st_mode):
         return None
-    with guard:  # a forked copy knows all of them
+    with fork_guard:  # a forked copy knows all of them
         raw = FileIO(number, closefd=False)
         _raws.add(raw)
     return BufferedReader(raw, buffer_size=1).read

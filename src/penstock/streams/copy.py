@@ -26,7 +26,7 @@ from penstock.streams.writer import CaptureWriter, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["pump", "wait_for"]
+__all__ = ["copy_stream", "wait_for"]
 
 # Exactly these: a subclass may keep what it is given.
 _LETS_GO: Final = frozenset((io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair))
@@ -38,7 +38,7 @@ _BY_REFERENCE: Final = (MemoryReader, BytesReader)
 _PIECE: Final = 65536
 
 
-def pump(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
+def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
     """Copy all that binary `source` has yet to give into binary `sink`, and return how many bytes.
 
     `source` has any of `readinto1`, `read1`, `readinto` and `read`; `sink` has `write`, whose short writes

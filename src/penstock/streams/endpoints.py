@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.async_detection import is_async_sink, is_async_source
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special, closing
 from penstock.streams.fifo_streams import Fifo
-from penstock.streams.transfer import first_rung
+from penstock.streams.transfer import best_method
 from penstock.system.fds import duplicate, is_nonblocking, open_read, open_write
 from penstock.system.fifo_open import is_fifo
 
@@ -178,7 +178,7 @@ def _number_endpoint(option: str, number: int, keep: Any) -> Endpoint:
 
 def _copied(option: str, number: int, keep: Any) -> Endpoint:
     """A descriptor that may not be passed."""
-    return Endpoint("object", number, keep, first_rung(number, to_pipe=option == "stdin"))
+    return Endpoint("object", number, keep, best_method(number, to_pipe=option == "stdin"))
 
 
 def _number(value: Any) -> int:

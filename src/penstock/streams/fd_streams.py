@@ -30,11 +30,11 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from penstock.streams.base import before_sleep
-from penstock.streams.bulk_read import gatherer
+from penstock.streams.bulk_read import bulk_reader
 from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
 from penstock.system.fds import Waker, set_nonblocking
-from penstock.system.pipe_capacity import GROWN, resize
+from penstock.system.pipe_capacity import GROWN_SIZE, resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,7 +143,7 @@ class _Descriptor:
         """Learn from what one call moved; `emptied`: it went on until nothing was there. In use."""
         if self.may_gather and size >= _PAGE:
             self.may_gather = False
-            self._gather = gatherer(self._fd.fileno())
+            self._gather = bulk_reader(self._fd.fileno())
         held_up = size < wanted if self._event == select.POLLOUT else size >= CHUNK_SIZE
         if held_up and self.may_grow and self._grow():
             self._short = False
@@ -155,7 +155,7 @@ class _Descriptor:
     def _grow(self) -> bool:
         """Make a pipe larger, the first time that this is called; whether it is."""
         self.may_grow = False
-        grown = resize(self._fd.fileno(), GROWN)
+        grown = resize(self._fd.fileno(), GROWN_SIZE)
         if grown is None:  # perhaps it has the size that was asked for, and `pages` of that
             return False
         self._fd.pages = grown
@@ -248,23 +248,23 @@ class FdReader(Reader):
                     self._size = size = self._chunk_size
                 yield more
 
-    def _pull(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         data = self._descriptor.read(self._size)
         if data is None:
-            raise self._refusal()
+            raise self._stop_error()
         if len(data) == self._size:
             self._size = self._chunk_size
         return data
 
-    def _fill(self, view: memoryview) -> int:
+    def _readinto(self, view: memoryview) -> int:
         if self._stopped or self._at_eof or self._offset < len(self._rest) or not view:
-            return super()._fill(view)
+            return super()._readinto(view)
         with self._descriptor:
             size = self._descriptor.perform(_read_into, view)
             if size is not None:
                 self._descriptor.moved(size, len(view))
         if size is None:
-            raise self._refusal()
+            raise self._stop_error()
         self._at_eof = size == 0
         return size
 
@@ -289,7 +289,7 @@ class FdWriter(Writer):
         super().__init__()
         self._descriptor = _Descriptor(fd, owned=owned_description, event=select.POLLOUT)
 
-    def _push(self, data: bytes | memoryview) -> None:
+    def _write_chunk(self, data: bytes | memoryview) -> None:
         with self._descriptor:
             done = self._write(data)
             if done < len(data):
@@ -307,7 +307,7 @@ class FdWriter(Writer):
                 return self._write(part)
         size = self._descriptor.perform(os.write, data)
         if size is None:
-            raise self._refusal()
+            raise self._stop_error()
         self._descriptor.moved(size, len(data))
         self._count += size
         return size

@@ -41,27 +41,27 @@ class FifoReader(Reader):
         if self._inner is None:
             fd = self._opening.open()
             if fd is None:
-                raise self._refusal()
+                raise self._stop_error()
             self._inner = FdReader(fd, owned_description=True)
             if self._stopped:  # who stopped it may not have seen what there is to stop since this moment
                 self._inner.close()
-                raise self._refusal()
+                raise self._stop_error()
         return self._inner
 
-    def _pull(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         return self._opened().read1()
 
-    def _fill(self, view: memoryview) -> int:
+    def _readinto(self, view: memoryview) -> int:
         if self._stopped or self._at_eof or self._offset < len(self._rest) or not view:
-            return super()._fill(view)
+            return super()._readinto(view)
         size = self._opened().readinto(view)
         self._at_eof = size == 0
         return size
 
     def _wake(self) -> None:
-        self._opening.stop()
+        self._opening.cancel()
         if self._inner is not None:
-            self._inner.interrupt(self._refusal())
+            self._inner.interrupt(self._stop_error())
 
     def _release(self) -> None:
         super()._release()
@@ -83,14 +83,14 @@ class FifoWriter(Writer):
         if self._inner is None:
             fd = self._opening.open()
             if fd is None:
-                raise self._refusal()
+                raise self._stop_error()
             self._inner = FdWriter(fd, owned_description=True)
             if self._stopped:  # as in the reader
                 self._inner.close()
-                raise self._refusal()
+                raise self._stop_error()
         return self._inner
 
-    def _push(self, data: bytes | memoryview) -> None:
+    def _write_chunk(self, data: bytes | memoryview) -> None:
         self._count += self._opened().write(data)
 
     def flush(self) -> None:
@@ -99,9 +99,9 @@ class FifoWriter(Writer):
         self._opened()
 
     def _wake(self) -> None:
-        self._opening.stop()
+        self._opening.cancel()
         if self._inner is not None:
-            self._inner.interrupt(self._refusal())
+            self._inner.interrupt(self._stop_error())
 
     def _release(self) -> None:
         if self._inner is not None:

@@ -23,7 +23,7 @@ class PipeReader(io.BufferedReader):
         """Close the pipe."""
         super().close()
         if self._pages is not None:
-            self._pages.give_back()
+            self._pages.release()
 
 
 class PipeWriter(io.BufferedWriter):
@@ -46,4 +46,4 @@ class PipeWriter(io.BufferedWriter):
         with contextlib.suppress(BrokenPipeError):
             super().close()
         if self._pages is not None:
-            self._pages.give_back()
+            self._pages.release()

@@ -29,7 +29,7 @@ A chunk larger than the bound goes through when the pipe is empty. Chunks are bo
 pipe full of tiny ones would hold many times its bound in object headers.
 
 One thread at a time reads. Several may write: each write is whole, and those that must wait take turns.
-Nothing but `_pull` and `_push` may block.
+Nothing but `_read_chunk` and `_write_chunk` may block.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ class MemoryReader(Reader):
         state = self._state
         while chunk := self._next():
             yield chunk
-            # `_next` and `_pull` in one, for what is in hand already: calls are most of what a chunk costs.
+            # `_next` and `_read_chunk` in one, for what is in hand already: calls are most of what a chunk
+            # costs.
             while self._batch and not (self._stopped or self._rest):
                 chunk = self._batch.popleft()
                 state.delivered = delivered = state.delivered + len(chunk)
@@ -193,7 +194,7 @@ class MemoryReader(Reader):
                     state.wake_writer()
                 yield chunk
 
-    def _pull(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         batch = self._batch or self._next_batch()
         if not batch:
             return b""
@@ -224,7 +225,7 @@ class MemoryReader(Reader):
                     continue
             before_sleep()
             state.reader_gate.acquire()
-        raise self._refusal()
+        raise self._stop_error()
 
     def _wake(self) -> None:
         # Asked without the lock, since before this the state was changed under it: a reader that falls asleep
@@ -280,7 +281,7 @@ class MemoryWriter(Writer):
                 return size
         return super().write(data)
 
-    def _push(self, data: bytes | memoryview) -> None:
+    def _write_chunk(self, data: bytes | memoryview) -> None:
         chunk = data if isinstance(data, bytes) else bytes(data)
         state = self._state
         with state.lock:
@@ -298,7 +299,7 @@ class MemoryWriter(Writer):
         """Queue the chunk if there is room for it now. The lock is held."""
         state = self._state
         if self._stopped:
-            raise self._refusal()
+            raise self._stop_error()
         if state.reader_closed:
             raise ClosedPipe
         size = len(chunk)

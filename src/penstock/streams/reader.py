@@ -40,7 +40,7 @@ class Reader(Stream, metaclass=ABCMeta):
         self._at_eof = False
 
     @abstractmethod
-    def _pull(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         """Wait for the next chunk, which is not empty, or return `b""` at EOF."""
 
     def readable(self) -> bool:
@@ -80,7 +80,7 @@ class Reader(Stream, metaclass=ABCMeta):
             if view.readonly:
                 raise TypeError(f"readinto() takes a writable buffer, not {type(buffer).__name__!r}")
             with view.cast("B") as flat:
-                size = self._fill(flat)
+                size = self._readinto(flat)
         self._count += size
         return size
 
@@ -89,7 +89,7 @@ class Reader(Stream, metaclass=ABCMeta):
     def readline(self, limit: int | None = -1, /) -> bytes:
         """Read a line with its LF; without one at EOF, or where `limit` bytes were read before it came."""
         if self._stopped:
-            raise self._refusal()
+            raise self._stop_error()
         if limit is None or limit < 0:
             end = self._rest.find(b"\n", self._offset) + 1
             line = self._take(end - self._offset) if end else self._gather_line(None)
@@ -100,7 +100,7 @@ class Reader(Stream, metaclass=ABCMeta):
 
     def __iter__(self) -> Self:
         if self._stopped:
-            raise self._refusal()
+            raise self._stop_error()
         return self
 
     def __next__(self) -> bytes:
@@ -129,7 +129,7 @@ class Reader(Stream, metaclass=ABCMeta):
     def _load(self) -> bool:
         """Make sure that there is something in `_rest` past `_offset`; False at EOF."""
         if self._stopped:
-            raise self._refusal()
+            raise self._stop_error()
         if self._offset < len(self._rest):
             return True
         if self._at_eof:
@@ -137,16 +137,16 @@ class Reader(Stream, metaclass=ABCMeta):
         # In this order, so that an exception out of the pull leaves nothing that was delivered before.
         self._rest = b""
         self._offset = 0
-        self._rest = self._pull()
+        self._rest = self._read_chunk()
         if not self._rest and self._stopped:  # no end of the input: whoever wrote it was cancelled as well
-            raise self._refusal()
+            raise self._stop_error()
         self._at_eof = not self._rest
         return not self._at_eof
 
     def _next(self) -> bytes:
         """All that is left of the chunk in hand, else the next one; `b""` at EOF."""
         if self._stopped:
-            raise self._refusal()
+            raise self._stop_error()
         rest, offset = self._rest, self._offset
         if rest:
             self._rest = b""
@@ -155,7 +155,7 @@ class Reader(Stream, metaclass=ABCMeta):
                 return rest[offset:] if offset else rest
         if self._at_eof:
             return b""
-        chunk = self._pull()
+        chunk = self._read_chunk()
         self._at_eof = not chunk
         return chunk
 
@@ -163,7 +163,7 @@ class Reader(Stream, metaclass=ABCMeta):
         """At most `n` bytes of the chunk in hand, else of the next one; `b""` at EOF, or where `n` is 0."""
         if n == 0:
             if self._stopped:
-                raise self._refusal()
+                raise self._stop_error()
             return b""
         if not self._load():
             return b""
@@ -190,7 +190,7 @@ class Reader(Stream, metaclass=ABCMeta):
                 missing -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _fill(self, view: memoryview) -> int:
+    def _readinto(self, view: memoryview) -> int:
         """Put at least one byte into `view`, unless it is empty, or return 0 at EOF.
 
         By copying; for those to override who can read into a buffer.
@@ -209,7 +209,7 @@ class BytesReader(Reader):
         super().__init__()
         self._data = data
 
-    def _pull(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         data, self._data = self._data, b""
         return data
 

@@ -27,7 +27,7 @@ _Stream = TypeVar("_Stream", Reader, Writer)
 class _End(Generic[_Stream]):
     """What both ends have in common.
 
-    `fd` is a descriptor that is owned, `borrowed` the number of one that is not, `nothing` stands for
+    `fd` is a descriptor that is owned, `borrowed` the number of one that is not, `is_devnull` stands for
     /dev/null; `owned_description` says that nobody else has the open file description, so that its flags may
     be changed.
     """
@@ -57,11 +57,11 @@ class _End(Generic[_Stream]):
         return self._borrowed if self._fd is None else self._fd.fileno()
 
     @property
-    def nothing(self) -> bool:
+    def is_devnull(self) -> bool:
         """Whether it is /dev/null, and not open."""
         return self._nothing
 
-    def open_nothing(self) -> None:
+    def open_devnull(self) -> None:
         """Open it, where it is /dev/null. OSError where that cannot be."""
         if self._nothing:
             self._fd = null(writable=self._writable)
@@ -74,7 +74,7 @@ class _End(Generic[_Stream]):
         """
         return self._count if self._stream is None else self._stream.count
 
-    def note_count(self, count: int | None) -> None:
+    def set_count(self, count: int | None) -> None:
         """Record how many bytes went through the descriptor, as a process says that was given it."""
         self._count = count
 
@@ -88,7 +88,7 @@ class _End(Generic[_Stream]):
         """Whether it is a descriptor whose open file description nobody else has, and not in use yet."""
         return self._fd is not None and self._ours and self._stream is None
 
-    def carried_by(self, make: Callable[[Fd], Any]) -> Any:
+    def wrap(self, make: Callable[[Fd], Any]) -> Any:
         """The stream that `make(descriptor)` gives, which owns the descriptor, in the place of a file-like
         object.
         """
@@ -102,10 +102,10 @@ class _End(Generic[_Stream]):
         elif self._fd is not None:
             self._fd.close()
 
-    def warn(self, reason: BaseException) -> None:
+    def poison(self, reason: BaseException) -> None:
         """As the stream's, where the stage uses that."""
         if self._stream is not None:
-            self._stream.warn(reason)
+            self._stream.poison(reason)
 
     def interrupt(self, reason: BaseException) -> None:
         """As the stream's, where the stage uses that."""

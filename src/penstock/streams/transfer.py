@@ -1,10 +1,11 @@
 """The copy between two descriptors: the kernel carries the bytes where it can, the pooled loop where not.
 
-`decide` is the table of which ways ("rungs") may be tried for a pair, best first; it is pure. `rungs` asks it
-about two descriptors. A `Transfer` climbs down: a rung that cannot (a kernel without it, a sandbox, a file
-system) gives way to the next one. The kernel's rungs work at the descriptors' own positions and hold nothing
-back, so the next rung goes on exactly where the last one stopped, whenever that happens. The pooled loop is
-the last: it can do every pair, and whatever error was real all along is met there.
+`choose_methods` is the table of which ways ("rungs") may be tried for a pair, best first; it is pure.
+`methods_for` asks it about two descriptors. A `Transfer` climbs down: a rung that cannot (a kernel without
+it, a sandbox, a file system) gives way to the next one. The kernel's rungs work at the descriptors' own
+positions and hold nothing back, so the next rung goes on exactly where the last one stopped, whenever that
+happens. The pooled loop is the last: it can do every pair, and whatever error was real all along is met
+there.
 
 Nothing spins. On EAGAIN both sides are asked, and only the one that is not ready is waited for: with a full
 pipe as sink, to wait for both would return at once for the source's sake, for ever. Where both are ready and
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 
     _Argument = TypeVar("_Argument")
 
-__all__ = ["Transfer", "decide", "first_rung", "rungs"]
+__all__ = ["Transfer", "best_method", "choose_methods", "methods_for"]
 
 POOLED: Final = "pooled"
 
@@ -77,12 +78,12 @@ _PATIENCE: Final = 8
 _FILE, _PIPE, _SOCKET, _OTHER = "file", "pipe", "socket", "other"
 
 
-def decide(source: str, sink: str, *, append: bool, movers: Collection[str]) -> list[str]:
+def choose_methods(source: str, sink: str, *, append: bool, movers: Collection[str]) -> list[str]:
     """Return the rungs for a pair of "file", "pipe", "socket" and "other" (a device), best first.
 
     `append`: the sink is O_APPEND. `movers` are those that the platform has. "pooled" is always the last.
 
-    >>> decide("file", "socket", append=False, movers={"splice", "sendfile"})
+    >>> choose_methods("file", "socket", append=False, movers={"splice", "sendfile"})
     ['sendfile', 'pooled']
     """
     found: list[str] = []
@@ -101,18 +102,18 @@ def decide(source: str, sink: str, *, append: bool, movers: Collection[str]) -> 
     return [*(rung for rung in found if rung in movers), POOLED]
 
 
-def rungs(source: int, sink: int) -> list[str]:
+def methods_for(source: int, sink: int) -> list[str]:
     """Return the rungs for two open descriptors, best first; OSError where one is not open."""
     append = bool(fcntl.fcntl(sink, fcntl.F_GETFL) & os.O_APPEND)
-    return decide(_kind(source), _kind(sink), append=append, movers=splice.movers())
+    return choose_methods(_kind(source), _kind(sink), append=append, movers=splice.movers())
 
 
-def first_rung(number: int, *, to_pipe: bool) -> str:
+def best_method(number: int, *, to_pipe: bool) -> str:
     """Return the best rung between an open descriptor and a pipe that is yet to be made."""
     if to_pipe:
-        return decide(_kind(number), _PIPE, append=False, movers=splice.movers())[0]
+        return choose_methods(_kind(number), _PIPE, append=False, movers=splice.movers())[0]
     append = bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND)
-    return decide(_PIPE, _kind(number), append=append, movers=splice.movers())[0]
+    return choose_methods(_PIPE, _kind(number), append=append, movers=splice.movers())[0]
 
 
 def _kind(number: int) -> str:
@@ -159,7 +160,7 @@ class Transfer(Stream):
         self, source: Fd, sink: Fd, *, source_owned: bool, sink_owned: bool, pool: BufferPool = buffer_pool
     ) -> None:
         super().__init__()
-        self._rungs = rungs(source.fileno(), sink.fileno())
+        self._rungs = methods_for(source.fileno(), sink.fileno())
         self._source = _Side(source, select.POLLIN, owned=source_owned)
         self._sink = _Side(sink, select.POLLOUT, owned=sink_owned)
         self._pool = pool
@@ -181,7 +182,7 @@ class Transfer(Stream):
         try:
             with self._in_use:
                 while self._rungs[0] != POOLED:
-                    if self._climb(self._rungs[0]):
+                    if self._move_with(self._rungs[0]):
                         return self.count
                     del self._rungs[0]
                 self._copy()
@@ -190,7 +191,7 @@ class Transfer(Stream):
                 self._close_unless_used()
         return self.count
 
-    def _climb(self, rung: str) -> bool:
+    def _move_with(self, rung: str) -> bool:
         """Move until EOF by one of the kernel's movers; False where the next rung is to go on."""
         source, sink = self._source, self._sink
         move, polite, length = self._terms(rung)
@@ -199,7 +200,7 @@ class Transfer(Stream):
             for side in polite:
                 self._wait(side)
             if self._stopped:
-                raise self._refusal()
+                raise self._stop_error()
             try:
                 size = move(source.fd.fileno(), sink.fd.fileno(), length)
             except BlockingIOError:
@@ -288,7 +289,7 @@ class Transfer(Stream):
                 return call(side.fd.fileno(), argument)
             except BlockingIOError:
                 self._wait(side)
-        raise self._refusal()
+        raise self._stop_error()
 
     def _wait_for_the_blocked(self) -> bool:
         """Wait for the side that is not ready, the source first; False where both are."""
@@ -340,9 +341,11 @@ class Transfer(Stream):
             finally:
                 self._in_use.release()
 
-    def _refusal(self) -> BaseException:
+    def _stop_error(self) -> BaseException:
         return (
-            super()._refusal() if self._reason is not None else ValueError("run of a transfer that is closed")
+            super()._stop_error()
+            if self._reason is not None
+            else ValueError("run of a transfer that is closed")
         )
 
 

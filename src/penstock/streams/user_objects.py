@@ -13,7 +13,7 @@ import select
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.streams.copy import pump, wait_for
+from penstock.streams.copy import copy_stream, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
         read: Callable[[], Any] = partial(_encoded, source, encoder)
     elif any(hasattr(source, method) for method in _READ_METHODS):
-        pump(_Watched(source, call), writer)
+        copy_stream(_Watched(source, call), writer)
         return
     elif hasattr(source, "recv"):
         read = partial(_received, source)
@@ -59,7 +59,7 @@ def drain(reader: Reader, sink: Any) -> None:
     if callable(read_from):
         read_from(reader)
     elif write is None:
-        pump(reader, sink)
+        copy_stream(reader, sink)
     else:
         for chunk in reader.chunks():
             write(chunk)

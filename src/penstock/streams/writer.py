@@ -31,7 +31,7 @@ class Writer(Stream, metaclass=ABCMeta):
     __slots__ = ()
 
     @abstractmethod
-    def _push(self, data: bytes | memoryview) -> None:
+    def _write_chunk(self, data: bytes | memoryview) -> None:
         """Take all of `data`, which is not empty, and add to `count` what was taken.
 
         A memoryview is flat, and of no use once this returns.
@@ -48,19 +48,19 @@ class Writer(Stream, metaclass=ABCMeta):
         caller may reuse afterwards. TypeError for str: a stream has no encoding of its own.
         """
         if self._stopped:
-            raise self._refusal()
+            raise self._stop_error()
         try:
             if type(data) is bytes:
                 if data:
-                    self._push(data)
+                    self._write_chunk(data)
                 return len(data)
-            return self._push_view(data)
+            return self._write_view(data)
         except BrokenPipeError:
             if self._reason is not None:  # whoever read it was cancelled as well
-                raise self._refusal() from None
+                raise self._stop_error() from None
             raise
 
-    def _push_view(self, data: ReadableBuffer) -> int:
+    def _write_view(self, data: ReadableBuffer) -> int:
         """Push what is no bytes object."""
         if isinstance(data, str):
             raise TypeError("write() takes bytes, not str: encode the text first, as in text.encode()")
@@ -71,9 +71,9 @@ class Writer(Stream, metaclass=ABCMeta):
             if view.c_contiguous:
                 # Let go of the export even where this raises: a bytearray cannot be resized while it has one.
                 with view.cast("B") as flat:
-                    self._push(flat)
+                    self._write_chunk(flat)
             else:
-                self._push(view.tobytes())
+                self._write_chunk(view.tobytes())
         return size
 
     def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
@@ -86,7 +86,7 @@ class Writer(Stream, metaclass=ABCMeta):
     def flush(self) -> None:
         """Do nothing: what `write()` took is on its way already. Raises as `write()` does once stopped."""
         if self._stopped:
-            raise self._refusal()
+            raise self._stop_error()
 
 
 class NullWriter(Writer):
@@ -94,7 +94,7 @@ class NullWriter(Writer):
 
     __slots__ = ()
 
-    def _push(self, data: bytes | memoryview) -> None:
+    def _write_chunk(self, data: bytes | memoryview) -> None:
         with self._lock:
             self._count += len(data)
 
@@ -108,7 +108,7 @@ class CaptureWriter(Writer):
         super().__init__()
         self._sink = sink
 
-    def _push(self, data: bytes | memoryview) -> None:
+    def _write_chunk(self, data: bytes | memoryview) -> None:
         with self._lock:
             self._sink.append(bytes(data))
             self._count += len(data)

@@ -14,12 +14,12 @@ import socket
 from typing import TYPE_CHECKING
 
 from penstock.system.fds import Fd, duplicate, is_open, null
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import fork_guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MOST = 8
+MAX_FDS = 8
 """Descriptors that one message may carry."""
 
 _CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has none; there the flag is set a moment later
@@ -27,7 +27,7 @@ _CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has none; there 
 
 def socket_pair() -> tuple[Fd, Fd]:
     """Return two ends of a stream, close-on-exec and above 2."""
-    with guard:
+    with fork_guard:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ends = Fd(left.detach()), Fd(right.detach())
     if min(end.fileno() for end in ends) > 2:
@@ -50,7 +50,7 @@ def standard_outputs() -> Iterator[tuple[int, int]]:
         nowhere.close()
 
 
-def send(number: int, data: memoryview, rights: Sequence[int] = ()) -> int:
+def send_fds(number: int, data: memoryview, rights: Sequence[int] = ()) -> int:
     """Send the first part of `data`, with `rights`; how many bytes that was. BlockingIOError where none."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", rights))] if rights else []
     lent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=number)
@@ -60,7 +60,7 @@ def send(number: int, data: memoryview, rights: Sequence[int] = ()) -> int:
         lent.detach()
 
 
-def receive(number: int, size: int) -> tuple[bytes, list[Fd]]:
+def recv_fds(number: int, size: int) -> tuple[bytes, list[Fd]]:
     """Receive what is there, at most `size` bytes, and the descriptors that came with it.
 
     `b""` at the end of the stream; BlockingIOError where there is nothing yet. Fewer descriptors than were
@@ -69,9 +69,9 @@ def receive(number: int, size: int) -> tuple[bytes, list[Fd]]:
     numbers = array.array("i")
     lent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=number)
     try:
-        with guard:  # a forked copy must know the descriptors that it would inherit
+        with fork_guard:  # a forked copy must know the descriptors that it would inherit
             data, ancillary, _, _ = lent.recvmsg(
-                size, socket.CMSG_SPACE(MOST * numbers.itemsize), socket.MSG_DONTWAIT | _CLOEXEC
+                size, socket.CMSG_SPACE(MAX_FDS * numbers.itemsize), socket.MSG_DONTWAIT | _CLOEXEC
             )
             for level, kind, content in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

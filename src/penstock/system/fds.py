@@ -10,8 +10,9 @@ the one that is first to delete its `_mine` does it.
 
 A number must not be lost between the call that makes it and the `Fd` that owns it, for what a signal handler
 raises (KeyboardInterrupt) may come in between. The interpreter runs handlers after a call, at a function's
-start and at a jump back, not between other steps. So `_own` has the call made in C, by `extend`, after which
-the number is in a list that the except clause knows, and hands it over in steps that call nothing.
+start and at a jump back, not between other steps. So `_apply_state` has the call made in C, by `extend`,
+after which the number is in a list that the except clause knows, and hands it over in steps that call
+nothing.
 
 Every descriptor is close-on-exec from birth and above 2: in a host that runs with 0, 1 or 2 closed, a pipe
 that took such a number would become the stdin of all children. What may not live here: reading and writing.
@@ -31,12 +32,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from penstock.system import features
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import fork_guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from penstock.system.pipe_capacity import Pages
+    from penstock.system.pipe_capacity import PipeCapacityLease
 
     Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
@@ -48,28 +49,28 @@ class Owner(Protocol):
         """Close the descriptor and forget its number: this is a forked copy, and it belongs to the parent."""
 
 
-_register: dict[int, tuple[int, ref[Owner]]] = {}
+_owners: dict[int, tuple[int, ref[Owner]]] = {}
 """Number and owner, by the owner's id."""
 
 
-def enrol(number: int, owner: Owner) -> None:
+def register(number: int, owner: Owner) -> None:
     """Register `owner` as the one who owns `number`; `guard` must be held since before it was made."""
-    _register[id(owner)] = number, ref(owner)
+    _owners[id(owner)] = number, ref(owner)
 
 
-def dismiss(owner: Owner) -> None:
+def unregister(owner: Owner) -> None:
     """Take `owner` out of the register; `guard` must be held until its number is closed."""
-    _register.pop(id(owner), None)
+    _owners.pop(id(owner), None)
 
 
 def _start_clean_after_fork() -> None:
-    for number, reference in list(_register.values()):
+    for number, reference in list(_owners.values()):
         owner = reference()
         if owner is None:  # its finalizer was under way in a thread that does not exist here
             _close_quietly(number)
         else:
             owner.abandon()
-    _register.clear()
+    _owners.clear()
 
 
 os.register_at_fork(after_in_child=_start_clean_after_fork)
@@ -86,15 +87,15 @@ class Fd:
     def __init__(self, number: int | None = None) -> None:
         self._number = -1
         self._mine = True
-        self.pages: Pages | None = None
+        self.pages: PipeCapacityLease | None = None
         """What a pipe took of the budget for its size; given back when this is closed. `detach` leaves it."""
         if number is None:  # it is made closed, to own one that is yet to come
             return
         if number < 0:
             raise ValueError(f"not a descriptor: {number}")
-        with guard:
+        with fork_guard:
             self._number = number
-            enrol(number, self)
+            register(number, self)
 
     def fileno(self) -> int:
         """Return the number; ValueError once it is closed."""
@@ -110,10 +111,10 @@ class Fd:
 
     def close(self) -> None:
         """Close the descriptor; the second time, and from a second thread, nothing happens."""
-        with guard:
+        with fork_guard:
             number = self._number
             if number >= 0:
-                dismiss(self)
+                unregister(self)
                 try:  # nothing is called from here to the close, so no handler of a signal loses the number
                     del self._mine
                 except AttributeError:  # another thread was quicker
@@ -121,13 +122,13 @@ class Fd:
                 self._number = -1
                 os.close(number)
         if self.pages is not None:
-            self.pages.give_back()
+            self.pages.release()
 
     def detach(self) -> int:
         """Return the number and forget it: closing it is the caller's from now on."""
-        with guard:
+        with fork_guard:
             number = self.fileno()
-            dismiss(self)
+            unregister(self)
         try:  # nothing is called from here to the return, so no handler of a signal loses the number
             del self._mine
         except AttributeError:
@@ -173,17 +174,17 @@ class _SharedFd(Fd):
             _close_for_good(self)
 
 
-def owned(call: Callable[..., int], *arguments: object) -> Fd:
+def open_fd(call: Callable[..., int], *arguments: object) -> Fd:
     """Return the descriptor that `call(*arguments)` makes. `call` must be a function in C, and not block."""
-    with guard:
-        (fd,) = _own((Fd(),), starmap(call, (arguments,)))
+    with fork_guard:
+        (fd,) = _adopt((Fd(),), starmap(call, (arguments,)))
         return fd
 
 
 def pipe() -> tuple[Fd, Fd]:
     """Return the ends of a new pipe, (read, write), blocking and close-on-exec."""
-    with guard:
-        reader, writer = _own((Fd(), Fd()), chain.from_iterable(starmap(os.pipe, ((),))))
+    with fork_guard:
+        reader, writer = _adopt((Fd(), Fd()), chain.from_iterable(starmap(os.pipe, ((),))))
         return reader, writer
 
 
@@ -202,7 +203,7 @@ def duplicate(number: int, least: int = 3) -> Fd:
 
     Its number is at least `least`.
     """
-    return owned(fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, least)
+    return open_fd(fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, least)
 
 
 def open_read(path: Path) -> Fd:
@@ -274,14 +275,14 @@ class Waker:
 
     def __init__(self) -> None:
         self._ends: tuple[Fd, Fd] | None
-        with guard:
+        with fork_guard:
             if features.EVENTFD:
                 making = starmap(os.eventfd, ((0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),))
-                (event,) = _own((_SharedFd(),), making)
+                (event,) = _adopt((_SharedFd(),), making)
                 self._ends = event, event
             else:
                 pair = chain.from_iterable(starmap(os.pipe, ((),)))
-                reader, writer = _own((_SharedFd(), _SharedFd()), pair)
+                reader, writer = _adopt((_SharedFd(), _SharedFd()), pair)
                 self._ends = reader, writer
                 set_nonblocking(reader.fileno())
                 set_nonblocking(writer.fileno())
@@ -329,32 +330,32 @@ _ONE = b"\1" * 8
 def _open(path: Path, flags: int) -> Fd:
     # Outside the lock, since to open a FIFO may wait for its other end. What a fork in the host copies in the
     # instant before the lock is taken, it keeps.
-    (fd,) = _own((Fd(),), starmap(os.open, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),)))
+    (fd,) = _adopt((Fd(),), starmap(os.open, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),)))
     return fd
 
 
-def _own(owners: tuple[_Owner, ...], numbers: Iterable[int]) -> tuple[_Owner, ...]:
+def _adopt(owners: tuple[_Owner, ...], numbers: Iterable[int]) -> tuple[_Owner, ...]:
     """Give each of `owners`, which are closed, one of the numbers that are made by looking at `numbers`."""
     made: list[int] = []
     try:
         made.extend(numbers)
-        with guard:
-            _move_up(made)
+        with fork_guard:
+            _move_above_stdio(made)
             for place, owner in enumerate(owners):
                 owner._number = made[place]  # noqa: SLF001 - the other half of its constructor
                 made[place] = -1
-                enrol(owner._number, owner)  # noqa: SLF001
+                register(owner._number, owner)  # noqa: SLF001
     except BaseException:
         try:
-            _let_go(owners, made)
+            _close_all(owners, made)
         except BaseException:  # a second interrupt
-            _let_go(owners, made)
+            _close_all(owners, made)
             raise
         raise
     return owners
 
 
-def _let_go(owners: tuple[Fd, ...], made: list[int]) -> None:
+def _close_all(owners: tuple[Fd, ...], made: list[int]) -> None:
     for owner in owners:
         owner.close()
     for place in range(len(made)):
@@ -363,7 +364,7 @@ def _let_go(owners: tuple[Fd, ...], made: list[int]) -> None:
             os.close(number)
 
 
-def _move_up(made: list[int]) -> None:
+def _move_above_stdio(made: list[int]) -> None:
     """Move descriptors that were just made out of the range 0 to 2; the list holds them all at any time."""
     if min(made) > 2:
         return

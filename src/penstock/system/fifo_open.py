@@ -1,7 +1,7 @@
 """Opening a FIFO by its path: a wait for a process at its other end (fifo(7)), which another thread can end.
 
 Nothing tells a poller that somebody has opened the other end, so a thread has to block in open(2). It is let
-go by an opener of the other end, and that is what `stop` becomes: it opens the FIFO for both directions,
+go by an opener of the other end, and that is what `cancel` becomes: it opens the FIFO for both directions,
 which waits for nobody (Linux, macOS; POSIX leaves it open), and holds on to that until the thread has
 returned. A third process that waits for the same end is woken by that too, and sees EOF or a closed pipe. A
 FIFO that has been unlinked by then cannot be opened again: then the thread stays where it is.
@@ -49,7 +49,7 @@ class Opening:
         self._lock = threading.Lock()
         self._waiting = False
         self._stopped = False
-        self._partner: Fd | None = None
+        self._unblocking_fd: Fd | None = None
 
     def open(self) -> Fd | None:
         """Wait for the other end, and return ours; None where it was stopped. Call it once."""
@@ -63,17 +63,17 @@ class Opening:
         finally:
             with self._lock:
                 self._waiting = False
-                stopped, partner = self._stopped, self._partner
+                stopped, partner = self._stopped, self._unblocking_fd
             if stopped and fd is not None:
                 fd.close()
             if partner is not None:
                 partner.close()
         return None if stopped else fd
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Let `open` return, now and later. From any thread, idempotent."""
         with self._lock:
             self._stopped = True
-            if self._waiting and self._partner is None:
+            if self._waiting and self._unblocking_fd is None:
                 with suppress(OSError):
-                    self._partner = fds.open_both(self.path)
+                    self._unblocking_fd = fds.open_both(self.path)

@@ -1,14 +1,15 @@
 """What keeps a fork of the host program out while something is half done.
 
-Whatever a forked copy must not see half done is done `with guard:`. That is making and closing descriptors,
-and imports in the middle of a run (the interpreter does not make new the lock of an import that another
-thread was busy with). It keeps forks out and nothing else: threads do not exclude each other by it, for each
-has a lock of its own, and only a fork takes them all. One lock for all would be let go of and wanted again
-several times by each start of a pipeline, each time with the interpreter's lock in between: of two hundred
-threads that start pipelines nearly all were seen to queue for it, and some of them for seconds.
+Whatever a forked copy must not see half done is done `with fork_guard:`. That is making and closing
+descriptors, and imports in the middle of a run: those are written `with late_import:`, because the
+interpreter does not renew the lock of an import that another thread was busy with. It keeps forks out and
+nothing else: threads do not exclude each other by it, for each has a lock of its own, and only a fork takes
+them all. One lock for all would be let go of and wanted again several times by each start of a pipeline, each
+time with the interpreter's lock in between: of two hundred threads that start pipelines nearly all were seen
+to queue for it, and some of them for seconds.
 
 The locks are re-entrant, because a signal handler or the garbage collector may run in a thread that holds its
-own. `guard` has `__enter__` and `__exit__` of the calling thread's lock, found and called in C: so no
+own. `fork_guard` has `__enter__` and `__exit__` of the calling thread's lock, found and called in C: so no
 interrupt comes between taking the lock and what lets go of it. This module is imported with the package
 itself, so that the hooks stand before any thread of ours does anything.
 """
@@ -22,9 +23,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-__all__ = ["guard", "held_here"]
+__all__ = ["fork_guard", "fork_guard_held", "late_import"]
 
-_PATIENCE = 2.0
+_LOCK_TIMEOUT_S = 2.0
 """Seconds that a fork waits for the others. Longer only where they in turn wait for the thread that forks."""
 
 _locks: WeakSet[RLock] = WeakSet()
@@ -52,18 +53,20 @@ class _Guard(_local):
 
 
 if TYPE_CHECKING:
-    guard: RLock
+    fork_guard: RLock
+    late_import: RLock
 else:
-    guard = _Guard()
+    fork_guard = late_import = _Guard()
+"""`late_import` is for imports inside functions. A fork must not copy the lock of an import that is under way."""
 
 
-def held_here() -> bool:
+def fork_guard_held() -> bool:
     """Whether the calling thread holds it: what runs in it now has come in between."""
-    return guard.lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - as threading.Condition asks
+    return fork_guard.lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - as threading.Condition asks
 
 
 def _before_fork() -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
     _take(_enrolling, deadline)
     for lock in list(_locks):
         _take(lock, deadline)
@@ -83,7 +86,7 @@ def _after_fork_in_child() -> None:
     global _enrolling, _locks  # noqa: PLW0603 - one that the fork did not get is held by a thread that is not here
     _after_fork()
     _enrolling = RLock()
-    _locks = WeakSet([guard.lock])  # type: ignore[attr-defined]
+    _locks = WeakSet([fork_guard.lock])  # type: ignore[attr-defined]
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

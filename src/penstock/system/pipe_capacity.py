@@ -8,8 +8,8 @@ soft limit, what its user asked for by `pipe_size=` at most a quarter, all toget
 the usual size. Whoever may exceed the limit (CAP_SYS_RESOURCE, CAP_SYS_ADMIN) is held to the first and not to
 the second. A pipe that is refused its size stays as it was.
 
-What a pipe has grown by is `Pages`, and whoever knows when the pipe has gone gives them back. `_lock` guards
-the number that is spent; in a forked copy, whose pipes are closed, the count begins anew.
+What a pipe has grown by is `PipeCapacityLease`, and whoever knows when the pipe has gone gives them back.
+`_lock` guards the number that is spent; in a forked copy, whose pipes are closed, the count begins anew.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import mmap
 import os
 import threading
 
-__all__ = ["GROWN", "Pages", "resize"]
+__all__ = ["GROWN_SIZE", "PipeCapacityLease", "resize"]
 
-GROWN = 1 << 18
+GROWN_SIZE = 1 << 18
 """Bytes that a pipe grows to where a Python stage is held up by it: 256 KiB.
 
 Medians of 11 interleaved rounds, 512 MiB, GB/s, two cores, for pipes of 64, 128, 256 and 1024 KiB:
@@ -29,14 +29,14 @@ function → `cat` → function 1.12, 1.84, 2.08, 2.35; command → command 4.47
 commands are left alone, and the last step, for four times the pages, is not taken.
 """
 
-_SOFT = "/proc/sys/fs/pipe-user-pages-soft"
-_USUAL = 16384
-_BORN = 1 << 16
+_SOFT_LIMIT_FILE = "/proc/sys/fs/pipe-user-pages-soft"
+_DEFAULT_SOFT_LIMIT = 16384
+_DEFAULT_PIPE_SIZE = 1 << 16
 _MAY_EXCEED = 1 << 21 | 1 << 24
 """CAP_SYS_ADMIN and CAP_SYS_RESOURCE, as bits of CapEff."""
 
 
-class _Budget:
+class _PipePageBudget:
     """How many pages this process has spent, and may spend."""
 
     __slots__ = ("_lock", "_soft", "spent")
@@ -61,32 +61,32 @@ class _Budget:
             self.spent += count
         return True
 
-    def give_back(self, count: int) -> None:
+    def release(self, count: int) -> None:
         """They are no longer used."""
         with self._lock:
             self.spent -= count
 
 
-_budget = _Budget()
+_budget = _PipePageBudget()
 
 
-class Pages:
-    """What a pipe holds beyond what it was born with, until `give_back`."""
+class PipeCapacityLease:
+    """What a pipe holds beyond what it was born with, until `release`."""
 
     __slots__ = ("_budget", "_count")
 
-    def __init__(self, budget: _Budget, count: int) -> None:
+    def __init__(self, budget: _PipePageBudget, count: int) -> None:
         self._budget = budget
         self._count = count
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """The pipe is closed, or soon will be. Idempotent; nothing in a forked copy."""
         count, self._count = self._count, 0
         if count:
-            self._budget.give_back(count)
+            self._budget.release(count)
 
 
-def resize(number: int, size: int, *, asked_for: bool = False) -> Pages | None:
+def resize(number: int, size: int, *, asked_for: bool = False) -> PipeCapacityLease | None:
     """Let a pipe, by either end, hold `size` bytes; what was spent on that, or None where nothing was.
 
     `asked_for`: it is the user's own wish, which may also be to make it smaller; else only a pipe that still
@@ -98,7 +98,7 @@ def resize(number: int, size: int, *, asked_for: bool = False) -> Pages | None:
         before = fcntl.fcntl(number, fcntl.F_GETPIPE_SZ)
         # Python passes the low 32 bits of what is larger than a C int, which might be a size that is granted.
         size = min(size, 2**31 - 1)
-        if not asked_for and before != _BORN:
+        if not asked_for and before != _DEFAULT_PIPE_SIZE:
             return None
         if size <= before:
             if size < before:
@@ -112,19 +112,19 @@ def resize(number: int, size: int, *, asked_for: bool = False) -> Pages | None:
         try:
             fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, size)
         except BaseException:
-            budget.give_back(count)
+            budget.release(count)
             raise
-        return Pages(budget, count)
+        return PipeCapacityLease(budget, count)
     except (AttributeError, OSError):
         return None
 
 
 def _soft_limit() -> int:
     try:
-        with open(_SOFT, "rb") as file:  # noqa: PTH123 - pathlib is dear to import
+        with open(_SOFT_LIMIT_FILE, "rb") as file:  # noqa: PTH123 - pathlib is dear to import
             return int(file.read())
     except (OSError, ValueError):
-        return _USUAL
+        return _DEFAULT_SOFT_LIMIT
 
 
 def _may_exceed() -> bool:
@@ -138,7 +138,7 @@ def _may_exceed() -> bool:
 
 def _start_clean_after_fork() -> None:
     global _budget  # noqa: PLW0603 - a thread of the parent may hold its lock, and its pipes are closed here
-    _budget = _Budget()
+    _budget = _PipePageBudget()
 
 
 os.register_at_fork(after_in_child=_start_clean_after_fork)

@@ -14,7 +14,7 @@ import time
 from typing import Final, Protocol
 
 from penstock.system import fds, features
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import fork_guard
 
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT
@@ -22,9 +22,9 @@ WRITE: Final = select.POLLOUT
 HANGUP: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 # A sleep longer than this ends early, with nothing to report; the kernel counts milliseconds in a C int.
-_LONGEST: Final = 1e6
+_MAX_TIMEOUT_S: Final = 1e6
 _REFUSALS: Final = (errno.ENOMEM, errno.ENOSPC)
-_LOOK: Final = 0.01
+_FALLBACK_POLL_INTERVAL_S: Final = 0.01
 """Seconds between two looks at what epoll does not take."""
 
 
@@ -71,9 +71,9 @@ class EpollPoller:
 
     def __init__(self) -> None:
         self._refused: dict[int, int] = {}
-        with guard:
+        with fork_guard:
             self._epoll = select.epoll()
-            fds.enrol(self._epoll.fileno(), self)
+            fds.register(self._epoll.fileno(), self)
 
     @property
     def notices_changes(self) -> bool:
@@ -110,12 +110,12 @@ class EpollPoller:
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait."""
         if not self._refused:
-            return self._epoll.poll(None if timeout is None else min(max(timeout, 0), _LONGEST))
-        end = time.monotonic() + (_LONGEST if timeout is None else timeout)
+            return self._epoll.poll(None if timeout is None else min(max(timeout, 0), _MAX_TIMEOUT_S))
+        end = time.monotonic() + (_MAX_TIMEOUT_S if timeout is None else timeout)
         while True:
             ready = self._look()
             left = end - time.monotonic()
-            ready += self._epoll.poll(0 if ready else max(0, min(left, _LOOK)))
+            ready += self._epoll.poll(0 if ready else max(0, min(left, _FALLBACK_POLL_INTERVAL_S)))
             if ready or left <= 0:
                 return ready
 
@@ -128,9 +128,9 @@ class EpollPoller:
 
     def close(self) -> None:
         """Close the descriptor of the epoll set."""
-        with guard:
+        with fork_guard:
             if not self._epoll.closed:
-                fds.dismiss(self)
+                fds.unregister(self)
                 self._epoll.close()
 
     def abandon(self) -> None:
@@ -166,7 +166,9 @@ class PollPoller:
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait."""
-        return self._poll.poll(None if timeout is None else math.ceil(min(max(timeout, 0), _LONGEST) * 1000))
+        return self._poll.poll(
+            None if timeout is None else math.ceil(min(max(timeout, 0), _MAX_TIMEOUT_S) * 1000)
+        )
 
     def close(self) -> None:
         """Forget all descriptors."""

@@ -10,7 +10,7 @@ no more, no signal is sent, and `reap` says so. Whoever polls takes `fileno()` o
 `reap`, which closes it.
 
 What may not live here: waiting. Nothing in this module blocks, but for the moment that a process which has
-got its SIGKILL takes to die (`end`, `discard`).
+got its SIGKILL takes to die (`kill_and_reap`, `kill_and_reap`).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Process:
                 return False
             return True
 
-    def end(self) -> None:
+    def kill_and_reap(self) -> None:
         """Kill it and collect it; blocks for the moment that the kernel takes to end it."""
         if os.getpid() != self._owner:
             return
@@ -144,14 +144,14 @@ class Process:
             if self._pidfd is not None:
                 self._pidfd.close()
 
-    def leftover(self) -> bool:
+    def has_group_members(self) -> bool:
         """Whether its group has other living members.
 
         Ask before `reap`: after it, as without procfs, the answer is False.
         """
-        return bool(self.others())
+        return bool(self.group_members())
 
-    def others(self) -> list[int]:
+    def group_members(self) -> list[int]:
         """Return the other living members of its group; none after `reap`, as without procfs."""
         if not self._group or not self._is_ours_now():
             return []
@@ -159,15 +159,15 @@ class Process:
         # Had it been reaped meanwhile, these could be the group of another process with its number.
         return others if others and self._is_ours_now() else []
 
-    def ours(self) -> bool:
+    def is_alive_or_zombie(self) -> bool:
         """Whether the pid is still the child's, running or a zombie."""
         return self._is_ours_now()
 
-    def leads(self, entry: procfs.Stat) -> bool:
+    def is_group_member(self, entry: procfs.Stat) -> bool:
         """Whether a process is another member of its group, as long as it is not reaped."""
         return self._group and entry.group == self.pid and entry.pid != self.pid
 
-    def descendants(self, processes: ProcessTable | None = None) -> list[Descendant]:
+    def descendants(self, processes: ProcessTable | None = None) -> list[ProcessHandle]:
         """Return its living descendants, those included that have left its group; close each.
 
         Ask before it is killed: at its death its children become init's, and nobody knows whose they were.
@@ -182,9 +182,9 @@ class Process:
             return []
         caught = []
         for entry in procfs.descendants_in(processes, self.pid):
-            found = Descendant.catch(entry) if entry.alive else None
+            found = ProcessHandle.open(entry) if entry.alive else None
             if found is not None:
-                found.grouped = self._group and entry.group == self.pid
+                found.in_group = self._group and entry.group == self.pid
                 caught.append(found)
         if caught and not self._is_ours_now():  # the walk may have begun at another process with its number
             for found in caught:
@@ -254,24 +254,24 @@ def may_have_children() -> bool:
     return True
 
 
-class Descendant:
+class ProcessHandle:
     """A process that is not our child, held so that a signal cannot hit another one that got its pid.
 
     By a pidfd; where there is none, by its time of start, which is looked at again before each signal. That
     leaves an instant in between, which cannot be closed without one.
     """
 
-    __slots__ = ("_pidfd", "_started", "grouped", "pid")
+    __slots__ = ("_pidfd", "_started", "in_group", "pid")
 
     def __init__(self, pid: int, started: int, pidfd: fds.Fd | None) -> None:
         self.pid = pid
-        self.grouped = False
+        self.in_group = False
         """Whether it was in its ancestor's process group, and so may have got a signal to that."""
         self._started = started
         self._pidfd = pidfd
 
     @classmethod
-    def catch(cls, entry: procfs.Stat) -> Descendant | None:
+    def open(cls, entry: procfs.Stat) -> ProcessHandle | None:
         """Take hold of a process that was seen a moment ago; None where it has gone since."""
         found = cls(entry.pid, entry.started, _open_pidfd(entry.pid))
         if found.alive():  # looked at after the pidfd was opened: so the pidfd is that process's
@@ -310,7 +310,7 @@ class Descendant:
             self._pidfd.close()
 
 
-def discard(pid: int) -> None:
+def kill_and_reap(pid: int) -> None:
     """Kill and reap a child that nobody has heard of yet; the kernel takes a moment to end it."""
     try:
         os.kill(pid, signal.SIGKILL)
@@ -324,6 +324,6 @@ def _open_pidfd(pid: int) -> fds.Fd | None:
     if not features.PIDFD:
         return None
     try:
-        return fds.owned(os.pidfd_open, pid)
+        return fds.open_fd(os.pidfd_open, pid)
     except OSError:
         return None

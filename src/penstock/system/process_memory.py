@@ -3,11 +3,12 @@
 Anonymous memory is what a process holds resident and shares with no file: `rss - shared` of psutil, and of
 /proc/PID/statm. What a fork shares with its parent until one of them writes is counted for both.
 
-A `Census` knows which process belongs to which tree. It goes by each process's parent id, read when the
-process is first seen, so that one whose parent dies later stays where it belongs; and by the process group of
-a tree's root. One that had lost its parent and left the group before the first look at it is not found: only
-a cgroup knows of those. To find new processes all of /proc is listed, but only where one was made since the
-last time, which the last pid in /proc/loadavg tells for 6 microseconds; and only what is new is read.
+A `ProcessTreeMemory` knows which process belongs to which tree. It goes by each process's parent id, read
+when the process is first seen, so that one whose parent dies later stays where it belongs; and by the process
+group of a tree's root. One that had lost its parent and left the group before the first look at it is not
+found: only a cgroup knows of those. To find new processes all of /proc is listed, but only where one was made
+since the last time, which the last pid in /proc/loadavg tells for 6 microseconds; and only what is new is
+read.
 
 Why not psutil on Linux: for fifty watched processes among 140, one look at their memory takes it 0.6 ms and
 one at who is whose child 1.9 ms, which is the whole of the time that may be spent. Here it is 0.3 ms and,
@@ -23,12 +24,12 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.system import features, procfs
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Census", "require", "source"]
+__all__ = ["ProcessTreeMemory", "require", "source"]
 
 _EVEN_SO = 1.0
 """Seconds after which all processes are listed although none seems to be new."""
@@ -68,7 +69,7 @@ class _Entry:
         self.root: int | None = None
 
 
-class Census:
+class ProcessTreeMemory:
     """Which processes belong to which of the trees that are asked about."""
 
     def __init__(self, facts: Source | None = None) -> None:
@@ -237,7 +238,7 @@ def require() -> None:
 
 
 def _psutil() -> Any:
-    with guard:  # a fork must not copy the lock of an import in the middle of it
+    with late_import:
         try:
             import psutil  # noqa: PLC0415 - needed without procfs only
         except ImportError as error:

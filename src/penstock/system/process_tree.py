@@ -16,22 +16,22 @@ import signal
 from typing import TYPE_CHECKING
 
 from penstock.system import procfs
-from penstock.system.process import Descendant
+from penstock.system.process import ProcessHandle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from penstock.system.process import Process, ProcessTable
 
-__all__ = ["catch", "freeze"]
+__all__ = ["open_handles", "stop_tree"]
 
-_ROUNDS = 200
+_MAX_ROUNDS = 200
 """Looks at the most: a chain of forks may be quicker than each of them for a while."""
 
 
-def freeze(
-    process: Process, held: Sequence[Descendant], processes: ProcessTable | None = None
-) -> list[Descendant]:
+def stop_tree(
+    process: Process, held: Sequence[ProcessHandle], processes: ProcessTable | None = None
+) -> list[ProcessHandle]:
     """Stop a child, its group, and all that comes from them and from those that are `held` already.
 
     Returns all that are held then; close each. `processes` is a `procfs.table()` that the caller has just
@@ -43,7 +43,7 @@ def freeze(
     process.send_signal(signal.SIGSTOP)
     for descendant in held:
         descendant.send_signal(signal.SIGSTOP)
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         # Looked at before the table is: what a fork was made of by one who has stopped is in the table.
         still = not any(map(_runs, seen))
         # Only what is new is read from here on; who has gone stays in the table, with its parent.
@@ -52,13 +52,13 @@ def freeze(
         for entry in _below(process, found, table):
             if entry.pid not in seen:
                 seen.add(entry.pid)
-                caught = Descendant.catch(entry) if entry.alive else None
+                caught = ProcessHandle.open(entry) if entry.alive else None
                 if caught is not None:
                     caught.send_signal(signal.SIGSTOP)
                     now = procfs.read_stat(entry.pid)  # a group can be left, but not by who is stopped
-                    caught.grouped = now is not None and process.leads(now)
+                    caught.in_group = now is not None and process.is_group_member(now)
                     new.append(caught)
-        if not process.ours():  # the walk may have begun at another process with its number
+        if not process.is_alive_or_zombie():  # the walk may have begun at another process with its number
             for caught in new:
                 caught.send_signal(signal.SIGCONT)
                 caught.close()
@@ -79,13 +79,13 @@ def _runs(pid: int) -> bool:
 
 def _below(process: Process, found: Iterable[int], table: ProcessTable) -> Iterator[procfs.Stat]:
     """What comes from a child, from the members of its group, and from others that are held."""
-    members = [entry for entry in table.values() if process.leads(entry)]
+    members = [entry for entry in table.values() if process.is_group_member(entry)]
     yield from members
     for root in (process.pid, *(entry.pid for entry in members), *found):
         yield from procfs.descendants_in(table, root)
 
 
-def catch(pids: Iterable[int]) -> list[Descendant]:
+def open_handles(pids: Iterable[int]) -> list[ProcessHandle]:
     """Take hold of the living ones among these processes, which were seen a moment ago."""
     entries = [entry for pid in pids if (entry := procfs.read_stat(pid)) is not None and entry.alive]
-    return [found for entry in entries if (found := Descendant.catch(entry)) is not None]
+    return [found for entry in entries if (found := ProcessHandle.open(entry)) is not None]

@@ -5,7 +5,7 @@
 The tree is walked by each process's parent id. `/proc/PID/task/*/children` would be less to read, but exists
 only on kernels built with CONFIG_PROC_CHILDREN, and would read as "no children" elsewhere. A process may
 vanish between any two steps; it is then left out. Nothing here knows of numbers that are used again: whoever
-acts on an answer must verify it (`process.Descendant`). Where /proc is missing, or shows another pid
+acts on an answer must verify it (`process.ProcessHandle`). Where /proc is missing, or shows another pid
 namespace, every answer is empty.
 """
 
@@ -17,7 +17,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING
 
 from penstock.system import features
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -69,11 +69,11 @@ def read_stat(pid: int) -> Stat | None:
         return None
 
 
-def _quick() -> ModuleType | None:
+def _ctypes_reader() -> ModuleType | None:
     """The means to read with the interpreter's lock held, where there are any."""
     if features.QUICK_READS:
         try:
-            with guard:  # a fork must not copy the lock of an import in the middle of it
+            with late_import:
                 from penstock.system import procfs_ctypes  # noqa: PLC0415 - ctypes is dear to import
         except ImportError:
             features.QUICK_READS = False
@@ -83,7 +83,7 @@ def _quick() -> ModuleType | None:
 
 
 def _read(path: bytes) -> bytes:
-    procfs_ctypes = _quick()
+    procfs_ctypes = _ctypes_reader()
     if procfs_ctypes is not None:
         found: bytes = procfs_ctypes.read(path)
         return found
@@ -107,16 +107,15 @@ def table() -> dict[int, Stat]:
 
 
 def recent() -> dict[int, Stat]:
-    """Return a table for who has just asked for one: as it was up to `_FRESH` seconds ago, with those added
-    that are new.
+    """Return the process table, up to `_MAX_AGE_S` seconds old, with new processes added.
 
-    Where hundreds of runs are cancelled at once, to read all processes for each of them would take longer
-    than their grace time. What is old in it is told by who takes hold of a process (`Descendant.catch`).
+    When hundreds of runs are cancelled at once, reading all processes for each run would take longer than the
+    grace time. `ProcessHandle.open` rejects an entry that is out of date.
     """
     global _last  # noqa: PLW0603 - both halves are replaced at once
     now = time.monotonic()
     since, found = _last
-    if now - since > _FRESH:
+    if now - since > _MAX_AGE_S:
         found = table()
         _last = now, found
         return dict(found)
@@ -126,9 +125,9 @@ def recent() -> dict[int, Stat]:
     return dict(found)
 
 
-_FRESH = 0.02
+_MAX_AGE_S = 0.02
 """Seconds."""
-_last: tuple[float, dict[int, Stat]] = -_FRESH, {}
+_last: tuple[float, dict[int, Stat]] = -_MAX_AGE_S, {}
 
 
 def extend(processes: dict[int, Stat]) -> None:
@@ -188,7 +187,7 @@ def group_members(group: int) -> list[int]:
 
 def _names() -> list[bytes] | list[str]:
     """The pids that can be seen now."""
-    procfs_ctypes = _quick()
+    procfs_ctypes = _ctypes_reader()
     if procfs_ctypes is not None:
         return [name for name in procfs_ctypes.names(b"/proc") if name.isdigit()]
     try:

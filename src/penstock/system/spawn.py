@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.system import fds, features, spawn_subprocess
 from penstock.system.executables import SetupError, is_plain
-from penstock.system.fork_guard import guard
+from penstock.system.fork_guard import fork_guard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
     from typing import TypeAlias
 
-    from penstock.system.spawn_launcher import Setup
+    from penstock.system.spawn_launcher import ChildSetup
 
     Sources: TypeAlias = tuple[int | None, int | None, int | None]
 
-_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What keeps a module from being loaded today, and perhaps not tomorrow."""
 
 
@@ -44,10 +44,11 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
     stderr: int | None,
     process_group: bool,
     record: list[Any] | None = None,
-    setup: Setup | None = None,
+    setup: ChildSetup | None = None,
 ) -> int:
-    """Start `executable`, an absolute path or a name that it `finds`, and return the pid; it is the caller's
-    to reap.
+    """Start `executable` and return its pid, which the caller reaps.
+
+    `executable` is an absolute path, or a name for which `can_use_path_search` is true.
 
     `setup` is what has to be set in the child itself before its program begins; it takes a launcher
     (launcher.py), and some 8 ms.
@@ -109,7 +110,7 @@ def _check_null(error: OSError, sources: Sources) -> None:
                     raise SetupError(found.errno, found.strerror, os.devnull) from None
 
 
-def finds(program: str, env: Mapping[str, str]) -> bool:
+def can_use_path_search(program: str, env: Mapping[str, str]) -> bool:
     """Whether the program may be started by its bare name: the child then looks for it on PATH.
 
     That is the same search as `programs.resolve` makes, but not a dozen system calls here, each of which lets
@@ -120,7 +121,7 @@ def finds(program: str, env: Mapping[str, str]) -> bool:
     if not program or "/" in program or path is None or not is_plain(path):
         return False
     spawn_glibc = _glibc()
-    return spawn_glibc is not None and spawn_glibc.searches(path)
+    return spawn_glibc is not None and spawn_glibc.is_process_path(path)
 
 
 def use_fallback(flag: bool) -> None:  # noqa: FBT001 - a switch for tests
@@ -136,7 +137,7 @@ def _launch(  # noqa: PLR0913 - as spawn's
     sources: Sources,
     process_group: bool,  # noqa: FBT001
     record: list[Any] | None,
-    setup: Setup | None = None,
+    setup: ChildSetup | None = None,
     passed: tuple[int, ...] = (),
 ) -> int:
     """Start by the better mechanism.
@@ -170,10 +171,10 @@ def _glibc() -> ModuleType | None:
     try:
         # Here, because ctypes is dear to import, and a program that imports penstock may never start a child.
         # Guarded, because a fork must not copy the lock of an import in the middle of it.
-        with guard:
+        with fork_guard:
             from penstock.system import spawn_glibc  # noqa: PLC0415 - as said above
     except (ImportError, AttributeError, OSError) as error:  # no ctypes; another C library; none to be loaded
-        if getattr(error, "errno", None) not in _SHORT:
+        if getattr(error, "errno", None) not in _OUT_OF_RESOURCES:
             features.GLIBC_SPAWN = False
         return None
     _loaded = spawn_glibc
@@ -188,10 +189,10 @@ def _launch_by_way(  # noqa: PLR0913 - as spawn's
     sources: Sources,
     process_group: bool,  # noqa: FBT001
     record: list[Any] | None,
-    setup: Setup,
+    setup: ChildSetup,
 ) -> int:
     """Start a launcher that becomes the program."""
-    with guard:  # as above
+    with fork_guard:  # as above
         from penstock.system import spawn_launcher  # noqa: PLC0415 - for those who set limits
 
     def start(python: str, words: Sequence[str], passed: tuple[int, ...]) -> int:

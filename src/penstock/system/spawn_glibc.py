@@ -33,25 +33,25 @@ _SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08  # spawn.h
 # Both structures and sigset_t have more room here than any architecture's (336, 80 and 128 bytes on x86-64).
 _Room = ctypes.c_uint64 * 64
 
-_quick = ctypes.PyDLL(None)
-_slow = ctypes.CDLL(None)
+_libc_with_gil = ctypes.PyDLL(None)
+_libc_without_gil = ctypes.CDLL(None)
 
-_posix_spawn = _slow.posix_spawnp  # which takes what has a slash in it as a path
+_posix_spawn = _libc_without_gil.posix_spawnp  # which takes what has a slash in it as a path
 _posix_spawn.argtypes = [ctypes.c_void_p, ctypes.c_char_p, *[ctypes.c_void_p] * 4]
-_init = _quick.posix_spawn_file_actions_init
+_init = _libc_with_gil.posix_spawn_file_actions_init
 _init.argtypes = [ctypes.c_void_p]
-_destroy = _quick.posix_spawn_file_actions_destroy
+_destroy = _libc_with_gil.posix_spawn_file_actions_destroy
 _destroy.argtypes = [ctypes.c_void_p]
-_add_dup2 = _quick.posix_spawn_file_actions_adddup2
+_add_dup2 = _libc_with_gil.posix_spawn_file_actions_adddup2
 _add_dup2.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
-_add_open = _quick.posix_spawn_file_actions_addopen
+_add_open = _libc_with_gil.posix_spawn_file_actions_addopen
 _add_open.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint]
-_add_closefrom = _quick.posix_spawn_file_actions_addclosefrom_np
+_add_closefrom = _libc_with_gil.posix_spawn_file_actions_addclosefrom_np
 _add_closefrom.argtypes = [ctypes.c_void_p, ctypes.c_int]
-_add_chdir = _quick.posix_spawn_file_actions_addchdir_np
+_add_chdir = _libc_with_gil.posix_spawn_file_actions_addchdir_np
 _add_chdir.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
 
-_getenv = _quick.getenv
+_getenv = _libc_with_gil.getenv
 _getenv.argtypes = [ctypes.c_char_p]
 _getenv.restype = ctypes.c_char_p
 
@@ -65,10 +65,12 @@ def _attributes(flags: int) -> ctypes.Array[ctypes.c_uint64]:
     # All bits, where sigfillset(3) leaves out the two signals that glibc keeps for itself: it would then
     # start the child with these two ignored (32 and 33 in SigIgn of /proc/PID/status).
     every, none = _Room(*[2**64 - 1] * 64), _Room()
-    _check(_quick.posix_spawnattr_init(attributes))
-    _check(_quick.posix_spawnattr_setsigdefault(attributes, every))
-    _check(_quick.posix_spawnattr_setsigmask(attributes, none))
-    _check(_quick.posix_spawnattr_setflags(attributes, ctypes.c_short(flags | _SETSIGDEF | _SETSIGMASK)))
+    _check(_libc_with_gil.posix_spawnattr_init(attributes))
+    _check(_libc_with_gil.posix_spawnattr_setsigdefault(attributes, every))
+    _check(_libc_with_gil.posix_spawnattr_setsigmask(attributes, none))
+    _check(
+        _libc_with_gil.posix_spawnattr_setflags(attributes, ctypes.c_short(flags | _SETSIGDEF | _SETSIGMASK))
+    )
     return attributes  # its group is 0, "the child's own pid", unless it is set
 
 
@@ -140,13 +142,13 @@ def launch(  # noqa: PLR0913 - as spawn's
         # A KeyboardInterrupt may come between the call and here; glibc sets the pid only where there is a
         # child.
         if pid.value:
-            process.discard(pid.value)
+            process.kill_and_reap(pid.value)
             pid.value = 0
         raise
     return pid.value
 
 
-def searches(path: str) -> bool:
+def is_process_path(path: str) -> bool:
     """Whether that is the PATH on which `launch` looks for a bare name: the C library's own, which `putenv`
     changes behind the back of `os.environ`.
     """

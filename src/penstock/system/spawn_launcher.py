@@ -36,7 +36,7 @@ from penstock.system.executables import SetupError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Setup", "interpreter", "launch"]
+__all__ = ["ChildSetup", "interpreter", "launch"]
 
 # `posix` and `_signal`, without what `os` and the enums of `signal` bring: a third of the time. Python
 # ignores SIGPIPE and SIGXFSZ for itself. The memory limit comes last, since this interpreter holds more than
@@ -83,7 +83,7 @@ posix._exit(127)
 """
 
 
-class Setup:
+class ChildSetup:
     """What is to be set in a child before its program begins.
 
     `groups` are the `cgroup.procs` files to join by, `nice` what is added, `rlimits` the soft and the hard
@@ -108,7 +108,7 @@ def launch(  # noqa: PLR0913 - as spawn's
     executable: str,
     argv: Sequence[str | bytes],
     env: Mapping[str, str],
-    setup: Setup,
+    setup: ChildSetup,
     record: list[Any] | None = None,
 ) -> int:
     """Start a launcher, and return its pid once it is the program.
@@ -145,10 +145,10 @@ def launch(  # noqa: PLR0913 - as spawn's
         report_out.close()
         _write_all(order_out.fileno(), order)
         order_out.close()
-        _await_program(report_in.fileno())
+        _wait_for_exec(report_in.fileno())
     except BaseException:
         if pid:
-            process.discard(pid)
+            process.kill_and_reap(pid)
             for held in record or ():
                 held.value = 0
         raise
@@ -174,7 +174,7 @@ def _high(fd: fds.Fd) -> fds.Fd:
     return moved
 
 
-def _await_program(report: int) -> None:
+def _wait_for_exec(report: int) -> None:
     """Wait for the launcher to become the program, which closes its end of the report."""
     words = b""
     while chunk := os.read(report, 4096):
@@ -186,11 +186,11 @@ def _await_program(report: int) -> None:
     number, _, what = words.removeprefix(b"0 ").partition(b" ")
     text = os.strerror(int(number))
     if what:
-        raise SetupError(int(number), f"{_told(what.decode(errors='replace'))}: {text}")
+        raise SetupError(int(number), f"{_status_of(what.decode(errors='replace'))}: {text}")
     raise OSError(int(number), text)
 
 
-def _told(what: str) -> str:
+def _status_of(what: str) -> str:
     """What the launcher could not do."""
     if what.startswith("RLIMIT_"):
         return f"{what} could not be set"

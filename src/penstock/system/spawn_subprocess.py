@@ -42,7 +42,7 @@ class _Child(subprocess.Popen[bytes]):
             # KeyboardInterrupt after the fork. Where it failed by itself, it has reaped the child and set
             # returncode.
             if getattr(self, "_child_created", False) and self.returncode is None:
-                process.discard(self.pid)
+                process.kill_and_reap(self.pid)
             raise
 
     def __del__(self) -> None:
@@ -69,7 +69,7 @@ def launch(  # noqa: PLR0913 - as spawn's
         # In the host's environment, in which this interpreter is known to start.
         return start(python, [*words, *map(str, passed)], sources, cwd, process_group, os.environ, passed)
 
-    return spawn_launcher.launch(begin, executable, argv, env, spawn_launcher.Setup())
+    return spawn_launcher.launch(begin, executable, argv, env, spawn_launcher.ChildSetup())
 
 
 def start(  # noqa: PLR0913 - as spawn's

@@ -22,7 +22,7 @@ from penstock.core.errors import Cancelled, FinishEarly, StartError
 from penstock.core.matchers import is_pipe_error
 from penstock.core.stage import Requirements, RunningStage, Stage
 from penstock.runtime.supervisor import supervisor
-from penstock.testing.trial import Case, Holdings, Outcome, Task, Trial
+from penstock.testing.trial import Outcome, ResourceSnapshot, StageTrial, StageUnderTest, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ _LINES = b"".join(
     b"line %06d of what the conformance suite gives to a stage to read\n" % n for n in range(4096)
 )
 """About 256 KiB: more than the pipes of a trial hold."""
-_REST = 0.02
+_SETTLE_S = 0.02
 """Seconds in which a stage gets to sleep in its read or write; only how sharp a trial is depends on it."""
 
 
@@ -65,13 +65,13 @@ def check_stage(
     supervisor()  # it outlives every run, so it is no leak of the first
     data = _LINES if input is None else input
     try:
-        case = Case(factory, data, expect, reusable=reusable, timeout=timeout)
+        case = StageUnderTest(factory, data, expect, reusable=reusable, timeout=timeout)
     except (TypeError, ValueError) as error:  # what a pipeline says that is to hold it
         raise AssertionError(f"this can be no stage of a pipeline: {error}") from error
     if getattr(case.stage, "asynchronous", False):
-        from penstock.testing.loop_thread import HostLoop  # noqa: PLC0415 - it needs anyio
+        from penstock.testing.loop_thread import LoopThread  # noqa: PLC0415 - it needs anyio
 
-        case.loop = HostLoop()
+        case.loop = LoopThread()
     try:
         broken = list(_is_a_stage(case)) or _sentences(_starts_at_once, case)
         if not broken:
@@ -85,9 +85,9 @@ def check_stage(
         raise AssertionError(f"this stage breaks the contract for stages: {case.stage!r}{lines}")
 
 
-def _sentences(rule: Callable[[Case], Iterator[str]], case: Case) -> list[str]:
+def _sentences(rule: Callable[[StageUnderTest], Iterator[str]], case: StageUnderTest) -> list[str]:
     """How the stage breaks the rule, or what it leaves behind where it keeps it."""
-    before = Holdings()
+    before = ResourceSnapshot()
     title = rule.__name__.strip("_").replace("_", " ")
     found: list[str] = []
     try:
@@ -98,7 +98,7 @@ def _sentences(rule: Callable[[Case], Iterator[str]], case: Case) -> list[str]:
         left: list[str] = []
 
         def nothing_left() -> bool:
-            left[:] = Holdings().beyond(before)
+            left[:] = ResourceSnapshot().leaked_since(before)
             return not left
 
         # The last look counts: one more might meet what the supervisor has open at that moment.
@@ -116,7 +116,7 @@ def _comes_from(error: BaseException | None, reason: BaseException) -> bool:
 # The rules. What a stage is:
 
 
-def _is_a_stage(case: Case) -> Iterator[str]:
+def _is_a_stage(case: StageUnderTest) -> Iterator[str]:
     """Broken, nothing else can be looked at."""
     if not isinstance(case.stage, Stage):
         yield "it is no Stage: name, requirements or start() is missing"
@@ -124,20 +124,20 @@ def _is_a_stage(case: Case) -> Iterator[str]:
         yield f"its requirements must be a Requirements, not {case.stage.requirements!r}"
 
 
-def _has_a_name(case: Case) -> Iterator[str]:
+def _has_a_name(case: StageUnderTest) -> Iterator[str]:
     name: object = case.stage.name
     if not isinstance(name, str) or not name:
         yield f"its name must be a str that is not empty, not {name!r}"
 
 
-def _explains_its_edges(case: Case) -> Iterator[str]:
+def _explains_its_edges(case: StageUnderTest) -> Iterator[str]:
     plan = Pipeline(case.stage).explain(stdout=DEVNULL)
     nodes = [plan.edges[0].source, *(edge.target for edge in plan.edges)]
     if nodes != list(plan.nodes) or not all(edge.kind and isinstance(edge.kind, str) for edge in plan.edges):
         yield f"explain() does not name its edges: {plan!r}"
 
 
-def _survives_pickling(case: Case) -> Iterator[str]:
+def _survives_pickling(case: StageUnderTest) -> Iterator[str]:
     stage = case.fresh()
     try:
         pickled = pickle.dumps(stage)
@@ -151,7 +151,7 @@ def _survives_pickling(case: Case) -> Iterator[str]:
     if (copy.name, copy.requirements) != (stage.name, stage.requirements):
         yield "it can be pickled, but its copy has another name or other requirements"
     elif case.ordinary is not None:
-        difference = case.run(copy, case.data).unlike(case.ordinary)
+        difference = case.run(copy, case.data).difference(case.ordinary)
         if difference is not None:
             yield f"it can be pickled, but its copy {difference}"
 
@@ -159,10 +159,10 @@ def _survives_pickling(case: Case) -> Iterator[str]:
 # How it runs:
 
 
-def _starts_at_once(case: Case) -> Iterator[str]:
+def _starts_at_once(case: StageUnderTest) -> Iterator[str]:
     """Broken, every run of it would hang."""
     for ends in case.ends:
-        with Trial(case, ends) as trial:
+        with StageTrial(case, ends) as trial:
             starter = Task(trial.start)
             returned = starter.ends(case.patience)
             trial.kill(Cancelled("it was started, which is all"))
@@ -171,7 +171,7 @@ def _starts_at_once(case: Case) -> Iterator[str]:
             yield f"start() has not returned within {case.patience:g} s, {trial.where}"
 
 
-def _ends_in_a_run(case: Case) -> Iterator[str]:
+def _ends_in_a_run(case: StageUnderTest) -> Iterator[str]:
     outcome = case.run(case.fresh(), case.data)
     if outcome.hangs:
         yield (
@@ -186,22 +186,22 @@ def _ends_in_a_run(case: Case) -> Iterator[str]:
         yield f"it writes {outcome.output[:200]!r}, where {case.expect[:200]!r} was expected"
 
 
-def _takes_empty_input(case: Case) -> Iterator[str]:
+def _takes_empty_input(case: StageUnderTest) -> Iterator[str]:
     if case.run(case.fresh(), b"").hangs:
         yield f"a run of it with empty input has not ended within {case.timeout:g} s"
 
 
-def _is_reusable(case: Case) -> Iterator[str]:
+def _is_reusable(case: StageUnderTest) -> Iterator[str]:
     if not case.reusable or case.ordinary is None:
         return
     stage = case.fresh()
     case.run(stage, case.data)
-    difference = case.run(stage, case.data).unlike(case.ordinary)
+    difference = case.run(stage, case.data).difference(case.ordinary)
     if difference is not None:
         yield f"it is not reusable: the second run of the same stage {difference}"
 
 
-def _runs_twice_at_once(case: Case) -> Iterator[str]:
+def _runs_twice_at_once(case: StageUnderTest) -> Iterator[str]:
     if not case.reusable or case.ordinary is None:
         return
     stage = case.fresh()
@@ -209,15 +209,15 @@ def _runs_twice_at_once(case: Case) -> Iterator[str]:
     tasks = [Task(lambda: outcomes.append(case.run(stage, case.data))) for _ in range(2)]
     for task in tasks:
         task.join(3 * case.timeout)  # a run that hangs is waited for, cancelled, and waited for again
-    differences = [difference for outcome in outcomes if (difference := outcome.unlike(case.ordinary))]
+    differences = [difference for outcome in outcomes if (difference := outcome.difference(case.ordinary))]
     differences += [f"raises {task.error!r}" for task in tasks if task.error is not None]
     if differences:
         yield f"it is not reusable: one of two runs at the same time {differences[0]}"
 
 
-def _closes_its_streams(case: Case) -> Iterator[str]:
+def _closes_its_streams(case: StageUnderTest) -> Iterator[str]:
     for ends in case.ends:
-        with Trial(case, ends) as trial:
+        with StageTrial(case, ends) as trial:
             trial.start()
             trial.feed(case.data)
             trial.drain()
@@ -230,10 +230,10 @@ def _closes_its_streams(case: Case) -> Iterator[str]:
                 yield f"it has ended, but never closes its {stream}, {trial.where}"
 
 
-def _closes_its_streams_where_it_cannot_start(case: Case) -> Iterator[str]:
+def _closes_its_streams_where_it_cannot_start(case: StageUnderTest) -> Iterator[str]:
     for ends in case.ends:
         for closed in ("stdin", "stdout"):
-            with Trial(case, ends) as trial:
+            with StageTrial(case, ends) as trial:
                 (trial.input if closed == "stdin" else trial.output).close()
                 trial.start()
                 trial.feed(case.data)
@@ -248,9 +248,9 @@ def _closes_its_streams_where_it_cannot_start(case: Case) -> Iterator[str]:
                     )
 
 
-def _forgives_a_reader_that_leaves(case: Case) -> Iterator[str]:
+def _forgives_a_reader_that_leaves(case: StageUnderTest) -> Iterator[str]:
     for ends in case.ends:
-        with Trial(case, ends) as trial:
+        with StageTrial(case, ends) as trial:
             trial.start()
             trial.feed(case.data)
             trial.drain(most=1)
@@ -270,41 +270,45 @@ def _is_forgiven(error: BaseException | None) -> bool:
 # How it is killed:
 
 
-def _wakes_from_waiting_for_its_first_byte(case: Case) -> Iterator[str]:
-    def block(trial: Trial) -> None:
+def _wakes_from_waiting_for_its_first_byte(case: StageUnderTest) -> Iterator[str]:
+    def block(trial: StageTrial) -> None:
         trial.drain()
 
     yield from _killed(case, block, "waiting for the first byte of stdin")
 
 
-def _wakes_from_reading(case: Case) -> Iterator[str]:
-    def block(trial: Trial) -> None:
+def _wakes_from_reading(case: StageUnderTest) -> Iterator[str]:
+    def block(trial: StageTrial) -> None:
         trial.drain()
         trial.feed(case.data, close=False).join(case.patience)
 
     yield from _killed(case, block, "reading stdin that never ends")
 
 
-def _wakes_from_writing(case: Case) -> Iterator[str]:
-    def block(trial: Trial) -> None:
+def _wakes_from_writing(case: StageUnderTest) -> Iterator[str]:
+    def block(trial: StageTrial) -> None:
         trial.feed(case.data)
         trial.peek().join(case.patience)
 
     yield from _killed(case, block, "writing stdout that nobody reads")
 
 
-def _killed(case: Case, block: Callable[[Trial], None], doing: str) -> Iterator[str]:
+def _killed(case: StageUnderTest, block: Callable[[StageTrial], None], doing: str) -> Iterator[str]:
     for ends in case.ends:
-        with Trial(case, ends) as trial:
+        with StageTrial(case, ends) as trial:
             trial.start()
             block(trial)
             if trial.waiter is not None:
-                trial.waiter.join(_REST)
+                trial.waiter.join(_SETTLE_S)
             yield from _killed_now(case, trial, block, doing, ends)
 
 
 def _killed_now(
-    case: Case, trial: Trial, block: Callable[[Trial], None], doing: str, ends: tuple[str, str]
+    case: StageUnderTest,
+    trial: StageTrial,
+    block: Callable[[StageTrial], None],
+    doing: str,
+    ends: tuple[str, str],
 ) -> Iterator[str]:
     reason = Cancelled("the conformance suite kills it")
     ended_before = trial.waiter is None or not trial.waiter.is_alive()
@@ -324,7 +328,7 @@ def _killed_now(
         )
 
 
-def _kill_from_a_thread(trial: Trial, reason: BaseException, which: str) -> Iterator[str]:
+def _kill_from_a_thread(trial: StageTrial, reason: BaseException, which: str) -> Iterator[str]:
     killer = Task(lambda: trial.kill(reason))
     if not killer.ends(trial.timeout):
         yield f"{which} does not return, {trial.where}"
@@ -332,15 +336,15 @@ def _kill_from_a_thread(trial: Trial, reason: BaseException, which: str) -> Iter
         yield f"{which} must not raise, but raised {killer.error!r}, {trial.where}"
 
 
-def _ends_by_itself(case: Case, block: Callable[[Trial], None], ends: tuple[str, str]) -> bool:
+def _ends_by_itself(case: StageUnderTest, block: Callable[[StageTrial], None], ends: tuple[str, str]) -> bool:
     """Whether it ends in the same trial without being killed; then the kill may have come too late."""
-    with Trial(case, ends) as trial:
+    with StageTrial(case, ends) as trial:
         trial.start()
         block(trial)
         return trial.ends()
 
 
-_RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
+_RULES: tuple[Callable[[StageUnderTest], Iterator[str]], ...] = (
     _has_a_name,
     _explains_its_edges,
     _ends_in_a_run,  # the yardstick for the others

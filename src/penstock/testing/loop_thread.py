@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.system.event_loops import Loop
 
-__all__ = ["HostLoop"]
+__all__ = ["LoopThread"]
 
 
-class HostLoop:
+class LoopThread:
     """An asyncio event loop in a thread, for a stage that is served by one."""
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """What the conformance suite does with a stage: whole runs, and trials of the stage by itself.
 
-A `Trial` starts a stage between two narrow pipes, in memory or of the kernel, and holds their other ends: it
-plays both neighbours, in threads of its own. The context that the stage is given is a real one, taken from a
-run of a stage that does nothing else. Whatever may block happens in a thread that is joined with a timeout.
-What may not live here: any judgement of what is seen, which is `testing`'s.
+A `StageTrial` starts a stage between two narrow pipes, in memory or of the kernel, and holds their other
+ends: it plays both neighbours, in threads of its own. The context that the stage is given is a real one,
+taken from a run of a stage that does nothing else. Whatever may block happens in a thread that is joined with
+a timeout. What may not live here: any judgement of what is seen, which is `testing`'s.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from typing import Self
 
     from penstock.core.options import Options
-    from penstock.testing.loop_thread import HostLoop
+    from penstock.testing.loop_thread import LoopThread
 
-__all__ = ["Case", "Holdings", "Outcome", "Task", "Trial", "eventually"]
+__all__ = ["Outcome", "ResourceSnapshot", "StageTrial", "StageUnderTest", "Task", "wait_until"]
 
-_MOST = 1 << 20
+_MAX_DRAINED_BYTES = 1 << 20
 """Bytes of output that are looked at; then the reader leaves, since some stages never stop writing."""
-_PIECE = 4096
-_LEAST = 1.0
+_PIECE_SIZE = 4096
+_MIN_TIMEOUT_S = 1.0
 """Seconds that a step which ought to be over at once has at least, however short a hang was said to be: the
 machine may be busy with something else.
 """
 
 
-def eventually(true: Callable[[], bool], timeout: float) -> bool:
+def wait_until(true: Callable[[], bool], timeout: float) -> bool:
     """Whether it comes true. What is over by now is not waited for; the rest tells nobody of its end."""
     deadline = time.monotonic() + timeout
     looks = 0
@@ -64,7 +64,7 @@ def eventually(true: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-class Holdings:
+class ResourceSnapshot:
     """What the process holds at one moment."""
 
     def __init__(self) -> None:
@@ -81,14 +81,14 @@ class Holdings:
             children = {pid for pid, parent in procfs.parents().items() if parent == os.getpid()}
         self.children = children - idle_pids()
 
-    def beyond(self, before: Holdings) -> list[str]:
+    def leaked_since(self, before: ResourceSnapshot) -> list[str]:
         """What is held now and was not before."""
         found = [text for fd, text in self.descriptors.items() if before.descriptors.get(fd) != text]
         found += [f"thread {thread.name!r}" for thread in self.threads - before.threads]
         return found + [f"child process {pid}" for pid in self.children - before.children]
 
 
-class Case:
+class StageUnderTest:
     """The stage under test, and what is known of it."""
 
     def __init__(
@@ -99,11 +99,11 @@ class Case:
         self.expect = expect
         self.reusable = reusable
         self.timeout = timeout
-        self.patience = max(timeout, _LEAST)
+        self.patience = max(timeout, _MIN_TIMEOUT_S)
         self.convicted: set[str] = set()
         """What it has been waited for in vain; such a thing is looked at again, and no longer waited for."""
         self.stage = checked_stage(factory())
-        self.loop: HostLoop | None = None
+        self.loop: LoopThread | None = None
         """The event loop that serves it, where it needs one."""
         self.ordinary: Outcome | None = None
         """How it ended when nothing was done to it; None before that, and where it hung."""
@@ -114,7 +114,7 @@ class Case:
 
     def waits_for(self, what: str, true: Callable[[], bool]) -> bool:
         """Whether it comes true within the timeout; it has no second one for the same `what`."""
-        if eventually(true, 0.0 if what in self.convicted else self.timeout):
+        if wait_until(true, 0.0 if what in self.convicted else self.timeout):
             return True
         self.convicted.add(what)
         return False
@@ -134,7 +134,7 @@ class Case:
         """Run it between a Python source and a Python sink."""
         wants = stage.requirements
         received: list[bytes] = []
-        most = max(_MOST, len(self.expect or b"") + 1)
+        most = max(_MAX_DRAINED_BYTES, len(self.expect or b"") + 1)
 
         def collect(_ctx: object, stdin: Any, _stdout: object) -> None:
             size = 0
@@ -176,7 +176,7 @@ class Outcome:
         self.error = error
         self.hangs = hangs
 
-    def unlike(self, other: Outcome) -> str | None:
+    def difference(self, other: Outcome) -> str | None:
         """In what the two differ, as far as a stage must do the same each time."""
         if self.hangs:
             return "hangs"
@@ -207,14 +207,14 @@ class Task(threading.Thread):
         return not self.is_alive()
 
 
-class Trial:
+class StageTrial:
     """One start of a stage between two narrow pipes whose other ends are the suite's."""
 
-    def __init__(self, case: Case, ends: tuple[str, str]) -> None:
+    def __init__(self, case: StageUnderTest, ends: tuple[str, str]) -> None:
         self._case = case
         self.where = f"with {ends[0]} as stdin and {ends[1]} as stdout"
         self.timeout = case.timeout
-        self.stage = case.fresh() if case.loop is None else case.fresh().on(case.loop.loop)
+        self.stage = case.fresh() if case.loop is None else case.fresh().bind_loop(case.loop.loop)
         self.refusal: Exception | None = None
         self.waiter: Task | None = None
         self.running: Any = None
@@ -230,7 +230,7 @@ class Trial:
         self._stdin: Any = None
         if kind == "a descriptor":
             fd, other = pipe()
-            resize(fd.fileno(), _PIECE, asked_for=True)
+            resize(fd.fileno(), _PIECE_SIZE, asked_for=True)
             self.writer = FdWriter(other, owned_description=True)
             self.input, self._stdin = Input(fd), fd
         elif kind == "memory":
@@ -245,7 +245,7 @@ class Trial:
         self._stdout: Any = None
         if kind == "a descriptor":
             other, fd = pipe()
-            resize(fd.fileno(), _PIECE, asked_for=True)
+            resize(fd.fileno(), _PIECE_SIZE, asked_for=True)
             self.reader = FdReader(other, owned_description=True)
             self.output, self._stdout = Output(fd), fd
         elif kind == "memory":
@@ -293,7 +293,7 @@ class Trial:
 
         return self._task(feeding if self.writer is not None else _nothing)
 
-    def drain(self, most: int = _MOST) -> Task:
+    def drain(self, most: int = _MAX_DRAINED_BYTES) -> Task:
         """Read what it writes until EOF, at most that many bytes; then close."""
 
         def draining() -> None:
@@ -363,7 +363,7 @@ class _Host:
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
-    return (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+    return (data[start : start + _PIECE_SIZE] for start in range(0, len(data), _PIECE_SIZE))
 
 
 def _nothing() -> None:
