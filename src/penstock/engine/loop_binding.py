@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.stages.base import traits_of
 from penstock.stages.function import PythonStage
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _serve(plan: RunPlan, loop: Loop) -> None:
 
 def _require_sync(plan: RunPlan) -> None:
     for leaf in plan.leaves:
-        if isinstance(leaf.stage, PythonStage) and leaf.stage.asynchronous:
+        if traits_of(leaf.stage).asynchronous:
             raise TypeError(
                 f"stage {leaf.stage.name!r} is async: it can only run in arun() and the other async methods"
             )

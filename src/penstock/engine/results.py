@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.result import EdgeResult, Result, StageResult
+from penstock.stages.base import traits_of
 
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
@@ -48,7 +49,7 @@ def make_result(execution: _Ended, error: PipelineError | None) -> Result:
 
 def _stage_result(leaf: Leaf) -> StageResult:
     stage, running = leaf.stage, leaf.running
-    kind = getattr(stage, "kind", "custom")
+    kind = traits_of(stage).kind
     if running is None:
         return StageResult(stage.name, kind, error=leaf.error)
     status = running.status

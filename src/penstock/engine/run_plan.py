@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import Special
 from penstock.core.plan import carriers
-from penstock.core.stage import Requirements, Stream
+from penstock.core.stage import Stream
 from penstock.engine.tree import build_tree
+from penstock.stages.base import traits_of
 from penstock.stages.chain import ChainStage
 from penstock.streams.endpoints import Endpoint, check_open, classify_sink, classify_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from penstock.core.stage import Requirements
     from penstock.engine.tree import Group, Leaf, PipelineSpec
     from penstock.streams.stage_ends import Input, Output
 
@@ -30,7 +32,6 @@ __all__ = ["RunPlan", "plan_run", "requirements_of"]
 LONGEST_CHAIN = 50
 """Stages that may be fused."""
 _FORBIDDEN = Stream.FORBIDDEN
-_ANY = Requirements()
 _PLAIN = (str, bytes, float, Special, NoneType)
 
 
@@ -54,7 +55,7 @@ class RunPlan:
         """Whether there may be code of the caller's in it, finalizers for one: an object, a function."""
         return not (
             all(
-                getattr(leaf.stage, "has_no_user_objects", False) and leaf.parent is leaf.group
+                traits_of(leaf.stage).has_no_user_objects and leaf.parent is leaf.group
                 for leaf in self.leaves
             )
             and all(_is_plain(*option) for group in self.groups for option in group.options.items())
@@ -87,7 +88,7 @@ def plan_run(
     for group in groups:
         check_open("stderr", group.options.get("stderr"))
     for leaf in leaves:
-        check_open("stderr", getattr(leaf.stage, "stderr", None))
+        check_open("stderr", traits_of(leaf.stage).stderr)
     return RunPlan(groups, leaves, source, sink)
 
 
@@ -110,7 +111,7 @@ def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> lis
 
 def requirements_of(leaf: Leaf) -> Requirements:
     """What a stage asks of its streams; a custom one that says nothing takes any."""
-    return getattr(leaf.stage, "requirements", None) or _ANY
+    return traits_of(leaf.stage).requirements
 
 
 def _is_plain(option: str, value: object) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.engine.ports import StdinPort, StdoutPort
 from penstock.engine.run_plan import requirements_of
 from penstock.runtime.events import EventEmitter
+from penstock.stages.base import traits_of
 from penstock.stages.chain import start_fused
 from penstock.stages.context import Scope
 from penstock.stages.running import CustomStageAdapter, Running
@@ -292,7 +293,7 @@ def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Runni
     if len(unit) == 1:
         ctx, stage = unit[0].ctx, unit[0].stage
         assert ctx is not None
-        if not getattr(stage, "opens_devnull_itself", False):
+        if not traits_of(stage).opens_devnull_itself:
             stdin.open_devnull()
             stdout.open_devnull()
         started = stage.start(ctx, stdin, stdout)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.stage import Requirements, Stream
 from penstock.isolation import messages, worker_pool
 from penstock.isolation.running import RunningIsolated
+from penstock.stages.base import BuiltinStage
 from penstock.stages.pipe_adapter import start_with_pipes
 from penstock.system.executables import check_folder
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Isolated"]
 
 
-class Isolated:
+class Isolated(BuiltinStage):
     """A Python stage that runs in a worker process."""
 
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)

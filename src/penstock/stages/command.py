@@ -9,6 +9,7 @@ from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, show
 from penstock.core.options import check_leftover, check_limits, check_stderr, path
 from penstock.core.stage import Requirements, Stream
+from penstock.stages.base import BuiltinStage
 from penstock.stages.pipe_adapter import start_with_pipes
 from penstock.stages.running_command import RunningCommand
 from penstock.stages.stderr import StderrTarget
@@ -32,13 +33,12 @@ __all__ = ["Command"]
 _FILES = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
 
 
-class Command:
+class Command(BuiltinStage):
     """One program with its arguments; see `penstock.command`."""
 
     kind = "command"
     requirements = _FILES
     opens_devnull_itself = True
-    """Its process opens /dev/null for itself: an end that is just that need not be open."""
 
     def __init__(  # noqa: PLR0913 - the public constructor's options
         self,
@@ -70,7 +70,6 @@ class Command:
         self.limits = check_limits("limits", limits)
         self.on_leftover = None if on_leftover is None else check_leftover("on_leftover", on_leftover)
         self.has_no_user_objects = self.env is None and isinstance(self.stderr, str | Special | None)
-        """Texts and numbers: nothing of the caller's that has a finalizer, or is called."""
 
     def __repr__(self) -> str:
         # A Secret prints as *** by itself.

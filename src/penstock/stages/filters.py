@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from penstock.stages.base import BuiltinStage
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Filtered", "MemoryWatch", "ignoring"]
 
 
-class Filtered:
+class Filtered(BuiltinStage):
     """`fn(error | None)` gives the error that counts, or None; see `penstock.filter_error`.
 
     A run takes the stage out and asks `fn` itself; `start` is for custom stages that hold one of these.
@@ -40,7 +42,7 @@ class Filtered:
         return self.stage.name
 
     @property
-    def requirements(self) -> Requirements:
+    def requirements(self) -> Requirements:  # type: ignore[override]  # asked of the stage each time
         """The stage's own requirements."""
         return self.stage.requirements
 

@@ -13,7 +13,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import FinishEarly
-from penstock.core.stage import Requirements
+from penstock.stages.base import BuiltinStage
 from penstock.stages.running import ThreadedStage
 
 if TYPE_CHECKING:
@@ -29,13 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Echo", "Function", "PythonStage", "Scan", "Source", "name_of"]
 
 
-class PythonStage:
+class PythonStage(BuiltinStage):
     """A stage whose work is a Python function in a worker."""
 
     kind = "function"
-    requirements = Requirements()
-    asynchronous = False
-    """Whether it needs an event loop."""
 
     def __init__(self, fn: Any, name: str | None) -> None:
         if name is not None and (not isinstance(name, str) or not name):

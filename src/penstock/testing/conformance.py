@@ -22,6 +22,7 @@ from penstock.core.errors import Cancelled, FinishEarly, StartError
 from penstock.core.matchers import is_pipe_error
 from penstock.core.stage import Requirements, RunningStage, Stage
 from penstock.runtime.supervisor import supervisor
+from penstock.stages.base import traits_of
 from penstock.testing.trial import Outcome, ResourceSnapshot, StageTrial, StageUnderTest, Task
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def check_stage(
         case = StageUnderTest(factory, data, expect, reusable=reusable, timeout=timeout)
     except (TypeError, ValueError) as error:  # what a pipeline says that is to hold it
         raise AssertionError(f"this can be no stage of a pipeline: {error}") from error
-    if getattr(case.stage, "asynchronous", False):
+    if traits_of(case.stage).asynchronous:
         from penstock.testing.loop_thread import LoopThread  # noqa: PLC0415 - it needs anyio
 
         case.loop = LoopThread()

@@ -1,0 +1,57 @@
+"""The traits of a stage that the engine reads, beyond the public protocol `Stage`.
+
+Every built-in stage inherits them, each with a default, from `BuiltinStage`. A custom stage has only the
+members of the protocol: `traits_of` gives the defaults for it. So no reader has to guess with `getattr`.
+
+Out of scope: starting and running a stage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.core.stage import Requirements
+
+if TYPE_CHECKING:
+    from penstock.core.stage import Stage
+
+__all__ = ["BuiltinStage", "StageTraits", "traits_of"]
+
+_ANY = Requirements()
+
+
+class StageTraits:
+    """The traits with their defaults, which hold for a stage that says nothing."""
+
+    kind: str = "custom"
+    """The sort of stage, as a `Result` shows it, such as `command` or `map-lines`."""
+    requirements: Requirements = _ANY
+    """The stage's demands on its streams; any will do by default."""
+    stderr: object = None
+    """The stage's own `stderr` option; None if it uses the pipeline's."""
+    asynchronous: bool = False
+    """Whether the stage needs an event loop, and so one of the async methods."""
+    opens_devnull_itself: bool = False
+    """Whether the stage's process opens /dev/null for itself, so that an unused end need not be open."""
+    has_no_user_objects: bool = False
+    """Whether the stage holds only texts and numbers.
+
+    Then letting go of it runs no user code, neither a finalizer nor a function.
+    """
+
+
+class BuiltinStage(StageTraits):
+    """The base of the engine's own stages."""
+
+
+class _CustomTraits(StageTraits):
+    """The traits of a custom stage: the defaults, but for what it says itself."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.kind = getattr(stage, "kind", "custom")
+        self.requirements = getattr(stage, "requirements", None) or _ANY
+
+
+def traits_of(stage: Stage) -> StageTraits:
+    """Return the traits of a stage: a built-in one has them itself, a custom one gets the defaults."""
+    return stage if isinstance(stage, BuiltinStage) else _CustomTraits(stage)
