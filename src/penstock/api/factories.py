@@ -20,12 +20,12 @@ from penstock.api.variants import (
 )
 from penstock.core.async_detection import is_async_source, plain
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
+from penstock.stages.chain import Transform
 from penstock.stages.command import Command
 from penstock.stages.filters import Filtered, ignoring
 from penstock.stages.function import Echo, Function, Scan, Source
 from penstock.stages.line_map import FilterLines, MapLineBatches, MapLines
 from penstock.stages.lines import EachLine, TransformLines
-from penstock.stages.transform import Transform
 
 if TYPE_CHECKING:
     import os

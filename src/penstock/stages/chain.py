@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.streams.stage_ends import Input, Output
     from penstock.streams.writer import Writer
 
-__all__ = ["ChainStage", "iterator_of", "start_fused"]
+__all__ = ["ChainStage", "Transform", "iterator_of", "start_fused"]
 
 
 class ChainStage(PythonStage):
@@ -49,6 +49,16 @@ class ChainStage(PythonStage):
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> _Part:
         """Start it alone."""
         return start_fused([(self, ctx)], stdin, stdout)[0]
+
+
+class Transform(ChainStage):
+    """`fn(chunks)` gives chunks; see `penstock.transform`."""
+
+    kind = "transform"
+
+    def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Iterator[bytes]:
+        """Just what the function makes."""
+        return iterator_of(self, self.fn(chunks))
 
 
 def start_fused(
