@@ -11,9 +11,10 @@ from penstock.api.pipeline import checked_stage, watched
 from penstock.core.options import check_handler, check_seconds
 from penstock.core.sizes import parse_size
 from penstock.engine.tree import PipelineSpec
+from penstock.limits.memory_watch import MemoryWatch
 from penstock.limits.sampling_interval import MAX_INTERVAL_S
 from penstock.stages.command import Command
-from penstock.stages.filters import Filtered, MemoryWatch
+from penstock.stages.filters import Filtered
 from penstock.system import process_memory
 
 if TYPE_CHECKING:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from penstock.core.options import Options
     from penstock.core.result import Result
     from penstock.core.stage import RunningStage, Stage
+    from penstock.limits.memory_watch import MemoryWatch
     from penstock.stages.context import StageContext
-    from penstock.stages.filters import MemoryWatch
     from penstock.streams.stage_ends import Input, Output
 
     Joinable: TypeAlias = Stage | PipelineSpec

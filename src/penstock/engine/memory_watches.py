@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from penstock.engine.tree import Group, Leaf, Node
     from penstock.limits.memory_sampler import Watch
+    from penstock.limits.memory_watch import MemoryWatch
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
-    from penstock.stages.filters import MemoryWatch
     from penstock.stages.running import Running
 
 __all__ = ["Watches"]

@@ -10,13 +10,12 @@ from penstock.stages.base import BuiltinStage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.core.events import Event
     from penstock.core.matchers import Matcher
     from penstock.core.stage import Requirements, RunningStage, Stage
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
 
-__all__ = ["Filtered", "MemoryWatch", "ignoring"]
+__all__ = ["Filtered", "ignoring"]
 
 
 class Filtered(BuiltinStage):
@@ -79,33 +78,6 @@ class _RunningFiltered:
         if self._reason is None:
             self._reason = reason
         self._inner.kill(reason)
-
-
-class MemoryWatch:
-    """What `memory_limit` and `memory_observer` ask for: an option of the pipeline that they put around.
-
-    `limit` is bytes, or None for an observer; `longest` seconds between two looks at the most.
-    """
-
-    __slots__ = ("limit", "longest", "name", "on_event")
-
-    def __init__(
-        self,
-        name: str,
-        limit: int | None,
-        on_event: Callable[[Event], object] | None,
-        longest: float,
-    ) -> None:
-        self.name = name
-        self.limit = limit
-        self.on_event = on_event
-        self.longest = longest
-
-    def show(self, watched: str) -> str:
-        """How the pipeline around `watched` is written."""
-        if self.limit is None:
-            return f"memory_observer({watched})"
-        return f"memory_limit({watched}, {self.limit})"
 
 
 def ignoring(matcher: Matcher) -> Callable[[BaseException | None], BaseException | None]:
