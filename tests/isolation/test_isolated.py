@@ -37,7 +37,7 @@ from penstock import (
     transform_lines,
 )
 from penstock.isolation import worker_pool
-from penstock.system import features, spawn
+from penstock.system import features
 from penstock.testing import check_stage
 
 if TYPE_CHECKING:
@@ -446,14 +446,10 @@ def test_idle_workers_leave_when_their_time_is_over(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("no_idle")
-def test_it_starts_without_glibcs_spawn_too() -> None:
+def test_it_starts_without_glibcs_spawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """By subprocess, where there is no other way."""
-    before = features.GLIBC_SPAWN
-    spawn.use_fallback(flag=True)
-    try:
-        assert isolated(fns.copy).output(input=b"x") == b"x"
-    finally:
-        features.GLIBC_SPAWN = before
+    monkeypatch.setattr(features, "GLIBC_SPAWN", False)
+    assert isolated(fns.copy).output(input=b"x") == b"x"
 
 
 @pytest.mark.usefixtures("no_idle")

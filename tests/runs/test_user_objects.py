@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from tests.gotchas.conftest import Host
 
+    from penstock.system.spawn_request import SpawnRequest
+
 LINES = b"".join(b"line %d\n" % number for number in range(20_000))
 
 
@@ -360,11 +362,11 @@ def test_gotcha_28_no_further_process_is_a_start_error_and_the_others_are_reaped
     real = module.spawn
     calls: list[str] = []
 
-    def spawn(executable: str, *args: Any, **options: Any) -> int:
-        calls.append(executable)
+    def spawn(request: SpawnRequest, *args: Any) -> int:
+        calls.append(request.executable)
         if len(calls) == 3:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return int(real(executable, *args, **options))
+        return int(real(request, *args))
 
     monkeypatch.setattr(module, "spawn", spawn)
     pipeline = command("cat") | command("sleep", "1000") | command("sort")

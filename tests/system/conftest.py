@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from penstock.system import executables, fds, features, process, spawn
+from penstock.system.spawn_request import SpawnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,8 +40,7 @@ def spawner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     name: str = request.param
     if name == "glibc" and not features.GLIBC_SPAWN:
         pytest.skip("no glibc of 2.34 or later here")
-    monkeypatch.setattr(features, "GLIBC_SPAWN", features.GLIBC_SPAWN)
-    spawn.use_fallback(name == "subprocess")
+    monkeypatch.setattr(features, "GLIBC_SPAWN", name == "glibc")
     return name
 
 
@@ -70,16 +70,8 @@ def start() -> Iterator[Start]:
     ) -> process.Process:
         name = argv[0] if isinstance(argv[0], str) else os.fsdecode(argv[0])
         executable = executables.resolve(name, path=os.environ["PATH"], cwd=cwd)
-        pid = spawn.spawn(
-            executable,
-            argv,
-            env=os.environ if env is None else env,
-            cwd=cwd,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            process_group=group,
-        )
+        environment = os.environ if env is None else env
+        pid = spawn.spawn(SpawnRequest(executable, argv, environment, cwd, (stdin, stdout, stderr), group))
         child = process.Process(pid, group=group)
         started.append(child)
         return child

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock.system import executables, process, spawn
+from penstock.system.spawn_request import SpawnRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,18 +132,7 @@ def test_a_path_that_cannot_run_says_why(name: str, kind: type[OSError], text: s
 def fail(executable: str, *, cwd: str | None = None, argument: str = "") -> OSError:
     """Start what cannot start; return the error, explained."""
     with pytest.raises(OSError, match="Errno") as caught:
-        process.kill_and_reap(
-            spawn.spawn(
-                executable,
-                ["prog", argument],
-                env={},
-                cwd=cwd,
-                stdin=0,
-                stdout=1,
-                stderr=2,
-                process_group=False,
-            )
-        )
+        process.kill_and_reap(spawn.spawn(SpawnRequest(executable, ["prog", argument], {}, cwd)))
     explained = executables.explain_failure(caught.value, program="prog", executable=executable, cwd=cwd)
     assert type(explained) is type(caught.value)
     assert explained.errno == caught.value.errno

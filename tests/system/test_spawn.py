@@ -19,6 +19,7 @@ import pytest
 
 import penstock
 from penstock.system import fds, features, process, spawn, spawn_launcher, spawn_subprocess
+from penstock.system.spawn_request import SpawnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,10 +55,8 @@ def test_arguments_and_environment_arrive_as_they_are(output: Callable[..., byte
 def test_the_first_argument_need_not_be_the_program() -> None:
     """The name in argv is what the child sees; the file is what is run."""
     reader, writer = fds.pipe()
-    pid = spawn.spawn(
-        "/bin/sh", ["other name", "-c", "echo $0"], env={}, cwd=None,
-        stdin=0, stdout=writer.fileno(), stderr=2, process_group=False,
-    )  # fmt: skip
+    stdio = 0, writer.fileno(), 2
+    pid = spawn.spawn(SpawnRequest("/bin/sh", ["other name", "-c", "echo $0"], {}, stdio=stdio))
     writer.close()
     os.waitpid(pid, 0)
     assert os.read(reader.fileno(), 100) == b"other name\n"
@@ -72,7 +71,7 @@ def test_a_nul_byte_is_refused(place: str) -> None:
     env = {"A\0": "b"} if place == "env name" else {"A": "b\0c"} if place == "env" else {}
     cwd = "/\0tmp" if place == "cwd" else None
     with pytest.raises(ValueError, match="null byte"):
-        spawn.spawn(executable, argv, env=env, cwd=cwd, stdin=0, stdout=1, stderr=2, process_group=False)
+        spawn.spawn(SpawnRequest(executable, argv, env, cwd))
 
 
 @pytest.mark.parametrize("cwd", [None, "/usr/bin", "/"])
@@ -225,8 +224,9 @@ def test_one_descriptor_can_be_all_three(
 
 SHUFFLE = """
 import itertools, os
-from penstock.system import spawn
-spawn.use_fallback({fallback})
+from penstock.system import features, spawn
+from penstock.system.spawn_request import SpawnRequest
+features.GLIBC_SPAWN = {glibc}
 results = os.path.dirname(os.environ["RESULT"])
 # 0, 1 and 2 become three files, close-on-exec as Python's own; then every assignment is tried.
 for number in range(3):
@@ -235,8 +235,7 @@ for number in range(3):
     os.close(file)
 wrong = []
 for sources in itertools.product((0, 1, 2, None), repeat=3):
-    pid = spawn.spawn("/bin/sh", ["sh", "-c", "kill -STOP $$"], env=os.environ, cwd=None,
-                      stdin=sources[0], stdout=sources[1], stderr=sources[2], process_group=False)
+    pid = spawn.spawn(SpawnRequest("/bin/sh", ["sh", "-c", "kill -STOP $$"], os.environ, stdio=sources))
     os.waitpid(pid, os.WUNTRACED)  # it has stopped itself, so its loader has closed the libraries again
     folder = f"/proc/{{pid}}/fd/"
     names = {{int(n): os.path.basename(os.readlink(folder + n)) for n in os.listdir(folder)}}
@@ -255,17 +254,18 @@ def test_0_1_and_2_can_be_swapped_in_every_way(spawner: str, host: Callable[...,
     """All 64 assignments of them and /dev/null, from close-on-exec descriptors; the parent keeps its own,
     nothing else is left.
     """
-    assert host(SHUFFLE.format(fallback=spawner == "subprocess"), ['exec "$@"']) == repr(([], [False] * 3, 4))
+    assert host(SHUFFLE.format(glibc=spawner == "glibc"), ['exec "$@"']) == repr(([], [False] * 3, 4))
 
 
 CLOSED = """
 import os
-from penstock.system import fds, spawn
-spawn.use_fallback({fallback})
+from penstock.system import fds, features, spawn
+from penstock.system.spawn_request import SpawnRequest
+features.GLIBC_SPAWN = {glibc}
 reader, writer = fds.pipe()
 above = min(reader.fileno(), writer.fileno()) > 2
-pid = spawn.spawn("/bin/sh", ["sh", "-c", "kill -STOP $$"], env=os.environ, cwd="/",
-                  stdin={stdin}, stdout=writer.fileno(), stderr={stderr}, process_group=True)
+stdio = {stdin}, writer.fileno(), {stderr}
+pid = spawn.spawn(SpawnRequest("/bin/sh", ["sh", "-c", "kill -STOP $$"], os.environ, "/", stdio, True))
 os.waitpid(pid, os.WUNTRACED)  # it has stopped itself, so its loader has closed the libraries again
 links = {{int(n): os.readlink(f"/proc/{{pid}}/fd/{{n}}")[:9] for n in os.listdir(f"/proc/{{pid}}/fd")}}
 pipe = os.readlink(f"/proc/self/fd/{{writer.fileno()}}")[:9]
@@ -282,7 +282,7 @@ def test_a_host_without_0_1_and_2_can_start_children(
     spawner: str, host: Callable[..., str], stdin: int | None, stderr: int | None
 ) -> None:
     """The pipe does not take their numbers, and the child gets /dev/null for what it should inherit."""
-    program = CLOSED.format(fallback=spawner == "subprocess", stdin=stdin, stderr=stderr)
+    program = CLOSED.format(glibc=spawner == "glibc", stdin=stdin, stderr=stderr)
     assert host(program, ['exec "$@" <&- >&- 2>&-']) == repr((True, True))
 
 
@@ -298,9 +298,7 @@ def test_dev_null_needs_no_descriptor_here(spawner: str) -> None:
         with contextlib.suppress(OSError):
             while True:
                 made.append(os.dup(0))
-        pid = spawn.spawn(
-            "/bin/true", ["true"], env={}, cwd=None, stdin=None, stdout=None, stderr=None, process_group=False
-        )
+        pid = spawn.spawn(SpawnRequest("/bin/true", ["true"], {}, stdio=(None, None, None)))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for number in made:
@@ -410,7 +408,7 @@ def test_a_launcher_that_fails_is_an_error_and_is_reaped(
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     monkeypatch.setattr(spawn_subprocess, "_needs_launcher", lambda: True)
-    spawn.use_fallback(flag=True)
+    monkeypatch.setattr(features, "GLIBC_SPAWN", False)
     with pytest.raises(ChildProcessError, match="launcher"):
         _spawn("/bin/true")
 
@@ -422,7 +420,8 @@ import os, sys
 before = set(sys.modules)
 from penstock.system import spawn, process, poller, procfs, executables
 after = set(sys.modules) - before
-spawn.spawn("/bin/true", ["true"], env={}, cwd=None, stdin=0, stdout=1, stderr=2, process_group=False)
+from penstock.system.spawn_request import SpawnRequest
+spawn.spawn(SpawnRequest("/bin/true", ["true"], {}))
 with open(os.environ["RESULT"], "w") as result:
     result.write(repr(("ctypes" in after, "ctypes" in sys.modules)))
 os.wait()
@@ -432,7 +431,7 @@ os.wait()
 
 def _spawn(*argv: str, cwd: str | None = None, stdin: int = 0) -> None:
     """Start what cannot start; should it start all the same, it does not outlive the test."""
-    pid = spawn.spawn(argv[0], argv, env={}, cwd=cwd, stdin=stdin, stdout=1, stderr=2, process_group=False)
+    pid = spawn.spawn(SpawnRequest(argv[0], argv, {}, cwd, stdio=(stdin, 1, 2)))
     process.kill_and_reap(pid)
 
 

@@ -14,6 +14,7 @@ import pytest
 from penstock.system import fds, features, process, spawn, spawn_launcher
 from penstock.system.executables import SetupError, explain_failure
 from penstock.system.spawn_launcher import ChildSetup
+from penstock.system.spawn_request import SpawnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,16 +33,16 @@ def output() -> Callable[..., bytes]:
 
     def output(*argv: str, setup: ChildSetup | None = None, group: bool = False, **options: Any) -> bytes:
         reader, writer = fds.pipe()
-        settings: dict[str, Any] = {"env": {"ONE": "1"}, "cwd": None, "stdin": 0, **options}
-        pid = spawn.spawn(
+        settings: dict[str, Any] = {"env": {"ONE": "1"}, **options}
+        request = SpawnRequest(
             argv[0],
             argv,
-            stdout=writer.fileno(),
-            stderr=2,
+            stdio=(0, writer.fileno(), 2),
             process_group=group,
             setup=setup or ChildSetup(),
             **settings,
         )
+        pid = spawn.spawn(request)
         writer.close()
         with os.fdopen(reader.detach(), "rb") as file:
             written = file.read()
@@ -115,8 +116,8 @@ def test_a_group_is_joined(output: Callable[..., bytes], tmp_path: Path) -> None
 
 
 def _start(*argv: str, setup: ChildSetup | None = None, **options: Any) -> None:
-    settings: dict[str, Any] = {"env": {}, "cwd": None, "process_group": False, **options}
-    pid = spawn.spawn(argv[0], argv, stdin=0, stdout=1, stderr=2, setup=setup or ChildSetup(), **settings)
+    settings: dict[str, Any] = {"env": {}, **options}
+    pid = spawn.spawn(SpawnRequest(argv[0], argv, setup=setup or ChildSetup(), **settings))
     process.kill_and_reap(pid)
 
 
@@ -159,10 +160,10 @@ def test_the_arguments_that_everybody_may_read_hold_no_secret(
     seen: list[Any] = []
     real = spawn_launcher.launch
 
-    def launch(start: Callable[..., int], *given: Any) -> int:
-        def watched(python: str, words: Any, passed: Any) -> int:
-            seen.extend(words)
-            return start(python, words, passed)
+    def launch(start: Callable[[SpawnRequest], int], *given: Any) -> int:
+        def watched(launcher: SpawnRequest) -> int:
+            seen.extend(launcher.argv)
+            return start(launcher)
 
         return real(watched, *given)
 

@@ -276,9 +276,9 @@ def kill_unregistered_children(leaves: Sequence[Leaf], *, adopt: bool) -> None:
         if leaf.running is not None or leaf.ctx is None:
             continue
         child = leaf.ctx.child if adopt else None
-        for held in leaf.ctx.spawned:
-            if held.value and (child is None or held.value != child.pid):
-                kill_and_reap(held.value)
+        for pid in leaf.ctx.spawned.pids():
+            if child is None or pid != child.pid:
+                kill_and_reap(pid)
         if child is not None:
             child.begin_watch()
             leaf.running = child

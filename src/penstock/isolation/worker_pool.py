@@ -30,9 +30,12 @@ from penstock.system.fd_passing import socket_pair
 from penstock.system.process import Process
 from penstock.system.spawn import spawn
 from penstock.system.spawn_launcher import interpreter
+from penstock.system.spawn_request import SpawnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from penstock.system.spawn_request import SpawnRecord
 
 __all__ = ["Worker", "acquire", "idle_descriptors", "idle_pids", "release", "shutdown"]
 
@@ -67,8 +70,8 @@ class Worker:
         """User and system seconds that its former stages have used."""
 
     @property
-    def value(self) -> int:
-        """The pid, under the name that a spawn record has for it."""
+    def pid(self) -> int:
+        """Its pid, as a `SpawnRecord` asks for it."""
         return self.process.pid
 
     def state_delta(self, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +87,7 @@ class Worker:
         OrphanReaper(self.process, ()).watch()
 
 
-def acquire(record: list[Any]) -> Worker:
+def acquire(record: SpawnRecord) -> Worker:
     """A worker for one stage, an idle one or a new one. OSError where none can be started.
 
     It is put into `record` before it can be lost to an interrupt.
@@ -94,11 +97,11 @@ def acquire(record: list[Any]) -> Worker:
             if not _idle:
                 break
             worker = _idle[-1]
-            record.append(worker)
+            record.add(worker)
             _idle.pop()
         if not worker.process.exited():
             return worker
-        record.remove(worker)  # killed by somebody while it was idle
+        record.discard(worker.pid)  # killed by somebody while it was idle
         worker.channel.close()
         OrphanReaper(worker.process, ()).watch()
     return _start(record)
@@ -142,7 +145,7 @@ def idle_descriptors() -> set[int]:
     return {number for pair in numbers for number in pair if number is not None}
 
 
-def _start(record: list[Any]) -> Worker:
+def _start(record: SpawnRecord) -> Worker:
     python = interpreter()
     if python is None:
         raise RuntimeError(
@@ -154,15 +157,16 @@ def _start(record: list[Any]) -> Worker:
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
         root = os.path.dirname(sys.modules["penstock"].__path__[0])  # noqa: PTH120 - pathlib is dear to import
         pid = spawn(
-            python,
-            [python, *flags, "-P", "-c", _PROGRAM, root],
-            env=dict(os.environ),
-            cwd=None,
-            stdin=theirs.fileno(),
-            stdout=2,  # until the first job brings the host's own
-            stderr=2,  # where an interpreter that does not even start says why
-            process_group=False,  # else it could not read a terminal
-            record=record,
+            SpawnRequest(
+                python,
+                [python, *flags, "-P", "-c", _PROGRAM, root],
+                dict(os.environ),
+                # Until the first job brings the host's own, and where an interpreter that does not even start
+                # says why.
+                stdio=(theirs.fileno(), 2, 2),
+                process_group=False,  # else it could not read a terminal
+            ),
+            record,
         )
     except BaseException:
         ours.close()

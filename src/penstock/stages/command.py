@@ -17,6 +17,7 @@ from penstock.system.executables import explain_failure, resolve
 from penstock.system.fork_guard import late_import
 from penstock.system.process import Process
 from penstock.system.spawn import can_use_path_search, spawn
+from penstock.system.spawn_request import SpawnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -116,18 +117,9 @@ class Command(BuiltinStage):
                 stdout, ctx.reactor, ctx.scope.events, ctx.name
             )
             try:
-                pid = spawn(
-                    executable,
-                    argv,
-                    env=environ,
-                    cwd=cwd,
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    process_group=group,
-                    record=ctx.spawned,
-                    setup=None if confinement is None else confinement.enter(ctx.scope.events, ctx.name),
-                )
+                setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx.name)
+                stdio = stdin, stdout, stderr
+                pid = spawn(SpawnRequest(executable, argv, environ, cwd, stdio, group, setup), ctx.spawned)
             except OSError as error:
                 raise self._redacted(_explained(error, program, environ, cwd)) from None
         except BaseException:

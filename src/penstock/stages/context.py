@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.env import merge
 from penstock.system.environment import inherited
+from penstock.system.spawn_request import SpawnRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -100,8 +101,8 @@ class StageContext:
         self.scope = scope
         self.barrier = deferred
         """What is to begin once every stage has been started."""
-        self.spawned: list[Any] = []
-        """Holds the pid of a child from the moment it exists; see `system.spawn`."""
+        self.spawned = SpawnRecord()
+        """Knows the pid of a child from the moment it exists."""
 
     def __repr__(self) -> str:
         return f"StageContext({self.name!r})"

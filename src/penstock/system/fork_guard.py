@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     late_import: RLock
 else:
     fork_guard = late_import = _Guard()
-"""`late_import` is for imports inside functions. A fork must not copy the lock of an import that is under way."""
+"""`late_import` is for imports inside functions: a fork must not copy the lock of an import under way."""
 
 
 def fork_guard_held() -> bool:

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.system import fds, features, spawn_subprocess
 from penstock.system.executables import SetupError, is_plain
 from penstock.system.fork_guard import fork_guard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from types import ModuleType
-    from typing import TypeAlias
 
     from penstock.system.spawn_launcher import ChildSetup
-
-    Sources: TypeAlias = tuple[int | None, int | None, int | None]
+    from penstock.system.spawn_request import SpawnRecord, SpawnRequest, Stdio
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What keeps a module from being loaded today, and perhaps not tomorrow."""
@@ -33,52 +31,34 @@ _loaded: ModuleType | None = None
 """glibc.py, once it is imported."""
 
 
-def spawn(  # noqa: PLR0913 - each is a fact about the child
-    executable: str,
-    argv: Sequence[str | bytes],
-    *,
-    env: Mapping[str, str],
-    cwd: str | None,
-    stdin: int | None,
-    stdout: int | None,
-    stderr: int | None,
-    process_group: bool,
-    record: list[Any] | None = None,
-    setup: ChildSetup | None = None,
-) -> int:
-    """Start `executable` and return its pid, which the caller reaps.
+def spawn(request: SpawnRequest, record: SpawnRecord | None = None) -> int:
+    """Start a child and return its pid, which the caller reaps.
 
-    `executable` is an absolute path, or a name for which `can_use_path_search` is true.
+    The descriptors in `request.stdio` stay open and the caller's: any numbers, in any order, the same one
+    more than once. None is /dev/null, and so is one of 0, 1, 2 that is closed here, rather than a number that
+    the child's first `open` would take.
 
-    `setup` is what has to be set in the child itself before its program begins; it takes a launcher
-    (launcher.py), and some 8 ms.
+    `record` knows the child from the moment on at which it exists, for a caller that is interrupted before
+    this has returned. (The fallback leaves it empty.)
 
-    `record` gets an object whose `value` is the pid from the moment on at which there is a child, for a
-    caller that is interrupted before this has returned. (The fallback leaves it empty.)
-
-    `stdin`, `stdout` and `stderr` are descriptors of this process, which stay open and the caller's: any
-    numbers, in any order, the same one more than once. None is /dev/null, and so is one of 0, 1, 2 that is
-    closed here, rather than a number that the child's first `open` would take. With `process_group` the child
-    leads a new group, before its program runs.
-
-    Raises OSError as the kernel gave it, also for what fails in the child before its program runs (`programs.
-    explain_failure` says what it means), and ValueError for a NUL byte.
+    Raises OSError as the kernel gave it, also for what fails in the child before its program runs
+    (`executables.explain_failure` says what it means), and ValueError for a NUL byte.
     """
-    sources = (stdin, stdout, stderr)
-    if all(source is None or source > 2 or source == target for target, source in enumerate(sources)):
+    stdio = request.stdio
+    if all(source is None or source > 2 or source == target for target, source in enumerate(stdio)):
         try:
-            return _launch(executable, argv, env, cwd, sources, process_group, record, setup)
+            return _launch(request, record)
         except OSError as error:
-            _check_null(error, sources)
+            _check_null(error, stdio)
             if error.errno != errno.EBADF or all(
-                source is None or source > 2 or fds.is_open(source) for source in sources
+                source is None or source > 2 or fds.is_open(source) for source in stdio
             ):
                 raise
     # A source below 3 would be overwritten by the target of that number, so it is first moved out of the way.
     made: list[fds.Fd] = []
     try:
-        numbers = list(sources)
-        for target, source in enumerate(sources):
+        moved = list(stdio)
+        for target, source in enumerate(stdio):
             if source is None or source > 2:
                 continue
             if not fds.is_open(source):
@@ -87,21 +67,19 @@ def spawn(  # noqa: PLR0913 - each is a fact about the child
                 made.append(fds.duplicate(source))
             else:
                 continue
-            numbers[target] = made[-1].fileno()
-        return _launch(
-            executable, argv, env, cwd, (numbers[0], numbers[1], numbers[2]), process_group, record, setup
-        )
+            moved[target] = made[-1].fileno()
+        return _launch(request._replace(stdio=(moved[0], moved[1], moved[2])), record)
     except OSError as error:
-        _check_null(error, sources)
+        _check_null(error, stdio)
         raise
     finally:
         for fd in made:
             fd.close()
 
 
-def _check_null(error: OSError, sources: Sources) -> None:
+def _check_null(error: OSError, stdio: Stdio) -> None:
     """Say so where it is /dev/null that a child could not open, so that starting it failed with `error`."""
-    for target, source in enumerate(sources):
+    for target, source in enumerate(stdio):
         if source is None:
             try:
                 fds.null(writable=target > 0).close()
@@ -124,41 +102,15 @@ def can_use_path_search(program: str, env: Mapping[str, str]) -> bool:
     return spawn_glibc is not None and spawn_glibc.is_process_path(path)
 
 
-def use_fallback(flag: bool) -> None:  # noqa: FBT001 - a switch for tests
-    """Start children by `subprocess` from now on, or again by glibc where there is one."""
-    features.GLIBC_SPAWN = not flag
-
-
-def _launch(  # noqa: PLR0913 - as spawn's
-    executable: str,
-    argv: Sequence[str | bytes],
-    env: Mapping[str, str],
-    cwd: str | None,
-    sources: Sources,
-    process_group: bool,  # noqa: FBT001
-    record: list[Any] | None,
-    setup: ChildSetup | None = None,
-    passed: tuple[int, ...] = (),
-) -> int:
-    """Start by the better mechanism.
-
-    Descriptors in `passed`, which are above 4, are given too, and their numbers there as the last arguments.
-    """
-    if setup is not None:
-        return _launch_by_way(executable, argv, env, cwd, sources, process_group, record, setup)
+def _launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
+    """Start by the better mechanism."""
+    if request.setup is not None:
+        return _launch_with_setup(request, request.setup, record)
     spawn_glibc = _glibc()
-    if spawn_glibc is not None:
-        if record is None:
-            record = []
-        if passed:
-            argv = [*argv, *(str(number) for number in range(3, 3 + len(passed)))]
-        pid: int = spawn_glibc.launch(executable, argv, env, cwd, sources, process_group, record, passed)
-        return pid
-    if passed:
-        return spawn_subprocess.start(
-            executable, [*argv, *map(str, passed)], sources, cwd, process_group, env, passed
-        )
-    return spawn_subprocess.launch(executable, argv, env, cwd, sources, process_group)
+    if spawn_glibc is None:
+        return spawn_subprocess.launch(request)
+    pid: int = spawn_glibc.launch(request, record)
+    return pid
 
 
 def _glibc() -> ModuleType | None:
@@ -181,26 +133,12 @@ def _glibc() -> ModuleType | None:
     return spawn_glibc
 
 
-def _launch_by_way(  # noqa: PLR0913 - as spawn's
-    executable: str,
-    argv: Sequence[str | bytes],
-    env: Mapping[str, str],
-    cwd: str | None,
-    sources: Sources,
-    process_group: bool,  # noqa: FBT001
-    record: list[Any] | None,
-    setup: ChildSetup,
-) -> int:
+def _launch_with_setup(request: SpawnRequest, setup: ChildSetup, record: SpawnRecord | None) -> int:
     """Start a launcher that becomes the program."""
     with fork_guard:  # as above
         from penstock.system import spawn_launcher  # noqa: PLC0415 - for those who set limits
 
-    def start(python: str, words: Sequence[str], passed: tuple[int, ...]) -> int:
-        # In the host's environment, in which this interpreter is known to start.
-        return _launch(python, words, os.environ, cwd, sources, process_group, record, None, passed)
-
-    if not all(
-        source is None or fds.is_open(source) for source in sources
-    ):  # a pipe that is made on the way could take its number
+    # A pipe that is made on the way could take the number of one that is closed.
+    if not all(source is None or fds.is_open(source) for source in request.stdio):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    return spawn_launcher.launch(start, executable, argv, env, setup, record)
+    return spawn_launcher.launch(lambda launcher: _launch(launcher, record), request, setup, record)

@@ -20,13 +20,15 @@ import ctypes
 import os
 import sys
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.system import process
 from penstock.system.environment import inherited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+
+    from penstock.system.spawn_request import SpawnRecord, SpawnRequest
 
 _SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08  # spawn.h
 
@@ -106,24 +108,32 @@ class _Actions(_Room):  # type: ignore[misc,valid-type] # ctypes has no types fo
 _actions = lru_cache(256)(_Actions)
 
 
-def launch(  # noqa: PLR0913 - as spawn's
-    executable: str,
-    argv: Sequence[str | bytes],
-    env: Mapping[str, str],
-    cwd: str | None,
-    sources: tuple[int | None, int | None, int | None],
-    process_group: bool,  # noqa: FBT001
-    record: list[Any],
-    passed: tuple[int, ...] = (),
-) -> int:
+class _ChildPid(ctypes.c_int):
+    """The pid of a child, which the call fills in: 0 where there is none."""
+
+    __slots__ = ()
+
+    @property
+    def pid(self) -> int:
+        """As `SpawnRecord` asks for it."""
+        return self.value
+
+
+def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     """Start a child. A source below 3 must be its own target (`spawn` sees to that); None is /dev/null, which
     the child opens. Its number there is free then, so that it needs no further one.
 
-    An `executable` without a slash is looked for on this process's PATH, in the child. Descriptors in
-    `passed` it is given as 3 and up; their own numbers are past those.
+    An `executable` without a slash is looked for on this process's PATH, in the child. `extra_fds` it is
+    given as 3 and up; their own numbers are past those.
 
-    Its pid is in `record` the moment it exists, since a KeyboardInterrupt may come before this has returned.
+    The record knows the pid the moment the child exists, since a KeyboardInterrupt may come before this has
+    returned.
     """
+    executable, argv, env, cwd, stdio, process_group, _, extra_fds = request
+    sources: tuple[int | None, ...] = stdio
+    if extra_fds:
+        sources = *stdio, *extra_fds
+        argv = [*argv, *map(str, range(len(stdio), len(sources)))]
     # What os.posix_spawn would raise: a host that audits its children sees these too.
     sys.audit("os.posix_spawn", executable, argv, env)
     path = os.fsencode(executable)
@@ -132,20 +142,21 @@ def launch(  # noqa: PLR0913 - as spawn's
     folder = None if cwd is None else os.fsencode(cwd)
     if b"\0" in path or (folder is not None and b"\0" in folder):
         raise ValueError("embedded null byte")
-    actions = _actions((*sources, *passed), os.fsencode(os.devnull), folder)
-    pid = ctypes.c_int()
-    record.append(pid)
+    actions = _actions(sources, os.fsencode(os.devnull), folder)
+    child = _ChildPid()
+    if record is not None:
+        record.add(child)
     try:
         attributes = _own_group if process_group else _same_group
-        _check(_posix_spawn(ctypes.byref(pid), path, actions, attributes, arguments, environment))
+        _check(_posix_spawn(ctypes.byref(child), path, actions, attributes, arguments, environment))
     except BaseException:
         # A KeyboardInterrupt may come between the call and here; glibc sets the pid only where there is a
         # child.
-        if pid.value:
-            process.kill_and_reap(pid.value)
-            pid.value = 0
+        if child.value:
+            process.kill_and_reap(child.value)
+            child.value = 0
         raise
-    return pid.value
+    return child.value
 
 
 def is_process_path(path: str) -> bool:

@@ -28,13 +28,15 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.system import fds, process
 from penstock.system.executables import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from penstock.system.spawn_request import SpawnRecord, SpawnRequest
 
 __all__ = ["ChildSetup", "interpreter", "launch"]
 
@@ -103,20 +105,17 @@ class ChildSetup:
         self.rlimits = dict(rlimits or {})
 
 
-def launch(  # noqa: PLR0913 - as spawn's
-    start: Callable[[str, Sequence[str], tuple[int, int]], int],
-    executable: str,
-    argv: Sequence[str | bytes],
-    env: Mapping[str, str],
+def launch(
+    start: Callable[[SpawnRequest], int],
+    request: SpawnRequest,
     setup: ChildSetup,
-    record: list[Any] | None = None,
+    record: SpawnRecord | None = None,
 ) -> int:
     """Start a launcher, and return its pid once it is the program.
 
-    `start(python, words, passed)` starts it, and adds to `words` the numbers under which it gives it the two
-    descriptors `passed`, which are above 4. `record` is what `spawn` was given. Raises OSError as the kernel
-    gave it for an execve that failed, SetupError for what could not be set, ChildProcessError where the
-    launcher ended before its program began, and ValueError for a NUL byte.
+    `start` starts it by one of the mechanisms, and notes it in `record`. Raises OSError as the kernel gave it
+    for an execve that failed, SetupError for what could not be set, ChildProcessError where the launcher
+    ended before its program began, and ValueError for a NUL byte.
     """
     python = interpreter()
     if python is None:
@@ -124,23 +123,21 @@ def launch(  # noqa: PLR0913 - as spawn's
             "limits are set by a Python interpreter before the program begins, and sys.executable names none"
         )
     python = os.path.realpath(python)  # a virtual environment's link would look for that environment first
-    words = [os.fsencode(arg) for arg in argv]
-    pairs = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-    path = os.fsencode(executable)
-    if any(b"\0" in word for word in (path, *words, *pairs, *pairs.values())):
-        raise ValueError("embedded null byte")
-    # What takes memory away comes last: this interpreter holds more than some programs may.
-    names = sorted(setup.rlimits, key=lambda name: name == "DATA")
-    rlimits = [(f"RLIMIT_{name}", *setup.rlimits[name]) for name in names]
-    order = marshal.dumps((path, words, pairs, list(setup.groups), setup.nice, rlimits))
+    order = _order(request, setup)
     ends = [*fds.pipe(), *fds.pipe()]
     pid = 0
     try:
         for place in (0, 3):
             ends[place] = _high(ends[place])
         order_in, order_out, report_in, report_out = ends
-        passed = order_in.fileno(), report_out.fileno()
-        pid = start(python, [python, "-I", "-S", "-c", _PROGRAM], passed)
+        launcher = request._replace(
+            executable=python,
+            argv=[python, "-I", "-S", "-c", _PROGRAM],
+            env=os.environ,  # in which this interpreter is known to start
+            setup=None,
+            extra_fds=(order_in.fileno(), report_out.fileno()),
+        )
+        pid = start(launcher)
         order_in.close()
         report_out.close()
         _write_all(order_out.fileno(), order)
@@ -149,13 +146,26 @@ def launch(  # noqa: PLR0913 - as spawn's
     except BaseException:
         if pid:
             process.kill_and_reap(pid)
-            for held in record or ():
-                held.value = 0
+            if record is not None:
+                record.discard(pid)
         raise
     finally:
         for end in ends:
             end.close()
     return pid
+
+
+def _order(request: SpawnRequest, setup: ChildSetup) -> bytes:
+    """What the launcher is to set, and to become."""
+    words = [os.fsencode(arg) for arg in request.argv]
+    pairs = {os.fsencode(name): os.fsencode(value) for name, value in request.env.items()}
+    path = os.fsencode(request.executable)
+    if any(b"\0" in word for word in (path, *words, *pairs, *pairs.values())):
+        raise ValueError("embedded null byte")
+    # What takes memory away comes last: this interpreter holds more than some programs may.
+    names = sorted(setup.rlimits, key=lambda name: name == "DATA")
+    rlimits = [(f"RLIMIT_{name}", *setup.rlimits[name]) for name in names]
+    return marshal.dumps((path, words, pairs, list(setup.groups), setup.nice, rlimits))
 
 
 def interpreter() -> str | None:

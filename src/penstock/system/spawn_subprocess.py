@@ -12,7 +12,6 @@ inherits what the host ignores and blocks.
 from __future__ import annotations
 
 import fcntl
-import os
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from penstock.system import process, spawn_launcher
 from penstock.system.spawn_launcher import interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from penstock.system.spawn_request import SpawnRequest
 
 _RESTORED = frozenset(
     {signal.SIGPIPE, *(getattr(signal, name) for name in ("SIGXFZ", "SIGXFSZ") if hasattr(signal, name))}
@@ -49,52 +48,33 @@ class _Child(subprocess.Popen[bytes]):
         """Leave the child alone."""
 
 
-def launch(  # noqa: PLR0913 - as spawn's
-    executable: str,
-    argv: Sequence[str | bytes],
-    env: Mapping[str, str],
-    cwd: str | None,
-    sources: tuple[int | None, int | None, int | None],
-    process_group: bool,  # noqa: FBT001
-) -> int:
+def launch(request: SpawnRequest) -> int:
     """Start a child. A source below 3 must be its own target (`spawn` sees to that); None is /dev/null."""
-    for source in sources:
+    for source in request.stdio:
         if source is not None:
             # EBADF, where one is closed: a pipe that is made on the way to the child could take its number.
             fcntl.fcntl(source, fcntl.F_GETFD)
-    if not _needs_launcher() or interpreter() is None:
-        return start(executable, argv, sources, cwd, process_group, env)
-
-    def begin(python: str, words: Sequence[str], passed: tuple[int, ...]) -> int:
-        # In the host's environment, in which this interpreter is known to start.
-        return start(python, [*words, *map(str, passed)], sources, cwd, process_group, os.environ, passed)
-
-    return spawn_launcher.launch(begin, executable, argv, env, spawn_launcher.ChildSetup())
+    # One with further descriptors is a launcher itself.
+    if request.extra_fds or not _needs_launcher() or interpreter() is None:
+        return _start(request)
+    return spawn_launcher.launch(_start, request, spawn_launcher.ChildSetup())
 
 
-def start(  # noqa: PLR0913 - as spawn's
-    executable: str,
-    argv: Sequence[str | bytes],
-    sources: tuple[int | None, int | None, int | None],
-    cwd: str | None,
-    process_group: bool,  # noqa: FBT001
-    env: Mapping[str, str],
-    passed: Sequence[int] = (),
-) -> int:
-    """Start a child as `Popen` does, with the descriptors in `passed` under their own numbers."""
-    stdin, stdout, stderr = (subprocess.DEVNULL if source is None else source for source in sources)
+def _start(request: SpawnRequest) -> int:
+    """Start a child as `Popen` does, with `extra_fds` under their own numbers."""
+    stdin, stdout, stderr = (subprocess.DEVNULL if source is None else source for source in request.stdio)
     return _Child(
-        argv,
-        executable=executable,
+        [*request.argv, *map(str, request.extra_fds)],
+        executable=request.executable,
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        cwd=cwd,
-        env=env,
+        cwd=request.cwd,
+        env=request.env,
         close_fds=True,
-        pass_fds=passed,
+        pass_fds=request.extra_fds,
         restore_signals=True,
-        process_group=0 if process_group else None,
+        process_group=0 if request.process_group else None,
     ).pid
 
 

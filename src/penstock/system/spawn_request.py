@@ -1,0 +1,70 @@
+"""What a spawn is asked for, and where it notes the child that it makes.
+
+Out of scope: any way of starting a child (`spawn` and its mechanisms).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from penstock.system.spawn_launcher import ChildSetup
+
+__all__ = ["SpawnRecord", "SpawnRequest", "Spawned", "Stdio"]
+
+Stdio: TypeAlias = "tuple[int | None, int | None, int | None]"
+"""Descriptors of this process for the child's 0, 1 and 2. None is /dev/null."""
+
+
+class SpawnRequest(NamedTuple):
+    """One child to be started. A tuple, because one is made for each start of a command."""
+
+    executable: str
+    """An absolute path, or a name for which `spawn.can_use_path_search` is true."""
+    argv: Sequence[str | bytes]
+    env: Mapping[str, str]
+    cwd: str | None = None
+    """The child's working directory. None is this process's own."""
+    stdio: Stdio = (0, 1, 2)
+    process_group: bool = False
+    """Whether the child leads a new process group, before its program runs."""
+    setup: ChildSetup | None = None
+    """Settings that must be made in the child itself, by a launcher; some 8 ms."""
+    extra_fds: tuple[int, ...] = ()
+    """Further descriptors, above 4. The child finds their numbers there as its last arguments."""
+
+
+class Spawned(Protocol):
+    """A child that a spawn has made, or is about to make."""
+
+    @property
+    def pid(self) -> int:
+        """Its pid; 0 while there is no such child."""
+        ...
+
+
+class SpawnRecord:
+    """The children that one start has made, for a caller that is interrupted before it gets their pids.
+
+    A mechanism adds its child before that exists, as an object that knows the pid as soon as the kernel does.
+    Only the one who added a child takes it out again, or changes it.
+    """
+
+    __slots__ = ("_spawned",)
+
+    def __init__(self) -> None:
+        self._spawned: list[Spawned] = []
+
+    def add(self, spawned: Spawned) -> None:
+        """Note a child that exists, or soon may."""
+        self._spawned.append(spawned)
+
+    def discard(self, pid: int) -> None:
+        """Forget a child that has been reaped, or that somebody else owns now."""
+        self._spawned[:] = [spawned for spawned in self._spawned if spawned.pid != pid]
+
+    def pids(self) -> list[int]:
+        """Return the pids of the children that exist."""
+        return [pid for spawned in self._spawned if (pid := spawned.pid)]
