@@ -5,14 +5,14 @@ that, and what fed its stdin is released. Each of these facts can be read off at
 them and does what is due, as often as it is called. That is what lets a KeyboardInterrupt fall into the
 middle of it, in a thread that drives its own run: afterwards `recover` looks again, and nothing was missed.
 
-Locks. `_lock` guards the ends in the tree and the reasons; it is held for bookkeeping only, never while
-anything is called that may block or that is the caller's. `_conclusion` lets one thread at a time conclude.
-`post_cancel` takes no lock at all: it appends and wakes the reactor, so it may be called from a signal
-handler that interrupted any of this.
+Locks. `RunState` guards the ends in the tree and the reasons; `_conclusion` lets one thread at a time
+conclude. `post_cancel` takes no lock at all: it appends and wakes the reactor, so it may be called from a
+signal handler that interrupted any of this.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from functools import partial
@@ -25,6 +25,7 @@ from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
 from penstock.engine.memory_watches import Watches
 from penstock.engine.outcome import build_result, conclude
+from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import RunResources, StartFailure
 from penstock.engine.tree import CancelReason, Filter, Group, Leaf, Node, NodeOutcome
 from penstock.runtime import thread_pool
@@ -39,6 +40,7 @@ from penstock.stages.context import StageContext
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
+    from penstock.engine.outcome import Conclusion
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
     from penstock.runtime.reactor import Reactor
@@ -63,25 +65,23 @@ class Execution:
         self.leaves = plan.leaves
         self.kinds = plan.kinds
         self._plan = plan
+        self._state = RunState(plan.root, plan.leaves)
         self.dispatcher = Dispatcher()
         self._events = EventEmitter(self.root.option("on_event"), self.dispatcher)
         self.ended = Latch()
         self.source: StdinPort | None = None
         self.sink: StdoutPort | None = None
         self.elapsed = 0.0
-        """Seconds that it took; set at the end, as `error` is."""
-        self.error: PipelineError | None = None
+        """Seconds that it took; set at the end."""
         self.left_early = plan.sink.kind == "pipe"
         """The caller reads the last stage's output, and may have stopped doing so before its end."""
         self.failure: StartFailure | None = None
         """What kept it from starting, where a stage could not be started."""
-        self.reason: CancelReason | None = None
-        """Why the whole run was cancelled."""
-        self.finished_early = False
-        """Set at the end: it succeeded, with its input left unread on purpose."""
-        self._lock = threading.Lock()
         self._conclusion = threading.Lock()
+        self._concluded: Conclusion | None = None
         self._result: Result | None = None
+        self._read_error: OSError | None = None
+        """Why the caller could not read what the last stage wrote."""
         self._launched = False
         self._start_slot = StartSlot()
         self._scopes: dict[int, Scope] = {}
@@ -89,12 +89,25 @@ class Execution:
         self._watches = Watches(plan.groups, self.leaves, reactor, self.dispatcher)
         self._barrier = StartBarrier(reactor)
         self._closing = ClosingTask(reactor, plan.objects_to_close)
-        self._closing_deadline = 0.0
-        """When the caller's code is no longer waited for, once the run was cancelled."""
+
+    @property
+    def reason(self) -> CancelReason | None:
+        """Why the whole run was cancelled."""
+        return self._state.reason
 
     def was_cancelled_by(self, error: BaseException) -> bool:
         """Whether `error` is the reason of the whole run's cancellation."""
         return self.reason is not None and self.reason.error is error
+
+    @property
+    def error(self) -> PipelineError | None:
+        """What the run raises, once it has ended."""
+        return None if self._concluded is None else self._concluded.error
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether it has ended, and succeeded with its input left unread on purpose."""
+        return self._concluded is not None and self._concluded.finished_early
 
     # Starting, in the thread that called `start()`.
 
@@ -134,7 +147,7 @@ class Execution:
             groups, reactor, self.dispatcher, self.began, self._resources.stderrs, self._closing.objects
         )
         for leaf in self.leaves:
-            leaf.ctx = StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._barrier)
+            leaf.prepare(StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = startup.open_ports(self._plan, reactor, pipe_size, self.advance)
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
@@ -152,12 +165,10 @@ class Execution:
         self._launched = True
 
     def _started(self, leaf: Leaf, running: Running) -> None:
-        with self._lock:
-            leaf.running = running
-            reason = leaf.reason
+        reason = self._state.record_start(leaf, running)
         ctx = leaf.ctx
         if ctx is not None:
-            ctx.child = None  # it is known now
+            ctx.unregister()  # it is known now
             if ctx.listened_to:
                 ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
         self._watches.started(leaf, running, self._cancel)
@@ -192,49 +203,23 @@ class Execution:
     # The ends of stages, travelling up the tree; in whatever thread a stage ends.
 
     def _leaf_ended(self, leaf: Leaf) -> None:
-        running, reason = leaf.running, leaf.reason
-        if running is not None:
-            error = running.error
-        elif self.failure is not None and self.failure.leaf is leaf:
-            error = self.failure.cause
-        else:
-            error = Cancelled("it was never started") if reason is None else reason.error
-        if reason is not None and error is not reason.error:
-            reason = None  # it had ended by itself before the news reached it
-        end = NodeOutcome(error, leaf.index, reason, excluded=reason is not None and reason.collateral)
-        if running is not None and running.ctx.listened_to:
-            with self._lock:
-                first, leaf.exit_event_sent = not leaf.exit_event_sent, True
-            if first:
-                emit_exit(running, end)  # before the end is recorded, with which the run may be over
-        with self._lock:
-            if leaf.end is None:
-                leaf.finish(end)
+        running = leaf.running
+        end = leaf_outcome(leaf, self.failure)
+        if running is not None and running.ctx.listened_to and self._state.claim_exit_event(leaf):
+            emit_exit(running, end)  # before the end is recorded, with which the run may be over
+        self._state.record_end(leaf, end)
         self._propagate(leaf)
 
     def _propagate(self, node: Node) -> None:
         """End what the end of `node` completes. Doing it again does no harm."""
-        end = node.end
-        while end is not None and node.parent is not None:
-            parent = node.parent
+        for parent, end in self._state.propagate(node):
             if isinstance(parent, Filter):
-                with self._lock:
-                    asked, parent.started = parent.started, True
-                    if parent.end is None and not parent.applies(end):
-                        parent.finish(end)
-                if parent.end is None and not asked:
-                    self._call_filter(parent, end)
-                    return
-            else:
-                with self._lock:
-                    if parent.end is None and parent.finished:
-                        parent.finish(parent.compute_outcome())
-                if end.error is not None and end.failed and parent.option("fail_fast"):
-                    self._fail_fast(parent, end)
-                self._watches.ended(parent)
-            node, end = parent, parent.end
-        if end is not None:
-            self.advance()
+                self._call_filter(parent, end)
+                continue
+            if end.error is not None and end.failed and parent.option("fail_fast"):
+                self._fail_fast(parent, end)
+            self._watches.ended(parent)
+        self.advance()
 
     def _call_filter(self, node: Filter, end: NodeOutcome) -> None:
         """Have the caller's filter decide, in a worker: it may take its time, and only this stage
@@ -269,30 +254,18 @@ class Execution:
         if self.ended.is_set():
             self._defer_release()  # what was posted may be the last that refers to it
             return
-        with self._lock:
-            if group is self.root:
-                if self.reason is not None:
-                    return
-                self.reason = reason
-                self._closing_deadline = time.monotonic() + self.root.option("grace")
-            told = [
-                leaf
-                for leaf in self.leaves
-                if leaf.end is None and leaf.reason is None and leaf.within(group)
-            ]
-            for leaf in told:
-                leaf.reason = reason
-        cancel_stages(told)
+        leaves = self._state.cancel(group, reason)
+        if leaves is None:
+            return
+        cancel_stages(leaves)
         self._limit_filters(group, reason)
         self.advance()
 
     def _limit_filters(self, group: Group, reason: CancelReason) -> None:
         """What the caller's filters have not decided when the grace time is over is decided by the reason."""
-        for leaf in self.leaves:
-            late = time.monotonic() + leaf.group.option("grace")
-            for node in leaf.filters():
-                if node.started and node.end is None and node.within(group):
-                    self.reactor.call_at(late, partial(self._abandon_filter, node, reason))
+        now = time.monotonic()
+        for node, grace in self._state.undecided_filters(group):
+            self.reactor.call_at(now + grace, partial(self._abandon_filter, node, reason))
 
     def _abandon_filter(self, node: Filter, reason: CancelReason) -> None:
         """The caller's function has not decided in time: the reason is the end."""
@@ -302,10 +275,7 @@ class Execution:
             leaf.ctx.emit_event("abandoned", "its error filter did not return", reason.error)
 
     def _finish_filter(self, node: Filter, end: NodeOutcome) -> bool:
-        with self._lock:
-            first = node.end is None
-            if first:
-                node.finish(end)
+        first = self._state.record_decision(node, end)
         self._propagate(node)
         return first
 
@@ -323,10 +293,7 @@ class Execution:
         """
         if not self._launched:
             self._release_unstarted()
-        going = [leaf for leaf in self.leaves if leaf.end is None]
-        for leaf in going:
-            leaf.reason = leaf.reason or self.reason
-        cancel_stages(going)
+        cancel_stages(self._state.cancel_again())
         for leaf in self.leaves:
             if leaf.running is not None:
                 leaf.running.check_exit()
@@ -347,7 +314,9 @@ class Execution:
         if source is not None:
             source.release(self.advance)
         # Where a stage has used the grace time up, what comes after it is given a moment of its own.
-        late = max(self._closing_deadline, time.monotonic() + _CLOSE_GRACE_S)
+        late = time.monotonic() + _CLOSE_GRACE_S
+        if reason is not None:
+            late = max(late, self._state.cancelled_at + self.root.option("grace"))
         if sink is not None and not sink.finished and reason is not None:
             sink.stop(reason.error, late)
         if (source is None or source.finished) and (sink is None or sink.finished):
@@ -364,14 +333,12 @@ class Execution:
             self._start_slot.release()  # an interrupt may have come before
             self._watches.close()
             self._resources.close()
-            if self.sink is not None and self._closing.error is not None:
-                self.sink.failed = self._closing.error
             if self._closing.abandoned:
                 emit_abandoned(self._events, self._closing.error)
             self.elapsed = time.monotonic() - self.began
-            self._result = conclude(self)
-            if self.error is not None and self.failure is None:
-                emit_failed(self._events, self.error)
+            error = self._judge()
+            if error is not None and self.failure is None:
+                emit_failed(self._events, error)
             self._defer_release()
             self.ended.set()
             self.reactor.wake()
@@ -385,15 +352,42 @@ class Execution:
     def fail_reading(self, error: OSError) -> None:
         """The caller could not read what the last stage wrote; the run may have been judged before that."""
         with self._conclusion:
-            if self.sink is not None:
-                self.sink.failed = error
+            self._read_error = error
             if self.ended.is_set():
-                self._result = conclude(self)
+                self._judge()
 
     @property
     def result(self) -> Result:
         """What is known of it, once it has ended; made when somebody asks, and the same each time."""
         with self._conclusion:
             if self._result is None:
-                self._result = build_result(self, self.error)
+                self._result = self._build_result(self.error)
             return self._result
+
+    def _judge(self) -> PipelineError | None:
+        """Conclude; return the error. If there is one, build the result now, because the error holds it."""
+        source, sink = self.source, self.sink
+        self._concluded = conclude(
+            self.root,
+            self.leaves,
+            stdin_error=None if source is None else source.error,
+            stdout_error=None if sink is None else self._stdout_error(sink),
+            left_early=self.left_early,
+            reason=self.reason,
+            failure=self.failure,
+        )
+        error, self._result = self._concluded.error, None
+        if error is not None:
+            # Without a file descriptor to load the module with, it is built where the error is raised.
+            with contextlib.suppress(OSError):
+                error.result = self._result = self._build_result(error)
+        return error
+
+    def _stdout_error(self, sink: StdoutPort) -> BaseException | None:
+        for error in (sink.error, self._read_error):
+            if error is not None:
+                return error
+        return self._closing.error
+
+    def _build_result(self, error: PipelineError | None) -> Result:
+        return build_result(self.leaves, self.kinds, (self.source, self.sink), self.elapsed, error)

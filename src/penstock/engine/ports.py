@@ -175,8 +175,6 @@ class StdoutPort:
         self._drainer: Drainer | AsyncDrainer | None = None
         self._reason: BaseException | None = None
         self._started = False
-        self.failed: BaseException | None = None
-        """What closing the caller's object raised, where it was handed over."""
         wants_file = requirements.stdout is Stream.PREFER_FILE
         kind = endpoint.kind
         if kind == "given":
@@ -272,7 +270,7 @@ class StdoutPort:
             return self._drainer.error
         if self._tap is not None and not self._tap.ended:
             return self._tap.error or self._reason
-        return self.failed
+        return None
 
     def start(self) -> None:
         """Begin to drain. Idempotent."""

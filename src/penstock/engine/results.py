@@ -6,12 +6,14 @@ package.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from penstock.core.result import EdgeResult, Result, StageResult
 from penstock.stages.base import traits_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.core.errors import PipelineError
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.tree import Leaf
@@ -19,32 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["make_result"]
 
 
-class _Ended(Protocol):
-    """An execution, as far as its result is concerned."""
-
-    elapsed: float
-    leaves: list[Leaf]
-    kinds: list[str]
-    source: StdinPort | None
-    sink: StdoutPort | None
-
-
-def make_result(execution: _Ended, error: PipelineError | None) -> Result:
-    """All that is known."""
-    leaves, source, sink = execution.leaves, execution.source, execution.sink
+def make_result(
+    leaves: Sequence[Leaf],
+    kinds: Sequence[str],
+    ports: tuple[StdinPort | None, StdoutPort | None],
+    elapsed: float,
+    error: PipelineError | None,
+) -> Result:
+    """Collect all that is known of a run that has ended."""
+    source, sink = ports
     # What carried each edge, and how many bytes where one of its sides is Penstock's.
     edges = []
     name, written = "stdin", None if source is None else source.count
-    for leaf, kind in zip(leaves, execution.kinds, strict=False):
+    for leaf, kind in zip(leaves, kinds, strict=False):
         stdin, stdout, target = leaf.stdin, leaf.stdout, leaf.stage.name
         count = stdin.count if written is None and stdin is not None else written
         edges.append(EdgeResult(name, target, kind, count))
         name, written = target, None if stdout is None else stdout.count
     count = sink.count if written is None and sink is not None else written
-    edges.append(EdgeResult(name, "stdout", execution.kinds[-1], count))
+    edges.append(EdgeResult(name, "stdout", kinds[-1], count))
     stages = tuple([_stage_result(leaf) for leaf in leaves])
     captured = None if sink is None else sink.captured
-    return Result(error, execution.elapsed, stages, tuple(edges), captured)
+    return Result(error, elapsed, stages, tuple(edges), captured)
 
 
 def _stage_result(leaf: Leaf) -> StageResult:

@@ -208,9 +208,8 @@ def open_ports(
         feed.abandon()
         raise
     # Commands, and what the reactor does itself: no other thread than the caller's has a part in that.
-    reactor.single_threaded = not (
-        reactor.shared or plan.has_user_objects or feed.uses_thread or drain.uses_thread
-    )
+    if not (reactor.shared or plan.has_user_objects or feed.uses_thread or drain.uses_thread):
+        reactor.expect_no_posts()
     return feed, drain
 
 
@@ -281,7 +280,7 @@ def kill_unregistered_children(leaves: Sequence[Leaf], *, adopt: bool) -> None:
                 kill_and_reap(pid)
         if child is not None:
             child.begin_watch()
-            leaf.running = child
+            leaf.set_running(child)
 
 
 def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Running]:
@@ -289,7 +288,8 @@ def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Runni
 
     A custom stage is given a worker that waits for it.
     """
-    unit[0].stdin, unit[-1].stdout = stdin, stdout
+    unit[0].connect(stdin=stdin)
+    unit[-1].connect(stdout=stdout)
     if len(unit) == 1:
         ctx, stage = unit[0].ctx, unit[0].stage
         assert ctx is not None
@@ -300,5 +300,5 @@ def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Runni
         return [started if isinstance(started, Running) else CustomStageAdapter(ctx, started, stdin, stdout)]
     parts = start_fused([(leaf.stage, leaf.ctx) for leaf in unit], stdin, stdout)  # type: ignore[misc]
     for leaf, part in zip(unit[:-1], parts, strict=False):
-        leaf.stdout = part
+        leaf.connect(stdout=part)
     return parts

@@ -170,6 +170,30 @@ class Leaf(Node):
         self.exit_event_sent = False
         """Whether its end was told to `on_event`."""
 
+    def prepare(self, ctx: StageContext) -> None:
+        """Set what the stage is told of its run; it is about to be started."""
+        self.ctx = ctx
+
+    def connect(self, stdin: Counted | None = None, stdout: Counted | None = None) -> None:
+        """Set the end that it reads, the end that it writes, or both."""
+        if stdin is not None:
+            self.stdin = stdin
+        if stdout is not None:
+            self.stdout = stdout
+
+    def set_running(self, running: Running) -> None:
+        """Record that it was started."""
+        self.running = running
+
+    def cancel(self, reason: CancelReason) -> None:
+        """Record why it is to end."""
+        self.reason = reason
+
+    def claim_exit_event(self) -> bool:
+        """Return whether the event about its exit is still to be sent; from then on it no longer is."""
+        first, self.exit_event_sent = not self.exit_event_sent, True
+        return first
+
     def filters(self) -> Iterator[Filter]:
         """The filters that its end goes through, innermost first."""
         node: Node | None = self.parent
@@ -202,6 +226,11 @@ class Filter(Node):
         self.group: Group = parent.group
         self.fn = fn
         self.started = False
+
+    def claim(self) -> bool:
+        """Return whether it is still to be started; from then on it no longer is."""
+        first, self.started = not self.started, True
+        return first
 
     def applies(self, end: NodeOutcome) -> bool:
         """Whether the function is asked: not where the stage was cancelled from outside, by the run's

@@ -93,6 +93,10 @@ class Reactor:
         if driver is None:
             self._open_waker()
 
+    def expect_no_posts(self) -> None:
+        """Rely on it that no other thread is ever going to post anything."""
+        self.single_threaded = True
+
     @property
     def in_driver_thread(self) -> bool:
         """Whether the calling thread is the one that drives it."""

@@ -161,6 +161,10 @@ class StageContext:
         """Note a command that is being watched, in case the start is interrupted before it returns it."""
         self.child = child
 
+    def unregister(self) -> None:
+        """Forget that command: its stage has returned it."""
+        self.child = None
+
     @property
     def listened_to(self) -> bool:
         """Whether the run has an event handler; without one, events need not be built."""

@@ -1,0 +1,138 @@
+"""Keep the state of a run's stages: which were started, which are to end and why, and how they ended.
+
+All of it is bookkeeping under one lock, which is never held while anything is called that may block or that
+is user code. Each method only records, and says what is due then; `Execution` does that.
+
+Out of scope: starting and ending stages, events, and the verdict over the endpoints.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from penstock.core.errors import Cancelled
+from penstock.engine.tree import Filter, NodeOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from penstock.engine.startup import StartFailure
+    from penstock.engine.tree import CancelReason, Group, Leaf, Node
+    from penstock.stages.running import Running
+
+__all__ = ["RunState", "leaf_outcome"]
+
+
+class RunState:
+    """The stages of one run, and the tree of pipelines and filters above them; for any thread."""
+
+    __slots__ = ("_lock", "cancelled_at", "leaves", "reason", "root")
+
+    def __init__(self, root: Group, leaves: Sequence[Leaf]) -> None:
+        self.root = root
+        self.leaves = leaves
+        self.reason: CancelReason | None = None
+        """Why the whole run was cancelled."""
+        self.cancelled_at = 0.0
+        """When that was, by `time.monotonic()`."""
+        self._lock = threading.Lock()
+
+    def record_start(self, leaf: Leaf, running: Running) -> CancelReason | None:
+        """Record that a stage was started; return why it is to end, if a reason came meanwhile."""
+        with self._lock:
+            leaf.set_running(running)
+            return leaf.reason
+
+    def claim_exit_event(self, leaf: Leaf) -> bool:
+        """Return True for the first call only."""
+        with self._lock:
+            return leaf.claim_exit_event()
+
+    def record_end(self, leaf: Leaf, end: NodeOutcome) -> None:
+        """Record how a stage ended; the first time counts."""
+        with self._lock:
+            if leaf.end is None:
+                leaf.finish(end)
+
+    def record_decision(self, node: Filter, end: NodeOutcome) -> bool:
+        """Record what a filter has decided; False if that was decided before."""
+        with self._lock:
+            first = node.end is None
+            if first:
+                node.finish(end)
+            return first
+
+    def propagate(self, node: Node) -> Iterator[tuple[Group | Filter, NodeOutcome]]:
+        """End what the end of `node` completes, upwards; doing it again does no harm.
+
+        Yields what each end has come to, with the end itself: a pipeline, or a filter that is to decide now.
+        """
+        end = node.end
+        while end is not None and node.parent is not None:
+            parent = node.parent
+            if isinstance(parent, Filter):
+                with self._lock:
+                    first = parent.claim()
+                    if parent.end is None and not parent.applies(end):
+                        parent.finish(end)
+                if parent.end is None and first:
+                    yield parent, end
+                    return
+            else:
+                with self._lock:
+                    if parent.end is None and parent.finished:
+                        parent.finish(parent.compute_outcome())
+                yield parent, end
+            node, end = parent, parent.end
+
+    def cancel(self, group: Group, reason: CancelReason) -> list[Leaf] | None:
+        """Record `reason` for the stages of a pipeline that have none and go on; return these.
+
+        None if it is for the whole run, and that was cancelled before.
+        """
+        with self._lock:
+            if group is self.root:
+                if self.reason is not None:
+                    return None
+                self.reason = reason
+                self.cancelled_at = time.monotonic()
+            leaves = [
+                leaf
+                for leaf in self.leaves
+                if leaf.end is None and leaf.reason is None and leaf.within(group)
+            ]
+            for leaf in leaves:
+                leaf.cancel(reason)
+        return leaves
+
+    def cancel_again(self) -> list[Leaf]:
+        """Return the stages that go on, each with the run's reason if it has none of its own."""
+        leaves = [leaf for leaf in self.leaves if leaf.end is None]
+        for leaf in leaves:
+            if leaf.reason is None and self.reason is not None:
+                leaf.cancel(self.reason)
+        return leaves
+
+    def undecided_filters(self, group: Group) -> Iterator[tuple[Filter, float]]:
+        """Yield the filters in `group` that were asked and have not answered, and the grace time of each."""
+        for leaf in self.leaves:
+            grace = leaf.group.option("grace")
+            for node in leaf.filters():
+                if node.started and node.end is None and node.within(group):
+                    yield node, grace
+
+
+def leaf_outcome(leaf: Leaf, failure: StartFailure | None) -> NodeOutcome:
+    """Return how a stage ended that has, or that was never started; `failure` is the run's, if it failed."""
+    running, reason = leaf.running, leaf.reason
+    if running is not None:
+        error = running.error
+    elif failure is not None and failure.leaf is leaf:
+        error = failure.cause
+    else:
+        error = Cancelled("it was never started") if reason is None else reason.error
+    if reason is not None and error is not reason.error:
+        reason = None  # the stage ended by itself before it was cancelled
+    return NodeOutcome(error, leaf.index, reason, excluded=reason is not None and reason.collateral)
