@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import async_face, bulk, cores, limits, lines, memory, short
-from benchmarks.kit import Kit
+from benchmarks import async_api, bulk, cores, limits, lines, memory, short
+from benchmarks.context import Context
 from benchmarks.measure import WrongResult, measure
 from benchmarks.peers import NO_V2, RESULTS, GoPipe, build_go, library, status
 from benchmarks.table import peaks, text_table
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = False
     with ExitStack() as exits:
         go = None if unbuilt else exits.enter_context(GoPipe())
-        kit = exits.enter_context(Kit(go, quick=options.quick))
+        context = exits.enter_context(Context(go, quick=options.quick))
         results: dict[str, Any] = {
             "began": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "machine": _machine(),
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             "rounds": rounds,
             "works": [],
         }
-        for work in _chosen(kit, options.only):
+        for work in _chosen(context, options.only):
             print(f"{work.name} ...", end="", file=sys.stderr, flush=True)
             began = time.monotonic()
             try:
@@ -94,10 +94,10 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _chosen(kit: Kit, only: list[str] | None) -> Iterator[Work]:
+def _chosen(context: Context, only: list[str] | None) -> Iterator[Work]:
     known = []
-    for module in (short, async_face, bulk, lines, memory, cores, limits):
-        for work in module.works(kit):
+    for module in (short, async_api, bulk, lines, memory, cores, limits):
+        for work in module.works(context):
             known.append(work.name)
             if only is None or work.name in only:
                 yield work

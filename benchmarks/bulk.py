@@ -15,15 +15,15 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import floors
-from benchmarks.kit import CHUNK
+from benchmarks import baselines
+from benchmarks.context import CHUNK
 from benchmarks.measure import OURS, Bar, Work, expect, repeat
 from penstock import DEVNULL, command, function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.kit import Kit
+    from benchmarks.context import Context
     from penstock import StageContext
 
 __all__ = ["Counter", "works"]
@@ -45,60 +45,62 @@ class Counter:
         return len(data)
 
 
-def works(kit: Kit) -> Iterator[Work]:
+def works(context: Context) -> Iterator[Work]:
     """Function to function, the works that need no byte in Python, then those that do."""
-    yield _function_function(kit)
-    yield _command_command(kit)
-    yield _command_file(kit)
-    yield _command_socket(kit)
-    yield _pipe_socket(kit)
-    yield _command_writer(kit)
-    yield _function_cat_function(kit)
+    yield _function_function(context)
+    yield _command_command(context)
+    yield _command_file(context)
+    yield _command_socket(context)
+    yield _pipe_socket(context)
+    yield _command_writer(context)
+    yield _function_cat_function(context)
 
 
-def _function_function(kit: Kit) -> Work:
+def _function_function(context: Context) -> Work:
     def ours() -> None:
         total = Counter()
-        (function(_producer(kit.size)) | function(_consumer(total))).run()
-        expect(total.count, kit.size)
+        (function(_producer(context.size)) | function(_consumer(total))).run()
+        expect(total.count, context.size)
 
     contenders = {
         OURS: repeat(1, ours),
         "floor: a deque and two locks": repeat(
-            1, lambda: expect(floors.by_reference(kit.size, IN_FLIGHT), kit.size)
+            1, lambda: expect(baselines.by_reference(context.size, IN_FLIGHT), context.size)
         ),
     }
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("function-function", 1, kit.size, wanted=kit.size)
-    title = f"function → function, {_amount(kit)} in 64 KiB chunks"
-    return Work("function-function", title, contenders, (Bar("go-pipe", "throughput", 3),), volume=kit.size)
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round("function-function", 1, context.size, wanted=context.size)
+    title = f"function → function, {_amount(context)} in 64 KiB chunks"
+    return Work(
+        "function-function", title, contenders, (Bar("go-pipe", "throughput", 3),), volume=context.size
+    )
 
 
-def _command_command(kit: Kit) -> Work:
-    pipeline = _zeros(kit) | command("cat")
-    script = f"head -c {kit.size} /dev/zero | cat >/dev/null"
-    expect((_zeros(kit) | command("wc", "-c")).text().strip(), str(kit.size))
+def _command_command(context: Context) -> Work:
+    pipeline = _zeros(context) | command("cat")
+    script = f"head -c {context.size} /dev/zero | cat >/dev/null"
+    expect((_zeros(context) | command("wc", "-c")).text().strip(), str(context.size))
     contenders = {
         OURS: repeat(1, lambda: pipeline.run(stdout=DEVNULL)),
         "bash": repeat(1, lambda: subprocess.run(["bash", "-c", script], check=True)),
     }
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("command-command", 1, kit.size, wanted=0)
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round("command-command", 1, context.size, wanted=0)
     bars = (Bar("bash", "throughput", 0.97),)
-    title = f"command → command, {_amount(kit)}"
-    return Work("command-command", title, contenders, bars, volume=kit.size, cpu=0.005)
+    title = f"command → command, {_amount(context)}"
+    return Work("command-command", title, contenders, bars, volume=context.size, cpu=0.005)
 
 
-def _command_file(kit: Kit) -> Work:
-    target = kit.target
-    pipeline = _zeros(kit)
-    script = f"head -c {kit.size} /dev/zero >&{target}"
+def _command_file(context: Context) -> Work:
+    target = context.target
+    pipeline = _zeros(context)
+    script = f"head -c {context.size} /dev/zero >&{target}"
 
     def checked(call: Callable[[], object]) -> Callable[[], float]:
         def write() -> None:
             os.lseek(target, 0, os.SEEK_SET)
             call()
-            expect(os.lseek(target, 0, os.SEEK_CUR), kit.size)
+            expect(os.lseek(target, 0, os.SEEK_CUR), context.size)
 
         return repeat(1, write)
 
@@ -107,28 +109,30 @@ def _command_file(kit: Kit) -> Work:
         "bash": checked(lambda: subprocess.run(["bash", "-c", script], pass_fds=(target,), check=True)),
     }
     bars = (Bar("bash", "throughput", 0.97),)
-    title = f"command → file, {_amount(kit)}"
-    return Work("command-file", title, contenders, bars, volume=kit.size, cpu=0.010)
+    title = f"command → file, {_amount(context)}"
+    return Work("command-file", title, contenders, bars, volume=context.size, cpu=0.010)
 
 
-def _command_socket(kit: Kit) -> Work:
-    port = kit.drainer.port
-    pipeline = _zeros(kit)
+def _command_socket(context: Context) -> Work:
+    port = context.drainer.port
+    pipeline = _zeros(context)
 
     def ours() -> None:
-        _through_socket(port, kit.size, lambda sock: pipeline.run(stdout=sock))
+        _through_socket(port, context.size, lambda sock: pipeline.run(stdout=sock))
 
     contenders = {OURS: repeat(1, ours)}
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("command-socket", 1, kit.size, str(port), wanted=kit.size)
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round(
+            "command-socket", 1, context.size, str(port), wanted=context.size
+        )
     bars = (Bar("go-pipe", "throughput", 0.95),)
-    title = f"command → TCP socket, {_amount(kit)}"
-    return Work("command-socket", title, contenders, bars, volume=kit.size, cpu=0.010)
+    title = f"command → TCP socket, {_amount(context)}"
+    return Work("command-socket", title, contenders, bars, volume=context.size, cpu=0.010)
 
 
-def _pipe_socket(kit: Kit) -> Work:
-    port = kit.drainer.port
-    pipeline = _zeros(kit)
+def _pipe_socket(context: Context) -> Work:
+    port = context.drainer.port
+    pipeline = _zeros(context)
 
     def relay(sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -136,67 +140,69 @@ def _pipe_socket(kit: Kit) -> Work:
 
     def loop(sock: socket.socket) -> None:
         sock.setblocking(False)
-        with subprocess.Popen(_zeros_argv(kit), stdout=subprocess.PIPE, bufsize=0) as process:
+        with subprocess.Popen(_zeros_argv(context), stdout=subprocess.PIPE, bufsize=0) as process:
             _send_all(process.stdout, sock)
         expect(process.returncode, 0)
 
     contenders = {
-        OURS: repeat(1, lambda: _through_socket(port, kit.size, relay)),
-        "recv/send loop": repeat(1, lambda: _through_socket(port, kit.size, loop)),
+        OURS: repeat(1, lambda: _through_socket(port, context.size, relay)),
+        "recv/send loop": repeat(1, lambda: _through_socket(port, context.size, loop)),
         "floor: the socket passed to `head`": repeat(
-            1, lambda: _through_socket(port, kit.size, lambda sock: pipeline.run(stdout=sock))
+            1, lambda: _through_socket(port, context.size, lambda sock: pipeline.run(stdout=sock))
         ),
     }
     bars = (Bar("recv/send loop", "throughput", 1.3),)
-    title = f"pipe → non-blocking TCP socket, {_amount(kit)}"
-    return Work("pipe-socket", title, contenders, bars, volume=kit.size)
+    title = f"pipe → non-blocking TCP socket, {_amount(context)}"
+    return Work("pipe-socket", title, contenders, bars, volume=context.size)
 
 
-def _command_writer(kit: Kit) -> Work:
-    pipeline = _zeros(kit)
+def _command_writer(context: Context) -> Work:
+    pipeline = _zeros(context)
 
     def ours() -> None:
         sink = Counter()
         pipeline.run(stdout=sink)
-        expect(sink.count, kit.size)
+        expect(sink.count, context.size)
 
     def copyfileobj(bufsize: int) -> None:
         sink = Counter()
-        with subprocess.Popen(_zeros_argv(kit), stdout=subprocess.PIPE, bufsize=bufsize) as process:
+        with subprocess.Popen(_zeros_argv(context), stdout=subprocess.PIPE, bufsize=bufsize) as process:
             shutil.copyfileobj(_opened(process.stdout), sink, CHUNK)
         expect(process.returncode, 0)
-        expect(sink.count, kit.size)
+        expect(sink.count, context.size)
 
     def bare() -> None:
         sink = Counter()
-        floors.read(_zeros_argv(kit), sink)
-        expect(sink.count, kit.size)
+        baselines.read(_zeros_argv(context), sink)
+        expect(sink.count, context.size)
 
     contenders = {
         OURS: repeat(1, ours),
         "shutil.copyfileobj": repeat(1, lambda: copyfileobj(-1)),
         "shutil.copyfileobj, unbuffered": repeat(1, lambda: copyfileobj(0)),
-        floors.BARE: repeat(1, bare),
+        baselines.BARE: repeat(1, bare),
     }
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("command-writer", 1, kit.size, wanted=kit.size)
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round("command-writer", 1, context.size, wanted=context.size)
     bars = (Bar("go-pipe", "throughput", 1.2), Bar("shutil.copyfileobj", "throughput", 1.0))
-    title = f"command → Python writer, {_amount(kit)}"
-    return Work("command-writer", title, contenders, bars, volume=kit.size)
+    title = f"command → Python writer, {_amount(context)}"
+    return Work("command-writer", title, contenders, bars, volume=context.size)
 
 
-def _function_cat_function(kit: Kit) -> Work:
+def _function_cat_function(context: Context) -> Work:
     def ours() -> None:
         total = Counter()
-        (function(_producer(kit.size)) | command("cat") | function(_consumer(total))).run()
-        expect(total.count, kit.size)
+        (function(_producer(context.size)) | command("cat") | function(_consumer(total))).run()
+        expect(total.count, context.size)
 
     contenders = {OURS: repeat(1, ours)}
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("function-cat-function", 1, kit.size, wanted=kit.size)
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round(
+            "function-cat-function", 1, context.size, wanted=context.size
+        )
     bars = (Bar("go-pipe", "throughput", 1.8),)
-    title = f"function → `cat` → function, {_amount(kit)}"
-    return Work("function-cat-function", title, contenders, bars, volume=kit.size)
+    title = f"function → `cat` → function, {_amount(context)}"
+    return Work("function-cat-function", title, contenders, bars, volume=context.size)
 
 
 def _producer(size: int) -> Callable[[StageContext, Any, Any], None]:
@@ -240,12 +246,12 @@ def _send_all(source: Any, sock: socket.socket) -> None:
                 poll.poll()
 
 
-def _zeros(kit: Kit) -> Any:
-    return command(*_zeros_argv(kit))
+def _zeros(context: Context) -> Any:
+    return command(*_zeros_argv(context))
 
 
-def _zeros_argv(kit: Kit) -> list[str]:
-    return ["head", "-c", str(kit.size), "/dev/zero"]
+def _zeros_argv(context: Context) -> list[str]:
+    return ["head", "-c", str(context.size), "/dev/zero"]
 
 
 def _opened(stream: Any) -> Any:
@@ -254,5 +260,5 @@ def _opened(stream: Any) -> Any:
     return stream
 
 
-def _amount(kit: Kit) -> str:
-    return f"{kit.size >> 30} GiB" if kit.size >> 30 else f"{kit.size >> 20} MiB"
+def _amount(context: Context) -> str:
+    return f"{context.size >> 30} GiB" if context.size >> 30 else f"{context.size >> 20} MiB"

@@ -18,7 +18,7 @@ from penstock.isolation import worker_pool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.kit import Kit
+    from benchmarks.context import Context
     from penstock import Pipeline, StageContext
 
 __all__ = ["works"]
@@ -41,9 +41,9 @@ def pass_on(_ctx: StageContext, stdin: Any, stdout: Any) -> None:
         stdout.write(chunk)
 
 
-def works(kit: Kit) -> Iterator[Work]:
+def works(context: Context) -> Iterator[Work]:
     """Two busy stages at once, and the start."""
-    count = 100 if kit.quick else 400
+    count = 100 if context.quick else 400
     text = b"".join(b"%d\n" % number for number in range(count))
     wanted = b"".join(compute(compute(b"%d" % number)) + b"\n" for number in range(count))
     threads = map_lines(compute) | map_lines(_compute_again)

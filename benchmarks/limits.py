@@ -14,7 +14,7 @@ from penstock import CAPTURE, Limits, MemoryLimitExceeded, command, memory_limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.kit import Kit
+    from benchmarks.context import Context
     from penstock import Run
 
 __all__ = ["works"]
@@ -34,25 +34,25 @@ while True:
 """Takes 1 GB/s, where the machine gives it, and says of each megabyte that it has it."""
 
 
-def works(kit: Kit) -> Iterator[Work]:
+def works(context: Context) -> Iterator[Work]:
     """A greedy command, fifty idle ones, and the start."""
-    seconds = 2 if kit.quick else 10
+    seconds = 2 if context.quick else 10
     yield Work(
-        "memory-limit", "a command that takes 1 GB/s, stopped by its limit", probe=lambda: _greedy(kit)
+        "memory-limit", "a command that takes 1 GB/s, stopped by its limit", probe=lambda: _greedy(context)
     )
     yield Work(
         "watched-idle", f"{WATCHED} idle commands watched for {seconds} s", probe=lambda: _idle(seconds)
     )
-    yield Work("limited-start", "one `true` with limits that the kernel keeps", probe=lambda: _start(kit))
+    yield Work("limited-start", "one `true` with limits that the kernel keeps", probe=lambda: _start(context))
 
 
-def _greedy(kit: Kit) -> list[Figure]:
+def _greedy(context: Context) -> list[Figure]:
     """What it held at the end, as its own words say: its peak RSS would begin at ours."""
     figures = []
     for limit in (100 * MB, 500 * MB):
         stage = memory_limit(command(sys.executable, "-I", "-S", "-c", GREEDY), limit)
         held, rates = [], []
-        for _ in range(3 if kit.quick else 9):
+        for _ in range(3 if context.quick else 9):
             result = stage.run(check=False, stdout=CAPTURE)
             if not isinstance(result.stages[0].error, MemoryLimitExceeded):
                 raise WrongResult(f"it ended by {result.stages[0].error!r}")
@@ -96,7 +96,7 @@ def _share(runs: list[Run], seconds: int) -> float:
             run.wait(check=False)
 
 
-def _start(kit: Kit) -> list[Figure]:
+def _start(context: Context) -> list[Figure]:
     """Milliseconds from `run()` to its return, in turns."""
     variants: dict[str, Callable[[], object]] = {
         "without limits": command("true").run,
@@ -104,7 +104,7 @@ def _start(kit: Kit) -> list[Figure]:
         "memory, by a cgroup where one may be made": command("true", limits=Limits(memory="1GB")).run,
     }
     taken: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(10 if kit.quick else 50):
+    for _ in range(10 if context.quick else 50):
         for name, run in variants.items():
             began = time.perf_counter()
             run()

@@ -3,7 +3,7 @@
 A file of lines of seven bytes is read by `cat`. Lines are handed over without their LF everywhere. Loops by
 hand use a buffer of 64 KiB, as much as Penstock and go-pipe take from a pipe at most; the same loop with
 Popen's own buffer is shown too. The mapping puts one letter before each line. What the system calls, the
-splitting and the function cost with nothing around them is measured beside them (`floors`).
+splitting and the function cost with nothing around them is measured beside them (`baselines`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import subprocess
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import floors
-from benchmarks.kit import CHUNK
+from benchmarks import baselines
+from benchmarks.context import CHUNK
 from benchmarks.measure import OURS, Bar, Work, expect, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command, map_line_batches, map_lines
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from benchmarks.kit import Kit
+    from benchmarks.context import Context
     from penstock import Pipeline
 
 __all__ = ["works"]
 
 
-def works(kit: Kit) -> Iterator[Work]:
+def works(context: Context) -> Iterator[Work]:
     """Counted by line, by batch; mapped by line, by batch."""
-    yield from _counted(kit)
-    yield from _mapped(kit)
+    yield from _counted(context)
+    yield from _mapped(context)
 
 
-def _counted(kit: Kit) -> Iterator[Work]:
-    path = str(kit.lines_path)
+def _counted(context: Context) -> Iterator[Work]:
+    path = str(context.lines_path)
 
     def by_line() -> None:
         count = 0
         for _ in command("cat", path).iter_lines():
             count += 1
-        expect(count, kit.lines)
+        expect(count, context.lines)
 
     def by_batch() -> None:
         count = 0
@@ -53,11 +53,11 @@ def _counted(kit: Kit) -> Iterator[Work]:
             return []
 
         (command("cat", path) | map_line_batches(add)).run(stdout=DEVNULL)
-        expect(count, kit.lines)
+        expect(count, context.lines)
 
     def counts(bufsize: int) -> Callable[[], None]:
         return lambda: expect(
-            _count(subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=bufsize)), kit.lines
+            _count(subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=bufsize)), context.lines
         )
 
     peers = {
@@ -67,23 +67,23 @@ def _counted(kit: Kit) -> Iterator[Work]:
     plumbum = library("plumbum")
     if plumbum is not None:
         cat = plumbum.local["cat"][path]
-        peers["plumbum"] = repeat(1, lambda: expect(_count(cat.popen(encoding=None)), kit.lines))
+        peers["plumbum"] = repeat(1, lambda: expect(_count(cat.popen(encoding=None)), context.lines))
     for name, ours, floor, limit in (
-        ("line", by_line, floors.count_by_line, 1.6),
-        ("batch", by_batch, floors.count_by_batch, 3),
+        ("line", by_line, baselines.count_by_line, 1.6),
+        ("batch", by_batch, baselines.count_by_batch, 3),
     ):
-        bare = repeat(1, partial(_counts, floor, kit))
+        bare = repeat(1, partial(_counts, floor, context))
         yield Work(
             f"count-by-{name}",
-            f"{_amount(kit)} short lines counted, by {name}",
-            {OURS: repeat(1, ours), **peers, floors.BARE: bare},
+            f"{_amount(context)} short lines counted, by {name}",
+            {OURS: repeat(1, ours), **peers, baselines.BARE: bare},
             (Bar("Popen loop by hand", "throughput", limit),),
-            volume=7 * kit.lines,
+            volume=7 * context.lines,
         )
 
 
-def _counts(floor: Callable[[Path], int], kit: Kit) -> None:
-    expect(floor(kit.lines_path), kit.lines)
+def _counts(floor: Callable[[Path], int], context: Context) -> None:
+    expect(floor(context.lines_path), context.lines)
 
 
 def _count(process: Any) -> int:
@@ -96,8 +96,8 @@ def _count(process: Any) -> int:
     return count
 
 
-def _mapped(kit: Kit) -> Iterator[Work]:
-    path = kit.lines_path
+def _mapped(context: Context) -> Iterator[Work]:
+    path = context.lines_path
 
     def one(line: bytes) -> bytes:
         return b"x" + line
@@ -110,12 +110,12 @@ def _mapped(kit: Kit) -> Iterator[Work]:
     wanted = b"x" + path.read_bytes()[:-1].replace(b"\n", b"\nx") + b"\n"
     for pipeline in (by_line, by_batch):
         expect(pipeline.output() == wanted, True)
-    _check_by_hand(path, kit.scratch / "mapped", wanted)
+    _check_by_hand(path, context.scratch / "mapped", wanted)
     peers = {"Popen loop by hand": repeat(1, lambda: _by_hand(path, subprocess.DEVNULL))}
-    if kit.go is not None:
-        _, delivered = kit.go.ask("lines", 1, 0, str(path))
+    if context.go is not None:
+        _, delivered = context.go.ask("lines", 1, 0, str(path))
         expect(delivered, len(wanted))
-        peers["go-pipe's linewise"] = kit.go.round("lines-cat", 1, 0, str(path), wanted=0)
+        peers["go-pipe's linewise"] = context.go.round("lines-cat", 1, 0, str(path), wanted=0)
     against_loop, against_go = "Popen loop by hand", "go-pipe's linewise"
     rows: tuple[tuple[str, Pipeline, Callable[[list[bytes]], Iterable[bytes]], tuple[Bar, ...]], ...] = (
         (
@@ -127,13 +127,13 @@ def _mapped(kit: Kit) -> Iterator[Work]:
         ("map_line_batches", by_batch, many, (Bar(against_go, "throughput", 1.6),)),
     )
     for name, pipeline, work, bars in rows:
-        bare = repeat(1, partial(floors.mapped, path, work, subprocess.DEVNULL))
+        bare = repeat(1, partial(baselines.mapped, path, work, subprocess.DEVNULL))
         yield Work(
             name.replace("_", "-"),
-            f"{_amount(kit)} short lines through `{name}` into `cat`",
-            {OURS: _to_null(pipeline), **peers, floors.BARE: bare},
+            f"{_amount(context)} short lines through `{name}` into `cat`",
+            {OURS: _to_null(pipeline), **peers, baselines.BARE: bare},
             bars,
-            volume=7 * kit.lines,
+            volume=7 * context.lines,
         )
 
 
@@ -171,5 +171,5 @@ def _opened(stream: Any) -> Any:
     return stream
 
 
-def _amount(kit: Kit) -> str:
-    return "1 M" if kit.lines == 1_000_000 else f"{kit.lines:,}"
+def _amount(context: Context) -> str:
+    return "1 M" if context.lines == 1_000_000 else f"{context.lines:,}"

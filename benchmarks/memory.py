@@ -10,23 +10,23 @@ from benchmarks.probes import probe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.kit import Kit
+    from benchmarks.context import Context
 
 __all__ = ["works"]
 
 
-def works(kit: Kit) -> Iterator[Work]:
+def works(context: Context) -> Iterator[Work]:
     """Short copies, four GiB, a service, and many runs at one time."""
-    copies = 1_000 if kit.quick else 10_000
-    size = 1 << 29 if kit.quick else 1 << 32
-    seconds = 5 if kit.quick else 20
+    copies = 1_000 if context.quick else 10_000
+    size = 1 << 29 if context.quick else 1 << 32
+    seconds = 5 if context.quick else 20
     amount = f"{size >> 30} GiB" if size >> 30 else f"{size >> 20} MiB"
     yield Work("copies", f"{copies:,} short copies", probe=lambda: _copies(copies))
     yield Work("resident", f"{amount} pass a Python function", probe=lambda: _resident(size))
     yield Work(
         "service",
         f"short pipelines into a Python writer, {seconds} s each",
-        probe=lambda: _service(kit, seconds),
+        probe=lambda: _service(context, seconds),
         note="allocated: tracemalloc's high-water mark of each pipeline over what was live before it, summed;"
         " for go-pipe runtime.MemStats.TotalAlloc, which counts every object",
     )
@@ -53,7 +53,7 @@ def _resident(size: int) -> list[Figure]:
     ]
 
 
-def _service(kit: Kit, seconds: int) -> list[Figure]:
+def _service(context: Context, seconds: int) -> list[Figure]:
     got = probe("service", seconds)
     figures = []
     for name, label in (("pool", "with the pool"), ("no pool", "without it"), ("copyfileobj", "copyfileobj")):
@@ -62,8 +62,8 @@ def _service(kit: Kit, seconds: int) -> list[Figure]:
             f"{got[f'{name}: collections per 1000']:.1f} collections in 1000"
         )
         figures.append(Figure(f"allocated, {label}", got[f"{name}: MB/s"], "MB/s", note=note))
-    if kit.go is not None:
-        each, allocated = kit.go.ask("service", seconds * 100)
+    if context.go is not None:
+        each, allocated = context.go.ask("service", seconds * 100)
         note = f"{allocated / 1e3:.1f} KB a pipeline, {1 / each:.0f} pipelines/s"
         figures.append(Figure("allocated, go-pipe", allocated / each / 1e6, "MB/s", note=note))
     return figures

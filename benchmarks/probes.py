@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.bulk import Counter
-from benchmarks.kit import CHUNK
+from benchmarks.context import CHUNK
 from benchmarks.measure import WrongResult, expect
 from benchmarks.peers import HERE, status
 from penstock import DEVNULL, PIPE, buffer_pool, command, function

@@ -2,7 +2,7 @@
 
 Several files are the parts of one run, each made with `--only`, on a machine that is not quiet for long.
 Writes `performance.svg` into the folder, and the table into its `performance.md`, between the two marks; the
-prose around them is not touched. Where there is no page yet, one with only the marks, the picture and the
+prose around them is not touched. Where there is no page yet, one with only the marks, the chart and the
 table is made.
 """
 
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.picture import picture
+from benchmarks.chart import chart
 from benchmarks.table import HEADINGS, Row, peaks, rows
 
 __all__ = ["joined", "main", "page"]
@@ -25,7 +25,7 @@ SKELETON = f"# Performance\n\n{BEGIN}\n{END}\n"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the page and the picture."""
+    """Write the page and the chart."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument(
         "results", type=Path, nargs="+", help="a JSON file of python -m benchmarks, or its parts"
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     target = options.folder / "performance.md"
     before = target.read_text() if target.exists() else SKELETON
     target.write_text(page(before, results))
-    (options.folder / "performance.svg").write_text(picture(results))
+    (options.folder / "performance.svg").write_text(chart(results))
     print(f"written: {target} and performance.svg beside it")
     return 0
 

@@ -10,7 +10,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import floors
+from benchmarks import baselines
 from benchmarks.measure import OURS, Bar, Work, expect, in_a_loop, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command, function, transform
@@ -18,7 +18,7 @@ from penstock import DEVNULL, command, function, transform
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.kit import Kit
+    from benchmarks.context import Context
     from penstock import Pipeline, StageContext
 
 __all__ = ["works"]
@@ -26,14 +26,14 @@ __all__ = ["works"]
 TEXT = b"hello\n"
 
 
-def works(kit: Kit) -> Iterator[Work]:
+def works(context: Context) -> Iterator[Work]:
     """The works on commands, then those on functions."""
-    yield _one(kit)
-    yield _ten(kit)
-    yield from _functions(kit)
+    yield _one(context)
+    yield _ten(context)
+    yield from _functions(context)
 
 
-def _one(kit: Kit) -> Work:
+def _one(context: Context) -> Work:
     count = 40
     ours = command("true")
 
@@ -47,10 +47,10 @@ def _one(kit: Kit) -> Work:
     contenders = {
         OURS: repeat(count, lambda: ours.run(stdout=DEVNULL)),
         "subprocess by hand": repeat(count, by_hand),
-        floors.BARE: repeat(count, floors.one_true()),
+        baselines.BARE: repeat(count, baselines.one_true()),
     }
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("true", count, wanted=0)
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round("true", count, wanted=0)
     plumbum, sh, shellous = library("plumbum"), library("sh"), library("shellous")
     if plumbum is not None:
         contenders["plumbum"] = repeat(count, plumbum.local["true"].run)
@@ -62,12 +62,12 @@ def _one(kit: Kit) -> Work:
     return Work("true", "one `true`", contenders, bars, per_round=count)
 
 
-def _ten(kit: Kit) -> Work:
+def _ten(context: Context) -> Work:
     count = 8
     ours = reduce(or_, [command("echo", "hello"), *(command("cat") for _ in range(9))])
     script = "set -o pipefail; echo hello" + " | cat" * 9
 
-    bare = floors.echo_and_cats(9)
+    bare = baselines.echo_and_cats(9)
 
     def bash() -> None:
         done = subprocess.run(
@@ -81,11 +81,11 @@ def _ten(kit: Kit) -> Work:
     contenders = {
         OURS: repeat(count, lambda: expect(ours.output(), TEXT)),
         "bash": repeat(count, bash),
-        floors.BARE: repeat(count, lambda: expect(bare(), TEXT)),
+        baselines.BARE: repeat(count, lambda: expect(bare(), TEXT)),
         "subprocess by hand": repeat(count, by_hand),
     }
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("echo9cat", count, wanted=len(TEXT))
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round("echo9cat", count, wanted=len(TEXT))
     plumbum, sh, shellous = library("plumbum"), library("sh"), library("shellous")
     if plumbum is not None:
         cat = plumbum.local["cat"]
@@ -100,30 +100,33 @@ def _ten(kit: Kit) -> Work:
     return Work("echo9cat", "`echo` + 9 `cat`", contenders, bars, per_round=count)
 
 
-def _functions(kit: Kit) -> Iterator[Work]:
+def _functions(context: Context) -> Iterator[Work]:
     transforms = reduce(or_, [transform(lambda chunks: chunks) for _ in range(10)])
     functions = reduce(or_, [function(_pass) for _ in range(10)])
     mixed = reduce(or_, [stage for _ in range(5) for stage in (function(_pass), command("cat"))])
-    yield _against_functions(kit, "transforms", "10 transforms on one short text", transforms, 0.8)
-    yield _against_functions(kit, "functions", "10 blocking functions on one short text", functions, 1.5)
+    yield _against_functions(context, "transforms", "10 transforms on one short text", transforms, 0.8)
+    yield _against_functions(context, "functions", "10 blocking functions on one short text", functions, 1.5)
     count = 8
-    bare = floors.cats_in_turn(5)
-    contenders = {OURS: _on_text(mixed, count), floors.BARE: repeat(count, lambda: expect(bare(TEXT), TEXT))}
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("mixed", count, wanted=len(TEXT))
+    bare = baselines.cats_in_turn(5)
+    contenders = {
+        OURS: _on_text(mixed, count),
+        baselines.BARE: repeat(count, lambda: expect(bare(TEXT), TEXT)),
+    }
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round("mixed", count, wanted=len(TEXT))
     title = "10 mixed stages, function and `cat` in turn"
     yield Work("mixed", title, contenders, (Bar("go-pipe", "time", 1.0),), per_round=count)
 
 
-def _against_functions(kit: Kit, name: str, title: str, pipeline: Pipeline, limit: float) -> Work:
+def _against_functions(context: Context, name: str, title: str, pipeline: Pipeline, limit: float) -> Work:
     count = 200
-    hand_over = floors.HandOver()
+    hand_over = baselines.HandOver()
     contenders = {
         OURS: _on_text(pipeline, count),
         "floor: to a thread and back": repeat(count, lambda: expect(hand_over(TEXT), TEXT)),
     }
-    if kit.go is not None:
-        contenders["go-pipe"] = kit.go.round("functions", count, wanted=len(TEXT))
+    if context.go is not None:
+        contenders["go-pipe"] = context.go.round("functions", count, wanted=len(TEXT))
     return Work(name, title, contenders, (Bar("go-pipe", "time", limit),), per_round=count)
 
 

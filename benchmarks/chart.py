@@ -1,4 +1,4 @@
-"""The ratios with a bar as an SVG picture: how much better than the peer each is, and where its bar is.
+"""The ratios with a bar as an SVG chart: how much better than the peer each is, and where its bar is.
 
 Written by hand, so that nothing has to be installed. The scale is logarithmic and turned so that right is
 better for times and throughputs alike: twice as fast as the peer is at 2, half as fast at 1/2.
@@ -12,15 +12,15 @@ from xml.sax.saxutils import escape
 
 from benchmarks.table import Row, rows
 
-__all__ = ["picture"]
+__all__ = ["chart"]
 
 WIDTH, LABELS, RIGHT, LINE, TOP = 920, 450, 70, 24, 56
 LOW, HIGH = 1 / 8, 8.0
 MET, MISSED, BAR, TEXT, GRID = "#2e7d4f", "#b3541e", "#1f2933", "#1f2933", "#d5dae0"
 
 
-def picture(results: dict[str, Any]) -> str:
-    """The picture as the text of an SVG file."""
+def chart(results: dict[str, Any]) -> str:
+    """Return the chart as the text of an SVG file."""
     compared = [row for row in rows(results) if row.passed is not None and row.number is not None]
     height = TOP + LINE * len(compared) + 44
     parts = [

@@ -19,7 +19,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import floors
+from benchmarks import baselines
 from benchmarks.measure import OURS, Bar, Work, expect, in_a_loop, repeat
 from benchmarks.peers import library
 from penstock import DEVNULL, command
@@ -27,7 +27,7 @@ from penstock import DEVNULL, command
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from benchmarks.kit import Kit
+    from benchmarks.context import Context
 
 __all__ = ["works"]
 
@@ -43,12 +43,12 @@ for _ in range(int(sys.argv[2])):
 ASYNCIO = "asyncio.create_subprocess_exec"
 
 
-def works(kit: Kit) -> Iterator[Work]:
+def works(context: Context) -> Iterator[Work]:
     """Many short runs at once, one long pipeline, and many bytes."""
     logging.getLogger("shellous").setLevel(logging.ERROR)  # it tells of each start that takes 0.1 s
     yield _at_once()
     yield _ten()
-    yield _read(kit)
+    yield _read(context)
 
 
 def _at_once() -> Work:
@@ -59,11 +59,11 @@ def _at_once() -> Work:
         await process.communicate()
         expect(process.returncode, 0)
 
-    bare = repeat(1, floors.many_true(AT_ONCE))
+    bare = repeat(1, baselines.many_true(AT_ONCE))
     contenders = {
         OURS: _together(lambda: ours.arun(stdout=DEVNULL)),
         ASYNCIO: _together(by_asyncio),
-        floors.BARE: lambda: bare() / AT_ONCE,
+        baselines.BARE: lambda: bare() / AT_ONCE,
     }
     shellous = library("shellous")
     if shellous is not None:
@@ -77,10 +77,10 @@ def _at_once() -> Work:
 def _ten() -> Work:
     count = 8
     ours = reduce(or_, [command("echo", "hello"), *(command("cat") for _ in range(9))])
-    bare = floors.echo_and_cats(9)
+    bare = baselines.echo_and_cats(9)
     contenders = {
         OURS: in_a_loop(count, lambda: _output(ours.aoutput())),
-        floors.BARE: repeat(count, lambda: expect(bare(), b"hello\n")),
+        baselines.BARE: repeat(count, lambda: expect(bare(), b"hello\n")),
     }
     shellous = library("shellous")
     if shellous is not None:
@@ -90,18 +90,18 @@ def _ten() -> Work:
     return Work("async-echo9cat", "`echo` + 9 `cat`, awaited", contenders, bars, per_round=count)
 
 
-def _read(kit: Kit) -> Work:
+def _read(context: Context) -> Work:
     """The producer writes the same buffer again and again, so that it is the reader who is measured; how fast
     that can be at all shows a loop of blocking reads, from a pipe of the size that Penstock's has.
     """
-    argv = (sys.executable, "-I", "-S", "-c", PRODUCER, str(CHUNK), str(kit.size // CHUNK))
+    argv = (sys.executable, "-I", "-S", "-c", PRODUCER, str(CHUNK), str(context.size // CHUNK))
     ours = command(*argv)
 
     async def iterate() -> None:
         total = 0
         async for chunk in ours.aiter_bytes():
             total += len(chunk)
-        expect(total, kit.size)
+        expect(total, context.size)
 
     async def by_asyncio() -> None:
         process = await asyncio.create_subprocess_exec(*argv, stdin=NULL, stdout=PIPE)
@@ -110,7 +110,7 @@ def _read(kit: Kit) -> Work:
         while chunk := await process.stdout.read(CHUNK):
             total += len(chunk)
         await process.wait()
-        expect(total, kit.size)
+        expect(total, context.size)
 
     def by_hand() -> None:
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
@@ -120,7 +120,7 @@ def _read(kit: Kit) -> Work:
             total = 0
             while chunk := os.read(number, CHUNK):
                 total += len(chunk)
-        expect(total, kit.size)
+        expect(total, context.size)
 
     contenders = {
         OURS: in_a_loop(1, iterate),
@@ -128,8 +128,8 @@ def _read(kit: Kit) -> Work:
         "blocking reads by hand": repeat(1, by_hand),
     }
     bars = (Bar("asyncio.StreamReader", "throughput", 2),)
-    title = f"command → async iteration, {kit.size >> 20} MiB"
-    return Work("async-read", title, contenders, bars, volume=kit.size)
+    title = f"command → async iteration, {context.size >> 20} MiB"
+    return Work("async-read", title, contenders, bars, volume=context.size)
 
 
 async def _output(made: Awaitable[Any]) -> None:

@@ -11,12 +11,12 @@ from typing import Self
 
 from benchmarks.peers import Drainer, GoPipe
 
-__all__ = ["Kit"]
+__all__ = ["Context"]
 
 CHUNK = 64 * 1024
 
 
-class Kit:
+class Context:
     """Sizes, a scratch folder, go-pipe's process and the draining process; a context manager."""
 
     def __init__(self, go: GoPipe | None, *, quick: bool) -> None:

@@ -17,7 +17,7 @@ from itertools import chain
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.kit import CHUNK
+from benchmarks.context import CHUNK
 from benchmarks.measure import expect
 
 if TYPE_CHECKING:
