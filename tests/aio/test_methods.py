@@ -229,7 +229,7 @@ async def test_what_a_method_decides_itself_cannot_be_given() -> None:
         await command("cat").aoutput(stdout=DEVNULL)
     with pytest.raises(ValueError, match=r"stdout=PIPE needs astart\(\): arun\(\)"):
         await command("cat").arun(stdout=PIPE)
-    with pytest.raises(TypeError, match=r"aiter_bytes\(\) decides about stdout"):
+    with pytest.raises(TypeError, match=r"aiter_bytes\(\) sets stdout itself"):
         command("cat").aiter_bytes(stdout=DEVNULL)
     with pytest.raises(LookupError):
         await command("cat").atext("no-such-encoding")

@@ -192,7 +192,7 @@ def test_what_py_may_name(cli: Any, line: str, out: bytes) -> None:
         ("py:tools:Thing", 2, "is a class"),
         ("py:tools:own_stdin", 2, "stdin"),
         ("py:tools:f x", 2, "no arguments"),
-        ("A=1 py:tools:f", 2, "would reach nobody"),
+        ("A=1 py:tools:f", 2, "has no effect"),
         ("py:tools:f 2> err", 2, "no standard error"),
     ],
 )
@@ -317,7 +317,7 @@ def test_explain(cli: Any) -> None:
 def test_the_pipeline_is_one_argument(cli: Any) -> None:
     """Whoever forgot it, or its quotes, is told which of the two."""
     assert "PIPELINE is missing" in cli("run").err
-    assert "put it into quotes" in cli("run", "echo", "a").err
+    assert "put it in quotes" in cli("run", "echo", "a").err
 
 
 def test_help_tells_the_language(cli: Any) -> None:

@@ -403,7 +403,7 @@ def test_what_is_joined_to_a_limited_stage_is_not_limited() -> None:
 )
 def test_a_stage_in_python_is_refused_when_the_stage_is_made(wrap: Any, stage: Pipeline) -> None:
     """It has no process of its own whose memory could be told from the host's."""
-    with pytest.raises(TypeError, match="takes a command or a pipeline of commands"):
+    with pytest.raises(TypeError, match="needs a command or a pipeline of commands, but"):
         wrap(stage)
 
 

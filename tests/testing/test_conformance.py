@@ -340,13 +340,13 @@ def test_an_async_stage_that_breaks_a_rule_is_told_which() -> None:
     said = complaint(lambda: function(goes_on), input=b"", timeout=BRIEF)
     assert f"a run of it between a Python source and a Python sink has not ended within {BRIEF:g} s" in said
     said = complaint(lambda: function(changes), input=b"a", expect=b"a")
-    assert "writes b'A', where b'a' was expected" in said
+    assert "writes b'A', but b'a' was expected" in said
 
 
 def test_what_the_stage_writes_is_compared_with_what_is_expected() -> None:
     """`expect` is the whole output for `input`."""
     check_stage(Upper, input=b"a\nb", expect=b"A\nB")
-    assert "writes b'A', where b'a' was expected" in complaint(Upper, input=b"a", expect=b"a")
+    assert "writes b'A', but b'a' was expected" in complaint(Upper, input=b"a", expect=b"a")
 
 
 # Custom stages that break one.
@@ -435,7 +435,7 @@ BROKEN: dict[type[RunningUpper], tuple[str, ...]] = {
     KillFailsTheSecondTime: ("a second kill() must not raise, but raised RuntimeError('killed twice')",),
     KillFailsAfterTheEnd: ("kill() after the end must not raise, but raised ProcessLookupError",),
     HidesTheReason: ("wait() must raise the reason given to kill(), but the outcome is None",),
-    MakesMuchOfAPipeError: ("leaves early it must end well or with a pipe error",),
+    MakesMuchOfAPipeError: ("leaves early, it must end well or with a pipe error",),
 }
 
 
@@ -463,7 +463,7 @@ def test_all_rules_that_are_broken_are_listed() -> None:
         name = ""
 
     text = complaint(Unnamed, timeout=BRIEF)
-    assert "its name must be a str that is not empty, not ''" in text
+    assert "its name must be a non-empty str, not ''" in text
     assert "never closes its stdin" in text
 
 
@@ -472,7 +472,7 @@ def test_a_name_is_a_str_that_is_not_empty(name: object) -> None:
     """Errors and events call a stage by its name."""
     stage = Upper()
     stage.name = name
-    assert f"its name must be a str that is not empty, not {name!r}" in complaint(lambda: stage)
+    assert f"its name must be a non-empty str, not {name!r}" in complaint(lambda: stage)
 
 
 def test_requirements_are_requirements() -> None:
@@ -492,8 +492,8 @@ def test_a_stage_has_all_that_the_protocol_names() -> None:
 
         def start(self) -> None: ...
 
-    assert "it is no Stage: name, requirements or start() is missing" in complaint(Bare)
-    assert "can be no stage of a pipeline: not a stage or pipeline" in complaint(object)
+    assert "it is not a Stage: name, requirements or start() is missing" in complaint(Bare)
+    assert "cannot be a stage of a pipeline: not a stage or pipeline" in complaint(object)
 
 
 def test_a_pipeline_with_streams_of_its_own_is_no_stage() -> None:
@@ -537,8 +537,8 @@ def test_streams_are_closed_where_the_start_fails() -> None:
             return RunningUpper(ctx, stdin.reader, stdout.writer)
 
     text = complaint(Careless, timeout=LONGER, input=b"a little\n")
-    assert "it never closes its stdout where it cannot run, because its stdin was closed before" in text
-    assert "it never closes its stdin where it cannot run, because its stdout was closed before" in text
+    assert "it never closes its stdout when it cannot run because its stdin was closed before" in text
+    assert "it never closes its stdin when it cannot run because its stdout was closed before" in text
 
 
 def test_wait_must_not_hang() -> None:
@@ -564,7 +564,7 @@ def test_a_stage_is_reusable_unless_it_says_otherwise() -> None:
     def once() -> Pipeline:
         return penstock.source(chunk for chunk in [b"a", b"b"])
 
-    assert "it is not reusable: the second run of the same stage writes nothing any more" in complaint(once)
+    assert "it is not reusable: the second run of the same stage writes nothing" in complaint(once)
     check_stage(once, reusable=False)
 
 

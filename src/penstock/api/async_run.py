@@ -111,7 +111,7 @@ class StartingRun:
     async def __aenter__(self) -> AsyncRun:
         """Start it. StartError where a stage cannot be started; then nothing is left."""
         if self._owned is not None:
-            raise RuntimeError("astart() is entered once; call it again for another run")
+            raise RuntimeError("astart() can be entered only once; call it again for another run")
         self._owned = await begin(self._pipeline, self._options)
         return AsyncRun(self._owned)
 
@@ -153,7 +153,7 @@ class AsyncBytes:
         if self._over:
             raise StopAsyncIteration
         if self._busy:
-            raise RuntimeError("another task waits for the next chunk of this iterator")
+            raise RuntimeError("another task is already waiting for the next chunk of this iterator")
         self._busy = True
         try:
             if self._owned is None:

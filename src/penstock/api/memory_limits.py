@@ -81,7 +81,9 @@ def _watched(
     for leaf in _leaves(stage):
         if not isinstance(leaf, Command):
             name = getattr(leaf, "name", leaf)
-            raise TypeError(f"{what}() takes a command or a pipeline of commands; {name!r} is none")
+            raise TypeError(
+                f"{what}() needs a command or a pipeline of commands, but {name!r} is a Python stage"
+            )
     check_handler("on_event", on_event)
     longest = check_seconds("interval", interval)
     if not longest:

@@ -351,7 +351,7 @@ def _depth(stages: tuple[Joinable, ...]) -> int:
             depth += inner.depth
         deepest = max(deepest, depth)
     if deepest >= _DEEPEST:
-        raise ValueError(f"pipelines and error filters may be nested {_DEEPEST} deep, not deeper")
+        raise ValueError(f"pipelines and error filters can be nested {_DEEPEST} deep at most")
     return deepest + 1
 
 

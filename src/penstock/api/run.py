@@ -161,7 +161,7 @@ class Run:
         elif not isinstance(reason, BaseException):
             raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
         elif isinstance(reason, FinishEarly):
-            raise TypeError("reason must not be FinishEarly: that is no failure")
+            raise TypeError("reason must not be FinishEarly, which is not a failure")
         self._cancel(reason)
 
     def __enter__(self) -> Self:
@@ -186,7 +186,7 @@ class Run:
     def wait_done(self, timeout: float | None = None) -> None:
         """Wait as `wait` does, without a look at the verdict."""
         if os.getpid() != self._owner:
-            raise RuntimeError("this run belongs to the process that this one is a forked copy of")
+            raise RuntimeError("this run belongs to the parent process, of which this one is a fork")
         if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
             raise ValueError("timeout must be a number of seconds, not nan")
         try:
@@ -286,7 +286,7 @@ class Run:
             return False
         execution.left_early = True
         self.reader.close()
-        reason = Cancelled("nobody reads its output any more")
+        reason = Cancelled("the reader of its output has gone")
         execution.post_cancel(CancelReason(reason, PipelineCancelled, execution.root, collateral=True))
         return True
 

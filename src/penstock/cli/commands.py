@@ -46,11 +46,11 @@ _STATUS: Final = """
 Exit status:
   0         every stage succeeded, or ended early because a later one had read enough
   1         a Python stage raised, or a file could not be opened
-  2         a mistake in the line or the options, or a name that is not there
+  2         a mistake in the line or the options, or an unknown name
   124       the timeout ended the run
-  126, 127  a program cannot be executed, or is not there
+  126, 127  a program cannot be executed, or does not exist
   128 + N   signal N ended the command that failed, or penstock itself;
-            141 where the reader of penstock's output has gone
+            141 if the reader of penstock's output has gone
   else      the status of the command that failed
 """
 
@@ -63,10 +63,10 @@ class _Seconds(click.ParamType[float]):
         number = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
         match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", str(value))
         if not value or match is None:
-            self.fail(f"{value!r} is no duration; write seconds, or 90s, 1m30s, 2h", param, ctx)
+            self.fail(f"invalid duration {value!r}: use seconds, 90s, 1m30s or 2h", param, ctx)
         seconds = sum(float(part) * unit for part, unit in zip(match.groups("0"), (3600, 60, 1), strict=True))
         if seconds == 0 or math.isinf(seconds):
-            self.fail(f"{value!r} is no time to wait", param, ctx)
+            self.fail("the duration must be positive and finite", param, ctx)
         return seconds
 
 
@@ -93,23 +93,23 @@ def _one_argument(ctx: click.Context, _param: click.Parameter, value: tuple[str,
     if len(value) == 1:
         return value[0]
     if value:
-        raise click.UsageError("PIPELINE must be one argument; put it into quotes", ctx)
-    raise click.UsageError("PIPELINE is missing: what to run, written as in a shell, in quotes", ctx)
+        raise click.UsageError("PIPELINE must be one argument: put it in quotes", ctx)
+    raise click.UsageError("PIPELINE is missing: write it as in a shell, in quotes", ctx)
 
 
 @group.command(epilog=_LANGUAGE + _STATUS, short_help="Run a pipeline.")
 @click.argument("pipeline", nargs=-1, metavar="PIPELINE", callback=_one_argument)
-@click.option("--timeout", type=_Seconds(), help="End the run after so many seconds, or 90s, 1m30s, 2h.")
+@click.option("--timeout", type=_Seconds(), help="Cancel the run after this time: seconds, 90s, 1m30s or 2h.")
 @click.option(
     "--cwd",
     type=click.Path(exists=True, file_okay=False),
-    help="The folder that the commands run in. The programs, files and modules that PIPELINE names are still "
-    "those of the current one.",
+    help="The folder that the commands run in. Programs, files and modules that PIPELINE names are still "
+    "looked up from the current folder.",
 )
 @click.option("--env", type=_Variable(), multiple=True, help="A variable for all commands; may be repeated.")
 @click.option("--stats", is_flag=True, help="Print a table of the stages at the end, on standard error.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON object, on standard error.")
-@click.option("--verbose", "-v", is_flag=True, help="Tell of each stage as it starts and ends.")
+@click.option("--verbose", "-v", is_flag=True, help="Report each stage as it starts and ends.")
 def run(  # noqa: PLR0913 - each is an option of the command
     pipeline: str,
     *,

@@ -21,15 +21,15 @@ __all__ = ["Operator", "PipelineSyntaxError", "Scanner", "Word"]
 
 _BLANKS: Final = " \t\r\n"
 
-_QUOTE_IT: Final = "quote it to pass it on as it is"
+_QUOTE_IT: Final = "quote it to pass it on unchanged"
 _NO_SHELL: Final = f"no shell is started; {_QUOTE_IT}"
-_AT_HAND: Final = "what there is: '< FILE', '> FILE', '>> FILE', '2> FILE', '2>> FILE' and '2>&1'"
+_AT_HAND: Final = "supported redirections: '< FILE', '> FILE', '>> FILE', '2> FILE', '2>> FILE' and '2>&1'"
 
 # What a shell would do something with, and what to write instead. The longest operator that fits is taken.
 _REFUSED: Final = {
     ";": f"run the commands one by one, or {_QUOTE_IT}",
     ";;": _NO_SHELL,
-    "&": f"penstock waits for what it starts: put penstock itself into the background, or {_QUOTE_IT}",
+    "&": f"penstock waits for its commands: put penstock itself into the background, or {_QUOTE_IT}",
     "&&": f"run the commands one by one, or {_QUOTE_IT}",
     "||": f"look at the exit status instead, or {_QUOTE_IT}",
     "|&": "write '2>&1 |' to send standard error along",
@@ -39,10 +39,10 @@ _REFUSED: Final = {
     "<&": _AT_HAND,
     ">|": "write '>': files are always overwritten",
     "<>": "write '<' to read or '>' to write",
-    "<<": "there are no here-documents: write '< FILE', or feed penstock's own standard input",
-    "<<<": "there are no here-strings: begin with 'echo TEXT |'",
-    "<(": "there is no process substitution",
-    ">(": "there is no process substitution",
+    "<<": "here-documents are not supported: write '< FILE', or use penstock's own standard input",
+    "<<<": "here-strings are not supported: begin with 'echo TEXT |'",
+    "<(": "process substitution is not supported",
+    ">(": "process substitution is not supported",
     "(": _NO_SHELL,
     ")": _NO_SHELL,
     "$(": _NO_SHELL,
@@ -183,7 +183,7 @@ class Scanner:
 
     def _escaped(self) -> str:
         if self.at + 1 == len(self.text):
-            raise PipelineSyntaxError("there is nothing after this backslash", self.at)
+            raise PipelineSyntaxError("nothing follows this backslash", self.at)
         self.at += 2
         return self.text[self.at - 1]
 

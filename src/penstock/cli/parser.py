@@ -74,7 +74,7 @@ def parse(text: str) -> Line:
     ';' is not understood here
       cat a; ls
            ^
-      run the commands one by one, or quote it to pass it on as it is
+      run the commands one by one, or quote it to pass it on unchanged
     """
     scanner = Scanner(text)
     drafts = [_Draft(0)]
@@ -101,9 +101,11 @@ def _redirection(operator: Operator, scanner: Scanner) -> Redirection:
         return Redirection(operator.kind, None, operator.start, operator.end)
     target = scanner.token()
     if not isinstance(target, Word):
-        raise PipelineSyntaxError(f"there is no file after {operator.kind!r}", operator.start, operator.end)
+        raise PipelineSyntaxError(
+            f"there is no file name after {operator.kind!r}", operator.start, operator.end
+        )
     if target.text == "":
-        raise PipelineSyntaxError(f"the file after {operator.kind!r} has no name", target.start, target.end)
+        raise PipelineSyntaxError(f"the file name after {operator.kind!r} is empty", target.start, target.end)
     return Redirection(operator.kind, target, operator.start, operator.end)
 
 
@@ -130,7 +132,7 @@ class _Draft:
                 raise PipelineSyntaxError(message, found.start, found.end)
             if found.kind in (">", ">>") and not last:
                 message = "only the last stage can write to a file: the next stage reads what this one writes"
-                hint = "put '| tee FILE' in between to have it both ways"
+                hint = "put '| tee FILE' in between to do both"
                 raise PipelineSyntaxError(message, found.start, found.end, hint=hint)
             stream = {"<": "standard input", ">": "standard output"}.get(found.kind[0], "standard error")
             if stream in seen:
@@ -138,7 +140,7 @@ class _Draft:
             seen[stream] = found
         output, errors = seen.get("standard output"), seen.get("standard error")
         if output and errors and errors.target is None and errors.start < output.start:
-            hint = "in a shell this order would leave standard error where it was"
+            hint = "in a shell, this order would not send standard error to the file"
             raise PipelineSyntaxError(
                 "write '2>&1' after '> FILE', not before it", errors.start, errors.end, hint=hint
             )

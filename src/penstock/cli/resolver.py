@@ -111,7 +111,7 @@ def _python_stage(text: StageText) -> Any:
         raise PipelineSyntaxError("a Python stage takes no arguments", other.start, other.end)
     for assignment in text.assignments:
         spot = assignment.word
-        raise PipelineSyntaxError("a variable before a Python stage would reach nobody", spot.start, spot.end)
+        raise PipelineSyntaxError("a variable before a Python stage has no effect", spot.start, spot.end)
     for redirection in text.redirections:
         if redirection.kind.startswith("2"):
             message = "a Python stage has no standard error of its own"
@@ -139,7 +139,7 @@ def _find(word: Word, module: str, name: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise _import_failed(word, module, error) from error
         message = str(error).replace("No module", "no module", 1)
-        hint = "looked in the current folder and where Python finds its modules"
+        hint = "looked in the current folder and on sys.path"
         raise PipelineSyntaxError(message, *_place_of_module(word, module), hint=hint) from error
     except (Exception, SystemExit) as error:
         raise _import_failed(word, module, error) from error
@@ -173,7 +173,7 @@ def _stage_of(kind: str, thing: Any, word: Word) -> Any:
     """Make a stage of what was found: for `py:` it may be a stage or a pipeline already."""
     make, parameters = _FACTORIES[kind]
     if kind == "py" and isinstance(thing, type):
-        raise PipelineSyntaxError(f"{word.text!r} is a class; name a stage made of it", word.start, word.end)
+        raise PipelineSyntaxError(f"{word.text!r} is a class; name an instance of it", word.start, word.end)
     if kind == "py" and isinstance(thing, Pipeline | Stage):
         return thing
     try:
@@ -186,7 +186,7 @@ def _stage_of(kind: str, thing: Any, word: Word) -> Any:
 def _check_call(thing: Any, kind: str, parameters: tuple[str, ...]) -> None:
     """Raise TypeError where `thing` cannot be called in the way that its stage will call it."""
     if not callable(thing):
-        raise TypeError(f"{kind}: needs something to call, not {_describe(thing)}")
+        raise TypeError(f"{kind}: needs a callable, not {_describe(thing)}")
     try:
         signature = inspect.signature(thing)
     except (TypeError, ValueError):  # some builtins do not tell

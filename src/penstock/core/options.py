@@ -91,7 +91,7 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"unknown option {option!r}; the options are {', '.join(DEFAULTS)}")
         checked[option] = checker(option, value)
     if checked.get("input") is not None and checked.get("stdin", DEVNULL) is not DEVNULL:
-        raise ValueError("input and stdin cannot be given together: each says what the first stage reads")
+        raise ValueError("input and stdin cannot be given together: both set what the first stage reads")
     return checked
 
 
@@ -102,11 +102,11 @@ def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ..
     start = "astart" if method.startswith("a") else "start"
     for option in forbidden:
         if option in options:
-            raise TypeError(f"{method}() decides about {option} itself; use {start}() to choose it")
+            raise TypeError(f"{method}() sets {option} itself; use {start}() to choose it")
     for option in ("stdin", "stdout"):
         if options.get(option) is PIPE and method != start:
             raise ValueError(
-                f"{option}=PIPE needs {start}(): {method}() waits, and nobody would serve the pipe meanwhile"
+                f"{option}=PIPE needs {start}(): {method}() blocks, so you could not use the pipe"
             )
 
 
@@ -124,7 +124,7 @@ def path(option: str, value: object) -> str:
         raise TypeError(f"{option} must be a path (str, bytes or PathLike), not {value!r}")
     text = os.fsdecode(value)
     if not text or "\0" in text:
-        raise ValueError(f"{option} must not be empty or hold a NUL byte: {text!r}")
+        raise ValueError(f"{option} must not be empty or contain a NUL byte: {text!r}")
     return text
 
 
@@ -159,7 +159,7 @@ def check_seconds(option: str, value: object) -> float:
     try:
         seconds = float(value)
     except OverflowError:
-        raise ValueError(f"{option} is a number past all floats; None stands for no limit") from None
+        raise ValueError(f"{option} is too large; use None for no limit") from None
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"{option} must not be negative: {value!r}")
     return seconds
@@ -252,7 +252,8 @@ def _stdin(option: str, value: object) -> object:
         hasattr(thing, method) for method in ("read", "readinto", "recv", "__iter__", "__aiter__", "write_to")
     ):
         raise TypeError(
-            f"{option} must be a path, descriptor, socket, file, iterable of bytes or special, not {thing!r}"
+            f"{option} must be a path, descriptor, socket, file, iterable, PIPE, DEVNULL or INHERIT, "
+            f"not {thing!r}"
         )
     return value
 
@@ -276,7 +277,8 @@ def _stdout(option: str, value: object) -> object:
         hasattr(thing, method) for method in ("write", "send", "send_all", "read_from")
     ):
         raise TypeError(
-            f"{option} must be a path, descriptor, socket, object with write() or special, not {thing!r}"
+            f"{option} must be a path, descriptor, socket, object with write(), PIPE, DEVNULL, INHERIT or "
+            f"CAPTURE, not {thing!r}"
         )
     return value
 
@@ -289,7 +291,8 @@ def check_stderr(option: str, value: object) -> object:
         path(option, thing)
     elif not isinstance(thing, int) and not callable(thing) and not hasattr(thing, "write"):
         raise TypeError(
-            f"{option} must be a path, a descriptor, a file, a callable or a special, not {thing!r}"
+            f"{option} must be a path, descriptor, file, callable, DEVNULL, INHERIT, CAPTURE or STDOUT, "
+            f"not {thing!r}"
         )
     if is_async_sink(thing):
         raise TypeError(f"{option} cannot be an async stream: {thing!r}")

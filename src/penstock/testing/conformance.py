@@ -68,7 +68,7 @@ def check_stage(
     try:
         case = StageUnderTest(factory, data, expect, reusable=reusable, timeout=timeout)
     except (TypeError, ValueError) as error:  # what a pipeline says that is to hold it
-        raise AssertionError(f"this can be no stage of a pipeline: {error}") from error
+        raise AssertionError(f"this cannot be a stage of a pipeline: {error}") from error
     if traits_of(case.stage).asynchronous:
         from penstock.testing.loop_thread import LoopThread  # noqa: PLC0415 - it needs anyio
 
@@ -120,7 +120,7 @@ def _comes_from(error: BaseException | None, reason: BaseException) -> bool:
 def _is_a_stage(case: StageUnderTest) -> Iterator[str]:
     """Broken, nothing else can be looked at."""
     if not isinstance(case.stage, Stage):
-        yield "it is no Stage: name, requirements or start() is missing"
+        yield "it is not a Stage: name, requirements or start() is missing"
     elif not isinstance(case.stage.requirements, Requirements):
         yield f"its requirements must be a Requirements, not {case.stage.requirements!r}"
 
@@ -128,7 +128,7 @@ def _is_a_stage(case: StageUnderTest) -> Iterator[str]:
 def _has_a_name(case: StageUnderTest) -> Iterator[str]:
     name: object = case.stage.name
     if not isinstance(name, str) or not name:
-        yield f"its name must be a str that is not empty, not {name!r}"
+        yield f"its name must be a non-empty str, not {name!r}"
 
 
 def _explains_its_edges(case: StageUnderTest) -> Iterator[str]:
@@ -184,7 +184,7 @@ def _ends_in_a_run(case: StageUnderTest) -> Iterator[str]:
     if isinstance(outcome.error, StartError):
         yield f"it cannot be started: {outcome.error.cause!r}"
     elif case.expect is not None and outcome.output != case.expect:
-        yield f"it writes {outcome.output[:200]!r}, where {case.expect[:200]!r} was expected"
+        yield f"it writes {outcome.output[:200]!r}, but {case.expect[:200]!r} was expected"
 
 
 def _takes_empty_input(case: StageUnderTest) -> Iterator[str]:
@@ -240,11 +240,11 @@ def _closes_its_streams_where_it_cannot_start(case: StageUnderTest) -> Iterator[
                 trial.feed(case.data)
                 trial.drain()
                 if not trial.ends():
-                    yield f"wait() does not end where its {closed} was closed before its start, {trial.where}"
+                    yield f"wait() does not end if its {closed} was closed before its start, {trial.where}"
                     continue
                 for stream in trial.open_streams():
                     yield (
-                        f"it never closes its {stream} where it cannot run, because its {closed} was closed"
+                        f"it never closes its {stream} when it cannot run because its {closed} was closed"
                         f" before its start, {trial.where}"
                     )
 
@@ -256,10 +256,10 @@ def _forgives_a_reader_that_leaves(case: StageUnderTest) -> Iterator[str]:
             trial.feed(case.data)
             trial.drain(most=1)
             if not trial.ends():
-                yield f"it hangs where the reader of its output leaves early, {trial.where}"
+                yield f"it hangs if the reader of its output leaves early, {trial.where}"
             elif not _is_forgiven(trial.error) and case.ordinary is not None and case.ordinary.error is None:
                 yield (
-                    "where the reader of its output leaves early it must end well or with a pipe error,"
+                    "if the reader of its output leaves early, it must end well or with a pipe error,"
                     f" which a run forgives, not with {trial.error!r}, {trial.where}"
                 )
 

@@ -182,7 +182,7 @@ class Outcome:
             return "hangs"
         if self.error is not None and other.error is None:
             return f"fails ({self.error})"
-        return "writes nothing any more" if other.output and not self.output else None
+        return "writes nothing" if other.output and not self.output else None
 
 
 class Task(threading.Thread):
