@@ -160,7 +160,7 @@ def test_what_is_async_and_cannot_be_is_an_error_when_the_stage_is_made() -> Non
     for make, fn, message in mistakes:
         with pytest.raises(TypeError, match=message):
             make(fn)
-    with pytest.raises(ValueError, match="isolate='process' is for plain functions"):
+    with pytest.raises(ValueError, match="isolate='process' needs a plain function"):
         map_lines(upper, isolate="process")
 
 
@@ -173,7 +173,7 @@ def test_concurrency_is_a_number_of_calls(value: Any, error: type[Exception]) ->
         map_lines(upper, concurrency=value)
     for make in (map_lines, filter_lines, map_line_batches, each_line):
         plain: Any = bytes
-        with pytest.raises(ValueError, match="concurrency=2 is for async functions"):
+        with pytest.raises(ValueError, match="concurrency=2 needs an async function"):
             make(plain, concurrency=2)
         assert make(plain, concurrency=1).name == "bytes"
 
@@ -248,7 +248,7 @@ async def test_an_async_source_of_something_else_names_it() -> None:
         yield "text"
 
     for run in ((source(wrong()) | command("cat")).aoutput, partial(command("cat").aoutput, input=wrong())):
-        with pytest.raises(PipelineError, match="an async source gave a str, not bytes"):
+        with pytest.raises(PipelineError, match="an async source returned str, not bytes"):
             await run()
 
 
@@ -475,7 +475,7 @@ async def test_what_is_no_line_and_what_is_too_long() -> None:
 
     for stage in (map_lines(wrong), map_lines(wrong, concurrency=3)):
         result = await stage.arun(input=b"a\nb\n", stdout=CAPTURE, check=False)
-        assert str(result.error) == "wrong: wrong made a str, not bytes, of a line"
+        assert str(result.error) == "wrong: wrong returned str for a line, not bytes"
         assert result.stdout == b"a\n"
     result = await each_line(semicolon, max_line=3).arun(
         input=b"abc\nabcd\nabc\n", stdout=CAPTURE, check=False

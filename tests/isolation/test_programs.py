@@ -78,7 +78,7 @@ def test_a_script_without_its_guard_is_told_so(
     """Its import in the worker would start further workers, without end."""
     done = program(SCRIPT + '\nprint((echo("hi") | map_lines(shout, isolate="process")).text())\n')
     assert done.returncode == 1
-    assert "put what runs pipelines there under `if __name__ == '__main__':`" in done.stderr
+    assert "put the code that runs pipelines under `if __name__ == '__main__':`" in done.stderr
     assert "could not be loaded in its worker process" in done.stderr
 
 

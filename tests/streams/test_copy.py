@@ -249,7 +249,7 @@ def test_a_readinto_that_returns_nonsense_is_refused(answer: object, error: type
 
 
 def test_a_source_without_any_method_is_refused_by_type() -> None:
-    with pytest.raises(TypeError, match="'object' has none"):
+    with pytest.raises(TypeError, match="which 'object' does not have"):
         copy_stream(object(), io.BytesIO())
 
 

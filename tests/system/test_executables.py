@@ -169,7 +169,7 @@ class TestExplained:
     @pytest.mark.parametrize(
         ("content", "text"),
         [
-            (b"#!/nowhere/lua -x\n", "no such interpreter '/nowhere/lua', which is named by the script"),
+            (b"#!/nowhere/lua -x\n", "no such interpreter '/nowhere/lua', which the script names"),
             (b"#! /bin/sh\r\n", "no such interpreter '/bin/sh\\r'"),
             (b"#!/etc/passwd\n", "the interpreter '/etc/passwd' of the script is not executable"),
             (b"#!/etc\n", "the interpreter '/etc' of the script is not executable"),
@@ -187,7 +187,7 @@ class TestExplained:
     def test_arguments_that_are_too_long(self) -> None:
         """The name of the program is shown, the arguments are not."""
         assert re.search(
-            r"too long together, to start: 'prog'", str(fail("/bin/true", argument="x" * 200_000))
+            r"together are too long to start: 'prog'", str(fail("/bin/true", argument="x" * 200_000))
         )
 
 

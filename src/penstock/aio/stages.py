@@ -48,7 +48,9 @@ class AsyncStage(PythonStage):
 
     def _start(self, ctx: StageContext, stdin: Input, stdout: Output) -> ThreadedStage:
         if self.loop is None:
-            raise TypeError(f"{self.name} is an async stage, and can only run in arun() and its like")
+            raise TypeError(
+                f"{self.name} is an async stage: it can only run in arun() and the other async methods"
+            )
         from penstock.aio.running import RunningCoroutine  # noqa: PLC0415 - it needs anyio
 
         return RunningCoroutine(ctx, self.work, stdin, stdout, self.loop)

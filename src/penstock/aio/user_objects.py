@@ -67,7 +67,7 @@ def sender_of(sink: Any) -> Callable[[bytes], Coroutine[Any, Any, object]]:
         if is_coroutine_function(send):
             found: Callable[[bytes], Coroutine[Any, Any, object]] = send
             return found
-    raise TypeError(f"there is no async way to write to {sink!r}")
+    raise TypeError(f"cannot write to {sink!r}: it has no async method to write bytes")
 
 
 def _checked(chunk: Any) -> bytes:
@@ -76,4 +76,4 @@ def _checked(chunk: Any) -> bytes:
     try:
         return memoryview(chunk).tobytes()
     except TypeError:
-        raise TypeError(f"an async source gave a {type(chunk).__name__}, not bytes") from None
+        raise TypeError(f"an async source returned {type(chunk).__name__}, not bytes") from None

@@ -58,9 +58,9 @@ def python_stage(  # noqa: PLR0913 - what the constructors have in common
         return placed(plain_stage(), isolate)
     if coroutine if generator else generates:
         kind = "an async generator function, with yield" if generator else "an async function without yield"
-        raise TypeError(f"{what}() takes {kind}, or a plain one, not {fn!r}")
+        raise TypeError(f"{what}() takes a plain function or {kind}, not {fn!r}")
     if isolate is not None:
-        raise ValueError(f"isolate={isolate!r} is for plain functions; {fn!r} runs on an event loop")
+        raise ValueError(f"isolate={isolate!r} needs a plain function, but {fn!r} is async")
     return Pipeline(async_stage(asynchronous()))
 
 
@@ -71,7 +71,7 @@ def check_concurrency(fn: Any, concurrency: object) -> None:
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
     if concurrency > 1 and not is_coroutine_function(fn):
-        raise ValueError(f"concurrency={concurrency} is for async functions, and this is none: {fn!r}")
+        raise ValueError(f"concurrency={concurrency} needs an async function, but {fn!r} is a plain one")
 
 
 def asynchronous() -> ModuleType:

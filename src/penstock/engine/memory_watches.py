@@ -113,7 +113,7 @@ class Watches:
         watch.merge_peaks()
         watch.end()
         if entry.spec.limit is None and watch.samples + watch.errors:
-            peak = "nothing was seen" if watch.peak is None else f"peak memory {show_size(watch.peak)}"
+            peak = "no memory was measured" if watch.peak is None else f"peak memory {show_size(watch.peak)}"
             self._emit(entry, "memory-peak", peak, None, watch.peak)
 
     def _exceeded(self, entry: _Entry, used: int) -> None:

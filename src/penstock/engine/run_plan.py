@@ -97,9 +97,13 @@ def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> lis
     requirements = [requirements_of(leaf) for leaf in leaves]
     for place, wants in enumerate(requirements):
         if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):
-            raise ValueError(f"stage {leaves[place].stage.name!r} takes no stdin, but would be given one")
+            raise ValueError(
+                f"stage {leaves[place].stage.name!r} takes no stdin: it must be first, with stdin=DEVNULL"
+            )
         if wants.stdout is _FORBIDDEN and (place < len(leaves) - 1 or sink.kind not in ("null", "inherit")):
-            raise ValueError(f"stage {leaves[place].stage.name!r} has no stdout, but one is wanted of it")
+            raise ValueError(
+                f"stage {leaves[place].stage.name!r} has no stdout: it must be last, with stdout=DEVNULL"
+            )
     groups = [leaf.group if isinstance(leaf.stage, ChainStage) else None for leaf in leaves]
     # Each stage of a chain takes a few frames of its worker's stack.
     chained = [

@@ -303,7 +303,7 @@ class RunningIsolated(Running):
 def _number(end: Input | Output) -> int:
     number = end.fd
     if number is None:
-        raise ValueError("a stage in a process needs a descriptor")
+        raise ValueError("a stage with isolate='process' needs a descriptor")
     return number
 
 

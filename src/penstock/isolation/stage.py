@@ -41,8 +41,8 @@ class Isolated(BuiltinStage):
         except Exception as error:
             raise TypeError(
                 f"stage {inner.name!r} cannot be sent to another process ({error}): with isolate='process' "
-                f"its function must be defined at the top level of a module, where a lambda or a function "
-                f"within a function is not, and what it is bound to must be picklable"
+                f"its function must be defined at the top level of a module (no lambda, no nested function), "
+                f"and everything that it is bound to must be picklable"
             ) from error
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ def _check_main(name: str) -> None:
     if messages.main_is_loading:
         raise RuntimeError(
             f"stage {name!r} was started while the main module is being imported in a worker process: "
-            "put what runs pipelines there under `if __name__ == '__main__':`"
+            "put the code that runs pipelines under `if __name__ == '__main__':`"
         )
 
 

@@ -228,7 +228,7 @@ def _usage() -> tuple[float, float]:
 def _complete(fds: list[Fd]) -> list[Fd]:
     """Those that came with a job. The kernel drops what the receiver may not have (unix(7))."""
     if len(fds) < _STREAM_COUNT:
-        raise OSError(errno.EMFILE, "the stage's streams could not be handed over: out of descriptors")
+        raise OSError(errno.EMFILE, "the stage's streams could not be passed to it: out of descriptors")
     return fds
 
 

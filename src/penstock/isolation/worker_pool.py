@@ -148,9 +148,7 @@ def idle_descriptors() -> set[int]:
 def _start(record: SpawnRecord) -> Worker:
     python = interpreter()
     if python is None:
-        raise RuntimeError(
-            "isolate='process' needs a Python interpreter to start, and sys.executable names none"
-        )
+        raise RuntimeError("isolate='process' needs a Python interpreter, but sys.executable is not set")
     ours, theirs = socket_pair()
     try:
         # As multiprocessing does: what this interpreter was told by its own command line.

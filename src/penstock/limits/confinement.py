@@ -143,7 +143,7 @@ class _CgroupLease:
             self._to_close.append(self)
         if mode == "require" and (cgroup is None or missing):
             reasons = "; ".join(f"{field}: {why}" for field, why in missing.items())
-            text = f"a cgroup is required, and none can be had ({reasons or 'none may be made here'})"
+            text = f"a cgroup is required, but cannot be created ({reasons or 'not permitted here'})"
             raise SetupError(errno.EOPNOTSUPP, text)
         self._entered = True
         if missing:
@@ -151,7 +151,7 @@ class _CgroupLease:
             events.emit(
                 "limits",
                 stage,
-                f"no cgroup for all limits; instead, {', '.join(parts)}",
+                f"no cgroup for some limits; used instead: {', '.join(parts)}",
                 None,
                 {"missing": missing, "instead": {field: _FALLBACKS.get(field) for field in missing}},
             )

@@ -63,7 +63,7 @@ class _Supervisor(Reactor):
             try:
                 self.run_once()
             except Exception:  # noqa: BLE001 - a fault in one run's steering must not end all others'
-                report("the supervisor met an error")
+                report("unexpected error in the supervisor thread")
             if self._kept:
                 self._release_finished()
 
@@ -122,7 +122,7 @@ def begin_start() -> None:
     global _starts  # noqa: PLW0603
     with _starting:
         if _ending:
-            raise RuntimeError("the interpreter is ending: no run can be started any more")
+            raise RuntimeError("the interpreter is shutting down: no run can be started")
         _starts += 1
 
 

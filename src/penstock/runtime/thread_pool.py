@@ -47,7 +47,7 @@ class _Worker(threading.Thread):
             try:
                 task()
             except BaseException:  # noqa: BLE001 - tasks handle their own errors; what gets here is a fault of ours
-                report("a worker met an error")
+                report("unexpected error in a worker thread")
             task = None  # an idle worker holds on to nothing
             with _lock:
                 _idle.append(self)

@@ -257,7 +257,7 @@ def _as_bytes(stage: ChainStage, chunk: Any) -> bytes:
     try:
         return memoryview(chunk).tobytes()
     except TypeError:
-        raise TypeError(f"{stage.name} made a {type(chunk).__name__}, not bytes") from None
+        raise TypeError(f"{stage.name} yielded {type(chunk).__name__}, not bytes") from None
 
 
 def iterator_of(stage: PythonStage, made: Any) -> Iterator[bytes]:

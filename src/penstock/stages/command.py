@@ -59,7 +59,7 @@ class Command(BuiltinStage):
         if not _reveal(self.argv[0]):
             raise ValueError("the program must not be empty")
         if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name must be a str that is not empty, or None, not {name!r}")
+            raise TypeError(f"name must be a non-empty str or None, not {name!r}")
         self.name = name or show(self.argv[0])
         self.cwd = None if cwd is None else path("cwd", cwd)
         self.env = None if env is None else check_layer("env", env)
@@ -185,7 +185,7 @@ def _argument(what: str, arg: object) -> str | bytes | Secret:
     except UnicodeEncodeError:
         raise ValueError(f"{what} cannot be encoded: {shown}") from None
     if b"\0" in encoded:
-        raise ValueError(f"{what} holds a NUL byte: {shown}")
+        raise ValueError(f"{what} contains a NUL byte: {shown}")
     return arg
 
 
@@ -195,5 +195,5 @@ def _codes(codes: Iterable[int]) -> frozenset[int]:
     kept = frozenset(codes)
     for code in kept:
         if isinstance(code, bool) or not isinstance(code, int):
-            raise TypeError(f"ok_codes must hold exit statuses, not {code!r}")
+            raise TypeError(f"ok_codes must contain exit statuses, not {code!r}")
     return kept

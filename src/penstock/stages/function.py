@@ -36,7 +36,7 @@ class PythonStage(BuiltinStage):
 
     def __init__(self, fn: Any, name: str | None) -> None:
         if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name must be a str that is not empty, or None, not {name!r}")
+            raise TypeError(f"name must be a non-empty str or None, not {name!r}")
         self.fn = fn
         self.name = name or name_of(fn)
 

@@ -86,4 +86,4 @@ def blocks_of(
 def check_line(stage: PythonStage, line: Any) -> None:
     """TypeError naming the stage where what its function made is no line."""
     if not isinstance(line, bytes | bytearray | memoryview):
-        raise TypeError(f"{stage.name} made a {type(line).__name__}, not bytes, of a line")
+        raise TypeError(f"{stage.name} returned {type(line).__name__} for a line, not bytes")

@@ -118,4 +118,4 @@ class Stream:
             # Each raise adds to the exception's traceback: a function that tries again and again would grow
             # it without bound, so each begins where the reason's own traceback ended.
             return self._reason.with_traceback(self._traceback)
-        return ValueError(f"{'read' if self.readable() else 'write'} of a stream that is closed")
+        return ValueError(f"{'read' if self.readable() else 'write'} of a closed stream")

@@ -112,7 +112,9 @@ def _first_read(
             unsupported = error
     if unsupported is not None:
         raise unsupported
-    raise TypeError(f"a source of bytes has a method to read: {type(source).__name__!r} has none")
+    raise TypeError(
+        f"a source of bytes needs a method to read, which {type(source).__name__!r} does not have"
+    )
 
 
 def _ways_to_read(

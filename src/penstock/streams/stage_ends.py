@@ -117,7 +117,7 @@ class _End(Generic[_Stream]):
         if self._fd is not None:
             return self._fd
         if self._borrowed is None:
-            raise ValueError("an end is made of a descriptor or of an in-memory stream")
+            raise ValueError("an Input or Output must be made of a descriptor or of an in-memory stream")
         return duplicate(self._borrowed)
 
 

@@ -342,11 +342,7 @@ class Transfer(Stream):
                 self._in_use.release()
 
     def _stop_error(self) -> BaseException:
-        return (
-            super()._stop_error()
-            if self._reason is not None
-            else ValueError("run of a transfer that is closed")
-        )
+        return super()._stop_error() if self._reason is not None else ValueError("run() of a closed transfer")
 
 
 def _is_null(number: int) -> bool:

@@ -69,7 +69,7 @@ class Loop:
         if not self.current:
             raise RuntimeError(
                 f"{what} belongs to another event loop than the one that is running; "
-                "use it where it was started"
+                "use it in the loop that started it"
             )
 
     def call(self, callback: Callable[[], object]) -> bool:

@@ -18,11 +18,11 @@ from functools import lru_cache
 _PATH_ERRORS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG})
 
 _RESOURCES = {
-    errno.E2BIG: "the arguments and the environment are too long together, to start",
-    errno.EAGAIN: "no more processes are allowed (RLIMIT_NPROC, or a cgroup's pids.max), to start",
+    errno.E2BIG: "the arguments and the environment together are too long to start",
+    errno.EAGAIN: "no more processes are allowed (RLIMIT_NPROC, or a cgroup's pids.max) to start",
     errno.ENOMEM: "not enough memory to start",
-    errno.EMFILE: "too many open files in this process (RLIMIT_NOFILE), to start",
-    errno.ENFILE: "too many open files in the system, to start",
+    errno.EMFILE: "too many open files in this process (RLIMIT_NOFILE) to start",
+    errno.ENFILE: "too many open files in the system to start",
     errno.ETXTBSY: "the program is still open for writing",
 }
 
@@ -117,7 +117,7 @@ def _resolve_path(program: str, cwd: str | None) -> str:
             and not os.path.isabs(program)
             and os.path.exists(os.path.join(cwd, program))
         ):
-            text += " here (a path is taken from the caller's working directory, not from the stage's)"
+            text += " here (a path is relative to the caller's working directory, not to the stage's)"
         raise OSError(errno.ENOENT if missing else error.errno, text, program) from None
     if stat.S_ISDIR(mode) or not os.access(executable, os.X_OK):
         raise _not_executable(executable)
@@ -169,9 +169,7 @@ def _wrong_interpreter(number: int, executable: str) -> OSError | None:
         line = head[2:].split(b"\n", 1)[0].replace(b"\t", b" ").strip(b" ")
         interpreter = os.fsdecode(line.split(b" ", 1)[0])
         if not os.path.exists(interpreter):
-            return OSError(
-                number, f"no such interpreter {interpreter!r}, which is named by the script", executable
-            )
+            return OSError(number, f"no such interpreter {interpreter!r}, which the script names", executable)
         if os.path.isdir(interpreter) or not os.access(interpreter, os.X_OK):
             return OSError(
                 number, f"the interpreter {interpreter!r} of the script is not executable", executable

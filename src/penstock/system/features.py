@@ -19,7 +19,9 @@ import sys
 from typing import Final
 
 if sys.platform == "win32":
-    raise ImportError("penstock runs on POSIX systems only: Windows has neither its pipes nor its signals")
+    raise ImportError(
+        "penstock runs on POSIX systems only: Windows has neither POSIX pipes nor POSIX signals"
+    )
 
 
 def _has_pidfd() -> bool:

@@ -120,7 +120,7 @@ def launch(
     python = interpreter()
     if python is None:
         raise RuntimeError(
-            "limits are set by a Python interpreter before the program begins, and sys.executable names none"
+            "limits are set by a Python interpreter before the program begins, but sys.executable is not set"
         )
     python = os.path.realpath(python)  # a virtual environment's link would look for that environment first
     order = _order(request, setup)
@@ -192,7 +192,7 @@ def _wait_for_exec(report: int) -> None:
     if words == b"0 ":
         return
     if not words:
-        raise ChildProcessError("the launcher ended before the program began")
+        raise ChildProcessError("the launcher exited before it started the program")
     number, _, what = words.removeprefix(b"0 ").partition(b" ")
     text = os.strerror(int(number))
     if what:
@@ -207,7 +207,7 @@ def _status_of(what: str) -> str:
     if what == "nice":
         return "the niceness could not be set"
     if what == "signals":
-        return "the signals could not be put right"
+        return "the signal dispositions could not be reset"
     return f"cgroup {os.path.dirname(what)} could not be joined"
 
 
