@@ -42,7 +42,7 @@ def test_stages_that_end_before_their_input_and_output_are_looked_after(
 
     def tell(self: StdinPort, on_end: Callable[[], None]) -> None:
         release(self, on_end)
-        self._reactor.post(lambda: self._reactor.post(closed.set))  # after what follows the release
+        supervisor().post(lambda: supervisor().post(closed.set))  # after what follows the release
 
     def wait(self: StdinPort) -> None:
         assert closed.wait(30)

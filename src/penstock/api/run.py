@@ -77,8 +77,7 @@ class Run:
         self.stdin = None
         self.stdout = None
         # Before anything is opened here, so that a number that is no open descriptor is found to be none.
-        plan = plan_run(pipeline, options, iterate=iterate, ends=ends)
-        bind(plan, loop)
+        plan = bind(plan_run(pipeline, options, iterate=iterate, ends=ends), loop)
         try:
             reactor = self._reactor()
         except (OSError, RuntimeError) as error:  # there is no descriptor, or no thread, for the supervisor

@@ -3,7 +3,7 @@
 A pure function of what the stages ask for and what the endpoints are.
 
 The engine and `explain()` ask the same function, so that what is shown is what happens. What may not live
-here: any look at a descriptor or an object; `data.endpoints` classifies those first, into the names below.
+here: any look at a descriptor or an object; the engine's endpoints have the names below.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _FIXED = {
     "capture": "capture",
     "copier": "read-from",
     "async": "pooled",
+    "aiterate": "os-pipe",
 }
 
 
@@ -48,8 +49,8 @@ def carriers(
     `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`,
     `input` (bytes at hand), `object` (copied by its own read or write, or as a descriptor that may not be
     passed), `copier` (copies by itself: `write_to`, `read_from`), `async` (copied by a
-    task of an event loop), `iterate` (the caller reads chunks as they come) or `given` (an end that a custom
-    stage passes on). `fused` says of each pair of neighbours whether
+    task of an event loop), `iterate` (the caller reads chunks as they come), `aiterate` (a task reads
+    them) or `given` (an end that a custom stage passes on). `fused` says of each pair of neighbours whether
     they may run as one chain of iterators; `copies` what would carry a copy between the source and a pipe,
     and between a pipe and the sink.
     """

@@ -1,62 +1,66 @@
-"""What of a run is served by an event loop: found among what was plan, and tied to the loop.
+"""Tie a run to an event loop: the parts of its plan that a loop serves are replaced by ones that know it.
 
-The parts of a run know nothing of loops. Where a stage or an endpoint is for an event loop, the survey says
-so, and here it is given what it takes: a function that makes a stream, or a copy, of our end of its pipe.
+The parts of a run know nothing of loops. A plan shows which stages and endpoints are for an event loop. Here
+each such endpoint gives way to one that opens a stream, or a copy by a task, at our end of its pipe.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from penstock.engine.ports import DrainedPort, StdinPort, StdoutPort, close_on_error, open_pipe
+from penstock.engine.run_plan import RunPlan
+from penstock.engine.stdin_endpoints import AsyncObjectStdin, PipeStdin, StdinEndpoint
+from penstock.engine.stdout_endpoints import AsyncObjectStdout, IteratedStdout, PipeStdout, StdoutEndpoint
 from penstock.stages.base import traits_of
 from penstock.stages.function import PythonStage
+from penstock.streams.stage_ends import Input, Output
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
-    from penstock.engine.run_plan import RunPlan
+    from collections.abc import Callable
+
+    from penstock.runtime.reactor import Reactor
     from penstock.system.event_loops import Loop
 
 __all__ = ["bind"]
 
 
-def bind(plan: RunPlan, loop: Loop | None) -> None:
-    """Have `loop` serve what is for an event loop, and what the caller's own thread would serve otherwise.
+def bind(plan: RunPlan, loop: Loop | None) -> RunPlan:
+    """Return the plan with `loop` serving what is for an event loop, or what a thread would serve otherwise.
 
-    TypeError naming the stage or option where something is for a loop, and there is none.
+    A plan that is bound to a loop is for one run. Raises TypeError, naming the stage or option, if something
+    is for a loop and there is none.
     """
     if loop is None:
         _require_sync(plan)
-        return
+        return plan
     for leaf in plan.leaves:
         if isinstance(leaf.stage, PythonStage):
             leaf.stage = leaf.stage.bind_loop(loop)
-    source, sink = plan.source, plan.sink
-    if source.kind in _SERVED or sink.kind in _SERVED:
-        _serve(plan, loop)
+    source = _bound_stdin(plan.source, loop, plan.root.option("grace"))
+    sink = _bound_stdout(plan.sink, loop)
+    if source is plan.source and sink is plan.sink:
+        return plan
+    return RunPlan(plan.groups, plan.leaves, source, sink)
 
 
-_SERVED = frozenset({"pipe", "async", "iterate"})
+def _bound_stdin(source: StdinEndpoint, loop: Loop, grace: float) -> StdinEndpoint:
+    if isinstance(source, PipeStdin):
+        return _LoopPipeStdin(loop)
+    if isinstance(source, AsyncObjectStdin):
+        return _LoopStdin(source, loop, grace)
+    return source
 
 
-def _serve(plan: RunPlan, loop: Loop) -> None:
-    """Give the endpoints what makes a stream, or a copy, of our end of their pipe."""
-    from penstock.aio.copy_tasks import AsyncDrainer, AsyncFeeder  # noqa: PLC0415
-    from penstock.aio.streams import FdReceiver, FdSender  # noqa: PLC0415
-    from penstock.aio.thread_calls import LoopCloser  # noqa: PLC0415 - these need anyio
-
-    source, sink = plan.source, plan.sink
-    for end in (source, sink):
-        if end.kind == "async" and end.closing is not None:
-            end.closing = LoopCloser(loop, end.closing)
-    grace, given, taken = plan.root.option("grace"), source.value, sink.value
-    if source.kind == "pipe":
-        source.value = lambda fd, _reactor: FdSender(fd, loop)
-    elif source.kind == "async":
-        source.value = lambda fd, reactor: AsyncFeeder(given, fd, loop, reactor, grace)
-    if sink.kind in ("pipe", "iterate"):
-        sink.value = lambda fd, _reactor, _on_end: FdReceiver(fd, loop)
-        plan.kinds[-1] = "os-pipe"
-    elif sink.kind == "async":
-        sink.value = lambda fd, reactor, on_end: AsyncDrainer(taken, fd, loop, reactor, on_end)
+def _bound_stdout(sink: StdoutEndpoint, loop: Loop) -> StdoutEndpoint:
+    if isinstance(sink, PipeStdout):
+        return _LoopPipeStdout(loop)
+    if isinstance(sink, IteratedStdout):
+        return _LoopIteratedStdout(loop)
+    if isinstance(sink, AsyncObjectStdout):
+        return _LoopStdout(sink, loop)
+    return sink
 
 
 def _require_sync(plan: RunPlan) -> None:
@@ -67,7 +71,125 @@ def _require_sync(plan: RunPlan) -> None:
             )
     fed = "stdin" if plan.root.option("input") is None else "input"
     for option, end in ((fed, plan.source), ("stdout", plan.sink)):
-        if end.kind == "async":
+        if isinstance(end, AsyncObjectStdin | AsyncObjectStdout):
             raise TypeError(
                 f"{option} is async: it can only be used by arun() and the other async methods: {end.value!r}"
             )
+
+
+class _LoopPipeStdin(StdinEndpoint):
+    """PIPE: tasks of the loop write."""
+
+    __slots__ = ("_loop",)
+    kind = "pipe"
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Make a pipe, and a stream for its other end."""
+        with late_import:
+            from penstock.aio.streams import FdSender  # noqa: PLC0415 - it needs anyio
+
+        read_end, write_end = open_pipe(pipe_size, kept=1, grow=True)
+        with close_on_error(read_end, write_end):
+            stream = FdSender(write_end, self._loop)
+        return StdinPort(Input(read_end), stream=stream)
+
+
+class _LoopStdin(StdinEndpoint):
+    """An async object: a task of the loop reads it."""
+
+    __slots__ = ("_grace", "_loop", "_value")
+    kind = "async"
+
+    def __init__(self, source: AsyncObjectStdin, loop: Loop, grace: float) -> None:
+        super().__init__(_closed_by_loop(source.closing, loop))
+        self._value = source.value
+        self._loop = loop
+        self._grace = grace
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Make a pipe, and a task that copies into it."""
+        with late_import:
+            from penstock.aio.copy_tasks import AsyncFeeder  # noqa: PLC0415 - it needs anyio
+
+        read_end, write_end = open_pipe(pipe_size, kept=1, grow=True)
+        with close_on_error(read_end, write_end):
+            feeder = AsyncFeeder(self._value, write_end, self._loop, reactor, self._grace)
+        return StdinPort(Input(read_end), feeder)
+
+
+class _LoopPipeStdout(StdoutEndpoint):
+    """PIPE: tasks of the loop read."""
+
+    __slots__ = ("_loop",)
+    kind = "pipe"
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def open(
+        self, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None], *, wants_file: bool
+    ) -> StdoutPort:
+        """Make a pipe, and a stream for its other end."""
+        output, stream = self._open_stream(pipe_size)
+        return StdoutPort(output, stream=stream)
+
+    def _open_stream(self, pipe_size: int | None) -> tuple[Output, Any]:
+        with late_import:
+            from penstock.aio.streams import FdReceiver  # noqa: PLC0415 - it needs anyio
+
+        read_end, write_end = open_pipe(pipe_size, kept=0, grow=True)
+        with close_on_error(read_end, write_end):
+            stream = FdReceiver(read_end, self._loop)
+        return Output(write_end), stream
+
+
+class _LoopIteratedStdout(_LoopPipeStdout):
+    """`aiter_bytes()`: a task of the loop reads chunks as they come, by way of a pipe in any case."""
+
+    __slots__ = ()
+    kind = "aiterate"
+
+    def open(
+        self, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None], *, wants_file: bool
+    ) -> StdoutPort:
+        """Make a pipe, and a reader for its other end."""
+        output, reader = self._open_stream(pipe_size)
+        return StdoutPort(output, reader=reader)
+
+
+class _LoopStdout(StdoutEndpoint):
+    """An async object: a task of the loop writes to it."""
+
+    __slots__ = ("_loop", "_value")
+    kind = "async"
+
+    def __init__(self, sink: AsyncObjectStdout, loop: Loop) -> None:
+        super().__init__(_closed_by_loop(sink.closing, loop))
+        self._value = sink.value
+        self._loop = loop
+
+    def open(
+        self, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None], *, wants_file: bool
+    ) -> StdoutPort:
+        """Make a pipe, and a task that copies from it."""
+        with late_import:
+            from penstock.aio.copy_tasks import AsyncDrainer  # noqa: PLC0415 - it needs anyio
+
+        read_end, write_end = open_pipe(pipe_size, kept=0, grow=True)
+        with close_on_error(read_end, write_end):
+            drainer = AsyncDrainer(self._value, read_end, self._loop, reactor, on_end)
+        return DrainedPort(Output(write_end), drainer, reactor)
+
+
+def _closed_by_loop(to_close: Any, loop: Loop) -> Any:
+    if to_close is None:
+        return None
+    with late_import:
+        from penstock.aio.thread_calls import LoopCloser  # noqa: PLC0415 - it needs anyio
+
+    return LoopCloser(loop, to_close)

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.constants import Special
 from penstock.core.plan import carriers
 from penstock.core.stage import Stream
+from penstock.engine.stdin_endpoints import GivenStdin, stdin_endpoint
+from penstock.engine.stdout_endpoints import ITERATED, GivenStdout, stdout_endpoint
 from penstock.engine.tree import build_tree
 from penstock.stages.base import traits_of
 from penstock.stages.chain import ChainStage
-from penstock.streams.endpoints import Endpoint, check_open, classify_sink, classify_source
+from penstock.streams.endpoints import check_open
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.core.stage import Requirements
+    from penstock.engine.stdin_endpoints import StdinEndpoint
+    from penstock.engine.stdout_endpoints import StdoutEndpoint
     from penstock.engine.tree import Group, Leaf, PipelineSpec
     from penstock.streams.stage_ends import Input, Output
 
@@ -42,7 +46,9 @@ class RunPlan:
 
     __slots__ = ("groups", "kinds", "leaves", "root", "sink", "source")
 
-    def __init__(self, groups: list[Group], leaves: list[Leaf], source: Endpoint, sink: Endpoint) -> None:
+    def __init__(
+        self, groups: list[Group], leaves: list[Leaf], source: StdinEndpoint, sink: StdoutEndpoint
+    ) -> None:
         self.root = groups[0]
         self.groups = groups
         self.leaves = leaves
@@ -80,11 +86,13 @@ def plan_run(
     """
     groups, leaves = build_tree(pipeline, options)
     root = groups[0]
+    source: StdinEndpoint
+    sink: StdoutEndpoint
     if ends is not None:
-        source, sink = (Endpoint("given", end) for end in ends)
+        source, sink = GivenStdin(ends[0]), GivenStdout(ends[1])
     else:
-        source = classify_source(root.option("stdin"), root.option("input"))
-        sink = Endpoint("iterate") if iterate else classify_sink(root.option("stdout"))
+        source = stdin_endpoint(root.option("stdin"), root.option("input"))
+        sink = ITERATED if iterate else stdout_endpoint(root.option("stdout"))
     for group in groups:
         check_open("stderr", group.options.get("stderr"))
     for leaf in leaves:
@@ -92,7 +100,7 @@ def plan_run(
     return RunPlan(groups, leaves, source, sink)
 
 
-def _edge_kinds(leaves: Sequence[Leaf], source: Endpoint, sink: Endpoint) -> list[str]:
+def _edge_kinds(leaves: Sequence[Leaf], source: StdinEndpoint, sink: StdoutEndpoint) -> list[str]:
     """How each edge is going to be carried; ValueError naming the stage where a stream is forbidden to it."""
     requirements = [requirements_of(leaf) for leaf in leaves]
     for place, wants in enumerate(requirements):

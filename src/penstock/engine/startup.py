@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.ports import StdinPort, StdoutPort
+from penstock.core.stage import Stream
 from penstock.engine.run_plan import requirements_of
 from penstock.runtime.events import EventEmitter
 from penstock.stages.base import traits_of
@@ -31,6 +31,7 @@ from penstock.system.process import kill_and_reap
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import Group, Leaf
     from penstock.limits.confinement import Confinement
@@ -194,13 +195,13 @@ def open_ports(
     plan: RunPlan, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None]
 ) -> tuple[StdinPort, StdoutPort]:
     """Open both endpoints, or neither."""
-    leaves = plan.leaves
+    first, last = requirements_of(plan.leaves[0]).stdin, requirements_of(plan.leaves[-1]).stdout
     try:
-        feed = StdinPort(plan.source, requirements_of(leaves[0]), reactor, pipe_size)
+        feed = plan.source.open(reactor, pipe_size, wants_file=first is Stream.PREFER_FILE)
     except OSError as error:
         raise StartFailure(error, stage="stdin") from error
     try:
-        drain = StdoutPort(plan.sink, requirements_of(leaves[-1]), reactor, pipe_size, on_end)
+        drain = plan.sink.open(reactor, pipe_size, on_end, wants_file=last is Stream.PREFER_FILE)
     except OSError as error:
         feed.abandon()
         raise StartFailure(error, stage="stdout") from error

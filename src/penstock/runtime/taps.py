@@ -244,6 +244,19 @@ class InputWriter:
             if not (self._fd.closed or self._push()):
                 self._reactor.watch(self._fd.fileno(), WRITE, self._ready)
 
+    def release(self, on_end: Callable[[], None]) -> None:
+        """Give up on what is left, in the reactor's thread, and call `on_end()` there."""
+
+        def close() -> None:
+            self.close()
+            on_end()
+
+        self._reactor.post(close)
+
+    def abandon(self) -> None:
+        """Close the end of a copy that never began."""
+        self.close()
+
     def close(self) -> None:
         """Give up on what is left. In the reactor's thread."""
         with self._gate:

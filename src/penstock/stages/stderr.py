@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import Special, closing
 from penstock.runtime.taps import CallbackTap, ExcerptTap
-from penstock.streams.endpoints import classify_sink, open_sink
+from penstock.streams.endpoints import Access, duplicate_sink, sink_access, unwrap
 from penstock.streams.fd_streams import FdWriter
 from penstock.streams.user_objects import chunk_writer
 from penstock.system.fds import open_write, pipe
@@ -64,16 +64,17 @@ class StderrTarget:
             self._open_object(option, value)
 
     def _open_object(self, option: str, value: Any) -> None:
-        endpoint = classify_sink(value, option)
-        if endpoint.kind == "descriptor":
+        value, _ = unwrap(value)
+        access = sink_access(option, value)
+        if access is Access.PASS:
             self._kind = _DESCRIPTOR
-            self._fd = open_sink(endpoint)
+            self._fd = duplicate_sink(value)
             return
         self._kind = _CHUNKS
-        if isinstance(endpoint.value, int):
-            self._call = FdWriter(open_sink(endpoint), owned_description=False).write
+        if access is Access.COPY:
+            self._call = FdWriter(duplicate_sink(value), owned_description=False).write
         else:
-            self._call = chunk_writer(endpoint.value) or endpoint.value.write
+            self._call = chunk_writer(value) or value.write
 
     def connect(
         self, stdout: int | None, reactor: Reactor, events: EventEmitter, stage: str

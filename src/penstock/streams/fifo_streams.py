@@ -17,14 +17,7 @@ from penstock.system.fifo_open import Opening
 if TYPE_CHECKING:
     from penstock.system.fds import Path
 
-__all__ = ["Fifo", "FifoReader", "FifoWriter"]
-
-
-class Fifo:
-    """What stands for the path of a FIFO in a plan."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+__all__ = ["FifoReader", "FifoWriter"]
 
 
 class FifoReader(Reader):

@@ -1,0 +1,283 @@
+"""The kinds of stdin, one class each: made by looking only, and opened for each run.
+
+`stdin_endpoint` chooses the class. `kind` is the name that `core.plan` knows, and `carrier` names what would
+carry a copy from there into a pipe. An endpoint is part of a plan, so it never changes and keeps nothing of
+a run: `open` returns a port, which does. A stage that prefers a file (`wants_file`) gets a descriptor. Any
+other stage gets a stream in memory, if there is no descriptor to pass.
+
+A new kind of stdin (a terminal, an edge of a graph) is one more class with `open`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from penstock.core.async_detection import is_async_source
+from penstock.core.constants import DEVNULL, INHERIT, PIPE, Special
+from penstock.engine.ports import StdinPort, close_on_error, open_pipe
+from penstock.runtime.copy_tasks import Feeder
+from penstock.runtime.taps import InputWriter
+from penstock.streams.endpoints import Access, duplicate_source, number_of, source_access, unwrap
+from penstock.streams.fd_streams import FdReader, FdWriter
+from penstock.streams.fifo_streams import FifoReader
+from penstock.streams.file_objects import PipeWriter
+from penstock.streams.memory_pipe import MemoryPipe
+from penstock.streams.reader import BytesReader
+from penstock.streams.stage_ends import Input
+from penstock.streams.transfer import Transfer, best_method
+from penstock.system.fds import duplicate, is_nonblocking, open_read
+from penstock.system.fifo_open import is_fifo
+
+if TYPE_CHECKING:
+    from penstock.runtime.reactor import Reactor
+    from penstock.streams.writer import Writer
+    from penstock.system.fds import Path
+
+__all__ = [
+    "AsyncObjectStdin",
+    "GivenStdin",
+    "PipeStdin",
+    "StdinEndpoint",
+    "stdin_endpoint",
+]
+
+
+class StdinEndpoint:
+    """One kind of stdin; `closing` is the object to close after the run, or None."""
+
+    __slots__ = ("closing",)
+    kind: ClassVar[str]
+    carrier: str = "pooled"
+    """The kind of edge that a copy from here into a pipe would be."""
+
+    def __init__(self, closing: Any = None) -> None:
+        self.closing = closing
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Open it for one run. Raises OSError if it cannot be opened; then nothing is left open."""
+        raise NotImplementedError
+
+
+class NullStdin(StdinEndpoint):
+    """DEVNULL, or the process's own stdin if that is closed."""
+
+    __slots__ = ()
+    kind = "null"
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Give /dev/null, unopened, or an empty stream."""
+        return StdinPort(Input(nothing=True) if wants_file else Input(stream=BytesReader()))
+
+
+class InheritedStdin(StdinEndpoint):
+    """The process's own stdin."""
+
+    __slots__ = ()
+    kind = "inherit"
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Lend it."""
+        return StdinPort(Input(borrowed=0, owned_description=False))
+
+
+class GivenStdin(StdinEndpoint):
+    """An end that a custom stage was given, and passes on to a pipeline."""
+
+    __slots__ = ("_end",)
+    kind = "given"
+
+    def __init__(self, end: Input) -> None:
+        super().__init__()
+        self._end = end
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Pass it on."""
+        return StdinPort(self._end)
+
+
+class PathStdin(StdinEndpoint):
+    """A file, by its path."""
+
+    __slots__ = ("_path",)
+    kind = "path"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Open the file."""
+        return StdinPort(Input(open_read(self._path)))
+
+
+class DescriptorStdin(StdinEndpoint):
+    """A descriptor, or an object over one, that a child may have."""
+
+    __slots__ = ("_value",)
+    kind = "descriptor"
+
+    def __init__(self, value: Any, closing: Any) -> None:
+        super().__init__(closing)
+        self._value = value
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Duplicate it."""
+        return StdinPort(Input(duplicate_source(self._value), owned_description=False))
+
+
+class PipeStdin(StdinEndpoint):
+    """PIPE: the user writes."""
+
+    __slots__ = ()
+    kind = "pipe"
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Make a pipe, and a file object for its other end."""
+        read_end, write_end = open_pipe(pipe_size, kept=1)
+        return StdinPort(Input(read_end), file=PipeWriter(write_end))
+
+
+class BytesStdin(StdinEndpoint):
+    """Bytes at hand: `input=`."""
+
+    __slots__ = ("_data",)
+    kind = "input"
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = data
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Give them as a stream, or have the reactor write them into a pipe."""
+        if not wants_file:
+            return StdinPort(Input(stream=BytesReader(self._data)), size=len(self._data) or None)
+        read_end, write_end = open_pipe(pipe_size, kept=1)
+        return StdinPort(Input(read_end), InputWriter(reactor, write_end, self._data), in_reactor=True)
+
+
+class _CopiedStdin(StdinEndpoint):
+    """Anything that a worker copies."""
+
+    __slots__ = ()
+    kind = "object"
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Have a worker copy it into memory or into a pipe."""
+        if not wants_file:
+            memory = MemoryPipe()
+            return StdinPort(Input(stream=memory.reader), self._feeder(memory.writer))
+        read_end, write_end = open_pipe(pipe_size, kept=1)
+        with close_on_error(read_end, write_end):
+            feeder = self._feeder(FdWriter(write_end, owned_description=True))
+        return StdinPort(Input(read_end), feeder)
+
+    def _feeder(self, writer: Writer) -> Feeder:
+        raise NotImplementedError
+
+
+class ObjectStdin(_CopiedStdin):
+    """An object that is read by its own methods, or an iterable of bytes."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any, closing: Any) -> None:
+        super().__init__(closing)
+        self._value = value
+
+    def _feeder(self, writer: Writer) -> Feeder:
+        return Feeder(self._value, writer)
+
+
+class CopierStdin(ObjectStdin):
+    """An object that copies by itself: it has `write_to`."""
+
+    __slots__ = ()
+    kind = "copier"
+
+
+class FifoStdin(_CopiedStdin):
+    """The path of a FIFO. Opening it waits for a writer, so the worker opens it (`streams.fifo_streams`)."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def _feeder(self, writer: Writer) -> Feeder:
+        return Feeder(None, writer, FifoReader(self._path))
+
+
+class NonblockingStdin(_CopiedStdin):
+    """A non-blocking descriptor, which no child may have as it is."""
+
+    __slots__ = ("_number", "carrier")
+
+    def __init__(self, number: int, closing: Any = None) -> None:
+        super().__init__(closing)
+        self._number = number
+        self.carrier = best_method(number, to_pipe=True)
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Have a worker copy it: into memory, or from descriptor to descriptor."""
+        if not wants_file:
+            return super().open(reactor, pipe_size, wants_file=wants_file)
+        read_end, write_end = open_pipe(pipe_size, kept=1, grow=True)
+        with close_on_error(read_end, write_end):
+            source = duplicate(self._number)
+            transfer = Transfer(source, write_end, source_owned=False, sink_owned=True)
+        return StdinPort(Input(read_end), Feeder(None, transfer))
+
+    def _feeder(self, writer: Writer) -> Feeder:
+        return Feeder(None, writer, FdReader(duplicate(self._number), owned_description=False))
+
+
+class AsyncObjectStdin(StdinEndpoint):
+    """An object that only a task of an event loop can read; `loop_binding` replaces it by one that opens."""
+
+    __slots__ = ("value",)
+    kind = "async"
+
+    def __init__(self, value: Any, closing: Any = None) -> None:
+        super().__init__(closing)
+        self.value = value
+
+
+_NULL, _INHERITED = NullStdin(), InheritedStdin()
+_SPECIALS = {DEVNULL: _NULL, PIPE: PipeStdin()}
+
+
+def stdin_endpoint(value: Any, data: Any) -> StdinEndpoint:
+    """Return what feeds the first stage: `data`, or the stdin option.
+
+    Opens nothing. Raises ValueError, naming stdin, if that is closed or not for reading.
+    """
+    if data is not None:
+        return BytesStdin(data) if isinstance(data, bytes) else AsyncObjectStdin(data)
+    value, to_close = unwrap(value)
+    if isinstance(value, Special):
+        return _inherited() if value is INHERIT else _SPECIALS[value]
+    if isinstance(value, str | os.PathLike):
+        return FifoStdin(value) if is_fifo(value) else PathStdin(value)
+    if not isinstance(value, int) and is_async_source(value):
+        return AsyncObjectStdin(value, to_close)
+    return _of_object(value, to_close)
+
+
+def _of_object(value: Any, to_close: Any) -> StdinEndpoint:
+    """Return the endpoint for a descriptor's number or an object."""
+    access = source_access(value)
+    if access is Access.PASS:
+        return DescriptorStdin(value, to_close)
+    if access is Access.COPY:
+        return NonblockingStdin(number_of(value), to_close)
+    return (CopierStdin if callable(getattr(value, "write_to", None)) else ObjectStdin)(value, to_close)
+
+
+def _inherited() -> StdinEndpoint:
+    """Return the process's own stdin: copied if it is non-blocking, nothing if it is closed."""
+    try:
+        return NonblockingStdin(0) if is_nonblocking(0) else _INHERITED
+    except OSError:
+        return _NULL
