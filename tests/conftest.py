@@ -36,6 +36,8 @@ from penstock.system.process import may_have_children
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytest_plugins = ["tests.support.fixtures"]
+
 SETTLE_SECONDS = 5.0
 # Threads that outlive a run by design: the supervisor, and workers while they wait for their next task.
 SUPERVISOR = "penstock-supervisor"

@@ -187,6 +187,7 @@ def test_each_leaking_test_fails(tmp_path: Path) -> None:
         check=False,
         text=True,
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CONFTEST.parents[1])},  # for the plugin of shared fixtures
     )
     summary = ended.stdout.partition("short test summary info")[2].splitlines()
     failed = {line.rpartition("::")[2].split()[0] for line in summary if line.startswith("ERROR")}

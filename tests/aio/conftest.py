@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
-import psutil
 import pytest
 from blockbuster import blockbuster_ctx
 
@@ -107,16 +106,6 @@ class StallProbe:
             now = time.thread_time()
             self.longest = max(self.longest, now - before)
             before = now
-
-
-@pytest.fixture
-def gone() -> Callable[[int], bool]:
-    """Whether there is no such process, not even a zombie."""
-
-    def check(pid: int) -> bool:
-        return not psutil.pid_exists(pid)
-
-    return check
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import anyio.from_thread
 import anyio.lowlevel
 import pytest
 import trio
+from tests.support.processes import reaped
 
 from penstock import PIPE, Pipeline, PipelineCancelled, PipelineTimeout, command, function
 from penstock.api import owned_run
@@ -54,9 +55,7 @@ WAYS = ["arun", "aoutput", "aiter_bytes", "astart", "block"]
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_cancelled_scope_leaves_no_child(
-    way: str, started: Callable[[], Started], gone: Callable[[int], bool]
-) -> None:
+async def test_a_cancelled_scope_leaves_no_child(way: str, started: Callable[[], Started]) -> None:
     """Whatever the task was waiting in; when the scope is left, the child is reaped."""
     seen = started()
     async with anyio.create_task_group() as group:
@@ -64,7 +63,7 @@ async def test_a_cancelled_scope_leaves_no_child(
         await seen.wait()
         group.cancel_scope.cancel()
     assert seen.pids
-    assert all(gone(pid) for pid in seen.pids)
+    assert all(reaped(pid) for pid in seen.pids)
 
 
 async def test_cancellation_waits_for_a_child_that_takes_its_time(tmp_path: Path) -> None:
@@ -78,9 +77,7 @@ async def test_cancellation_waits_for_a_child_that_takes_its_time(tmp_path: Path
     assert tidy.read_text() == "done\n"
 
 
-async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time(
-    gone: Callable[[int], bool],
-) -> None:
+async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time() -> None:
     """And the cancellation goes on no later than that."""
     pids: list[int] = []
     began = 0.0
@@ -91,11 +88,11 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time(
             scope.cancel()
     assert scope.cancelled_caught
     assert time.monotonic() - began < 0.1 + 1
-    assert gone(pids[0])
+    assert reaped(pids[0])
 
 
 @pytest.mark.parametrize("delay", [0, 0.0005, 0.001, 0.002, 0.004])
-async def test_a_start_under_way_is_not_lost(delay: float, gone: Callable[[int], bool]) -> None:
+async def test_a_start_under_way_is_not_lost(delay: float) -> None:
     """Wherever between the call and the last spawn the cancellation comes."""
     pids: list[int] = []
 
@@ -107,12 +104,10 @@ async def test_a_start_under_way_is_not_lost(delay: float, gone: Callable[[int],
     with anyio.move_on_after(delay) as scope:
         await many.arun(on_event=note)
     assert scope.cancelled_caught
-    assert all(gone(pid) for pid in pids)
+    assert all(reaped(pid) for pid in pids)
 
 
-async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(
-    gone: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that waits for the value of a variable cannot be called back; other starts are not held up."""
     monkeypatch.setattr(owned_run, "CANCEL_MARGIN_S", 0.05)
     release = threading.Event()
@@ -136,7 +131,7 @@ async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(
     assert not events
     release.set()
     await over.wait()
-    assert all(gone(event.context["pid"]) for event in events if "pid" in event.context)
+    assert all(reaped(event.context["pid"]) for event in events if "pid" in event.context)
 
 
 # What users of each library write.
@@ -144,9 +139,7 @@ async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(
 
 @pytest.mark.backends("asyncio", "uvloop")
 @pytest.mark.parametrize("way", WAYS)
-async def test_asyncios_own_timeout(
-    way: str, started: Callable[[], Started], gone: Callable[[int], bool]
-) -> None:
+async def test_asyncios_own_timeout(way: str, started: Callable[[], Started]) -> None:
     """`asyncio.timeout` knows the cancellation for its own, after the child was reaped."""
     seen = started()
     expired = None
@@ -157,14 +150,14 @@ async def test_asyncios_own_timeout(
         expired = error
     assert expired is not None
     assert len(seen.pids) == 1
-    assert all(gone(pid) for pid in seen.pids)
+    assert all(reaped(pid) for pid in seen.pids)
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
 
 
 @pytest.mark.backends("asyncio", "uvloop")
-async def test_a_task_that_is_cancelled_again_and_again_still_reaps(gone: Callable[[int], bool]) -> None:
+async def test_a_task_that_is_cancelled_again_and_again_still_reaps() -> None:
     """Such a cancel goes through anyio's shields; the child is not left behind for that."""
     pids: list[int] = []
     ready = asyncio.Event()
@@ -183,13 +176,11 @@ async def test_a_task_that_is_cancelled_again_and_again_still_reaps(gone: Callab
         await asyncio.wait([task], timeout=0.01)
     assert task.cancelled()
     assert cancels > 3
-    assert gone(pids[0])
+    assert reaped(pids[0])
 
 
 @pytest.mark.backends("asyncio", "uvloop")
-async def test_asyncios_task_group_and_wait_for(
-    started: Callable[[], Started], gone: Callable[[int], bool]
-) -> None:
+async def test_asyncios_task_group_and_wait_for(started: Callable[[], Started]) -> None:
     """A sibling's failure ends the run; `wait_for` gives up on it."""
     seen = started()
 
@@ -208,14 +199,12 @@ async def test_asyncios_task_group_and_wait_for(
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(SLEEP.arun(on_event=seen), 0.05)
     assert len(seen.pids) == 2
-    assert all(gone(pid) for pid in seen.pids)
+    assert all(reaped(pid) for pid in seen.pids)
 
 
 @pytest.mark.backends("trio")
 @pytest.mark.parametrize("way", WAYS)
-async def test_trios_own_scopes(
-    way: str, started: Callable[[], Started], gone: Callable[[int], bool]
-) -> None:
+async def test_trios_own_scopes(way: str, started: Callable[[], Started]) -> None:
     """`move_on_after` catches its own cancellation, after the child was reaped."""
     seen = started()
     with trio.move_on_after(0.05) as scope:
@@ -224,7 +213,7 @@ async def test_trios_own_scopes(
     with pytest.raises(trio.TooSlowError), trio.fail_after(0.05):
         await _each(SLEEP, way, on_event=seen)
     assert len(seen.pids) == 2
-    assert all(gone(pid) for pid in seen.pids)
+    assert all(reaped(pid) for pid in seen.pids)
 
 
 async def test_fail_after_and_the_runs_own_timeout_tell_themselves_apart() -> None:
@@ -270,7 +259,7 @@ async def test_waiting_is_not_owning() -> None:
         assert (await run.wait()).ok
 
 
-async def test_an_exception_in_the_block_cancels_the_run_for_it(gone: Callable[[int], bool]) -> None:
+async def test_an_exception_in_the_block_cancels_the_run_for_it() -> None:
     """It is the reason, and goes on."""
     runs: list[AsyncRun] = []
     error = ValueError("mine")
@@ -284,7 +273,7 @@ async def test_an_exception_in_the_block_cancels_the_run_for_it(gone: Callable[[
         await block()
     assert caught.value is error
     (run,) = runs
-    assert [gone(pid) for pid in run.pids] == [True]
+    assert [reaped(pid) for pid in run.pids] == [True]
     with pytest.raises(PipelineCancelled) as told:
         await run.wait()
     assert told.value.cause is error

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import signal
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import psutil
 import pytest
 import trio
 import uvloop
+from tests.support.waiting import DEADLINE, until
 
 from penstock import PIPE, command, function, map_lines, source
 from penstock.system.process import may_have_children
@@ -50,7 +50,7 @@ def children() -> set[psutil.Process]:
 
 def await_end(before: set[psutil.Process]) -> None:
     """Wait until all children that are new are gone."""
-    _, alive = psutil.wait_procs(children() - before, timeout=10)
+    _, alive = psutil.wait_procs(children() - before, timeout=DEADLINE)
     assert not alive
 
 
@@ -153,10 +153,7 @@ def test_what_a_loop_that_is_closed_leaves_going_is_ended(
 
     loop.run_until_complete(wait())
     loop.close()
-    patience = time.monotonic() + 10
-    while children() - before:
-        assert time.monotonic() < patience
-        await_end(before)
+    until(lambda: not children() - before)
     del task
     gc.collect()  # asyncio says what it thinks of that; it is no error of ours
     assert all(record.name == "asyncio" for record in caplog.records)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -524,5 +525,5 @@ def test_a_loop_that_ends_takes_its_stages_along() -> None:
 
     asyncio.run(main())
     ((_, run),) = runs
-    result = run._owned.run.wait(10, check=False)
+    result = run._owned.run.wait(DEADLINE, check=False)
     assert not result.ok

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import psutil
 import pytest
+from tests.support.processes import reaped
+from tests.support.waiting import DEADLINE
 
 from penstock import CAPTURE, PIPE, LineTooLong, PipelineError, closing, command, function, map_lines
 
@@ -187,9 +189,7 @@ async def test_a_sink_that_fails_is_the_stdout_stages_failure() -> None:
 # The iterators.
 
 
-async def test_closing_an_iterator_early_is_no_failure(
-    started: Callable[[], Started], gone: Callable[[int], bool]
-) -> None:
+async def test_closing_an_iterator_early_is_no_failure(started: Callable[[], Started]) -> None:
     """By `aclose`, by `async with`, by `contextlib.aclosing`; the children are gone then."""
     seen = started()
     chunks = command("yes").aiter_bytes(on_event=seen)
@@ -205,7 +205,7 @@ async def test_closing_an_iterator_early_is_no_failure(
     async with contextlib.aclosing(command("yes").aiter_lines(on_event=seen)) as lines:
         assert await lines.__anext__() == b"y"
     assert len(seen.pids) == 3
-    assert all(gone(pid) for pid in seen.pids)
+    assert all(reaped(pid) for pid in seen.pids)
     unused = command("/no/such").aiter_bytes()
     await unused.aclose()
 
@@ -331,9 +331,7 @@ def test_a_run_is_waited_for_in_its_own_loop_only(backend: str, on_loop: Callabl
         on_loop(backend, chunks.__anext__)
 
 
-def test_a_loop_that_is_closed_half_way_leaves_no_child(
-    backend: str, on_loop: Callable[..., Any], gone: Callable[[int], bool]
-) -> None:
+def test_a_loop_that_is_closed_half_way_leaves_no_child(backend: str, on_loop: Callable[..., Any]) -> None:
     """What was forgotten there is ended by whoever drops it."""
 
     async def forget() -> Any:
@@ -346,5 +344,5 @@ def test_a_loop_that_is_closed_half_way_leaves_no_child(
     owned = chunks._owned
     del chunks
     gc.collect()
-    owned.run.wait(10, check=False)
-    assert gone(pid)
+    owned.run.wait(DEADLINE, check=False)
+    assert reaped(pid)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -316,7 +317,7 @@ def test_a_function_may_close_its_streams_itself() -> None:
         stdout.close()
         stdout.close()
         stdin.close()
-        assert arrived.wait(10)
+        assert arrived.wait(DEADLINE)
 
     def second(_ctx: object, stdin: Any, stdout: Any) -> None:
         stdout.write(stdin.read())

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -236,7 +237,7 @@ def test_an_iterator_that_is_left_when_all_had_ended_leaves_nothing_open() -> No
     for _ in range(20):
         lines = command("sh", "-c", "echo a; echo b").iter_lines(on_event=on_event)
         assert next(lines) == b"a"
-        assert exited.acquire(timeout=10)
+        assert exited.acquire(timeout=DEADLINE)
         lines.close()
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -469,7 +470,7 @@ def test_a_pipeline_can_be_run_again_and_in_many_threads_at_once() -> None:
     barrier = threading.Barrier(6)
 
     def run(number: int) -> bytes:
-        barrier.wait(10)
+        barrier.wait(DEADLINE)
         return pipeline.output(input=b"run %d" % number)
 
     with ThreadPoolExecutor(6) as pool:

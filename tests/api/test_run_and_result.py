@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.support.processes import reaped
+from tests.support.waiting import DEADLINE, until
 
 from penstock import (
     CAPTURE,
@@ -33,15 +35,6 @@ CAT = command("cat")
 SLEEP = command("sleep", "60")
 
 
-def gone(pid: int) -> bool:
-    """Whether no such process is left."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 # wait.
 
 
@@ -57,7 +50,7 @@ def test_wait_with_a_timeout_leaves_the_run_going() -> None:
         assert not run.stdin.closed
         run.stdin.write(b"x")
         run.stdin.close()
-        assert run.wait(10).stdout == b"x"
+        assert run.wait(DEADLINE).stdout == b"x"
         assert run.done()
 
 
@@ -97,7 +90,7 @@ def test_many_threads_may_wait_and_all_are_told() -> None:
         assert run.stdin is not None
         run.stdin.write(b"x")
         run.stdin.close()
-        assert {id(future.result(30)) for future in waiting} == {id(run.wait())}
+        assert {id(future.result(DEADLINE)) for future in waiting} == {id(run.wait())}
 
 
 def test_a_run_started_in_a_thread_that_ended_can_be_waited_for_elsewhere() -> None:
@@ -115,12 +108,12 @@ def test_done_and_pids_tell_of_the_run() -> None:
         assert not run.done()
         pids = run.pids
         assert len(pids) == 2
-        assert not any(gone(pid) for pid in pids)
+        assert not any(reaped(pid) for pid in pids)
         assert "going" in repr(run)
         assert "cat | bytes | cat" in repr(run)
     assert run.done()
     assert tuple(stage.pid for stage in run.wait().stages) == (pids[0], None, pids[1])
-    assert all(gone(pid) for pid in pids)
+    assert all(reaped(pid) for pid in pids)
     assert "ended" in repr(run)
     assert function(lambda _c, _i, _o: None).start(stdout=DEVNULL).pids == ()
 
@@ -142,10 +135,8 @@ def test_done_becomes_true_without_anyone_waiting() -> None:
             ended.set()
 
         run = command("true").start(on_event=lambda event: told(event) if event.kind == "exit" else None)
-        assert ended.wait(10)
-        deadline = time.monotonic() + 10
-        while not run.done():
-            assert time.monotonic() < deadline
+        assert ended.wait(DEADLINE)
+        until(run.done)
         os.close(writing)
         assert file.read() == b""
     assert run.wait().ok

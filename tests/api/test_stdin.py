@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -31,6 +32,8 @@ from penstock import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.support.hosts import Host
 
     Made = Iterator[Any]
 
@@ -373,16 +376,16 @@ sys.stdout.buffer.write(b"; left: " + sys.stdin.buffer.read())
 
 
 @pytest.mark.parametrize("kind", CONSUMERS)
-def test_inherited_stdin_is_the_hosts_and_stays_open(host: Any, kind: str) -> None:
+def test_inherited_stdin_is_the_hosts_and_stays_open(host: Host, kind: str) -> None:
     """And the default leaves it alone."""
-    assert host(HOST, kind, "inherit", stdin=b"data").stdout == b"data; left: "
-    assert host(HOST, kind, "default", stdin=b"data").stdout == b"; left: data"
+    assert host.talk(HOST, kind, "inherit", stdin=b"data").stdout == b"data; left: "
+    assert host.talk(HOST, kind, "default", stdin=b"data").stdout == b"; left: data"
 
 
-def test_inherited_stdin_that_is_closed_is_empty(host: Any) -> None:
+def test_inherited_stdin_that_is_closed_is_empty(host: Host) -> None:
     """A daemon has none."""
     program = "import os; os.close(0); print([p.output(stdin=INHERIT) for p in (command('cat'), Pipeline())])"
-    assert host(program).stdout == b"[b'', b'']\n"
+    assert host.talk(program).stdout == b"[b'', b'']\n"
 
 
 def test_pipe_gives_the_caller_a_file_to_write(consumer: Pipeline) -> None:
@@ -500,17 +503,17 @@ def test_a_source_that_blocks_does_not_keep_a_finished_pipeline_waiting(consumer
     class Blocking:
         def read(self, _n: int = -1) -> bytes:
             entered.set()
-            go_on.wait(30)
+            go_on.wait(DEADLINE)
             returned.set()
             return b""
 
     try:
-        last = function(lambda _ctx, _stdin, _stdout: entered.wait(30))
+        last = function(lambda _ctx, _stdin, _stdout: entered.wait(DEADLINE))
         assert (command("true") | last).run(stdin=Blocking()).ok
         assert not returned.is_set()
     finally:
         go_on.set()
-    assert returned.wait(10)
+    assert returned.wait(DEADLINE)
 
 
 def test_inherit_is_a_real_descriptor_in_this_process_too() -> None:

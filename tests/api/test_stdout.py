@@ -30,6 +30,8 @@ from penstock import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.support.hosts import Host
+
 DATA = b"".join(b"line %06d\n" % number for number in range(9000))
 PRODUCERS = {
     "command": command("cat"),
@@ -349,12 +351,12 @@ print(" after")
 
 @pytest.mark.parametrize("kind", PRODUCERS)
 @pytest.mark.parametrize("said", ["inherit", "default"])
-def test_inherited_stdout_is_the_hosts_and_the_default(host: Any, kind: str, said: str) -> None:
+def test_inherited_stdout_is_the_hosts_and_the_default(host: Host, kind: str, said: str) -> None:
     """It stays open."""
-    assert host(HOST, kind, said).stdout == b"before data after\n"
+    assert host.talk(HOST, kind, said).stdout == b"before data after\n"
 
 
-def test_inherited_stdout_that_is_closed_discards(host: Any) -> None:
+def test_inherited_stdout_that_is_closed_discards(host: Host) -> None:
     """A daemon has none."""
     program = """
 import os
@@ -362,7 +364,7 @@ os.close(1)
 ok = command("echo", "x").run().ok and echo("x").run().ok
 sys.stderr.write(str(ok))
 """
-    assert host(program).stderr == b"True"
+    assert host.talk(program).stderr == b"True"
 
 
 def test_pipe_gives_the_caller_a_file_to_read(producer: Pipeline) -> None:

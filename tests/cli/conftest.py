@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from tests.support.processes import alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,13 +182,3 @@ def herald(tmp_path: Path) -> Iterator[Herald]:
     fd = os.open(path, os.O_RDWR)  # for both, so that neither side waits for the other to open it
     yield Herald(path, fd)
     os.close(fd)
-
-
-@pytest.fixture
-def gone() -> Any:
-    """Give a function that asserts that none of the pids is left."""
-
-    def check(pids: list[int]) -> None:
-        assert [pid for pid in pids if alive(pid)] == []
-
-    return check

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 # What the issue wants to be shown.
 
@@ -361,7 +362,7 @@ def test_nobody_reads_our_output(spawn: Any, line: str) -> None:
     process = spawn("run", line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.read(2) in (b"y\n", b"Y\n")
     process.stdout.close()
-    assert process.wait(30) == 141
+    assert process.wait(DEADLINE) == 141
     assert process.stderr.read() == b""
 
 
@@ -378,7 +379,7 @@ def test_nobody_reads_what_python_code_printed(spawn: Any) -> None:
     os.close(read_end)
     process = spawn("run", "true | py:tools:prints", stdout=write_end, stderr=subprocess.PIPE)
     os.close(write_end)
-    assert process.wait(30) == 141
+    assert process.wait(DEADLINE) == 141
     assert process.stderr.read() == b""
 
 

@@ -8,6 +8,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import alive
+from tests.support.waiting import DEADLINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,43 +19,43 @@ if TYPE_CHECKING:
     ("signum", "status"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
 )
-def test_a_signal_ends_the_run(spawn: Any, herald: Any, gone: Any, signum: int, status: int) -> None:
+def test_a_signal_ends_the_run(spawn: Any, herald: Any, signum: int, status: int) -> None:
     """The commands are ended and reaped, and nothing is said: whoever sent the signal knows."""
     line = f"{herald.cry('exec sleep 100')} | map:tools:upper | {herald.cry('exec cat')}"
     process = spawn("run", line, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     pids = herald.hear(2)
     process.send_signal(signum)
-    assert process.wait(30) == status
+    assert process.wait(DEADLINE) == status
     assert process.stderr.read() == b""
-    gone(pids)
+    assert not any(alive(pid) for pid in pids)
 
 
-def test_commands_that_ignore_the_signal(spawn: Any, herald: Any, gone: Any) -> None:
+def test_commands_that_ignore_the_signal(spawn: Any, herald: Any) -> None:
     """They are killed after the grace time."""
     process = spawn("run", herald.cry("trap '' TERM INT; while :; do sleep 0.1; done".replace("'", '"')))
     pids = herald.hear(1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
-    gone(pids)
+    assert process.wait(DEADLINE) == 143
+    assert not any(alive(pid) for pid in pids)
 
 
-def test_functions_that_ignore_the_signal(spawn: Any, herald: Any, gone: Any) -> None:
+def test_functions_that_ignore_the_signal(spawn: Any, herald: Any) -> None:
     """They are given up, and do not hold the process back at its exit."""
     process = spawn("run", f"{herald.cry('exec sleep 100')} | py:tools:deaf", stderr=subprocess.PIPE)
     pids = herald.hear(1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(DEADLINE) == 130
     assert process.stderr.read() == b""
-    gone(pids)
+    assert not any(alive(pid) for pid in pids)
 
 
-def test_a_function_that_waits_for_our_stdin(spawn: Any, herald: Any, gone: Any) -> None:
+def test_a_function_that_waits_for_our_stdin(spawn: Any, herald: Any) -> None:
     """A Python stage that reads a stdin where nothing comes is woken."""
     process = spawn("run", f"map:tools:upper | {herald.cry('exec cat')}", stdin=subprocess.PIPE)
     pids = herald.hear(1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
-    gone(pids)
+    assert process.wait(DEADLINE) == 143
+    assert not any(alive(pid) for pid in pids)
 
 
 def test_a_stdin_that_never_ends_keeps_nobody(spawn: Any) -> None:
@@ -64,11 +66,11 @@ def test_a_stdin_that_never_ends_keeps_nobody(spawn: Any) -> None:
         process.stdin.close()
     except BrokenPipeError:
         pass
-    assert process.wait(30) == 0
+    assert process.wait(DEADLINE) == 0
     process = spawn("run", "py:tools:two", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdin.write(b"1\n2\n")
     process.stdin.flush()
-    assert process.wait(30) == 0
+    assert process.wait(DEADLINE) == 0
     assert process.stdout.read() == b"1\n2\n"
 
 
@@ -79,11 +81,11 @@ def test_a_signal_while_a_file_is_opened(spawn: Any, folder: Path) -> None:
     process = spawn("run", "cat 2> first < second", stderr=subprocess.PIPE)
     with (folder / "first").open():  # returns once it is opened there, and the second is next
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 143
+        assert process.wait(DEADLINE) == 143
     assert process.stderr.read() == b""
 
 
-def test_ignored_signals_stay_ignored(spawn: Any, herald: Any, gone: Any) -> None:
+def test_ignored_signals_stay_ignored(spawn: Any, herald: Any) -> None:
     """Under nohup a hangup does not end the run."""
     process = spawn(
         "run",
@@ -94,9 +96,9 @@ def test_ignored_signals_stay_ignored(spawn: Any, herald: Any, gone: Any) -> Non
     )
     pids = herald.hear(1)
     process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(b"still here\n", timeout=30)
+    out, _ = process.communicate(b"still here\n", timeout=DEADLINE)
     assert (process.returncode, out) == (0, b"still here\n")
-    gone(pids)
+    assert not any(alive(pid) for pid in pids)
 
 
 def test_json_after_a_signal(spawn: Any, herald: Any) -> None:
@@ -104,6 +106,6 @@ def test_json_after_a_signal(spawn: Any, herald: Any) -> None:
     process = spawn("run", "--json", herald.cry("exec sleep 100"), stderr=subprocess.PIPE)
     herald.hear(1)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 143
     assert b'"status": 143' in err

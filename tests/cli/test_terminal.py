@@ -14,6 +14,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import alive
+from tests.support.waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +66,7 @@ class Screen:
 
     def wait_for(self, pattern: bytes) -> re.Match[bytes]:
         """Read what is written to the terminal until it matches; what comes after the match is kept."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + DEADLINE
         while (match := re.search(pattern, self.seen)) is None:
             ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
             assert ready, f"{pattern!r} did not come: {self.seen!r}"
@@ -81,14 +83,14 @@ class Screen:
 
     def status(self) -> int:
         """Wait for the end, reading what is still written."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + DEADLINE
         while self.process.poll() is None:
             assert time.monotonic() < end, f"did not end: {self.seen!r}"
             if select.select([self.master], [], [], 0.05)[0]:
                 try:
                     self.seen += os.read(self.master, 4096)
                 except OSError:
-                    self.process.wait(30)
+                    self.process.wait(DEADLINE)
         return self.process.returncode
 
     def close(self) -> None:
@@ -132,23 +134,23 @@ def test_a_function_reads_the_terminal(screen: Any) -> None:
 
 
 @pytest.mark.parametrize("line", ["cat", "map:tools:upper | cat", "cat | map:tools:upper"])
-def test_ctrl_c_leaves_no_child(screen: Any, gone: Any, line: str) -> None:
+def test_ctrl_c_leaves_no_child(screen: Any, line: str) -> None:
     """The key reaches commands and penstock alike; the status says so, and nobody complains."""
     job = screen("run", f"sh -c 'echo pid $$ >&2; exec sleep 100' | {line}")
     pid = int(job.wait_for(rb"pid (\d+)\r\n")[1])
     job.type(b"\x03")
     assert job.status() == 130
     assert job.seen.replace(b"^C", b"").strip() == b""
-    gone([pid])
+    assert not alive(pid)
 
 
-def test_ctrl_c_on_a_program_that_ignores_it(screen: Any, gone: Any) -> None:
+def test_ctrl_c_on_a_program_that_ignores_it(screen: Any) -> None:
     """It is cancelled after a moment, and its children with it, though they lead no group of their own."""
     job = screen("run", "sh -c 'trap \"\" INT; sleep 100 & echo pids $$ $!; wait'")
     pids = job.wait_for(rb"pids (\d+) (\d+)\r\n").groups()
     job.type(b"\x03")
     assert job.status() == 130
-    gone([int(pid) for pid in pids])
+    assert not any(alive(int(pid)) for pid in pids)
 
 
 def test_ctrl_c_lets_a_program_say_goodbye(screen: Any) -> None:

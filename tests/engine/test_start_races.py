@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import CAPTURE, DEVNULL, Pipeline, PipelineError, command
 from penstock.engine.ports import StdinPort
@@ -45,7 +46,7 @@ def test_stages_that_end_before_their_input_and_output_are_looked_after(
         supervisor().post(lambda: supervisor().post(closed.set))  # after what follows the release
 
     def wait(self: StdinPort) -> None:
-        assert closed.wait(30)
+        assert closed.wait(DEADLINE)
         start(self)
 
     monkeypatch.setattr(StdinPort, "release", tell)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import uvicorn
+from tests.support.waiting import DEADLINE
 
 from penstock import Pipeline, command
 from penstock.examples import web_archive
@@ -117,7 +118,7 @@ def test_when_the_client_goes_away_half_way_the_children_go(
         with within(web_archive.GRACE + 1):
             response.close()
             client.close()
-            _, alive = psutil.wait_procs(children, timeout=30)
+            _, alive = psutil.wait_procs(children, timeout=DEADLINE)
         assert not alive
         assert get(port, "small")[0].status == 200
 

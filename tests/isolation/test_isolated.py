@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from tests.isolation import stage_functions as fns
+from tests.support.processes import gone, reaped
+from tests.support.waiting import DEADLINE
 
 import penstock
 from penstock import (
@@ -79,25 +81,11 @@ class Recorder:
 
     def wait_for(self, message: str) -> Event:
         with self._arrived:
-            assert self._arrived.wait_for(lambda: self.of(message), timeout=30)
+            assert self._arrived.wait_for(lambda: self.of(message), timeout=DEADLINE)
             return self.of(message)[0]
 
     def of(self, message: str) -> list[Event]:
         return [event for event in self.events if event.message == message]
-
-
-def gone(pid: int) -> bool:
-    """Whether no such process runs any more; a zombie that belongs to init does not count."""
-    try:
-        process = psutil.Process(pid)
-        if process.ppid() == os.getpid():
-            return False
-        process.wait(5)
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        pass
-    except psutil.TimeoutExpired:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    return True
 
 
 @pytest.fixture
@@ -372,7 +360,7 @@ def test_cancel_wakes_it_with_the_reason(
         run.wait()
     if fn is fns.wait_for_input:
         assert recorder.of("woken")[0].context == {"error": "enough", "cancelled": True}
-    assert gone(pid)
+    assert reaped(pid)
     assert pid not in worker_pool.idle_pids()
 
 
@@ -441,7 +429,7 @@ def test_idle_workers_leave_when_their_time_is_over(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(worker_pool, "_IDLE_TIMEOUT_S", 0.05)
     monkeypatch.setattr(worker_pool, "_sweeping", False)
     child = psutil.Process(int(isolated(fns.pid).output()))
-    child.wait(10)
+    child.wait(DEADLINE)
     assert not worker_pool.idle_pids()
 
 

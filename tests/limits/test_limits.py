@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from tests.support.processes import gone
+from tests.support.processes import gone, sh
+from tests.support.waiting import DEADLINE, until
 
 from penstock import (
     DEVNULL,
@@ -40,18 +40,12 @@ if TYPE_CHECKING:
     from penstock import Event
 
 MB = 1_000_000
-PROMPT = 20.0
 HUNGRY = f"data = b'x' * {300 * MB}"
 
 
 def python(program: str, **options: Any) -> Pipeline:
     """Make a stage of a Python program; without site it starts fast."""
     return command(sys.executable, "-I", "-S", "-c", program, name="python", **options)
-
-
-def sh(script: str, **options: Any) -> Pipeline:
-    """Make a stage of a line of shell."""
-    return command("sh", "-c", script, **options)
 
 
 def groups_of(name: str) -> set[str]:
@@ -201,10 +195,7 @@ def test_a_group_is_used_again_for_the_same_name_and_limits_and_goes_after_a_whi
     monkeypatch.setattr(cgroup_pool, "_IDLE_TIMEOUT_S", 0.05)
     assert command("true", limits=Limits(memory="60MB", name="pool")).run().ok
     other = groups_of("pool") - first
-    deadline = time.monotonic() + PROMPT
-    while groups_of("pool") & other:
-        assert time.monotonic() < deadline
-        os.sched_yield()
+    until(lambda: not groups_of("pool") & other)
 
 
 @pytest.mark.usefixtures("_memory_group")
@@ -218,10 +209,7 @@ def test_no_more_than_a_few_groups_wait_and_none_is_in_use_twice() -> None:
         run.cancel()
     for run in runs:
         run.wait(check=False)
-    deadline = time.monotonic() + PROMPT
-    while len({Path(folder).name for folder in groups_of("many")}) > 8:
-        assert time.monotonic() < deadline
-        os.sched_yield()
+    until(lambda: len({Path(folder).name for folder in groups_of("many")}) <= 8)
 
 
 @pytest.mark.usefixtures("_memory_group")
@@ -276,7 +264,7 @@ def test_a_cancelled_command_takes_all_in_its_group_along(tmp_path: Path) -> Non
     assert run.stdout.readline() == b"\n"
     run.cancel()
     with run.stdout, pytest.raises(PipelineCancelled):
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     assert gone(int(pids.read_text()))
 
 
@@ -513,4 +501,4 @@ def test_what_is_no_limits_is_a_type_error(error: type[Exception], make: Callabl
 
 def test_discarded_output_and_limits_go_together() -> None:
     """A run without any stream of the caller's."""
-    assert command("true", limits=Limits(open_files=64)).start(stdout=DEVNULL).wait(PROMPT).ok
+    assert command("true", limits=Limits(open_files=64)).start(stdout=DEVNULL).wait(DEADLINE).ok

@@ -6,11 +6,11 @@ import pickle
 import signal
 import sys
 import threading
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE, until
 
 from penstock import (
     CAPTURE,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from penstock import Event
 
 MB = 1_000_000
-PROMPT = 20.0
 
 GREEDY = """
 taken = []
@@ -97,7 +96,7 @@ def test_a_command_past_its_limit_is_ended_and_says_so(how: str) -> None:
     assert result.stages[0].returncode in {-signal.SIGTERM, -signal.SIGKILL}
     assert result.stages[0].peak_memory is not None
     assert result.stages[0].peak_memory >= error.used
-    assert result.elapsed < PROMPT
+    assert result.elapsed < DEADLINE
 
 
 @pytest.mark.parametrize("limit", ["60MB", "250MB"])
@@ -146,10 +145,7 @@ def _look_again(run: Any) -> None:
     """Wait until the watches of a run have looked once more."""
     (watch,) = [entry.watch for entry in run._execution._watches._entries]
     before = watch.samples
-    deadline = time.monotonic() + PROMPT
-    while watch.samples < before + 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: watch.samples > before)
 
 
 def test_the_whole_tree_counts() -> None:
@@ -166,7 +162,7 @@ sys.stdin.read()
         pytest.raises(PipelineError) as caught,
         memory_limit(python(parent), "80MB").start(stdin=PIPE, stdout=DEVNULL) as run,
     ):
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     assert isinstance(caught.value.cause, MemoryLimitExceeded)
 
 
@@ -182,10 +178,10 @@ def test_a_nested_pipeline_has_one_limit_for_all_its_commands() -> None:
     pipeline = command("cat", name="before") | inner | command("cat", name="after")
     run = pipeline.start(stdin=PIPE, stdout=DEVNULL, on_event=events.append)
     assert run.stdin is not None
-    assert limited.wait(PROMPT)
+    assert limited.wait(DEADLINE)
     run.stdin.close()
     with pytest.raises(PipelineError) as caught:
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     result = caught.value.result
     assert result is not None
     assert isinstance(caught.value.cause, MemoryLimitExceeded)
@@ -255,7 +251,7 @@ def test_the_watch_ends_with_its_stage_however_that_ends(end: str) -> None:
         run = stage.start()
         run.cancel()
         with pytest.raises(PipelineCancelled):
-            run.wait(PROMPT)
+            run.wait(DEADLINE)
     elif end == "leave":
         lines = memory_observer(command("yes"), on_event=events.append).iter_lines()
         next(lines)
@@ -267,7 +263,7 @@ def test_the_watch_ends_with_its_stage_however_that_ends(end: str) -> None:
     assert current is not None
     settled = threading.Event()
     current.reactor.post(settled.set)
-    assert settled.wait(PROMPT)
+    assert settled.wait(DEADLINE)
     assert current._watches == set()
     assert current._timer is None
     assert current._roots == {}
@@ -337,12 +333,12 @@ def test_what_ignores_the_request_and_grows_on_is_killed_without_grace() -> None
     stage = result.stages[0]
     assert isinstance(stage.error, MemoryLimitExceeded)
     assert stage.returncode == -signal.SIGKILL
-    assert result.elapsed < PROMPT
+    assert result.elapsed < DEADLINE
 
 
 def test_what_does_not_grow_on_has_its_grace_time() -> None:
     """To say goodbye; the reason stands, although it exits 0."""
-    result = memory_limit(python(WELL_BEHAVED), "55MB").run(check=False, grace=PROMPT, stdout="/dev/null")
+    result = memory_limit(python(WELL_BEHAVED), "55MB").run(check=False, grace=DEADLINE, stdout="/dev/null")
     stage = result.stages[0]
     assert isinstance(stage.error, MemoryLimitExceeded)
     assert stage.returncode == 0

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.processes import alive, gone
+from tests.support.processes import alive, gone, sh
+from tests.support.waiting import DEADLINE
 
 from penstock import CAPTURE, PIPE, Pipeline, PipelineCancelled, PipelineError, PipelineTimeout, command
 from penstock.system import features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.support.processes import Strays
 
     from penstock import Event
 
 GRACE = 0.3
-PROMPT = 20.0
-
-
-class Strays:
-    """Processes that write their pids to a file, and are killed after the test."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
-
-    def pids(self, count: int = 1) -> list[int]:
-        """Wait until so many are written."""
-        deadline = time.monotonic() + PROMPT
-        while self.path.read_bytes().count(b"\n") < count:
-            assert time.monotonic() < deadline
-            os.sched_yield()
-        return [int(line) for line in self.path.read_bytes().split()]
-
-
-@pytest.fixture
-def strays(tmp_path: Path) -> Iterator[Strays]:
-    """Keep account of grandchildren."""
-    found = Strays(tmp_path / "pids")
-    yield found
-    ended: set[int] = set()
-    while left := set(found.pids(0)) - ended:  # where a test fails they may go on to fork
-        for pid in left:
-            ended.add(pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def sh(script: str, strays: Strays, **options: Any) -> Pipeline:
-    """Make a stage of a line of shell that knows the file as $PIDS."""
-    return command("sh", "-c", script, env={"PIDS": str(strays.path)}, **options)
 
 
 RUNAWAY = """
@@ -93,20 +56,20 @@ def test_a_chain_that_forks_away_all_the_time_is_ended_to_the_last(
     strays.pids(3)
     run.cancel()
     with run.stdout, pytest.raises(PipelineCancelled):
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     assert all(gone(pid) for pid in strays.pids(3))
 
 
 def test_what_is_stopped_is_woken_to_hear_that_it_is_to_end(strays: Strays) -> None:
     """It has its grace time to clear up, as any other, and does not wait for SIGKILL in its sleep."""
     script = "trap 'echo goodbye; exit 0' TERM; echo $$ >>$PIDS; echo; kill -STOP $$; sleep 1000 & wait"
-    run = sh(script, strays).start(stdout=PIPE, grace=PROMPT)
+    run = sh(script, strays).start(stdout=PIPE, grace=DEADLINE)
     assert run.stdout is not None
     assert run.stdout.readline() == b"\n"
     run.cancel()
     assert run.stdout.read() == b"goodbye\n"
     with run.stdout, pytest.raises(PipelineCancelled) as caught:
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     assert caught.value.result is not None
     assert caught.value.result.returncodes == (0,)
 
@@ -134,14 +97,14 @@ while True:
 def test_a_job_in_a_group_of_its_own_gets_nothing_but_the_request(strays: Strays) -> None:
     """The kernel sends SIGHUP to a group that is stopped when it loses its tie to the session."""
     run = command(sys.executable, "-I", "-S", "-c", JOB, env={"PIDS": str(strays.path)}).start(
-        stdout=PIPE, grace=PROMPT
+        stdout=PIPE, grace=DEADLINE
     )
     assert run.stdout is not None
     assert run.stdout.readline() == b"\n"
     run.cancel()
     assert run.stdout.read() == b"SIGTERM\n"
     with run.stdout, pytest.raises(PipelineCancelled):
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
 
 
 def test_what_was_forked_during_the_grace_time_is_found_too(strays: Strays) -> None:
@@ -155,7 +118,7 @@ def test_what_was_forked_during_the_grace_time_is_found_too(strays: Strays) -> N
     assert run.stdout.readline() == b"\n"
     run.cancel()
     with run.stdout, pytest.raises(PipelineCancelled):
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     assert all(gone(pid) for pid in strays.pids(1))
 
 
@@ -214,7 +177,7 @@ def test_it_is_ended_where_that_is_asked_for(
     )
     assert result.returncodes == (status,)
     assert result.ok is (status == 0)
-    assert result.elapsed < PROMPT
+    assert result.elapsed < DEADLINE
     assert gone(strays.pids()[0])
 
 
@@ -223,7 +186,7 @@ def test_what_is_deaf_to_the_request_is_killed_after_the_grace_time(strays: Stra
     script = "(trap '' TERM; echo >&3; exec sleep 1000) 3>&1 1>/dev/null 2>&1 & echo $! >>$PIDS"
     began = time.monotonic()
     assert sh(script, strays, on_leftover="kill").output(grace=GRACE) in (b"\n", b"")
-    assert time.monotonic() - began < GRACE + PROMPT
+    assert time.monotonic() - began < GRACE + DEADLINE
     assert gone(strays.pids()[0])
 
 
@@ -231,7 +194,7 @@ def test_a_deadline_during_the_clearing_up_ends_it_at_once(strays: Strays) -> No
     """What is left gets SIGKILL; the command had ended by itself, and well."""
     script = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $! >>$PIDS"
     result = sh(script, strays, on_leftover="kill").run(check=False, timeout=0.5, grace=1000)
-    assert result.elapsed < PROMPT
+    assert result.elapsed < DEADLINE
     assert result.returncodes == (0,)
     assert gone(strays.pids()[0])
 

@@ -1,4 +1,4 @@
-"""What the tests of faults share: calls that fail, and programs that host runs.
+"""What the tests of faults share: calls that fail.
 
 `fail` makes one kind of call of the package's own code fail, at chosen times. The patched calls of other code
 (the tests', pytest's) go through, and so do those of the package that the kernel cannot refuse: a waker's.
@@ -10,15 +10,11 @@ import contextlib
 import io
 import itertools
 import os
-import signal
-import subprocess
 import sys
-import textwrap
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from tests.support.processes import gone as ends
 
 from penstock.runtime import supervisor, taps
 from penstock.streams import bulk_read
@@ -26,10 +22,8 @@ from penstock.system import poller, spawn
 
 if TYPE_CHECKING:
     import select
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-PATIENCE = 30.0
 
 # Where the package finds each call; those that it has imported by name are replaced there too.
 PLACES: dict[str, list[tuple[Any, str]]] = {
@@ -134,74 +128,3 @@ def _wrapped(real: Callable[..., Any], failing: Failing) -> Callable[..., Any]:
         return real(*arguments, **options)
 
     return call
-
-
-class Ended(NamedTuple):
-    """What a host program has come to."""
-
-    returncode: int
-    out: str
-    err: str
-    files: list[str]
-    """What it left in its folder for temporary files."""
-
-
-class Host(Protocol):
-    def __call__(self, program: str, *, shell: str = "") -> Ended: ...
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    """Run a Python program that uses Penstock, to its end; a hang fails the test.
-
-    `shell` is a line for the shell that becomes the program, such as a limit.
-    """
-
-    def run(program: str, *, shell: str = "") -> Ended:
-        script, temporary = tmp_path / "host.py", tmp_path / "temporary"
-        script.write_text(PRELUDE + textwrap.dedent(program), encoding="utf-8")
-        temporary.mkdir()
-        # To files, not to pipes: a child that survives its host would keep a pipe open.
-        with (tmp_path / "out").open("w+b") as out, (tmp_path / "err").open("w+b") as err:
-            ended = subprocess.run(
-                ["/bin/sh", "-c", f'{shell}\nexec "$0" "$1"', sys.executable, str(script)],
-                env={**os.environ, "TMPDIR": str(temporary)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                timeout=PATIENCE,
-                check=False,
-            )
-            out.seek(0)
-            err.seek(0)
-            files = [path.name for path in temporary.rglob("*")]
-            return Ended(ended.returncode, out.read().decode(), err.read().decode(), files)
-
-    return run
-
-
-PRELUDE = """\
-import io, os, signal, sys, threading, time
-from penstock import *
-
-def copy(ctx, stdin, stdout):
-    for chunk in stdin.chunks():
-        stdout.write(chunk)
-
-def say(*words):
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-
-"""
-
-
-@pytest.fixture(scope="session")
-def gone() -> Callable[[Iterable[int]], bool]:
-    """Tell whether processes, anybody's children, have ended, or end soon; those that do not are killed."""
-
-    def gone(pids: Iterable[int]) -> bool:
-        left = [pid for pid in pids if not ends(pid, 5)]
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        return not left
-
-    return gone

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.processes import kill_survivors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from tests.robustness.conftest import Host
+    from tests.support.hosts import Host
 
 GOING = """
 import psutil
@@ -57,11 +56,11 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_interpreter_ends(way: str, host: Host, gone: Callable[[Iterable[int]], bool]) -> None:
+def test_the_interpreter_ends(way: str, host: Host) -> None:
     """By each way out, with commands, functions, an iterator and a daemon thread that waits."""
     code, status, words = WAYS[way]
-    ended = host(f"by_the_kernel = {way == 'os._exit'}" + GOING + code)
-    assert gone(map(int, ended.out.split()))
+    ended = host.run(f"by_the_kernel = {way == 'os._exit'}" + GOING + code)
+    assert kill_survivors(map(int, ended.out.split()), timeout=5) == []
     assert len(ended.out.split()) >= 7
     assert ended.returncode == status
     if words:

@@ -1,6 +1,6 @@
 """The host program forks while its runs go on: the copies start clean, and the runs notice nothing.
 
-tests/gotchas/test_host.py has the traps of a single fork; here is a program that forks again and again, in
+tests/runs/test_host.py has the traps of a single fork; here is a program that forks again and again, in
 every way that Python has, with data under way.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.robustness.conftest import Host
+    from tests.support.hosts import Host
 
 
 def test_forks_of_every_kind_with_data_under_way(host: Host) -> None:
     """Copies that run pipelines, exit in order, raise, or are killed; and copies of copies."""
-    ended = host("""
+    ended = host.run("""
         import multiprocessing
         import traceback
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 HOST_PROGRAM = Path(__file__).with_name("host_program.py")
 
 
-class Host:
+class TracedHost:
     """The program, and strace beside it."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +116,7 @@ class Host:
         with self._process:
             self._process.stdin.close()
             try:
-                self._process.wait(10)
+                self._process.wait(DEADLINE)
             finally:
                 self._process.kill()
             assert (self._errors(), self._process.returncode) == ("", 0)
@@ -126,12 +127,12 @@ class Hosts:
 
     def __init__(self, make_folder: Callable[[], Path]) -> None:
         self._make_folder = make_folder
-        self._host: Host | None = None
+        self._host: TracedHost | None = None
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[Host]:
+    def one(self) -> Iterator[TracedHost]:
         """Lend a host that is sound; it stays that where nothing is raised."""
-        host, self._host = self._host or Host(self._make_folder()), None
+        host, self._host = self._host or TracedHost(self._make_folder()), None
         try:
             yield host
         except BaseException:

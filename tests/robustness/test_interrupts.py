@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.robustness.conftest import Host
+    from tests.support.hosts import Host
 
 PROGRAM = """
 import gc
@@ -136,5 +136,5 @@ say("clean", raised > TURNS / 10 and not other.is_alive())
 @pytest.mark.parametrize("seed", range(2))
 def test_interrupts_at_random_moments(seed: int, host: Host) -> None:
     """A hundred of them."""
-    ended = host(PROGRAM.replace("SEED", str(seed)).replace("TURNS", "104"))
+    ended = host.run(PROGRAM.replace("SEED", str(seed)).replace("TURNS", "104"))
     assert (ended.err, ended.out, ended.returncode, ended.files) == ("", "clean True\n", 0, [])

@@ -1,7 +1,7 @@
 """No room: a device that is full, descriptors that run out, and a stderr that never stops.
 
-tests/gotchas/test_objects.py has each start with so and so many descriptors left; here a program uses up all
-that it may have, and then goes on with what comes free.
+tests/runs/test_user_objects.py has each start with so and so many descriptors left; here a program uses up
+all that it may have, and then goes on with what comes free.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from penstock import Pipeline, PipelineError, command, echo, function, map_lines, source, transform
 
 if TYPE_CHECKING:
-    from tests.robustness.conftest import Host
+    from tests.support.hosts import Host
 
 DATA = b"some bytes\n" * 20_000
 
@@ -61,7 +61,7 @@ def test_a_single_byte_too_many_is_an_error(stage: Pipeline) -> None:
 
 def test_a_program_without_descriptors_goes_on_with_what_comes_free(host: Host) -> None:
     """Runs are started until none can be; those that go on are whole, and the errors say what is short."""
-    ended = host(
+    ended = host.run(
         """
         mixed = command("cat", name="c1") | function(copy, name="f") | command("cat", name="c2")
         assert mixed.output(input=b"x") == b"x"
@@ -104,7 +104,7 @@ def test_a_program_without_descriptors_goes_on_with_what_comes_free(host: Host) 
 
 def test_a_program_without_descriptors_for_the_supervisor_is_told_so(host: Host) -> None:
     """The first runs of all, with more descriptors each time, and modules of the package not loaded yet."""
-    ended = host(
+    ended = host.run(
         """
         mixed = command("cat", name="c1") | function(copy, name="f") | command("cat", name="c2")
         full = []
@@ -136,7 +136,7 @@ def test_a_program_without_descriptors_for_the_supervisor_is_told_so(host: Host)
 
 def test_a_program_without_a_thread_for_the_supervisor_is_told_so(host: Host) -> None:
     """Nothing is left of the attempt, and the next one may well succeed."""
-    ended = host("""
+    ended = host.run("""
         def refuse(thread):
             raise RuntimeError("can't start new thread")
 
@@ -155,7 +155,7 @@ def test_a_program_without_a_thread_for_the_supervisor_is_told_so(host: Host) ->
 
 def test_a_gigabyte_of_stderr_is_kept_in_bounds(host: Host) -> None:
     """The command does not wait for anybody, and this process holds the two ends of it."""
-    ended = host("""
+    ended = host.run("""
         def peak():
             status = open("/proc/self/status").read()
             return int(status.partition("VmHWM:")[2].split()[0])

@@ -13,6 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import alive, gone, sh
+from tests.support.waiting import DEADLINE, until
 
 from penstock import (
     DEVNULL,
@@ -36,14 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
+    from tests.support.hosts import Host
+
     from penstock import Event, Run
 
 SLEEP = command("sleep", "1000")
 CHUNK = bytes(65536)
-
-
-def sh(text: str) -> Pipeline:
-    return command("sh", "-c", text, name="sh")
 
 
 def _ready(run: Run) -> Run:
@@ -317,57 +317,41 @@ def test_without_grace_the_kill_comes_at_once(cancelled: Any) -> None:
     cancelled(run, run.cancel)
 
 
-def test_sigterm_goes_to_the_whole_group(
-    until: Callable[[Callable[[], object]], None],
-    gone: Callable[[int], bool],
-    cancelled: Any,
-) -> None:
+def test_sigterm_goes_to_the_whole_group(cancelled: Any) -> None:
     run = sh("sleep 1000 & echo $!; wait").start(stdout=PIPE, grace=60)
     assert run.stdout is not None
     grandchild = int(run.stdout.readline())
     cancelled(run, run.cancel)
-    until(lambda: gone(grandchild))
+    assert gone(grandchild)
 
 
-def test_sigkill_goes_to_the_whole_group(
-    until: Callable[[Callable[[], object]], None],
-    gone: Callable[[int], bool],
-    cancelled: Any,
-) -> None:
+def test_sigkill_goes_to_the_whole_group(cancelled: Any) -> None:
     run = sh("trap '' TERM; sleep 1000 & echo $!; wait").start(stdout=PIPE, grace=0.1)
     assert run.stdout is not None
     grandchild = int(run.stdout.readline())
     cancelled(run, run.cancel)
-    until(lambda: gone(grandchild))
+    assert gone(grandchild)
 
 
-def test_a_grandchild_that_ignores_sigterm_is_killed_though_its_parent_went(
-    until: Callable[[Callable[[], object]], None],
-    gone: Callable[[int], bool],
-    cancelled: Any,
-) -> None:
+def test_a_grandchild_that_ignores_sigterm_is_killed_though_its_parent_went(cancelled: Any) -> None:
     text = "(trap '' TERM; echo ready; exec sleep 1000) & read -r x; wait"
     run = _ready(sh("exec 3<&0; " + text).start(stdin=PIPE, stdout=PIPE, grace=0.2))
     pids = run.pids
     began = time.monotonic()
     cancelled(run, run.cancel, seconds=1.2)
     assert time.monotonic() - began >= 0.2
-    until(lambda: all(gone(pid) for pid in pids))
+    assert all(gone(pid) for pid in pids)
 
 
-def test_a_grandchild_in_a_session_of_its_own_does_not_keep_the_run(
-    until: Callable[[Callable[[], object]], None],
-    gone: Callable[[int], bool],
-    cancelled: Any,
-) -> None:
+def test_a_grandchild_in_a_session_of_its_own_does_not_keep_the_run(cancelled: Any) -> None:
     run = sh("setsid sh -c 'echo $$; exec sleep 1000' & wait").start(stdout=PIPE, grace=0.2)
     assert run.stdout is not None
     grandchild = int(run.stdout.readline())
     try:
         cancelled(run, run.cancel)
-        until(lambda: gone(grandchild))
+        assert gone(grandchild)
     finally:
-        if not gone(grandchild):
+        if alive(grandchild):
             os.kill(grandchild, signal.SIGKILL)
 
 
@@ -403,9 +387,7 @@ BLOCKED: dict[str, Pipeline] = {
 
 
 @pytest.mark.parametrize("case", BLOCKED)
-def test_blocked_functions_wake_at_once(
-    case: str, until: Callable[[Callable[[], object]], None], cancelled: Any
-) -> None:
+def test_blocked_functions_wake_at_once(case: str, cancelled: Any) -> None:
     if case == "source":
         BLOCKED[case].run(stdout=DEVNULL, timeout=0.02, check=False, grace=60)
         return
@@ -429,7 +411,7 @@ def test_a_function_is_woken_with_the_very_reason(cancelled: Any) -> None:
 
     reason = KeyError("mine")
     run = (SLEEP | function(fn)).start(stdout=DEVNULL)
-    assert blocked.wait(20)
+    assert blocked.wait(DEADLINE)
     assert cancelled(run, lambda: run.cancel(reason)).cause is reason
     assert met == [reason, reason, reason]
 
@@ -443,7 +425,7 @@ def test_a_function_that_ends_well_after_being_cancelled_reports_the_reason(canc
             threading.Event().wait(0.001)
 
     run = function(fn).start(stdout=DEVNULL)
-    assert blocked.wait(20)
+    assert blocked.wait(DEADLINE)
     cancelled(run, run.cancel)
 
 
@@ -458,21 +440,17 @@ def test_a_function_that_fails_otherwise_after_being_cancelled_reports_the_reaso
             raise OSError("while tidying up") from None
 
     run = (SLEEP | function(fn)).start(stdout=DEVNULL)
-    assert blocked.wait(20)
+    assert blocked.wait(DEADLINE)
     reason = KeyError("mine")
     error = cancelled(run, lambda: run.cancel(reason))
     assert error.result is not None
     assert error.result.stages[1].error is reason
 
 
-def test_a_function_that_ignores_it_is_abandoned_and_an_event_says_so(
-    stubborn: Any,
-    until: Callable[[Callable[[], object]], None],
-    cancelled: Any,
-) -> None:
+def test_a_function_that_ignores_it_is_abandoned_and_an_event_says_so(stubborn: Any, cancelled: Any) -> None:
     events: list[Event] = []
     run = function(stubborn, name="stubborn").start(stdout=DEVNULL, grace=0.2, on_event=events.append)
-    assert stubborn.begun.wait(20)
+    assert stubborn.begun.wait(DEADLINE)
     began = time.monotonic()
     error = cancelled(run, lambda: run.cancel("mine"), seconds=1.2)
     assert time.monotonic() - began >= 0.2
@@ -488,7 +466,7 @@ def test_what_an_abandoned_function_had_is_closed(cancelled: Any) -> None:
 
     def fn(_ctx: Any, _stdin: Any, stdout: Any) -> None:
         begun.set()
-        release.wait(20)
+        release.wait(DEADLINE)
         try:
             stdout.write(b"too late")
         except BaseException as error:  # noqa: BLE001 - to be looked at
@@ -498,10 +476,10 @@ def test_what_an_abandoned_function_had_is_closed(cancelled: Any) -> None:
     read_end, write_end = os.pipe()
     try:
         run = function(fn).start(stdout=write_end, grace=0.05)
-        assert begun.wait(20)
+        assert begun.wait(DEADLINE)
         cancelled(run, run.cancel)
         release.set()
-        assert ended.wait(20)
+        assert ended.wait(DEADLINE)
         os.close(write_end)
         assert outcome
         assert os.read(read_end, 10) == b""
@@ -630,29 +608,23 @@ def _line(host: subprocess.Popen[str]) -> str:
 
 @pytest.mark.parametrize("act", ACTS)
 def test_a_keyboard_interrupt_cancels_and_reaps_and_is_raised_again(
-    act: str,
-    host: Callable[[str], subprocess.Popen[str]],
-    within: Any,
+    act: str, host: Host, within: Any
 ) -> None:
-    started = host(HOST.format(act=ACTS[act]))
+    started = host.start(HOST.format(act=ACTS[act]))
     assert _line(started) == "ready"
     with within(1.5):
         started.send_signal(signal.SIGINT)
         assert _line(started).startswith("raised again KeyboardInterrupt")
     _line(started)
     assert _line(started) == "children 0"
-    assert started.wait(20) == 0
+    assert started.wait(DEADLINE) == 0
 
 
 @pytest.mark.parametrize("method", ["run({0})", "start({0}).wait()"])
-def test_a_second_keyboard_interrupt_takes_the_grace_time_away(
-    method: str,
-    host: Callable[[str], subprocess.Popen[str]],
-    within: Any,
-) -> None:
+def test_a_second_keyboard_interrupt_takes_the_grace_time_away(method: str, host: Host, within: Any) -> None:
     trap = "trap 'echo told >&2' TERM; echo ready >&2; while :; do sleep 1000 & wait; done"
     act = f"command('sh', '-c', {trap!r}).{method.format('stderr=note, grace=1000')}"
-    started = host(HOST.format(act=act))
+    started = host.start(HOST.format(act=act))
     assert _line(started) == "ready"
     started.send_signal(signal.SIGINT)
     assert _line(started) == "told"
@@ -661,12 +633,10 @@ def test_a_second_keyboard_interrupt_takes_the_grace_time_away(
         assert _line(started).startswith("raised again KeyboardInterrupt")
     _line(started)
     assert _line(started) == "children 0"
-    assert started.wait(20) == 0
+    assert started.wait(DEADLINE) == 0
 
 
-def test_a_keyboard_interrupt_while_starting_leaves_nothing(
-    until: Callable[[Callable[[], object]], None], gone: Callable[[int], bool]
-) -> None:
+def test_a_keyboard_interrupt_while_starting_leaves_nothing() -> None:
     def interrupted() -> str:
         raise KeyboardInterrupt
 
@@ -676,12 +646,10 @@ def test_a_keyboard_interrupt_while_starting_leaves_nothing(
         pipeline.run(on_event=events.append)
     until(lambda: events)
     assert events[0].kind == "start"
-    assert gone(events[0].context["pid"])
+    assert not alive(events[0].context["pid"])
 
 
-def test_an_interrupt_in_the_middle_of_a_start_leaves_no_child(
-    host: Callable[[str], subprocess.Popen[str]],
-) -> None:
+def test_an_interrupt_in_the_middle_of_a_start_leaves_no_child(host: Host) -> None:
     """The first child sends it, so it comes while the next ones are being started, each time at
     another place.
     """
@@ -697,6 +665,6 @@ def test_an_interrupt_in_the_middle_of_a_start_leaves_no_child(
             print("children", len(psutil.Process().children()))
     """
     for _ in range(8):
-        started = host(program)
+        started = host.start(program)
         assert _line(started) == "children 0"
-        assert started.wait(20) == 0
+        assert started.wait(DEADLINE) == 0

@@ -11,6 +11,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import alive, sh
+from tests.support.waiting import DEADLINE, until
 
 from penstock import DEVNULL, PIPE, Pipeline, PipelineTimeout, command, function
 
@@ -20,17 +22,13 @@ if TYPE_CHECKING:
 SOON = 1.5
 
 
-def sh(text: str) -> Pipeline:
-    return command("sh", "-c", text, name="sh")
-
-
 @pytest.fixture
-def holder(gone: Callable[[int], bool]) -> Iterator[list[int]]:
+def holder() -> Iterator[list[int]]:
     """Processes that outlive the command which started them; ended with the test."""
     pids: list[int] = []
     yield pids
     for pid in pids:
-        if not gone(pid):
+        if alive(pid):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -70,7 +68,7 @@ def test_output_ends_at_eof_of_stdout_not_at_the_exit() -> None:
         )
         assert run.stdout is not None
         assert run.stdout.readline() == b"early\n"
-        assert run.wait(20).ok
+        assert run.wait(DEADLINE).ok
         os.write(write_end, b"go\n")
         assert run.stdout.read() == b"late\n"
         run.stdout.close()
@@ -97,10 +95,7 @@ def test_output_contains_what_a_grandchild_writes_after_the_exit() -> None:
     assert exited == [True]
 
 
-def test_output_ends_at_the_deadline_where_a_grandchild_keeps_stdout(
-    holder: list[int],
-    within: Any,
-) -> None:
+def test_output_ends_at_the_deadline_where_a_grandchild_keeps_stdout(holder: list[int], within: Any) -> None:
     with within(0.2 + 0.1 + 1), pytest.raises(PipelineTimeout) as raised:
         sh("sleep 1000 2>&- & echo $!").output(timeout=0.2, grace=0.1)
     assert raised.value.result is not None
@@ -109,8 +104,7 @@ def test_output_ends_at_the_deadline_where_a_grandchild_keeps_stdout(
 
 
 def test_run_does_not_wait_for_a_grandchild_that_keeps_a_stdout_which_nobody_captures(
-    holder: list[int],
-    within: Any,
+    holder: list[int], within: Any
 ) -> None:
     read_end, write_end = os.pipe()
     try:
@@ -136,7 +130,7 @@ class Endless(io.RawIOBase):
         return True
 
     def readinto(self, _buffer: Any) -> int:
-        self.release.wait(20)
+        self.release.wait(DEADLINE)
         return 0
 
 
@@ -163,16 +157,14 @@ SILENT: dict[str, Callable[[int, threading.Event], Any]] = {
     "text file": _text_file,
     "object": lambda _, release: Endless(release),
     "buffered object": lambda _, release: io.BufferedReader(Endless(release)),
-    "iterable": lambda _, release: iter(lambda: release.wait(20) and b"", b""),
+    "iterable": lambda _, release: iter(lambda: release.wait(DEADLINE) and b"", b""),
 }
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 @pytest.mark.parametrize("make", SILENT.values(), ids=SILENT)
 def test_stdin_that_never_ends_does_not_keep_a_finished_pipeline(
-    make: Callable[[int, threading.Event], Any],
-    stage: Pipeline,
-    within: Any,
+    make: Callable[[int, threading.Event], Any], stage: Pipeline, within: Any
 ) -> None:
     release = threading.Event()
     read_end, write_end = os.pipe()
@@ -210,7 +202,7 @@ def test_a_stdin_pipe_that_the_caller_leaves_open_does_not_keep_a_finished_pipel
 ) -> None:
     with within(SOON):
         run = stage.start(stdin=PIPE, stdout=DEVNULL)
-        assert run.wait(20).ok
+        assert run.wait(DEADLINE).ok
 
 
 def test_input_that_nobody_reads_does_not_keep_a_finished_pipeline(within: Any) -> None:
@@ -218,9 +210,7 @@ def test_input_that_nobody_reads_does_not_keep_a_finished_pipeline(within: Any) 
         assert command("true").run(input=bytes(32 << 20), stdout=DEVNULL).ok
 
 
-def test_a_run_that_is_never_waited_for_ends_all_the_same(
-    until: Callable[[Callable[[], object]], None],
-) -> None:
+def test_a_run_that_is_never_waited_for_ends_all_the_same() -> None:
     run = (sh("echo a") | command("cat")).start(stdout=DEVNULL)
     until(run.done)
 

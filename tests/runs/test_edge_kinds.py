@@ -21,6 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 _random = random.Random(20)
 DATA = _random.randbytes(400_001) + b"\n"
 TEXT = "".join(_random.choices("abc äöü€𝄞\n", k=90_000)) + "\n"
-SOON = 30.0
 
 
 class Custom:
@@ -343,7 +343,7 @@ def _pipe_sink(
 
     def read() -> bytes:
         file.close()
-        return found.result(SOON)
+        return found.result(DEADLINE)
 
     return file if wrapped else writer, read
 
@@ -355,7 +355,7 @@ def _socket_sink(room: Room, kind: str, *, blocking: bool) -> tuple[Any, Callabl
 
     def read() -> bytes:
         one.close()
-        return found.result(SOON)
+        return found.result(DEADLINE)
 
     return one, read
 

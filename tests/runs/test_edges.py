@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.processes import gone
+from tests.support.waiting import DEADLINE, asleep, until
 
 from penstock import (
     DEVNULL,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import Snapshot
 
-PROMPT = 20.0
 """Seconds: far more than a loaded machine needs, far less than the grace time that these tests set."""
 PATIENT = 60.0
 
@@ -94,14 +94,14 @@ def test_gotcha_09_eof_travels_over_every_edge(left: str, right: str) -> None:
 @pytest.mark.parametrize("producer", PRODUCERS)
 def test_gotcha_09_a_producer_learns_that_its_reader_has_gone(producer: str, taker: str) -> None:
     """None would end without it."""
-    result = (PRODUCERS[producer] | TAKERS[taker]).run(stdout=DEVNULL, timeout=PROMPT)
+    result = (PRODUCERS[producer] | TAKERS[taker]).run(stdout=DEVNULL, timeout=DEADLINE)
     assert result.ok
 
 
 @pytest.mark.parametrize("producer", PRODUCERS)
 def test_gotcha_09_a_producer_learns_that_the_caller_has_closed_stdout(producer: str) -> None:
     """The run's only other copy of that pipe's reading end would be Penstock's."""
-    with PRODUCERS[producer].start(stdout=PIPE, timeout=PROMPT) as run:
+    with PRODUCERS[producer].start(stdout=PIPE, timeout=DEADLINE) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"y\n"
         run.stdout.close()
@@ -111,7 +111,7 @@ def test_gotcha_09_a_producer_learns_that_the_caller_has_closed_stdout(producer:
 @pytest.mark.parametrize("taker", TAKERS)
 def test_gotcha_09_the_caller_learns_that_the_first_stage_has_gone(taker: str) -> None:
     """Writing to `run.stdin` is a broken pipe once nobody reads it."""
-    with TAKERS[taker].start(stdin=PIPE, stdout=DEVNULL, timeout=PROMPT) as run:
+    with TAKERS[taker].start(stdin=PIPE, stdout=DEVNULL, timeout=DEADLINE) as run:
         assert run.stdin is not None
         with pytest.raises(BrokenPipeError):  # noqa: PT012 - the pipe takes some of it first
             while True:
@@ -144,9 +144,7 @@ def test_gotcha_09_the_callers_own_stdout_sees_eof_when_the_run_ends(kind: str, 
 
 
 @pytest.mark.parametrize("by", ["deadline", "cancel"])
-def test_gotcha_11_functions_blocked_in_reads_wake_at_once_with_the_reason(
-    by: str, until: Callable[[Callable[[], bool]], None], asleep: Callable[[int | None], bool]
-) -> None:
+def test_gotcha_11_functions_blocked_in_reads_wake_at_once_with_the_reason(by: str) -> None:
     """One reads an OS pipe, one memory, and one the caller's own pipe; none is waited for."""
     for borrowed in (False, True):
         seen: list[BaseException] = []
@@ -171,7 +169,7 @@ def test_gotcha_11_functions_blocked_in_reads_wake_at_once_with_the_reason(
                 until(lambda threads=threads: len(threads) == 2 and all(map(asleep, threads)))  # type: ignore[misc]
                 run.cancel("enough")
             with pytest.raises(PipelineTimeout if by == "deadline" else PipelineCancelled) as caught:
-                run.wait(PROMPT)
+                run.wait(DEADLINE)
             assert [one is caught.value.cause for one in seen] == [True, True]
         finally:
             os.close(read)
@@ -179,9 +177,7 @@ def test_gotcha_11_functions_blocked_in_reads_wake_at_once_with_the_reason(
 
 
 @pytest.mark.parametrize("kind", ["run.stdout", "pipe", "socket"])
-def test_gotcha_11_functions_blocked_in_writes_wake_at_once_with_the_reason(
-    kind: str, until: Callable[[Callable[[], bool]], None], asleep: Callable[[int | None], bool]
-) -> None:
+def test_gotcha_11_functions_blocked_in_writes_wake_at_once_with_the_reason(kind: str) -> None:
     """One writes into memory, one into a pipe or socket that nobody reads."""
     seen: list[BaseException] = []
     threads: list[int] = []
@@ -215,7 +211,7 @@ def test_gotcha_11_functions_blocked_in_writes_wake_at_once_with_the_reason(
         until(lambda: len(threads) == 2 and all(map(asleep, threads)))
         run.cancel("enough")
         with pytest.raises(PipelineCancelled) as caught:
-            run.wait(PROMPT)
+            run.wait(DEADLINE)
     assert [error is caught.value.cause for error in seen] == [True, True]
 
 

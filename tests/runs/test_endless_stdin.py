@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE, until
 
 from penstock import (
     DEVNULL,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import Snapshot
 
-PROMPT = 20.0
 """Seconds: far more than a loaded machine needs, far less than the grace time that these tests set."""
 PATIENT = 60.0
 
@@ -91,7 +91,6 @@ def test_gotcha_02_stdin_that_never_ends_keeps_no_run_from_its_end(
     first: str,
     kind: str,
     snapshot: Callable[[], Snapshot],
-    until: Callable[[Callable[[], bool]], None],
 ) -> None:
     """The run ends when its stage does; a thread may stay in the caller's own code, but no descriptor."""
     over = threading.Event()
@@ -103,13 +102,13 @@ def test_gotcha_02_stdin_that_never_ends_keeps_no_run_from_its_end(
         def leave(_ctx: object, _stdin: object, _stdout: object) -> None:
             # Not before the feeder sits in the caller's code, where it cannot be woken.
             if entered is not None:
-                assert entered.wait(PROMPT)
+                assert entered.wait(DEADLINE)
 
         stack.callback(over.set)
         stage = command("true") if first == "command" else function(leave)
         result = stage.run(stdin=stdin, stdout=DEVNULL)
         assert result.ok
-        assert result.elapsed < PROMPT
+        assert result.elapsed < DEADLINE
         # A worker that is about to go idle may hold its wake-up descriptor for an instant more.
         until(lambda: set(snapshot().descriptors) <= set(before.descriptors))
         if "non-blocking" in kind:  # then it is Penstock that waits, and not the caller's own code
@@ -126,7 +125,7 @@ def test_gotcha_02_a_deadline_ends_a_stage_that_waits_for_such_input(kind: str) 
             with pytest.raises(PipelineTimeout) as caught:
                 stage.run(stdin=stdin, stdout=DEVNULL, timeout=0.05, grace=PATIENT)
             assert caught.value.result is not None
-            assert caught.value.result.elapsed < PROMPT
+            assert caught.value.result.elapsed < DEADLINE
             over.set()
 
 

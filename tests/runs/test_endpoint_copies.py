@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -35,7 +36,6 @@ STAGES = {
     "command": COMMAND,
     "function": function(lambda _ctx, stdin, stdout: stdout.writelines(stdin.chunks()), name="copy"),
 }
-SOON = 30.0
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_descriptor_that_becomes_blocking_in_between_is_still_let_go(
             other.sendall(b"ab")
             assert run.stdout.read(2) == b"ab"
         run.cancel()
-        run.wait(timeout=SOON)
+        run.wait(timeout=DEADLINE)
 
 
 def test_a_first_stage_that_leaves_is_no_error_of_the_copy(sockets: Callable[[str], Pair]) -> None:
@@ -91,7 +91,7 @@ def test_a_first_stage_that_leaves_is_no_error_of_the_copy(sockets: Callable[[st
     one, other = sockets("tcp")
     one.settimeout(0)
     other.sendall(b"abcdef" * 1000)
-    result = command("head", "-c", "3").run(stdin=one, stdout=CAPTURE, timeout=SOON)
+    result = command("head", "-c", "3").run(stdin=one, stdout=CAPTURE, timeout=DEADLINE)
     assert result.stdout == b"abc"
 
 
@@ -102,7 +102,7 @@ def test_a_peer_that_has_gone_is_an_error_of_stdout(sockets: Callable[[str], Pai
     one.settimeout(0)
     other.close()
     with pytest.raises(PipelineError) as caught:
-        command("yes").run(stdout=one, timeout=SOON)
+        command("yes").run(stdout=one, timeout=DEADLINE)
     assert caught.value.stage == "stdout"
     assert isinstance(caught.value.cause, ConnectionError)
 
@@ -114,7 +114,7 @@ def test_a_reset_connection_is_an_error_of_stdin(sockets: Callable[[str], Pair])
     other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     other.close()
     with pytest.raises(PipelineError) as caught:
-        COMMAND.run(stdin=one, stdout=DEVNULL, timeout=SOON)
+        COMMAND.run(stdin=one, stdout=DEVNULL, timeout=DEADLINE)
     assert caught.value.stage == "stdin"
     assert isinstance(caught.value.cause, ConnectionResetError)
 
@@ -187,7 +187,7 @@ def test_a_sink_that_copies_by_itself_is_woken_by_the_deadline() -> None:
 
     with pytest.raises(PipelineTimeout):
         command("sleep", "60").run(stdout=Sink(), timeout=0.2, grace=0.2)
-    assert ended.wait(SOON)
+    assert ended.wait(DEADLINE)
     assert len(seen) <= 1
 
 

@@ -10,6 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import sh
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     DEVNULL,
@@ -31,10 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SLEEP = command("sleep", "1000")
-
-
-def sh(text: str, name: str = "sh") -> Pipeline:
-    return command("sh", "-c", text, name=name)
 
 
 def _told(pipeline: Pipeline, **options: Any) -> list[Event]:
@@ -60,7 +58,7 @@ def test_a_command_starts_and_exits() -> None:
 
 
 def test_every_stage_starts_in_order_before_it_ends() -> None:
-    events = _told(echo("a", name="one") | sh("cat", "two") | map_lines(bytes.upper, name="three"))
+    events = _told(echo("a", name="one") | sh("cat", name="two") | map_lines(bytes.upper, name="three"))
     assert [event.stage for event in events if event.kind == "start"] == ["one", "two", "three"]
     for stage in ("one", "two", "three"):
         assert _kinds(events, stage) == ["start", "exit"]
@@ -105,13 +103,13 @@ def test_an_early_end_is_no_failure() -> None:
 
 
 def test_stages_of_nested_pipelines_are_told_too() -> None:
-    nested = Pipeline(sh("exit 3", "inner"), name="nested")
-    assert "failed" in _kinds(_told(nested | sh("cat", "outer")), "inner")
+    nested = Pipeline(sh("exit 3", name="inner"), name="nested")
+    assert "failed" in _kinds(_told(nested | sh("cat", name="outer")), "inner")
 
 
 def test_a_nested_pipeline_may_have_a_handler_of_its_own() -> None:
     inner: list[Event] = []
-    nested = Pipeline(sh("cat", "inner"), on_event=inner.append)
+    nested = Pipeline(sh("cat", name="inner"), on_event=inner.append)
     events = _told(echo("a", name="outer") | nested)
     assert {event.stage for event in inner} == {"inner"}
     assert _kinds(inner, "inner") == ["start", "exit"]
@@ -186,7 +184,7 @@ def test_a_slow_handler_does_not_delay_other_runs(stubborn: Any, within: Any) ->
     blocked = SLEEP.start(on_event=stubborn)
     with within(1):
         other = (echo("a") | command("cat")).start(stdout=DEVNULL)
-        assert other.wait(20).ok
+        assert other.wait(DEADLINE).ok
     blocked.cancel()
     blocked.wait(check=False)
 
@@ -195,7 +193,7 @@ def test_a_slow_stderr_callable_does_not_delay_other_runs(stubborn: Any, within:
     blocked = sh("echo x >&2; exec sleep 1000").start(stderr=stubborn)
     with within(1):
         other = sh("echo y >&2").start(stdout=DEVNULL)
-        assert other.wait(20).ok
+        assert other.wait(DEADLINE).ok
     blocked.cancel()
     blocked.wait(check=False)
 
@@ -243,12 +241,12 @@ def test_a_handler_may_cancel_the_run() -> None:
 
     def note(event: Event) -> None:
         if event.kind == "start":
-            ready.wait(20)
+            ready.wait(DEADLINE)
             runs[0].cancel()
 
     runs.append(SLEEP.start(on_event=note))
     ready.set()
-    assert str(runs[0].wait(20, check=False).error) == "sleep: cancelled"
+    assert str(runs[0].wait(DEADLINE, check=False).error) == "sleep: cancelled"
 
 
 # on_exception.

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     DEVNULL,
@@ -102,7 +103,7 @@ def test_start_does_not_wait_and_cancel_ends_it(case: str, fifo: Path) -> None:
     run = stage.start(grace=0.1, **options)
     run.cancel("enough")
     with pytest.raises(PipelineCancelled, match="enough"):
-        run.wait(20)
+        run.wait(DEADLINE)
 
 
 def test_a_fifo_that_nobody_needs_is_not_waited_for(fifo: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_reader_that_leaves_is_an_error_of_stdout(fifo: Path) -> None:
     with fifo.open("rb") as reader:
         assert reader.read(2) == b"y\n"
     with pytest.raises(PipelineError) as raised:
-        run.wait(20)
+        run.wait(DEADLINE)
     assert isinstance(raised.value.cause, BrokenPipeError)
     assert raised.value.stage == "stdout"
 

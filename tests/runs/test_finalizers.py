@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import DEVNULL, command
 
@@ -25,7 +26,7 @@ class Cleaning:
         return b""
 
     def __del__(self) -> None:
-        command("true").start(stdout=DEVNULL).wait(timeout=20)
+        command("true").start(stdout=DEVNULL).wait(timeout=DEADLINE)
         self.done.set()
 
 

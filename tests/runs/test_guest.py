@@ -10,6 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import gone
+from tests.support.waiting import DEADLINE
 
 from penstock import DEVNULL, PIPE, PipelineCancelled, PipelineError, command, echo, function
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
 
-    Host = Callable[[str], subprocess.Popen[str]]
+    from tests.support.hosts import Host
 
 SLEEP = command("sleep", "1000")
 MIXED = echo("a") | command("cat") | function(lambda _c, i, o: o.write(i.read()), name="fn") | command("cat")
@@ -48,7 +50,7 @@ def _close(run: Any) -> None:
 
 
 def test_nothing_is_changed_in_a_fresh_interpreter_either(host: Host) -> None:
-    started = host(
+    started = host.start(
         """
         import signal
         def look():
@@ -63,7 +65,7 @@ def test_nothing_is_changed_in_a_fresh_interpreter_either(host: Host) -> None:
         print("unchanged")
         """
     )
-    assert started.communicate(timeout=20)[0] == "unchanged\n"
+    assert started.communicate(timeout=DEADLINE)[0] == "unchanged\n"
 
 
 def test_the_hosts_own_sigchld_handler_stays_and_is_called() -> None:
@@ -78,7 +80,7 @@ def test_the_hosts_own_sigchld_handler_stays_and_is_called() -> None:
 
 
 def test_a_host_that_ignores_sigchld_is_told_what_is_lost(host: Host) -> None:
-    started = host(
+    started = host.start(
         """
         import signal
         import penstock
@@ -87,7 +89,7 @@ def test_a_host_that_ignores_sigchld_is_told_what_is_lost(host: Host) -> None:
         print(type(result.error.cause).__name__ if result.error else "ok")
         """
     )
-    assert started.communicate(timeout=20)[0] == "ChildProcessError\n"
+    assert started.communicate(timeout=DEADLINE)[0] == "ChildProcessError\n"
 
 
 # Children.
@@ -147,7 +149,7 @@ def test_a_host_that_waits_for_any_child_does_not_hang_a_run() -> None:
     reaper = threading.Thread(target=reap)
     reaper.start()
     run.stdin.close()
-    error = run.wait(20, check=False).error
+    error = run.wait(DEADLINE, check=False).error
     stop.set()
     reaper.join()
     if taken:
@@ -163,7 +165,7 @@ def test_a_host_that_waits_for_any_child_does_not_hang_a_run() -> None:
 def test_a_run_started_in_one_thread_can_be_waited_for_in_another(threads: ThreadPoolExecutor) -> None:
     for _ in range(20):
         run = threads.submit(MIXED.start, stdout=DEVNULL).result()
-        results = [waiting.result(20) for waiting in [threads.submit(run.wait) for _ in range(4)]]
+        results = [waiting.result(DEADLINE) for waiting in [threads.submit(run.wait) for _ in range(4)]]
         assert results[0].ok
         assert all(result is results[0] for result in results)
 
@@ -176,7 +178,7 @@ def test_a_run_goes_on_when_the_thread_that_started_it_has_ended() -> None:
     assert not runs[0].done()
     runs[0].cancel()
     with pytest.raises(PipelineCancelled):
-        runs[0].wait(20)
+        runs[0].wait(DEADLINE)
 
 
 def test_every_waiting_thread_is_given_the_error(threads: ThreadPoolExecutor) -> None:
@@ -184,7 +186,7 @@ def test_every_waiting_thread_is_given_the_error(threads: ThreadPoolExecutor) ->
     waiting = [threads.submit(run.wait) for _ in range(8)]
     assert run.stdin is not None
     run.stdin.write(b"go\n")
-    errors = [one.exception(20) for one in waiting]
+    errors = [one.exception(DEADLINE) for one in waiting]
     assert isinstance(errors[0], PipelineError)
     assert all(error is errors[0] for error in errors)
     run.wait(check=False)
@@ -192,7 +194,7 @@ def test_every_waiting_thread_is_given_the_error(threads: ThreadPoolExecutor) ->
 
 def test_many_threads_may_run_the_same_pipeline(threads: ThreadPoolExecutor) -> None:
     outputs = [threads.submit(MIXED.output, env={"X": str(n)}) for n in range(100)]
-    assert {one.result(20) for one in outputs} == {b"a\n"}
+    assert {one.result(DEADLINE) for one in outputs} == {b"a\n"}
 
 
 def test_descriptors_of_one_thread_do_not_leak_into_children_of_another(threads: ThreadPoolExecutor) -> None:
@@ -219,7 +221,7 @@ def test_a_pipeline_may_be_run_within_a_function_of_another() -> None:
 
 
 def test_a_forked_copy_starts_clean(host: Host) -> None:
-    started = host(
+    started = host.start(
         """
         import os, warnings
         import penstock
@@ -247,12 +249,12 @@ def test_a_forked_copy_starts_clean(host: Host) -> None:
         print("ended")
         """
     )
-    lines = started.communicate(timeout=20)[0].splitlines()
+    lines = started.communicate(timeout=DEADLINE)[0].splitlines()
     assert lines == ["not mine", "in the copy", "again", "True", "still going True", "ended"]
 
 
 def test_forks_while_runs_come_and_go(host: Host) -> None:
-    started = host(
+    started = host.start(
         """
         import os, threading, warnings
         import penstock
@@ -277,18 +279,14 @@ def test_forks_while_runs_come_and_go(host: Host) -> None:
         print(good)
         """
     )
-    assert started.communicate(timeout=30)[0] == "15\n"
+    assert started.communicate(timeout=DEADLINE)[0] == "15\n"
 
 
 @pytest.mark.parametrize("trap", ["", "trap '' TERM; "], ids=["heeds", "ignores"])
 def test_the_interpreter_ends_promptly_and_takes_its_children_with_it(
-    trap: str,
-    host: Host,
-    until: Callable[[Callable[[], object]], None],
-    gone: Callable[[int], bool],
-    within: Any,
+    trap: str, host: Host, within: Any
 ) -> None:
-    started = host(
+    started = host.start(
         f"""
         import penstock
         run = penstock.command("sh", "-c", {trap + "echo r; exec sleep 1000"!r}).start(stdout=penstock.PIPE)
@@ -298,9 +296,9 @@ def test_the_interpreter_ends_promptly_and_takes_its_children_with_it(
         """
     )
     with within(5):
-        pids = [int(pid) for pid in started.communicate(timeout=20)[0].split()]
+        pids = [int(pid) for pid in started.communicate(timeout=DEADLINE)[0].split()]
     assert started.returncode == 0
-    until(lambda: all(gone(pid) for pid in pids))
+    assert all(gone(pid) for pid in pids)
 
 
 # What is left.

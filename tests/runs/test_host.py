@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.processes import gone
+from tests.support.processes import kill_survivors
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -25,16 +23,14 @@ from penstock import (
 )
 
 if TYPE_CHECKING:
-    from tests.gotchas.conftest import Host
+    from tests.support.hosts import Host
 
     from penstock import Event
-
-PROMPT = 20.0
 
 
 def test_gotcha_06_a_flood_of_stderr_is_kept_in_bounds(host: Host) -> None:
     """200 MB of it: the first and the last 32 KiB, a mark between, and no memory for the rest."""
-    said = host("""
+    said = host.output("""
 script = "echo first >&2; head -c 200000000 /dev/zero >&2; echo last >&2"
 with command("sh", "-c", script).start(stdout=DEVNULL) as run:
     stderr = run.wait().stages[0].stderr
@@ -129,7 +125,7 @@ def test_gotcha_24_no_exception_of_a_function_ends_a_helper_thread(kind: type[Ba
 
 def test_gotcha_25_a_forked_copy_starts_clean(host: Host) -> None:
     """While commands and functions run in the parent, the copy runs its own, and the parent's go on."""
-    said = host("""
+    said = host.output("""
 def copy(ctx, stdin, stdout):
     for chunk in stdin.chunks():
         stdout.write(chunk)
@@ -169,7 +165,7 @@ say("done")
 
 def test_gotcha_25_the_parents_pipes_close_although_the_copy_lives_on(host: Host) -> None:
     """A copy that does nothing at all holds none of their ends."""
-    said = host("""
+    said = host.output("""
 def copy(ctx, stdin, stdout):
     for chunk in stdin.chunks():
         stdout.write(chunk)
@@ -208,7 +204,7 @@ def test_gotcha_25_forks_while_threads_start_runs_hang_nobody(first: bool, host:
         if first
         else 'assert source([b"x"]).start(stdout=CAPTURE).wait().ok and command("true").run().ok\n'
     )
-    said = host(
+    said = host.output(
         warm
         + """
 stop = threading.Event()
@@ -288,7 +284,7 @@ def test_gotcha_26_the_interpreters_end_is_prompt_and_leaves_no_child(shape: str
         program = ENDS[shape].replace("sys.exit(0)", "run.cancel(); sys.exit(0)")
     else:
         program = ENDS[shape] + "wait_for_pids()\n"
-    said = host(
+    said = host.output(
         """
 read, write = os.pipe()
 INHERIT_ERR = write
@@ -296,18 +292,16 @@ def wait_for_pids():
     os.write(1, os.read(read, 100))
 """
         + program,
-        timeout=PROMPT,
+        timeout=DEADLINE,
     )
     pids = [int(word) for word in said.split()]
     assert pids
-    left = [pid for pid in pids if not gone(pid, timeout=5)]
-    _kill(left)
-    assert left == []
+    assert kill_survivors(pids, timeout=5) == []
 
 
 def test_gotcha_26_runs_that_a_daemon_thread_starts_during_the_exit_leave_no_child(host: Host) -> None:
     """The exit and a start race; either the child is killed, or it was refused by an error that says why."""
-    said = host("""
+    said = host.output("""
 runs = []
 begun = threading.Event()
 def work():
@@ -328,15 +322,7 @@ begun.wait()
 """)
     pids = [int(word) for word in said.split()]
     assert pids
-    deadline = time.monotonic() + 2
-    left = [pid for pid in pids if not gone(pid, timeout=max(0.0, deadline - time.monotonic()))]
-    _kill(left)
-    assert left == []
-
-
-def _kill(pids: list[int]) -> None:
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    assert kill_survivors(pids, timeout=2) == []
 
 
 def test_gotcha_30_commands_need_no_thread_but_the_supervisor() -> None:
@@ -346,7 +332,7 @@ def test_gotcha_30_commands_need_no_thread_but_the_supervisor() -> None:
         pipeline |= command("cat")
     before = {thread for thread in threading.enumerate() if not thread.name.startswith("penstock-worker")}
     workers = {thread for thread in threading.enumerate() if thread.name.startswith("penstock-worker")}
-    runs = [pipeline.start(stdin=PIPE, stdout=PIPE, timeout=PROMPT) for _ in range(20)]
+    runs = [pipeline.start(stdin=PIPE, stdout=PIPE, timeout=DEADLINE) for _ in range(20)]
     during = set(threading.enumerate())
     for run in runs:
         assert run.stdin is not None

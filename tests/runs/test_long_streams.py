@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import DEVNULL, PIPE, PipelineCancelled, PipelineTimeout, command, function
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from penstock import Pipeline
 
-PATIENCE = 20.0
 MUCH = 8 << 20
 SILENT = {
     "itself": command("sh", "-c", f"head -c {MUCH} /dev/zero; exec sleep 1000"),
@@ -68,7 +68,7 @@ def _into(sink: Sink, read: Callable[[Any], Any]) -> Pipeline:
 def test_a_function_that_waits_for_more_is_cancelled(producer: Pipeline, read: Callable[[Any], Any]) -> None:
     sink = Sink()
     run = (producer | _into(sink, read)).start(stdout=DEVNULL)
-    assert sink.full.wait(PATIENCE)
+    assert sink.full.wait(DEADLINE)
     run.cancel("on purpose")
     result = run.wait(check=False)
     assert isinstance(result.error, PipelineCancelled)
@@ -79,7 +79,7 @@ def test_a_function_that_waits_for_more_is_cancelled(producer: Pipeline, read: C
 def test_a_copy_that_waits_for_more_is_cancelled(producer: Pipeline) -> None:
     sink = Sink()
     run = producer.start(stdout=sink)
-    assert sink.full.wait(PATIENCE)
+    assert sink.full.wait(DEADLINE)
     run.cancel("on purpose")
     assert isinstance(run.wait(check=False).error, PipelineCancelled)
     assert sink.count == MUCH
@@ -104,7 +104,7 @@ def test_a_deadline_ends_an_iteration_in_another_thread(
         for chunk in producer.iter_bytes(timeout=1):
             sink.write(chunk)
 
-    assert isinstance(threads.submit(iterate).exception(PATIENCE), PipelineTimeout)
+    assert isinstance(threads.submit(iterate).exception(DEADLINE), PipelineTimeout)
 
 
 @pytest.mark.parametrize("size", [5000, 65_536, 300_001])
@@ -117,11 +117,11 @@ def test_what_is_there_arrives_before_its_producer_goes_on(size: int) -> None:
     with producer.start(stdin=PIPE, stdout=sink) as run:
         assert run.stdin is not None
         for number in range(1, 4):
-            assert sink.full.wait(PATIENCE)
+            assert sink.full.wait(DEADLINE)
             sink.wanted += size
             sink.full.clear()
             run.stdin.write(b"%d\n" % number)
-        assert sink.full.wait(PATIENCE)
+        assert sink.full.wait(DEADLINE)
         run.stdin.close()
         run.wait()
     assert sink.count == 100_000 + 3 * size

@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.processes import gone
+from tests.support.processes import gone, sh
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -30,18 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.gotchas.conftest import Strays
+    from tests.support.processes import Strays
 
-    from penstock import Event, Pipeline
+    from penstock import Event
 
 GRACE = 0.3
-PROMPT = 20.0
 """Far less than the time that a forgotten grandchild sleeps, far more than a loaded machine needs."""
-
-
-def sh(script: str, strays: Strays | None = None, **options: Any) -> Pipeline:
-    """Make a stage of a line of shell."""
-    return command("sh", "-c", script, env=None if strays is None else strays.env, **options)
 
 
 HOLDER = 'sleep 1000 & echo $! >>"$PIDS"; echo done; echo noise >&2'
@@ -53,7 +48,7 @@ def test_gotcha_01_a_grandchild_that_keeps_stderr_open_delays_nobody(stderr: str
     """The command is done at its exit, with what it had written to stderr, and nobody is killed."""
     lines: list[bytes] = []
     result = sh(HOLDER, strays).run(stdout=DEVNULL, stderr=CAPTURE if stderr == "capture" else lines.append)
-    assert result.elapsed < PROMPT
+    assert result.elapsed < DEADLINE
     assert (result.stages[0].stderr, lines) == (
         (b"noise\n", []) if stderr == "capture" else (b"", [b"noise"])
     )
@@ -91,7 +86,7 @@ def test_gotcha_01_output_ends_at_eof_also_of_a_grandchild(tmp_path: Path, stray
     run = sh(f'(read line <"{gate}"; echo late) & echo $! >>"$PIDS"; echo now', strays).start(
         stdout=CAPTURE, on_event=on_event
     )
-    assert exited.wait(PROMPT)
+    assert exited.wait(DEADLINE)
     assert not run.done()
     gate.write_bytes(b"go\n")
     assert run.wait().stdout == b"now\nlate\n"
@@ -114,7 +109,7 @@ def test_gotcha_03_a_trapped_sigterm_does_not_hide_the_reason(by: str, status: i
     assert result is not None
     assert result.returncodes == (status,)
     assert result.stages[0].error is caught.value.cause
-    assert result.elapsed < PROMPT
+    assert result.elapsed < DEADLINE
 
 
 @pytest.mark.parametrize("who", ["leader", "grandchild", "both"])
@@ -133,7 +128,7 @@ def test_gotcha_04_sigkill_ends_the_whole_group_where_sigterm_is_ignored(who: st
     began = time.monotonic()
     run.cancel()
     with run.stdout, pytest.raises(PipelineCancelled) as caught:
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     assert GRACE <= time.monotonic() - began < GRACE + 1
     assert caught.value.result is not None
     assert caught.value.result.returncodes == (-signal.SIGTERM if who == "grandchild" else -signal.SIGKILL,)
@@ -154,7 +149,7 @@ def test_gotcha_05_a_grandchild_that_left_the_group_is_ended_too(
     assert run.stdout.readline() == b"\n"
     run.cancel()
     with run.stdout, pytest.raises(PipelineCancelled):
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     assert gone(strays.pids()[0])
 
 
@@ -168,7 +163,7 @@ def test_gotcha_05_an_orphan_that_left_the_group_keeps_no_run_from_its_end(
     with within(GRACE + 1):
         run.cancel()
         with pytest.raises(PipelineCancelled):
-            run.wait(PROMPT)
+            run.wait(DEADLINE)
 
 
 def test_gotcha_22_descendants_are_found_by_their_parents_pid(strays: Strays) -> None:
@@ -180,7 +175,7 @@ def test_gotcha_22_descendants_are_found_by_their_parents_pid(strays: Strays) ->
     assert run.stdout.readline() == b"\n"
     run.cancel()
     with run.stdout, pytest.raises(PipelineCancelled):
-        run.wait(PROMPT)
+        run.wait(DEADLINE)
     assert all(gone(pid) for pid in strays.pids(2))
 
 
@@ -215,7 +210,7 @@ def test_gotcha_10_no_signal_is_sent_to_a_pid_that_was_reaped(
         canceller.start()
         run.cancel()
         canceller.join()
-        run.wait(PROMPT, check=False)
+        run.wait(DEADLINE, check=False)
         run.cancel()
     assert command("true").run().ok  # what was posted before is done
     for pid in pids:

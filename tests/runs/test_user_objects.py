@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.gotchas.conftest import Host
+    from tests.support.hosts import Host
 
     from penstock.system.spawn_request import SpawnRequest
 
@@ -319,7 +319,7 @@ def test_gotcha_28_out_of_descriptors_a_start_fails_with_the_stages_name_and_not
     host: Host,
 ) -> None:
     """Whatever number is left when it begins; and with enough of them it works again."""
-    said = host("""
+    said = host.output("""
 import resource
 from itertools import repeat
 pipeline = source([b"x"]) | command("cat") | function(lambda c, i, o: o.write(i.read())) | command("cat")

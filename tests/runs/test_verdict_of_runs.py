@@ -10,6 +10,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import sh as shell
 
 from penstock import (
     DEVNULL,
@@ -42,7 +43,8 @@ CHUNK = bytes(65536)
 
 
 def sh(text: str, name: str | None = None) -> Pipeline:
-    return command("sh", "-c", text, name=name or text)
+    """Make a command of a shell script that is named like the script itself."""
+    return shell(text, name=name or text)
 
 
 def _finish_early(_ctx: Any, stdin: Any, _stdout: Any) -> None:

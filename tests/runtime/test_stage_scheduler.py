@@ -9,6 +9,7 @@ from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import DEVNULL, PIPE, PipelineCancelled, PipelineError, command, function, source, transform
 from penstock.runtime import stage_scheduler, thread_pool
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from penstock import Pipeline
 
-PATIENCE = 20.0
 MIB = b"x" * (1 << 20)
 
 
@@ -55,7 +55,7 @@ def test_all_stages_run_at_one_time_where_they_wait_for_each_other() -> None:
     meeting = threading.Barrier(12)
 
     def fn(ctx: object, stdin: Any, stdout: Any) -> None:
-        meeting.wait(PATIENCE)
+        meeting.wait(DEADLINE)
         _pass(ctx, stdin, stdout)
 
     assert _row(fn, 12).output(input=b"a") == b"a"
@@ -65,7 +65,7 @@ def test_a_stage_may_wait_for_a_later_one_in_a_started_run_too() -> None:
     begun = threading.Event()
 
     def first(_ctx: object, _stdin: Any, stdout: Any) -> None:
-        assert begun.wait(PATIENCE)
+        assert begun.wait(DEADLINE)
         stdout.write(b"first")
 
     def second(_ctx: object, stdin: Any, stdout: Any) -> None:
@@ -106,12 +106,12 @@ def test_a_cancelled_run_begins_none_of_the_stages_that_still_wait(stubborn: Any
     begun = threading.Event()
     pipeline = function(stubborn) | function(lambda *_: begun.set(), name="later")
     run = pipeline.start(stdout=DEVNULL, grace=0.01)
-    assert stubborn.begun.wait(PATIENCE)
+    assert stubborn.begun.wait(DEADLINE)
     run.cancel("on purpose")
     result = run.wait(check=False)
     assert isinstance(result.error, PipelineCancelled)
     stubborn.release.set()
-    assert all(ended.wait(PATIENCE) for ended in stubborn.left)
+    assert all(ended.wait(DEADLINE) for ended in stubborn.left)
     assert not begun.is_set()
 
 

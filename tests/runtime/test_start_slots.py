@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import DEVNULL, Pipeline, command, function
 from penstock.runtime import start_slots
@@ -54,7 +55,7 @@ def in_threads() -> Iterator[Callable[..., list[threading.Thread]]]:
 
     yield in_threads
     for thread in threads:
-        thread.join(30)
+        thread.join(DEADLINE)
         assert not thread.is_alive()
     assert not errors
 
@@ -66,7 +67,7 @@ def _run(start: Callable[[], object]) -> Callable[[], object]:
 def test_starts_that_wait_for_starts_that_wait_their_turn(in_threads: Callable[..., Any]) -> None:
     """More of them than there are turns, and each goes on only when all of them have begun."""
     everybody = threading.Barrier(start_slots.MAX_CONCURRENT_STARTS * 3)
-    in_threads(*[_run(lambda: everybody.wait(30))] * everybody.parties)
+    in_threads(*[_run(lambda: everybody.wait(DEADLINE))] * everybody.parties)
 
 
 def test_a_start_within_a_start_needs_no_second_turn(in_threads: Callable[..., Any]) -> None:
@@ -74,7 +75,7 @@ def test_a_start_within_a_start_needs_no_second_turn(in_threads: Callable[..., A
     inside = threading.Barrier(start_slots.MAX_CONCURRENT_STARTS)
 
     def start() -> None:
-        inside.wait(30)
+        inside.wait(DEADLINE)
         assert TRUE.run().ok
 
     in_threads(*[_run(start)] * start_slots.MAX_CONCURRENT_STARTS)
@@ -95,7 +96,7 @@ def test_who_came_first_starts_first() -> None:
     def hold() -> None:
         turn = start_slots.StartSlot()
         turn.acquire()
-        over.wait(30)
+        over.wait(DEADLINE)
         turn.release()
 
     def come(number: int) -> None:
@@ -114,10 +115,10 @@ def test_who_came_first_starts_first() -> None:
             assert thread.is_alive()
     mine.release()
     for thread in coming:
-        thread.join(30)
+        thread.join(DEADLINE)
     over.set()
     for thread in holding:
-        thread.join(30)
+        thread.join(DEADLINE)
     assert came == list(range(10))
 
 
@@ -125,8 +126,10 @@ def test_who_came_first_starts_first() -> None:
 def test_an_interrupt_while_waiting_leaves_the_line(in_threads: Callable[..., Any]) -> None:
     """KeyboardInterrupt comes out, nothing was started, and who comes later gets a turn."""
     over, inside = threading.Event(), threading.Barrier(start_slots.MAX_CONCURRENT_STARTS + 1)
-    in_threads(*[_run(lambda: (inside.wait(30), over.wait(30)))] * start_slots.MAX_CONCURRENT_STARTS)
-    inside.wait(30)
+    in_threads(
+        *[_run(lambda: (inside.wait(DEADLINE), over.wait(DEADLINE)))] * start_slots.MAX_CONCURRENT_STARTS
+    )
+    inside.wait(DEADLINE)
     ours = threading.get_ident()
 
     def interrupt() -> None:
@@ -153,14 +156,14 @@ def test_turns_that_are_never_ended_hold_nobody_up_for_long(in_threads: Callable
 
     def hold() -> None:
         start_slots.StartSlot().acquire()
-        taken.wait(30)
-        over.wait(30)
+        taken.wait(DEADLINE)
+        over.wait(DEADLINE)
 
     in_threads(*[hold] * start_slots.MAX_CONCURRENT_STARTS)
     try:
-        taken.wait(30)
+        taken.wait(DEADLINE)
         for thread in in_threads(*[TRUE.run] * (start_slots.MAX_CONCURRENT_STARTS * 2)):
-            thread.join(30)
+            thread.join(DEADLINE)
     finally:
         over.set()
     assert not start_slots._holders

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock import CAPTURE, command
 from penstock.runtime import copy_tasks, thread_pool
@@ -35,7 +36,7 @@ def _idle_worker() -> Any:
     """See that there is one; it is the next to be given a task."""
     done = threading.Event()
     thread_pool.submit(done.set)
-    assert done.wait(30)
+    assert done.wait(DEADLINE)
     deadline = time.monotonic() + 30
     while not thread_pool._idle:  # it is about to be: nobody tells when
         assert time.monotonic() < deadline
@@ -49,7 +50,7 @@ def test_a_task_that_was_handed_over_when_the_interrupt_came_keeps_no_other_from
 
     def blocks() -> None:
         first.set()
-        go.wait(30)
+        go.wait(DEADLINE)
 
     inbox = worker.inbox
     worker.inbox = Interrupted(inbox)
@@ -57,8 +58,8 @@ def test_a_task_that_was_handed_over_when_the_interrupt_came_keeps_no_other_from
         thread_pool.submit(blocks)
     worker.inbox = inbox
     thread_pool.submit(second.set)
-    assert second.wait(30)
-    assert first.wait(30)
+    assert second.wait(DEADLINE)
+    assert first.wait(DEADLINE)
     go.set()
 
 

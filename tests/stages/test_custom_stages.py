@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 import penstock
 from penstock import (
@@ -35,8 +36,6 @@ from penstock.system.fds import pipe
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-DEADLINE = 10.0
 
 
 class Custom:

@@ -10,6 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import sh
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
 
 KIB = 1024
 SAYS = "echo out; echo err >&2"
-
-
-def sh(text: str, **options: Any) -> Pipeline:
-    return command("sh", "-c", text, name="sh", **options)
 
 
 def _writes(count: int) -> Pipeline:
@@ -215,7 +213,7 @@ def test_a_callable_gets_every_line_of_all_commands_in_order() -> None:
 def test_a_callable_gets_a_line_while_the_command_goes_on() -> None:
     got = threading.Event()
     run = sh("echo early >&2; exec sleep 1000").start(stderr=lambda _line: got.set())
-    assert got.wait(20)
+    assert got.wait(DEADLINE)
     assert not run.done()
     run.cancel()
     run.wait(check=False)

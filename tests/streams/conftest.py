@@ -1,16 +1,13 @@
-"""The kinds of pipe that every stream test runs over, joined threads, and a look at who is blocked."""
+"""The kinds of pipe that every stream test runs over."""
 
 from __future__ import annotations
 
-import os
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from penstock.streams.fd_streams import FdReader, FdWriter
-from penstock.streams.memory_pipe import MemoryPipe, MemoryReader, MemoryWriter
+from penstock.streams.memory_pipe import MemoryPipe
 from penstock.system.fds import pipe, set_nonblocking
 
 if TYPE_CHECKING:
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
 
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
-
-DEADLINE = 30.0
 
 
 def memory() -> tuple[Reader, Writer]:
@@ -77,32 +72,3 @@ def ends(make_pipe: Callable[[], tuple[Reader, Writer]]) -> Iterator[tuple[Reade
     yield reader, writer
     reader.close()
     writer.close()
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    """Start threads by `submit`; wait for them by `result(timeout)`."""
-    with ThreadPoolExecutor(16) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="session")
-def until_blocked() -> Callable[[Reader | Writer], None]:
-    """Wait until a thread sleeps in this end, or is just about to and will look again first."""
-    return _until_blocked
-
-
-def _until_blocked(stream: Reader | Writer) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not _is_blocked(stream):
-        assert time.monotonic() < deadline, f"nobody blocks in {stream!r}"
-        os.sched_yield()
-
-
-def _is_blocked(stream: Reader | Writer) -> bool:
-    if isinstance(stream, MemoryReader):
-        return stream._state.reader_asleep
-    if isinstance(stream, MemoryWriter):
-        return stream._state.writer_asleep
-    assert isinstance(stream, FdReader | FdWriter)
-    return stream._descriptor._poll is not None

@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock.streams.buffer_pool import BufferPool, buffer_pool
 
@@ -119,7 +120,7 @@ def test_threads_borrow_and_give_back_at_will(threads: ThreadPoolExecutor) -> No
                 assert buffer == bytes([mark]) * 16
 
     for job in [threads.submit(use, mark) for mark in range(8)]:
-        job.result(30)
+        job.result(DEADLINE)
     assert pool.hits + pool.misses == 8 * 500
 
 

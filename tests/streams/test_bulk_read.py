@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.waiting import DEADLINE, until_blocked
 
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.system.fds import duplicate, is_open, open_read, open_write, pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
-    from penstock.streams.reader import Reader
-    from penstock.streams.writer import Writer
     from penstock.system.fds import Fd
 
-    UntilBlocked = Callable[[Reader | Writer], None]
 
-SOON = 30.0
 PAGE = 4096
 
 
@@ -96,7 +92,7 @@ def test_the_end_comes_after_the_last_bytes() -> None:
 
 @pytest.mark.parametrize("stop", ["interrupt", "close"])
 def test_a_reader_that_waits_for_more_is_woken_and_its_descriptor_closed(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked, stop: str
+    threads: ThreadPoolExecutor, stop: str
 ) -> None:
     reader, sink = long_pipe()
     reason = KeyError("reason")
@@ -104,9 +100,9 @@ def test_a_reader_that_waits_for_more_is_woken_and_its_descriptor_closed(
     until_blocked(reader)
     if stop == "interrupt":
         reader.interrupt(reason)
-        assert reading.exception(SOON) is reason
+        assert reading.exception(DEADLINE) is reason
     reader.close()
-    assert isinstance(reading.exception(SOON), KeyError if stop == "interrupt" else ValueError)
+    assert isinstance(reading.exception(DEADLINE), KeyError if stop == "interrupt" else ValueError)
     sink.close()
 
 
@@ -128,13 +124,13 @@ def test_stops_that_race_with_a_stream_at_full_speed_are_never_lost(threads: Thr
                     flowing.set()
 
         jobs = threads.submit(write), threads.submit(read)
-        assert flowing.wait(SOON)
+        assert flowing.wait(DEADLINE)
         if turn % 2:
             reader.interrupt(reason)
-            assert jobs[1].exception(SOON) is reason
+            assert jobs[1].exception(DEADLINE) is reason
         reader.close()
-        assert isinstance(jobs[1].exception(SOON), KeyError if turn % 2 else ValueError)
-        assert isinstance(jobs[0].exception(SOON), BrokenPipeError)
+        assert isinstance(jobs[1].exception(DEADLINE), KeyError if turn % 2 else ValueError)
+        assert isinstance(jobs[0].exception(DEADLINE), BrokenPipeError)
         assert source.closed
         writer.close()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.waiting import DEADLINE
 
 from penstock.streams.buffer_pool import BufferPool
 from penstock.streams.copy import copy_stream
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
-SOON = 30.0
 DATA = bytes(range(256)) * 1000
 
 
@@ -113,7 +113,7 @@ def test_what_is_there_is_passed_on_before_more_comes(threads: ThreadPoolExecuto
             os.write(feeder, piece)
             assert answer.reader.read(3) == piece
         os.close(feeder)
-        assert copying.result(SOON) == 6
+        assert copying.result(DEADLINE) == 6
 
 
 @given(pieces=st.lists(st.binary(max_size=50)), size=st.integers(1, 60), most=st.integers(1, 60))
@@ -190,7 +190,7 @@ def test_a_stream_over_a_descriptor_is_a_source_for_all(
         feeding = threads.submit(feed)
         assert copy_stream(reader, make_sink()) == len(DATA)
         assert reader.count == len(DATA)
-        feeding.result(SOON)
+        feeding.result(DEADLINE)
 
 
 @pytest.mark.parametrize("buffering", [0, 100])
@@ -215,7 +215,7 @@ def test_non_blocking_files_are_waited_for(threads: ThreadPoolExecutor, bufferin
 
         feeding = threads.submit(feed)
         assert copy_stream(source, arrived) == len(DATA) * 4
-        feeding.result(SOON)
+        feeding.result(DEADLINE)
     assert arrived.getvalue() == DATA * 4
 
 

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import DEADLINE, until_blocked
 
 from penstock.streams import fd_streams
 from penstock.streams.fd_streams import FdReader, FdWriter
@@ -31,12 +32,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
-    from penstock.streams.reader import Reader
-    from penstock.streams.writer import Writer
 
-    UntilBlocked = Callable[[Reader | Writer], None]
-
-SOON = 30.0
 MEBIBYTE = 1024 * 1024
 
 
@@ -71,18 +67,18 @@ def test_a_descriptor_is_closed_by_the_thread_that_uses_it_not_under_its_feet(
 
     def slow_read(number: int, size: int) -> bytes:
         in_call.set()
-        assert let_go.wait(SOON)
+        assert let_go.wait(DEADLINE)
         return os.read(number, size)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fd_streams, "os", type("SlowOs", (), {"read": staticmethod(slow_read)}))
         reading = threads.submit(reader.read1)
-        assert in_call.wait(SOON)
+        assert in_call.wait(DEADLINE)
         os.write(sink.fileno(), b"late")
         reader.close()
         assert not source.closed
         let_go.set()
-        assert reading.result(SOON) == b"late"
+        assert reading.result(DEADLINE) == b"late"
     assert source.closed
     sink.close()
 
@@ -94,17 +90,17 @@ def test_closes_and_reads_that_race_close_the_descriptor_once_and_always(threads
         start = threading.Barrier(3)
 
         def read(start: threading.Barrier = start, reader: FdReader = reader) -> None:
-            start.wait(SOON)
+            start.wait(DEADLINE)
             reader.read()
 
         def close(start: threading.Barrier = start, reader: FdReader = reader) -> None:
-            start.wait(SOON)
+            start.wait(DEADLINE)
             reader.close()
 
         reading, *closing = threads.submit(read), threads.submit(close), threads.submit(close)
-        assert isinstance(reading.exception(SOON), ValueError)
+        assert isinstance(reading.exception(DEADLINE), ValueError)
         for job in closing:
-            job.result(SOON)
+            job.result(DEADLINE)
         assert source.closed
         sink.close()
 
@@ -112,7 +108,6 @@ def test_closes_and_reads_that_race_close_the_descriptor_once_and_always(threads
 @pytest.mark.parametrize("eventfd", [features.EVENTFD, False])
 def test_a_blocked_stream_is_woken_with_and_without_eventfd(
     threads: ThreadPoolExecutor,
-    until_blocked: UntilBlocked,
     monkeypatch: pytest.MonkeyPatch,
     eventfd: bool,  # noqa: FBT001
 ) -> None:
@@ -123,7 +118,7 @@ def test_a_blocked_stream_is_woken_with_and_without_eventfd(
         reading = threads.submit(reader.read)
         until_blocked(reader)
         reader.interrupt(reason)
-        assert reading.exception(SOON) is reason
+        assert reading.exception(DEADLINE) is reason
     sink.close()
 
 
@@ -154,14 +149,14 @@ def test_out_of_descriptors_for_a_waker_is_that_error_and_the_stream_lives_on(
 
 
 def test_epipe_comes_as_the_kernel_gave_it_and_count_says_what_was_written(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     source, sink = pipe()
     writer = FdWriter(sink, owned_description=True)
     writing = threads.submit(writer.write, bytes(MEBIBYTE))
     until_blocked(writer)
     source.close()
-    error = writing.exception(SOON)
+    error = writing.exception(DEADLINE)
     assert type(error) is BrokenPipeError
     assert error.errno == errno.EPIPE
     assert 0 < writer.count < MEBIBYTE
@@ -196,7 +191,7 @@ def test_sockets_work_too(
         with writer, reader:
             writing = threads.submit(writer.write, bytes(MEBIBYTE))
             assert reader.read(MEBIBYTE) == bytes(MEBIBYTE)
-            assert writing.result(SOON) == MEBIBYTE
+            assert writing.result(DEADLINE) == MEBIBYTE
 
 
 def test_a_terminal_is_read_and_written() -> None:
@@ -229,7 +224,7 @@ def test_a_terminal_is_not_read_past_its_end(method: str, owned: bool) -> None: 
 
 
 def test_a_shared_blocking_pipe_never_gets_more_than_it_takes_without_blocking(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     """Else the write would block in the kernel, where no interrupt reaches it."""
     source, sink = pipe()
@@ -245,7 +240,7 @@ def test_a_shared_blocking_pipe_never_gets_more_than_it_takes_without_blocking(
         writing = threads.submit(writer.write, bytes(MEBIBYTE))
         until_blocked(writer)
         writer.interrupt(KeyError("reason"))
-        assert isinstance(writing.exception(SOON), KeyError)
+        assert isinstance(writing.exception(DEADLINE), KeyError)
     assert max(sizes, default=0) <= select.PIPE_BUF
     writer.close()
     source.close()

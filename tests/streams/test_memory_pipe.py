@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.interrupts import Interruption
+from tests.support.waiting import DEADLINE, until_blocked
 
 from penstock.streams import memory_pipe
 from penstock.streams.memory_pipe import MemoryPipe
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 
-    UntilBlocked = Callable[[Reader | Writer], None]
 
-SOON = 30.0
 KIB = 1024
 
 
@@ -43,7 +42,7 @@ def test_bytes_cross_by_reference() -> None:
 
 
 def test_four_mebibytes_fit_and_one_byte_more_waits(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     pipe = MemoryPipe()
     chunk = bytes(64 * KIB)
@@ -52,11 +51,11 @@ def test_four_mebibytes_fit_and_one_byte_more_waits(
     writing = threads.submit(pipe.writer.write, b"x")
     until_blocked(pipe.writer)
     assert len(pipe.reader.read(64 * 64 * KIB)) == 64 * 64 * KIB
-    assert writing.result(SOON) == 1
+    assert writing.result(DEADLINE) == 1
 
 
 def test_the_writer_sleeps_until_the_pipe_is_half_empty(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     pipe = MemoryPipe(limit=10)
     for _ in range(10):
@@ -67,11 +66,11 @@ def test_the_writer_sleeps_until_the_pipe_is_half_empty(
         pipe.reader.read1()
         assert pipe.writer._state.writer_asleep
     pipe.reader.read1()
-    assert writing.result(SOON) == 1
+    assert writing.result(DEADLINE) == 1
 
 
 def test_what_the_reader_took_and_did_not_deliver_is_in_flight(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     pipe = MemoryPipe(limit=10)
     for _ in range(10):
@@ -81,7 +80,7 @@ def test_what_the_reader_took_and_did_not_deliver_is_in_flight(
     writing = threads.submit(pipe.writer.write, b"z")
     until_blocked(pipe.writer)
     assert pipe.reader.read(5) == b"xxxxx"
-    assert writing.result(SOON) == 1
+    assert writing.result(DEADLINE) == 1
     assert pipe.reader.read(6) == b"xxxxyz"
 
 
@@ -93,7 +92,7 @@ def test_a_chunk_larger_than_the_bound_goes_through_an_empty_pipe_in_one_piece()
 
 
 def test_a_chunk_larger_than_the_bound_waits_until_the_pipe_is_empty(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     pipe = MemoryPipe(limit=10)
     pipe.writer.write(b"a")
@@ -104,12 +103,12 @@ def test_a_chunk_larger_than_the_bound_waits_until_the_pipe_is_empty(
     assert pipe.reader.read1() == b"a"
     assert pipe.writer._state.writer_asleep
     assert pipe.reader.read1() == b"b"
-    assert writing.result(SOON) == 1000
+    assert writing.result(DEADLINE) == 1000
     assert pipe.reader.read1() is large
 
 
 def test_a_chunk_larger_than_half_waits_until_it_fits_and_no_longer(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     pipe = MemoryPipe(limit=10)
     for _ in range(10):
@@ -120,11 +119,11 @@ def test_a_chunk_larger_than_half_waits_until_it_fits_and_no_longer(
         pipe.reader.read1()
         assert pipe.writer._state.writer_asleep
     pipe.reader.read1()
-    assert writing.result(SOON) == 8
+    assert writing.result(DEADLINE) == 8
 
 
 def test_small_chunks_do_not_overtake_a_large_one_that_waits(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     pipe = MemoryPipe(limit=10)
     pipe.writer.write(b"first")
@@ -132,14 +131,14 @@ def test_small_chunks_do_not_overtake_a_large_one_that_waits(
     until_blocked(pipe.writer)
     small = threads.submit(pipe.writer.write, b"s")
     assert pipe.reader.read(5) == b"first"
-    assert large.result(SOON) == 20
+    assert large.result(DEADLINE) == 20
     assert pipe.reader.read(20) == b"L" * 20
-    assert small.result(SOON) == 1
+    assert small.result(DEADLINE) == 1
     assert pipe.reader.read(1) == b"s"
 
 
 def test_chunks_are_bounded_in_number_too(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked, monkeypatch: pytest.MonkeyPatch
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_pipe, "MAX_CHUNKS", 3)
     pipe = MemoryPipe()
@@ -151,7 +150,7 @@ def test_chunks_are_bounded_in_number_too(
         pipe.writer._state.wake_when == memory_pipe.NEVER
     )  # else it would look again and again until the reader comes
     assert pipe.reader.read(4) == b"xxxy"
-    assert writing.result(SOON) == 1
+    assert writing.result(DEADLINE) == 1
 
 
 @pytest.mark.parametrize("gil", [features.GIL, False])
@@ -174,8 +173,8 @@ def test_one_thread_and_then_two_lose_nothing_and_keep_their_order(
         got = [pipe.reader.read(128) for _ in range(count // 3)]
         second = threads.submit(write, b"b")
         got += [pipe.reader.read(128) for _ in range(2 * count - len(got))]
-        first.result(SOON)
-        second.result(SOON)
+        first.result(DEADLINE)
+        second.result(DEADLINE)
     finally:
         sys.setswitchinterval(interval)
     for name in (b"a", b"b"):
@@ -210,7 +209,7 @@ def test_the_bytes_of_a_subclass_are_copied() -> None:
 
 
 def test_a_sleep_that_a_signal_handler_ended_by_an_exception_leaves_the_pipe_in_order(
-    threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    threads: ThreadPoolExecutor,
 ) -> None:
     """As a KeyboardInterrupt does; twice, so that a flag or a gate left over from the first would show."""
     pipe = MemoryPipe(limit=4)
@@ -233,7 +232,7 @@ def test_a_sleep_that_a_signal_handler_ended_by_an_exception_leaves_the_pipe_in_
         job = threads.submit(signal_until_torn_away, end)
         with pytest.raises(KeyboardInterrupt):
             use()
-        job.result(SOON)
+        job.result(DEADLINE)
 
     previous = signal.signal(signal.SIGUSR1, tear_away)
     try:
@@ -246,11 +245,11 @@ def test_a_sleep_that_a_signal_handler_ended_by_an_exception_leaves_the_pipe_in_
         signal.signal(signal.SIGUSR1, previous)
     writing = threads.submit(lambda: [pipe.writer.write(b"abc") for _ in range(100)])
     assert pipe.reader.read(300) == b"abc" * 100
-    writing.result(SOON)
+    writing.result(DEADLINE)
     reading = threads.submit(pipe.reader.read1)
     until_blocked(pipe.reader)
     pipe.writer.write(b"end")
-    assert reading.result(SOON) == b"end"
+    assert reading.result(DEADLINE) == b"end"
 
 
 def test_a_gate_that_is_opened_twice_lets_one_sleeper_through() -> None:
@@ -278,7 +277,8 @@ WAYS_TO_WAKE: dict[str, tuple[bool, Callable[[MemoryPipe], None]]] = {
 
 @pytest.mark.parametrize("who", WAYS_TO_WAKE)
 def test_an_interrupt_while_a_sleeper_is_woken_does_not_leave_it_asleep(
-    who: str, threads: ThreadPoolExecutor, until_blocked: UntilBlocked
+    who: str,
+    threads: ThreadPoolExecutor,
 ) -> None:
     """Whenever it comes: the run that is cancelled for it then wakes all its sleepers, and this one too."""
     reads, wake = WAYS_TO_WAKE[who]
@@ -297,5 +297,5 @@ def test_an_interrupt_while_a_sleeper_is_woken_does_not_leave_it_asleep(
             wake(pipe)
         left = interruption.left
         end.interrupt(OSError())
-        sleeper.exception(SOON)
+        sleeper.exception(DEADLINE)
     assert turn > 3

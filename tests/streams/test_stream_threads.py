@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import DEADLINE, until_blocked
 
 from penstock.core.errors import ClosedPipe
 from penstock.streams.memory_pipe import MemoryWriter
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 
-SOON = 30.0
 MORE_THAN_FITS = bytes(10 * 1024 * 1024)
 
 READS: dict[str, Callable[[Reader], object]] = {
@@ -41,30 +41,25 @@ def fill_and_block(writer: Writer) -> None:
 
 @any_read
 def test_an_interrupt_wakes_a_blocked_reader_with_the_reason(
-    ends: tuple[Reader, Writer],
-    threads: ThreadPoolExecutor,
-    until_blocked: Callable[[Reader | Writer], None],
-    read: Callable[[Reader], object],
+    ends: tuple[Reader, Writer], threads: ThreadPoolExecutor, read: Callable[[Reader], object]
 ) -> None:
     reader, _ = ends
     reason = KeyError("reason")
     reading = threads.submit(read, reader)
     until_blocked(reader)
     reader.interrupt(reason)
-    assert reading.exception(SOON) is reason
+    assert reading.exception(DEADLINE) is reason
 
 
 def test_an_interrupt_wakes_a_blocked_writer_with_the_reason(
-    ends: tuple[Reader, Writer],
-    threads: ThreadPoolExecutor,
-    until_blocked: Callable[[Reader | Writer], None],
+    ends: tuple[Reader, Writer], threads: ThreadPoolExecutor
 ) -> None:
     _, writer = ends
     reason = KeyError("reason")
     writing = threads.submit(fill_and_block, writer)
     until_blocked(writer)
     writer.interrupt(reason)
-    assert writing.exception(SOON) is reason
+    assert writing.exception(DEADLINE) is reason
     assert writer.count < len(MORE_THAN_FITS)
 
 
@@ -78,7 +73,7 @@ def test_an_interrupt_that_races_with_the_block_is_never_lost(
         reason = KeyError("reason")
 
         def block(start: threading.Barrier = start, ends: tuple[Reader, Writer] = (reader, writer)) -> None:
-            start.wait(SOON)
+            start.wait(DEADLINE)
             if side == "reader":
                 ends[0].read()
             else:
@@ -86,72 +81,59 @@ def test_an_interrupt_that_races_with_the_block_is_never_lost(
 
         with reader, writer:
             blocking = threads.submit(block)
-            start.wait(SOON)
+            start.wait(DEADLINE)
             (reader if side == "reader" else writer).interrupt(reason)
-            assert blocking.exception(SOON) is reason
+            assert blocking.exception(DEADLINE) is reason
 
 
 @any_read
 def test_closing_the_writer_wakes_a_blocked_reader_with_eof(
-    ends: tuple[Reader, Writer],
-    threads: ThreadPoolExecutor,
-    until_blocked: Callable[[Reader | Writer], None],
-    read: Callable[[Reader], object],
+    ends: tuple[Reader, Writer], threads: ThreadPoolExecutor, read: Callable[[Reader], object]
 ) -> None:
     reader, writer = ends
     reading = threads.submit(read, reader)
     until_blocked(reader)
     writer.close()
-    assert not reading.result(SOON)
+    assert not reading.result(DEADLINE)
 
 
 def test_closing_the_reader_wakes_a_blocked_writer_with_a_broken_pipe(
-    ends: tuple[Reader, Writer],
-    threads: ThreadPoolExecutor,
-    until_blocked: Callable[[Reader | Writer], None],
+    ends: tuple[Reader, Writer], threads: ThreadPoolExecutor
 ) -> None:
     reader, writer = ends
     writing = threads.submit(fill_and_block, writer)
     until_blocked(writer)
     reader.close()
-    error = writing.exception(SOON)
+    error = writing.exception(DEADLINE)
     assert type(error) is (ClosedPipe if isinstance(writer, MemoryWriter) else BrokenPipeError)
 
 
 @any_read
 def test_closing_a_reader_in_which_another_thread_is_blocked_wakes_it(
-    ends: tuple[Reader, Writer],
-    threads: ThreadPoolExecutor,
-    until_blocked: Callable[[Reader | Writer], None],
-    read: Callable[[Reader], object],
+    ends: tuple[Reader, Writer], threads: ThreadPoolExecutor, read: Callable[[Reader], object]
 ) -> None:
     reader, _ = ends
     reading = threads.submit(read, reader)
     until_blocked(reader)
     reader.close()
     with pytest.raises(ValueError, match="closed"):
-        reading.result(SOON)
+        reading.result(DEADLINE)
 
 
 def test_closing_a_writer_in_which_another_thread_is_blocked_wakes_it(
-    ends: tuple[Reader, Writer],
-    threads: ThreadPoolExecutor,
-    until_blocked: Callable[[Reader | Writer], None],
+    ends: tuple[Reader, Writer], threads: ThreadPoolExecutor
 ) -> None:
     _, writer = ends
     writing = threads.submit(fill_and_block, writer)
     until_blocked(writer)
     writer.close()
     with pytest.raises(ValueError, match="closed"):
-        writing.result(SOON)
+        writing.result(DEADLINE)
 
 
 @any_read
 def test_data_wakes_a_blocked_reader_that_asks_for_no_more(
-    ends: tuple[Reader, Writer],
-    threads: ThreadPoolExecutor,
-    until_blocked: Callable[[Reader | Writer], None],
-    read: Callable[[Reader], object],
+    ends: tuple[Reader, Writer], threads: ThreadPoolExecutor, read: Callable[[Reader], object]
 ) -> None:
     reader, writer = ends
     reading = threads.submit(read, reader)
@@ -159,15 +141,12 @@ def test_data_wakes_a_blocked_reader_that_asks_for_no_more(
     writer.write(b"line\n")
     if read in (READS["read"], READS["chunks"]):
         writer.close()
-    assert reading.result(SOON)
+    assert reading.result(DEADLINE)
 
 
 @pytest.mark.parametrize("side", ["reader", "writer"])
 def test_many_threads_blocked_in_one_end_are_all_woken_by_an_interrupt(
-    ends: tuple[Reader, Writer],
-    threads: ThreadPoolExecutor,
-    until_blocked: Callable[[Reader | Writer], None],
-    side: str,
+    ends: tuple[Reader, Writer], threads: ThreadPoolExecutor, side: str
 ) -> None:
     reader, writer = ends
     if side == "reader" and isinstance(writer, MemoryWriter):
@@ -180,7 +159,7 @@ def test_many_threads_blocked_in_one_end_are_all_woken_by_an_interrupt(
     until_blocked(end)
     reason = KeyError("reason")
     end.interrupt(reason)
-    assert [job.exception(SOON) for job in jobs] == [reason] * 4
+    assert [job.exception(DEADLINE) for job in jobs] == [reason] * 4
 
 
 def test_a_mebibyte_goes_through_a_pipe_that_holds_far_less(
@@ -195,7 +174,7 @@ def test_a_mebibyte_goes_through_a_pipe_that_holds_far_less(
 
     writing = threads.submit(write)
     assert reader.read() == data
-    assert writing.result(SOON) == 1024 * 1024
+    assert writing.result(DEADLINE) == 1024 * 1024
     assert writer.count == reader.count == 1024 * 1024
 
 
@@ -212,7 +191,7 @@ def test_each_write_of_several_threads_is_whole_and_all_arrive(
     jobs = [threads.submit(write, mark) for mark in (b"a", b"b", b"c")]
     lines = [reader.readline() for _ in range(3 * writes)]
     for job in jobs:
-        job.result(SOON)
+        job.result(DEADLINE)
     assert sorted(lines) == [
         mark * 9999 + b"\n" for mark in (b"a",) * writes + (b"b",) * writes + (b"c",) * writes
     ]
@@ -236,7 +215,7 @@ def test_lines_go_back_and_forth_between_two_threads(
             to_there.write(b"line %d\n" % number)
             assert here.readline() == b"LINE %d\n" % number
         to_there.close()
-        answering.result(SOON)
+        answering.result(DEADLINE)
 
 
 def test_chunks_of_all_sizes_arrive_in_order_whoever_is_faster(
@@ -255,7 +234,7 @@ def test_chunks_of_all_sizes_arrive_in_order_whoever_is_faster(
 
     writing = threads.submit(write)
     assert b"".join(reader.chunks()) == data
-    writing.result(SOON)
+    writing.result(DEADLINE)
 
 
 def test_a_reader_that_stops_early_ends_a_writer_that_never_would(
@@ -272,4 +251,4 @@ def test_a_reader_that_stops_early_ends_a_writer_that_never_would(
     with pytest.raises(TimeoutError):
         writing.result(0)
     reader.close()
-    assert isinstance(writing.exception(SOON), BrokenPipeError)
+    assert isinstance(writing.exception(DEADLINE), BrokenPipeError)

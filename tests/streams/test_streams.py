@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.waiting import DEADLINE
 
 from penstock.core.errors import ClosedPipe
 from penstock.streams.memory_pipe import MemoryWriter
@@ -91,7 +92,7 @@ def test_any_reads_of_any_writes_give_what_a_file_gives(
             assert reader.count == len(model.getvalue())
         finally:
             reader.close()
-            writing.exception(30)
+            writing.exception(DEADLINE)
         writing.result(0)
     assert writer.count == len(model.getvalue())
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.waiting import DEADLINE, until
 
 from penstock.streams.buffer_pool import BufferPool
 from penstock.streams.transfer import Transfer, choose_methods, methods_for
@@ -23,10 +24,9 @@ from penstock.system import features
 from penstock.system.fds import Fd, duplicate, open_read, open_write, pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import ThreadPoolExecutor
 
-DEADLINE = 30.0
 ALL = frozenset({"splice", "sendfile", "copy-file-range"})
 SWITCHES = ["COPY_FILE_RANGE", "SENDFILE", "SPLICE"]
 BEFORE = b"what stood there before"
@@ -273,11 +273,8 @@ BLOCKED = [
 
 
 def _until_it_sleeps(transfer: Transfer) -> None:
-    deadline = time.monotonic() + DEADLINE
     # The poll with the waker is made for the first sleep; a wake-up from then on is not lost.
-    while transfer._source.poll is None and transfer._sink.poll is None:
-        assert time.monotonic() < deadline, "nobody blocks"
-        os.sched_yield()
+    until(lambda: transfer._source.poll is not None or transfer._sink.poll is not None)
 
 
 @contextlib.contextmanager
@@ -396,18 +393,11 @@ def test_the_count_can_be_read_while_it_runs(threads: ThreadPoolExecutor, tmp_pa
     running = threads.submit(transfer.run)
     os.write(source.write.fileno(), b"12345")
     assert os.read(sink.read.fileno(), 100) == b"12345"
-    _until(lambda: transfer.count == 5)
+    until(lambda: transfer.count == 5)
     source.write.close()
     assert running.result(DEADLINE) == 5
     transfer.close()
     sink.read.close()
-
-
-def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline
-        os.sched_yield()
 
 
 @pytest.mark.parametrize("off", [False, True])

@@ -7,8 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -17,8 +15,7 @@ from penstock.system import executables, fds, features, process, spawn
 from penstock.system.spawn_request import SpawnRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Start(Protocol):
@@ -118,25 +115,3 @@ def output(start: Start) -> Callable[..., bytes]:
             writer.close()
 
     return output
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Callable[[str, Sequence[str]], str]:
-    """Run a Python program as a host of its own, through a line of shell; gives what it wrote to a file.
-
-    The program finds that file's path in `RESULT`, and `exec "$@"` in the line is where it starts.
-    """
-
-    def host(program: str, shell: Sequence[str]) -> str:
-        result = tmp_path / "result"
-        result.touch()
-        subprocess.run(
-            ["/bin/sh", "-c", *shell, "sh", sys.executable, "-c", program],
-            env={**os.environ, "RESULT": str(result)},
-            stdin=subprocess.DEVNULL,
-            check=True,
-            timeout=60,
-        )
-        return result.read_text()
-
-    return host

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.interrupts import Interruption
+from tests.support.waiting import DEADLINE
 
 from penstock.system import fds, features, fork_guard
 
@@ -366,7 +367,7 @@ def test_a_fork_waits_for_threads_that_are_in_the_middle_of_something() -> None:
 
     def busy() -> None:
         with fork_guard.fork_guard:
-            inside.wait(10)  # all at one time
+            inside.wait(DEADLINE)  # all at one time
             while fork_guard._enrolling.acquire(blocking=False):  # until the fork has begun to wait
                 fork_guard._enrolling.release()
             order.append("thread")
@@ -374,7 +375,7 @@ def test_a_fork_waits_for_threads_that_are_in_the_middle_of_something() -> None:
     threads = [threading.Thread(target=busy) for _ in range(3)]
     for thread in threads:
         thread.start()
-    inside.wait(10)
+    inside.wait(DEADLINE)
     pid = os.fork()
     if not pid:
         os._exit(fork_guard.fork_guard_held())
@@ -395,11 +396,11 @@ def test_a_forked_copy_can_do_all_that_was_in_the_middle_of_being_done(
     def busy() -> None:
         with fork_guard.fork_guard:
             inside.set()
-            leave.wait(10)
+            leave.wait(DEADLINE)
 
     thread = threading.Thread(target=busy)
     thread.start()
-    inside.wait(10)
+    inside.wait(DEADLINE)
 
     def look() -> int:
         reader, writer = fds.pipe()
@@ -419,7 +420,7 @@ def test_of_many_threads_that_close_one_descriptor_one_does() -> None:
 
     def close() -> None:
         for fd in made:
-            meeting.wait(10)
+            meeting.wait(DEADLINE)
             fd.close()
 
     made = [end for _ in range(100) for end in fds.pipe()]
@@ -428,7 +429,7 @@ def test_of_many_threads_that_close_one_descriptor_one_does() -> None:
         thread.start()
     taken = []
     for fd in made:
-        meeting.wait(10)
+        meeting.wait(DEADLINE)
         while not fd.closed:
             pass
         taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # the lowest number that is free

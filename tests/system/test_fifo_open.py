@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.waiting import DEADLINE
 
 from penstock.system.fifo_open import Opening, is_fifo
 
@@ -33,7 +34,7 @@ def test_stop_ends_the_wait_whenever_it_comes(fifo: Path, writing: bool) -> None
         thread = threading.Thread(target=lambda opening=opening, to=opened: to.append(opening.open()))
         thread.start()
         opening.cancel()
-        thread.join(20)
+        thread.join(DEADLINE)
         assert opened == [None]
         opening.cancel()
 
@@ -49,7 +50,7 @@ def test_two_that_open_both_ends_meet(fifo: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(DEADLINE)
     reader, writer = ends[False], ends[True]
     assert reader is not None
     assert writer is not None

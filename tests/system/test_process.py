@@ -6,10 +6,10 @@ import os
 import select
 import signal
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import gone
 
 from penstock.system import fds, features, process, procfs
 
@@ -42,17 +42,6 @@ def speaking(start: Any) -> Iterator[Callable[..., tuple[process.Process, bytes]
     yield speaking
     for reader in readers:
         reader.close()
-
-
-def gone(pid: int, seconds: float = 10) -> bool:
-    """Wait for a process that is not our child to end; by looking, since nothing tells of it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        entry = procfs.read_stat(pid)
-        if entry is None or not entry.alive:
-            return True
-        select.select([], [], [], 0.005)
-    return False
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support.hosts import Host
+
 pytestmark = pytest.mark.usefixtures("spawner")
 
 
@@ -250,11 +252,13 @@ with open(os.environ["RESULT"], "w") as result:
 """
 
 
-def test_0_1_and_2_can_be_swapped_in_every_way(spawner: str, host: Callable[..., str]) -> None:
+def test_0_1_and_2_can_be_swapped_in_every_way(spawner: str, host: Host) -> None:
     """All 64 assignments of them and /dev/null, from close-on-exec descriptors; the parent keeps its own,
     nothing else is left.
     """
-    assert host(SHUFFLE.format(glibc=spawner == "glibc"), ['exec "$@"']) == repr(([], [False] * 3, 4))
+    assert host.run(
+        SHUFFLE.format(glibc=spawner == "glibc"), shell='exec "$@"', prelude=""
+    ).result == repr(([], [False] * 3, 4))
 
 
 CLOSED = """
@@ -279,11 +283,11 @@ with open(os.environ["RESULT"], "w") as result:
 @pytest.mark.parametrize("stdin", [0, None])
 @pytest.mark.parametrize("stderr", [1, 2, None])
 def test_a_host_without_0_1_and_2_can_start_children(
-    spawner: str, host: Callable[..., str], stdin: int | None, stderr: int | None
+    spawner: str, host: Host, stdin: int | None, stderr: int | None
 ) -> None:
     """The pipe does not take their numbers, and the child gets /dev/null for what it should inherit."""
     program = CLOSED.format(glibc=spawner == "glibc", stdin=stdin, stderr=stderr)
-    assert host(program, ['exec "$@" <&- >&- 2>&-']) == repr((True, True))
+    assert host.run(program, shell='exec "$@" <&- >&- 2>&-', prelude="").result == repr((True, True))
 
 
 def test_dev_null_needs_no_descriptor_here(spawner: str) -> None:
@@ -413,7 +417,7 @@ def test_a_launcher_that_fails_is_an_error_and_is_reaped(
         _spawn("/bin/true")
 
 
-def test_importing_penstock_does_not_import_ctypes(host: Callable[..., str]) -> None:
+def test_importing_penstock_does_not_import_ctypes(host: Host) -> None:
     """The first spawn does."""
     program = """
 import os, sys
@@ -426,7 +430,7 @@ with open(os.environ["RESULT"], "w") as result:
     result.write(repr(("ctypes" in after, "ctypes" in sys.modules)))
 os.wait()
 """
-    assert host(program, ['exec "$@"']) == repr((False, features._has_glibc_spawn()))
+    assert host.run(program, prelude="").result == repr((False, features._has_glibc_spawn()))
 
 
 def _spawn(*argv: str, cwd: str | None = None, stdin: int = 0) -> None:
