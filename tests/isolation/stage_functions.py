@@ -1,6 +1,6 @@
 """Functions that worker processes import by name; each does what its name says."""
 
-# ruff: noqa: D103, T201 - see above; what one of them prints is what its test is about
+# ruff: noqa: T201 - see above; what one of them prints is what its test is about
 
 from __future__ import annotations
 

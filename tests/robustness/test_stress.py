@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Hundreds of pipelines at once, ended in every way there is."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Cancellation: who is told to end, by whom, how soon, and what the run says then."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Completion: what a run waits for, and what it does not wait for."""
 
 from __future__ import annotations

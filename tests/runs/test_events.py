@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Events and handlers: what is told, in which order, and what a handler may do."""
 
 from __future__ import annotations

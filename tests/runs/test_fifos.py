@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """FIFOs named by their paths: to open one waits for its other end, which must not keep anybody else."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Being a guest: the host program's children, signals, threads and forks are its own."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Much has come through a pipe when its producer falls silent: it has arrived, and who waits is woken."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Starting: which program is run, what it is given, and what is said where that fails."""
 
 from __future__ import annotations

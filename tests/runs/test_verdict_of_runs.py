@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """The verdict, sentence by sentence, with real pipelines; `core/test_verdict.py` has the rule's tables."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Python stages share threads where they can, and each has one of its own as soon as it needs it."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Where the stderr of commands goes, and what is kept of it."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 from __future__ import annotations
 
 import os

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """What holds once a pipe has brought much, and reads go on until nothing is there."""
 
 from __future__ import annotations

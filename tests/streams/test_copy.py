@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """The copy between file-like objects: prompt, complete, and no buffer lent to those who would keep it."""
 
 from __future__ import annotations

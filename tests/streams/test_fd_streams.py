@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """What holds for streams over descriptors alone: whose flags they touch, and when the number is closed."""
 
 from __future__ import annotations

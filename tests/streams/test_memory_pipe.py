@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """What holds for the in-memory pipe alone: chunks by reference, the bound, and when the writer is woken."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """Two threads and more on one pipe: who blocks is woken by the other end, by an interrupt, and by a close."""
 
 from __future__ import annotations

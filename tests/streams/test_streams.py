@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """What holds for the streams of every kind of pipe; one thread uses both ends, unless it has to wait."""
 
 from __future__ import annotations
