@@ -24,6 +24,9 @@ CODE_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL 
 # A path of this repository in backticks, such as `src/penstock/core/verdict.py` or `tests/test_x.py::test_y`.
 QUOTED_PATH = re.compile(r"`((?:src|tests|docs|\.ci)/[\w./-]+)(?:::(\w+))?`")
 PRINTED = re.compile(r"#> (.*)$", re.MULTILINE)
+GOTCHA = re.compile(r"## (\d+)\. ")
+LAST_PART = "# Traps that were met on the way"
+"""The heading in `docs/gotchas.md` after which the traps have no numbers."""
 
 
 class Reference(NamedTuple):
@@ -103,6 +106,30 @@ def test_all_that_a_document_points_to_is_there(document: Path) -> None:
     """Links, headings, quoted paths and the names that they mention exist."""
     problems = [found for found in map(problem, references(document)) if found is not None]
     assert not problems, "\n" + "\n".join(problems)
+
+
+def marked_gotchas() -> set[tuple[int, Path, str]]:
+    """Return number, file and name of each test with a `gotcha` mark."""
+    found: set[tuple[int, Path, str]] = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for mark in getattr(node, "decorator_list", []):
+                if ast.unparse(mark).startswith("pytest.mark.gotcha("):
+                    found.add((ast.literal_eval(mark.args[0]), path, node.name))  # type: ignore[attr-defined]
+    return found
+
+
+def test_each_gotcha_has_a_test_and_links_to_all_that_it_has() -> None:
+    """The numbers in `docs/gotchas.md` and the marks of the tests agree in both directions."""
+    lines = (ROOT / "docs" / "gotchas.md").read_text(encoding="utf-8").splitlines()
+    numbers = {line: int(title[1]) for line, text in enumerate(lines, 1) if (title := GOTCHA.match(text))}
+    linked = {
+        (numbers[max(at for at in numbers if at <= reference.line)], reference.path.resolve(), reference.name)
+        for reference in references(ROOT / "docs" / "gotchas.md")
+        if reference.name.startswith("test_") and min(numbers) <= reference.line < lines.index(LAST_PART)
+    }
+    assert {number for number, _, _ in linked} == set(numbers.values()) == set(range(1, len(numbers) + 1))
+    assert linked == marked_gotchas()
 
 
 def test_the_check_finds_what_is_not_there(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_nul_byte_is_a_value_error_when_the_stage_is_made(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["hunter2\ud800", Secret("hunter2\ud800")])
-def test_text_that_cannot_be_encoded_is_a_value_error_when_the_stage_is_made(wrong: Any) -> None:
+def test_text_that_cannot_be_encoded_is_a_value_error_at_once(wrong: Any) -> None:
     """As in the environment; the error holds no secret."""
     with pytest.raises(ValueError, match=r"argument|encode") as caught:
         command("true", wrong)
@@ -453,7 +453,7 @@ def test_an_env_callable_that_raises_fails_the_start_with_its_own_error() -> Non
 
 
 @pytest.mark.parametrize("value", [5, b"x", "a\0b", ["x"]])
-def test_an_env_callable_that_returns_no_value_is_an_error_naming_the_variable(value: Any) -> None:
+def test_an_env_callable_with_an_invalid_value_names_the_variable(value: Any) -> None:
     """As where the value had been given itself."""
     result = command("true", env={"TOKEN": lambda: value}).run(check=False)
     assert isinstance(result.error, StartError)

@@ -431,7 +431,7 @@ def test_a_transform_that_returns_no_iterable_of_bytes_is_a_type_error(returned:
     assert result.error.stage == "mine"
 
 
-def test_a_transform_that_yields_str_is_a_type_error_that_keeps_what_came_before() -> None:
+def test_a_transform_that_yields_str_fails_and_keeps_what_came_before() -> None:
     """Nothing is encoded in secret."""
     result = (echo("x") | transform(lambda _chunks: iter([b"a", "b"]))).run(check=False, stdout=CAPTURE)  # type: ignore[arg-type,return-value]
     assert result.error is not None

@@ -329,9 +329,7 @@ def test_each_line_refuses_str_in_write() -> None:
 
 @pytest.mark.parametrize("make", [transform_lines, map_line_batches])
 @pytest.mark.parametrize("returned", [None, b"bytes", "text", 5])
-def test_a_function_that_returns_no_iterable_of_lines_is_a_type_error_naming_the_stage(
-    make: Any, returned: Any
-) -> None:
+def test_a_result_that_is_not_an_iterable_of_lines_is_a_type_error(make: Any, returned: Any) -> None:
     """Bytes are an iterable of numbers, which nobody means."""
     result = make(lambda _lines: returned, name="mine").run(input=b"x\n", stdout=CAPTURE, check=False)
     assert isinstance(result.error.cause, TypeError)
@@ -362,7 +360,7 @@ def test_a_line_that_arrives_is_passed_on_at_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_result_is_passed_on_while_the_function_is_still_busy_with_a_later_line(kind: str) -> None:
+def test_a_result_is_passed_on_while_a_later_line_is_computed(kind: str) -> None:
     """What is held is passed on once it is 50 ms old, in any case: also where no further call comes."""
     arrived = threading.Event()
     in_time: list[bool] = []

@@ -190,7 +190,7 @@ def test_a_method_that_delivers_stdout_takes_no_stdout(probe: Any, door: str, st
     assert probe.starts == 0
 
 
-def test_a_pipeline_s_own_stdout_is_put_aside_by_the_methods_that_deliver_it(tmp_path: Path) -> None:
+def test_methods_that_return_stdout_ignore_the_pipelines_own_stdout(tmp_path: Path) -> None:
     """The file that it names is not even opened."""
     path = tmp_path / "out"
     pipeline = Pipeline(command("cat"), stdout=path, input=b"a\n")

@@ -101,7 +101,7 @@ def test_stages_join_to_a_pipeline_from_left_to_right() -> None:
         assert pipeline.output(input=b"-") == b"-abc\n"
 
 
-def test_a_pipeline_without_options_is_flattened_and_one_with_options_is_one_stage() -> None:
+def test_only_a_pipeline_without_options_is_flattened() -> None:
     """So that its options hold for its own stages only."""
     nested = Pipeline(SHOW, SHOW, env={"PENSTOCK_TEST": "in"})
     for pipeline in (SHOW | nested | SHOW, Pipeline(SHOW, nested, SHOW), SHOW.then(nested, SHOW)):
@@ -111,7 +111,7 @@ def test_a_pipeline_without_options_is_flattened_and_one_with_options_is_one_sta
         assert len(pipeline.run(stdout=DEVNULL).stages) == 4
 
 
-def test_an_option_that_spells_its_default_out_holds_against_the_pipeline_around() -> None:
+def test_an_explicit_default_overrides_the_outer_pipeline() -> None:
     """What was given was meant."""
     noisy = command("sh", "-c", "cat; echo err >&2")
     result = Pipeline(noisy, Pipeline(noisy, stderr=CAPTURE), stderr=DEVNULL).run(stdout=DEVNULL)

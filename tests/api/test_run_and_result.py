@@ -234,7 +234,7 @@ def test_wait_closes_a_stdin_that_was_left_open_after_the_end() -> None:
     assert run.stdin.closed
 
 
-def test_writing_to_a_command_that_has_gone_is_a_broken_pipe_for_the_writer() -> None:
+def test_writing_to_a_command_that_has_exited_is_a_broken_pipe() -> None:
     """And no error of the run."""
     with command("true").start(stdin=PIPE) as run:
         assert run.stdin is not None
@@ -304,7 +304,7 @@ def test_no_bytes_are_0_bytes_where_penstock_saw_the_edge() -> None:
     assert [edge.bytes for edge in (CAT | map_lines(bytes)).run(stdin=[], stdout=CAPTURE).edges] == [0, 0, 0]
 
 
-def test_stdout_is_what_was_captured_also_where_the_run_failed_or_timed_out() -> None:
+def test_stdout_is_kept_when_the_run_fails_or_times_out() -> None:
     """None only where it was not captured."""
     assert command("sh", "-c", "echo x; exit 1").run(check=False, stdout=CAPTURE).stdout == b"x\n"
     error: Any = None
@@ -329,7 +329,7 @@ def test_a_result_prints_well() -> None:
     assert "name='three'" in repr(result)
 
 
-def test_a_stage_has_one_line_in_the_table_whatever_its_name_and_error_hold() -> None:
+def test_each_stage_has_one_line_in_the_table() -> None:
     """Line ends inside are none of the table's."""
 
     def fail(_ctx: object, _stdin: object, _stdout: object) -> None:

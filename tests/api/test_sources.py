@@ -173,7 +173,7 @@ def test_echo_of_anything_else_is_a_type_error_when_it_is_made(wrong: Any) -> No
         echo("a", end=wrong)
 
 
-def test_echo_of_text_that_cannot_be_encoded_is_a_value_error_when_it_is_made() -> None:
+def test_echo_of_text_that_cannot_be_encoded_is_a_value_error_at_once() -> None:
     """Not in the middle of a run."""
     with pytest.raises(ValueError, match="surrogates"):
         echo("\ud800")

@@ -264,7 +264,7 @@ def test_an_error_of_closing_what_was_handed_over_is_an_error_of_stdout(producer
 
 
 @pytest.mark.parametrize("mode", ["wb", "ab", "w+b", "w", "a"])
-def test_what_was_written_before_comes_first_and_what_is_written_after_last(
+def test_buffered_writes_keep_their_order_around_the_run(
     producer: Pipeline, tmp_path: Path, mode: str
 ) -> None:
     """Though it lay in a buffer."""

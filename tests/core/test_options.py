@@ -108,9 +108,7 @@ def test_a_value_of_the_wrong_type_is_a_type_error_that_names_the_option(option:
 
 
 @pytest.mark.parametrize(("option", "value"), WRONG_VALUE)
-def test_a_value_that_makes_no_sense_is_a_value_error_that_names_the_option(
-    option: str, value: object
-) -> None:
+def test_an_invalid_value_is_a_value_error_that_names_the_option(option: str, value: object) -> None:
     """Whatever is passed, the message begins with the option."""
     with pytest.raises(ValueError, match=rf"^{option}\b"):
         check({option: value})

@@ -56,7 +56,7 @@ def test_stages_that_end_before_their_input_and_output_are_looked_after(
 
 
 @pytest.mark.skipif(not features.EPOLL, reason="the supervisor polls by epoll where there is one")
-def test_an_event_of_who_had_the_number_before_comes_while_its_successor_is_being_watched(
+def test_stale_event_of_a_reused_fd_is_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The successor has ended by then: it is not reaped, and its number given back, before it is polled."""

@@ -93,7 +93,7 @@ def test_a_program_begins_with_its_limits() -> None:
     assert sh(SEEN).text() != expected
 
 
-def test_limits_of_a_pipeline_hold_for_its_commands_and_inner_ones_lie_over_them() -> None:
+def test_the_innermost_value_of_each_limit_applies() -> None:
     """Field by field: the pipeline's, the nested pipeline's, the command's own."""
     show = "cat; ulimit -n; ulimit -t"
     inner = Pipeline(sh(show), sh(show, limits=Limits(open_files=30)), limits=Limits(cpu_time=20))
@@ -182,7 +182,7 @@ def test_commands_of_a_limited_pipeline_share_its_group() -> None:
 
 
 @pytest.mark.usefixtures("_memory_group")
-def test_a_group_is_used_again_for_the_same_name_and_limits_and_goes_after_a_while(
+def test_a_cgroup_is_reused_for_the_same_name_and_limits_until_it_expires(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Other limits have another; an earlier run's killed process is not blamed on a later one."""
@@ -226,6 +226,7 @@ def test_a_group_without_a_name_is_gone_when_its_run_is() -> None:
     assert groups_of("run") == set()
 
 
+@pytest.mark.gotcha(5)
 @pytest.mark.usefixtures("_memory_group")
 @pytest.mark.parametrize("share", [False, True], ids=["its own", "shared"])
 @pytest.mark.parametrize("leftover", ["ignore", "report", "kill"])
@@ -254,6 +255,7 @@ def test_what_is_left_in_a_group_is_let_go_or_killed(
         assert "penstock" not in Path(f"/proc/{pid}/cgroup").read_text()
 
 
+@pytest.mark.gotcha(5)
 @pytest.mark.usefixtures("_memory_group")
 def test_a_cancelled_command_takes_all_in_its_group_along(tmp_path: Path) -> None:
     """Orphans included, which no walk can find."""
@@ -314,6 +316,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.gotcha(26)
 @pytest.mark.usefixtures("_memory_group")
 def test_the_end_of_the_process_leaves_no_group() -> None:
     """Neither one that waits nor one that is in use."""
@@ -347,6 +350,7 @@ print(json.dumps([status, len(before), groups(os.getpid()) == before, groups(chi
 """
 
 
+@pytest.mark.gotcha(25)
 @pytest.mark.usefixtures("_memory_group")
 def test_a_forked_copy_leaves_the_groups_of_its_parent_alone() -> None:
     """It makes and removes its own."""
@@ -380,7 +384,8 @@ except ChildProcessError:
 """
 
 
-def test_out_of_descriptors_a_limited_command_fails_to_start_and_nothing_is_left() -> None:
+@pytest.mark.gotcha(28)
+def test_a_limited_command_without_descriptors_fails_and_leaks_nothing() -> None:
     """Whatever number is left when it begins: the launcher needs more than a plain start."""
     done = subprocess.run([sys.executable, "-c", SCARCE], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("clean True\n", "")

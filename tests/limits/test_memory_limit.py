@@ -148,6 +148,7 @@ def _look_again(run: Any) -> None:
     until(lambda: watch.samples > before)
 
 
+@pytest.mark.gotcha(22)
 def test_the_whole_tree_counts() -> None:
     """Three processes of 30 MB, none of which is past the limit, are."""
     parent = """
@@ -210,6 +211,7 @@ def test_each_command_of_a_nested_pipeline_has_a_peak_of_its_own() -> None:
     assert event.context["peak"] > 50 * MB
 
 
+@pytest.mark.gotcha(29)
 @pytest.mark.parametrize("status", [0, 3])
 def test_the_observer_reports_however_its_stage_ends(status: int) -> None:
     """Peak, samples and errors, to its own handler and to the pipeline's."""
@@ -239,6 +241,7 @@ def test_the_observer_reports_however_its_stage_ends(status: int) -> None:
     assert event.context["limit"] is None
 
 
+@pytest.mark.gotcha(29)
 @pytest.mark.parametrize("end", ["timeout", "cancel", "leave", "fail-fast"])
 def test_the_watch_ends_with_its_stage_however_that_ends(end: str) -> None:
     """One report, and afterwards nobody looks any more."""
@@ -327,6 +330,7 @@ while True:
 """
 
 
+@pytest.mark.gotcha(29)
 def test_what_ignores_the_request_and_grows_on_is_killed_without_grace() -> None:
     """Long before the grace time is over, and before it holds all memory there is."""
     result = memory_limit(python(STUBBORN), "100MB").run(check=False, grace=30)
@@ -344,7 +348,7 @@ def test_what_does_not_grow_on_has_its_grace_time() -> None:
     assert stage.returncode == 0
 
 
-def test_a_filter_may_excuse_the_limit_from_outside_but_is_not_asked_within() -> None:
+def test_a_filter_around_the_limit_may_ignore_it_one_within_is_not_asked() -> None:
     """A limit is the stage's own failure, so what stands around it decides."""
     greedy = python(GREEDY)
     assert ignore_error(memory_limit(greedy, "40MB"), is_error(MemoryLimitExceeded)).run().ok
@@ -440,6 +444,7 @@ def test_it_can_be_pickled_printed_and_run_again() -> None:
     ]
 
 
+@pytest.mark.gotcha(30)
 def test_fifty_at_once_are_watched_by_one_thread() -> None:
     """None of them has one of its own."""
     before = threading.active_count()

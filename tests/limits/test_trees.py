@@ -39,6 +39,7 @@ for _ in range(300):
 """A chain: each process forks the next, in a session of its own, and stays; it ends by itself some day."""
 
 
+@pytest.mark.gotcha(5)
 @pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "no pidfd"])
 @pytest.mark.parametrize("manners", ["deaf", "obedient"])
 def test_a_chain_that_forks_away_all_the_time_is_ended_to_the_last(
@@ -107,6 +108,7 @@ def test_a_job_in_a_group_of_its_own_gets_nothing_but_the_request(strays: Strays
         run.wait(DEADLINE)
 
 
+@pytest.mark.gotcha(4)
 def test_what_was_forked_during_the_grace_time_is_found_too(strays: Strays) -> None:
     """The walk before the first signal could not know of it."""
     script = (

@@ -164,6 +164,7 @@ def turns(calls: int) -> Iterator[int]:
     yield from sorted({1, 2, 3, calls // 2, calls} & {*range(1, calls + 1)})
 
 
+@pytest.mark.gotcha(28)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(("call", "code", "survived"), FAULTS)
 def test_one_call_that_fails(call: str, code: str, survived: bool, name: str, fail: Fail) -> None:  # noqa: FBT001 - a column of the table

@@ -145,7 +145,7 @@ KINDS = [
 ]
 
 
-def test_each_of_hundreds_of_pipelines_gets_its_own_verdict_and_nothing_is_left(within: Any) -> None:
+def test_hundreds_of_pipelines_each_get_their_verdict_and_leak_nothing(within: Any) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     with within(15):
         with ThreadPoolExecutor(THREADS) as threads:

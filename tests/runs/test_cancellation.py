@@ -332,7 +332,7 @@ def test_sigkill_goes_to_the_whole_group(cancelled: Any) -> None:
     assert gone(grandchild)
 
 
-def test_a_grandchild_that_ignores_sigterm_is_killed_though_its_parent_went(cancelled: Any) -> None:
+def test_an_orphaned_grandchild_that_ignores_sigterm_is_killed(cancelled: Any) -> None:
     text = "(trap '' TERM; echo ready; exec sleep 1000) & read -r x; wait"
     run = _ready(sh("exec 3<&0; " + text).start(stdin=PIPE, stdout=PIPE, grace=0.2))
     pids = run.pids
@@ -415,7 +415,7 @@ def test_a_function_is_woken_with_the_very_reason(cancelled: Any) -> None:
     assert met == [reason, reason, reason]
 
 
-def test_a_function_that_ends_well_after_being_cancelled_reports_the_reason(cancelled: Any) -> None:
+def test_a_cancelled_function_that_returns_reports_the_reason(cancelled: Any) -> None:
     blocked = threading.Event()
 
     def fn(ctx: Any, _stdin: Any, _stdout: Any) -> None:
@@ -428,7 +428,7 @@ def test_a_function_that_ends_well_after_being_cancelled_reports_the_reason(canc
     cancelled(run, run.cancel)
 
 
-def test_a_function_that_fails_otherwise_after_being_cancelled_reports_the_reason(cancelled: Any) -> None:
+def test_a_cancelled_function_that_fails_reports_the_reason(cancelled: Any) -> None:
     blocked = threading.Event()
 
     def fn(_ctx: Any, stdin: Any, _stdout: Any) -> None:

@@ -102,9 +102,7 @@ def test_output_ends_at_the_deadline_where_a_grandchild_keeps_stdout(holder: lis
     holder.append(int(raised.value.result.stdout))
 
 
-def test_run_does_not_wait_for_a_grandchild_that_keeps_a_stdout_which_nobody_captures(
-    holder: list[int], within: Any
-) -> None:
+def test_a_grandchild_that_keeps_uncaptured_stdout_delays_nobody(holder: list[int], within: Any) -> None:
     read_end, write_end = os.pipe()
     try:
         with within(SOON):
@@ -196,9 +194,7 @@ def test_an_iterable_that_never_ends_does_not_keep_a_finished_pipeline(stage: Pi
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_a_stdin_pipe_that_the_caller_leaves_open_does_not_keep_a_finished_pipeline(
-    stage: Pipeline, within: Any
-) -> None:
+def test_an_open_stdin_pipe_does_not_delay_a_finished_pipeline(stage: Pipeline, within: Any) -> None:
     with within(SOON):
         run = stage.start(stdin=PIPE, stdout=DEVNULL)
         assert run.wait(DEADLINE).ok

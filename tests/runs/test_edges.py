@@ -78,9 +78,10 @@ TAKERS = {
 }
 
 
+@pytest.mark.gotcha(9)
 @pytest.mark.parametrize("right", PASSERS)
 @pytest.mark.parametrize("left", PASSERS)
-def test_gotcha_09_eof_travels_over_every_edge(left: str, right: str) -> None:
+def test_eof_travels_over_every_edge(left: str, right: str) -> None:
     """From a pipe of the caller's, through both stages, and out again."""
     with (PASSERS[left] | PASSERS[right]).start(stdin=PIPE, stdout=PIPE) as run:
         assert run.stdin is not None
@@ -90,16 +91,18 @@ def test_gotcha_09_eof_travels_over_every_edge(left: str, right: str) -> None:
         assert run.stdout.read() == b"x\n"
 
 
+@pytest.mark.gotcha(9)
 @pytest.mark.parametrize("taker", TAKERS)
 @pytest.mark.parametrize("producer", PRODUCERS)
-def test_gotcha_09_a_producer_learns_that_its_reader_has_gone(producer: str, taker: str) -> None:
+def test_a_producer_learns_that_its_reader_has_gone(producer: str, taker: str) -> None:
     """None would end without it."""
     result = (PRODUCERS[producer] | TAKERS[taker]).run(stdout=DEVNULL, timeout=DEADLINE)
     assert result.ok
 
 
+@pytest.mark.gotcha(9)
 @pytest.mark.parametrize("producer", PRODUCERS)
-def test_gotcha_09_a_producer_learns_that_the_caller_has_closed_stdout(producer: str) -> None:
+def test_a_producer_learns_that_the_caller_has_closed_stdout(producer: str) -> None:
     """The run's only other copy of that pipe's reading end would be Penstock's."""
     with PRODUCERS[producer].start(stdout=PIPE, timeout=DEADLINE) as run:
         assert run.stdout is not None
@@ -108,8 +111,9 @@ def test_gotcha_09_a_producer_learns_that_the_caller_has_closed_stdout(producer:
         assert run.wait().ok
 
 
+@pytest.mark.gotcha(9)
 @pytest.mark.parametrize("taker", TAKERS)
-def test_gotcha_09_the_caller_learns_that_the_first_stage_has_gone(taker: str) -> None:
+def test_the_caller_learns_that_the_first_stage_has_gone(taker: str) -> None:
     """Writing to `run.stdin` is a broken pipe once nobody reads it."""
     with TAKERS[taker].start(stdin=PIPE, stdout=DEVNULL, timeout=DEADLINE) as run:
         assert run.stdin is not None
@@ -119,9 +123,10 @@ def test_gotcha_09_the_caller_learns_that_the_first_stage_has_gone(taker: str) -
         assert run.wait().ok
 
 
+@pytest.mark.gotcha(9)
 @pytest.mark.parametrize("left", ["command", "function"])
 @pytest.mark.parametrize("kind", ["pipe", "socket", "object"])
-def test_gotcha_09_the_callers_own_stdout_sees_eof_when_the_run_ends(kind: str, left: str) -> None:
+def test_the_callers_own_stdout_sees_eof_when_the_run_ends(kind: str, left: str) -> None:
     """Penstock keeps no copy of what it was given, and closes what was handed over with `closing`."""
     stage = command("printf", "x") if left == "command" else source([b"x"])
     if kind == "socket":
@@ -143,8 +148,9 @@ def test_gotcha_09_the_callers_own_stdout_sees_eof_when_the_run_ends(kind: str, 
 # 11: functions that are blocked when their run is cancelled.
 
 
+@pytest.mark.gotcha(11)
 @pytest.mark.parametrize("by", ["deadline", "cancel"])
-def test_gotcha_11_functions_blocked_in_reads_wake_at_once_with_the_reason(by: str) -> None:
+def test_functions_blocked_in_a_read_wake_with_the_reason(by: str) -> None:
     """One reads an OS pipe, one memory, and one the caller's own pipe; none is waited for."""
     for borrowed in (False, True):
         seen: list[BaseException] = []
@@ -176,8 +182,9 @@ def test_gotcha_11_functions_blocked_in_reads_wake_at_once_with_the_reason(by: s
             os.close(write)
 
 
+@pytest.mark.gotcha(11)
 @pytest.mark.parametrize("kind", ["run.stdout", "pipe", "socket"])
-def test_gotcha_11_functions_blocked_in_writes_wake_at_once_with_the_reason(kind: str) -> None:
+def test_functions_blocked_in_a_write_wake_with_the_reason(kind: str) -> None:
     """One writes into memory, one into a pipe or socket that nobody reads."""
     seen: list[BaseException] = []
     threads: list[int] = []
@@ -215,7 +222,8 @@ def test_gotcha_11_functions_blocked_in_writes_wake_at_once_with_the_reason(kind
     assert [error is caught.value.cause for error in seen] == [True, True]
 
 
-def test_gotcha_11_the_reason_is_not_shown_to_on_exception() -> None:
+@pytest.mark.gotcha(11)
+def test_the_reason_is_not_shown_to_on_exception() -> None:
     """A function that was woken has not failed by itself."""
     shown: list[BaseException] = []
 
@@ -259,12 +267,11 @@ EARLY = {
 }
 
 
+@pytest.mark.gotcha(12)
 @pytest.mark.parametrize("method", ["iter_bytes", "iter_lines"])
 @pytest.mark.parametrize("how", ["close", "break", "raise"])
 @pytest.mark.parametrize("shape", EARLY)
-def test_gotcha_12_an_iterator_closed_early_is_no_error_and_leaves_nothing(
-    shape: str, how: str, method: str
-) -> None:
+def test_an_iterator_closed_early_is_no_error_and_leaves_nothing(shape: str, how: str, method: str) -> None:
     """The child has gone by then, and the leak check finds nothing."""
     iterator = getattr(EARLY[shape], method)(grace=PATIENT, timeout=PATIENT)
     first = b""
@@ -284,7 +291,8 @@ def test_gotcha_12_an_iterator_closed_early_is_no_error_and_leaves_nothing(
     assert pid == 0 or gone(pid, timeout=0)
 
 
-def test_gotcha_12_an_iterator_that_was_never_asked_starts_nothing(snapshot: Callable[[], Snapshot]) -> None:
+@pytest.mark.gotcha(12)
+def test_an_iterator_that_was_never_asked_starts_nothing(snapshot: Callable[[], Snapshot]) -> None:
     """There is nothing to be closed."""
     before = snapshot()
     iterator = command("yes").iter_bytes()
@@ -292,7 +300,8 @@ def test_gotcha_12_an_iterator_that_was_never_asked_starts_nothing(snapshot: Cal
     iterator.close()
 
 
-def test_gotcha_12_a_child_that_ignores_everything_is_killed_after_the_grace_time() -> None:
+@pytest.mark.gotcha(12)
+def test_a_child_that_ignores_signals_is_killed_after_the_grace_period() -> None:
     """That, too, is no error."""
     deaf = command("sh", "-c", "trap '' TERM PIPE; echo $$; exec sleep 1000")
     lines = deaf.iter_lines(grace=0.2)

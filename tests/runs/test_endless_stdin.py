@@ -85,9 +85,10 @@ def never_ending(kind: str, over: threading.Event, stack: ExitStack) -> tuple[An
     return (text_over(read) if kind.startswith("text") else read), None
 
 
+@pytest.mark.gotcha(2)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("first", ["command", "function"])
-def test_gotcha_02_stdin_that_never_ends_keeps_no_run_from_its_end(
+def test_stdin_that_never_ends_keeps_no_run_from_its_end(
     first: str,
     kind: str,
     snapshot: Callable[[], Snapshot],
@@ -115,8 +116,9 @@ def test_gotcha_02_stdin_that_never_ends_keeps_no_run_from_its_end(
             until(lambda: snapshot().busy <= before.busy)
 
 
+@pytest.mark.gotcha(2)
 @pytest.mark.parametrize("kind", KINDS)
-def test_gotcha_02_a_deadline_ends_a_stage_that_waits_for_such_input(kind: str) -> None:
+def test_a_deadline_ends_a_stage_that_waits_for_such_input(kind: str) -> None:
     """A function that reads, and a command that reads, alike."""
     for stage in (command("cat"), function(lambda _ctx, stdin, _stdout: stdin.read())):
         over = threading.Event()
@@ -129,7 +131,8 @@ def test_gotcha_02_a_deadline_ends_a_stage_that_waits_for_such_input(kind: str) 
             over.set()
 
 
-def test_gotcha_02_endless_input_does_not_outlive_its_reader() -> None:
+@pytest.mark.gotcha(2)
+def test_endless_input_does_not_outlive_its_reader() -> None:
     """An iterable without end, and bytes that nobody takes."""
     assert command("head", "-c", "3").output(stdin=itertools.repeat(b"abc")) == b"abc"
     assert command("true").run(input=bytes(1 << 20), stdout=DEVNULL).ok

@@ -63,7 +63,7 @@ def test_every_stage_starts_in_order_before_it_ends() -> None:
         assert _kinds(events, stage) == ["start", "exit"]
 
 
-def test_a_stage_that_failed_is_told_with_its_error_and_last_of_all_why_the_run_failed() -> None:
+def test_a_failed_stage_has_an_event_and_the_run_has_the_last() -> None:
     def fail(_ctx: Any, _stdin: Any, _stdout: Any) -> None:
         raise KeyError("mine")
 
@@ -319,7 +319,7 @@ def test_on_exception_may_make_it_an_early_end() -> None:
     assert pipeline.run(stdout=DEVNULL, on_exception=handler, pipe_errors="report").ok
 
 
-def test_on_exception_is_not_asked_about_commands_early_ends_and_cancellations() -> None:
+def test_on_exception_sees_no_commands_early_ends_or_cancellations() -> None:
     seen: list[object] = []
 
     def early(_ctx: Any, _stdin: Any, _stdout: Any) -> None:

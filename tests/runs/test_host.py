@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from penstock import Event
 
 
-def test_gotcha_06_a_flood_of_stderr_is_kept_in_bounds(host: Host) -> None:
+@pytest.mark.gotcha(6)
+def test_a_flood_of_stderr_is_kept_in_bounds(host: Host) -> None:
     """200 MB of it: the first and the last 32 KiB, a mark between, and no memory for the rest."""
     said = host.output("""
 script = "echo first >&2; head -c 200000000 /dev/zero >&2; echo last >&2"
@@ -43,8 +44,9 @@ say(int(peak.split()[1]) < 60_000)
     assert said == "True\n"
 
 
+@pytest.mark.gotcha(24)
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
-def test_gotcha_24_an_event_handler_that_raises_is_logged_and_called_again(
+def test_an_event_handler_that_raises_is_logged_and_called_again(
     kind: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every event still comes, in order, and the run is what it would have been."""
@@ -61,8 +63,9 @@ def test_gotcha_24_an_event_handler_that_raises_is_logged_and_called_again(
     assert command("true").run().ok
 
 
+@pytest.mark.gotcha(24)
 @pytest.mark.parametrize("listened", [False, True], ids=["", "with events"])
-def test_gotcha_24_a_stderr_callable_that_raises_gets_every_line(
+def test_a_stderr_callable_that_raises_gets_every_line(
     listened: bool,  # noqa: FBT001
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -85,7 +88,8 @@ def test_gotcha_24_a_stderr_callable_that_raises_gets_every_line(
     assert len(failed if listened else caplog.records) == 3
 
 
-def test_gotcha_24_other_callbacks_that_raise_are_the_stages_error() -> None:
+@pytest.mark.gotcha(24)
+def test_other_callbacks_that_raise_are_the_stages_error() -> None:
     """What they raise is reported, names whose it is, and ends nothing but this run."""
 
     def broken(*_: object) -> Any:
@@ -110,8 +114,9 @@ def test_gotcha_24_other_callbacks_that_raise_are_the_stages_error() -> None:
         assert command("true").run().ok
 
 
+@pytest.mark.gotcha(24)
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_gotcha_24_no_exception_of_a_function_ends_a_helper_thread(kind: type[BaseException]) -> None:
+def test_no_exception_of_a_function_ends_a_helper_thread(kind: type[BaseException]) -> None:
     """Not even those that end programs: they are the stage's error, as any other."""
 
     def fails(_ctx: object, _stdin: object, _stdout: object) -> None:
@@ -123,7 +128,8 @@ def test_gotcha_24_no_exception_of_a_function_ends_a_helper_thread(kind: type[Ba
     assert function(lambda _ctx, _stdin, stdout: stdout.write(b"x")).output() == b"x"
 
 
-def test_gotcha_25_a_forked_copy_starts_clean(host: Host) -> None:
+@pytest.mark.gotcha(25)
+def test_a_forked_copy_starts_clean(host: Host) -> None:
     """While commands and functions run in the parent, the copy runs its own, and the parent's go on."""
     said = host.output("""
 def copy(ctx, stdin, stdout):
@@ -163,7 +169,8 @@ say("done")
     assert said == "done\n"
 
 
-def test_gotcha_25_the_parents_pipes_close_although_the_copy_lives_on(host: Host) -> None:
+@pytest.mark.gotcha(25)
+def test_the_parents_pipes_close_although_the_forked_copy_lives_on(host: Host) -> None:
     """A copy that does nothing at all holds none of their ends."""
     said = host.output("""
 def copy(ctx, stdin, stdout):
@@ -196,8 +203,9 @@ say("done")
     assert said == "done\n"
 
 
+@pytest.mark.gotcha(25)
 @pytest.mark.parametrize("first", [True, False], ids=["their first", "later ones"])
-def test_gotcha_25_forks_while_threads_start_runs_hang_nobody(first: bool, host: Host) -> None:  # noqa: FBT001
+def test_forks_while_threads_start_runs_hang_nobody(first: bool, host: Host) -> None:  # noqa: FBT001
     """No lock is taken over by a copy in which nobody would release it; nor that of an import under way."""
     warm = (
         ""
@@ -276,8 +284,9 @@ with command("sh", "-c", "echo $$ >&2; exec sleep 1000").start(stderr=INHERIT_ER
 }
 
 
+@pytest.mark.gotcha(26)
 @pytest.mark.parametrize("shape", ENDS)
-def test_gotcha_26_the_interpreters_end_is_prompt_and_leaves_no_child(shape: str, host: Host) -> None:
+def test_interpreter_exit_is_prompt_and_leaves_no_child(shape: str, host: Host) -> None:
     """Whatever still goes on, and whichever thread waits for it."""
     if shape == "an open block that exits":
         # The block's own cancellation is an error that the exit carries on; only the child counts here.
@@ -299,7 +308,8 @@ def wait_for_pids():
     assert kill_survivors(pids, timeout=5) == []
 
 
-def test_gotcha_26_runs_that_a_daemon_thread_starts_during_the_exit_leave_no_child(host: Host) -> None:
+@pytest.mark.gotcha(26)
+def test_a_run_started_during_interpreter_exit_leaves_no_child(host: Host) -> None:
     """The exit and a start race; either the child is killed, or it was refused by an error that says why."""
     said = host.output("""
 runs = []
@@ -325,7 +335,8 @@ begun.wait()
     assert kill_survivors(pids, timeout=2) == []
 
 
-def test_gotcha_30_commands_need_no_thread_but_the_supervisor() -> None:
+@pytest.mark.gotcha(30)
+def test_commands_need_no_thread_but_the_supervisor() -> None:
     """Ten commands in a row, fifty times over."""
     pipeline = command("cat")
     for _ in range(4):

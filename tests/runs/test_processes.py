@@ -43,8 +43,9 @@ HOLDER = 'sleep 1000 & echo $! >>"$PIDS"; echo done; echo noise >&2'
 """The grandchild has the stdout and the stderr of its parent, which is gone at once."""
 
 
+@pytest.mark.gotcha(1)
 @pytest.mark.parametrize("stderr", ["capture", "callable"])
-def test_gotcha_01_a_grandchild_that_keeps_stderr_open_delays_nobody(stderr: str, strays: Strays) -> None:
+def test_a_grandchild_that_keeps_stderr_open_delays_nobody(stderr: str, strays: Strays) -> None:
     """The command is done at its exit, with what it had written to stderr, and nobody is killed."""
     lines: list[bytes] = []
     result = sh(HOLDER, strays).run(stdout=DEVNULL, stderr=CAPTURE if stderr == "capture" else lines.append)
@@ -55,10 +56,9 @@ def test_gotcha_01_a_grandchild_that_keeps_stderr_open_delays_nobody(stderr: str
     os.kill(strays.pids()[0], 0)
 
 
+@pytest.mark.gotcha(1)
 @pytest.mark.parametrize("shape", ["alone", "before cat", "before a function", "stderr to stdout"])
-def test_gotcha_01_a_grandchild_that_keeps_stdout_open_is_ended_by_the_deadline(
-    shape: str, strays: Strays
-) -> None:
+def test_a_grandchild_that_keeps_stdout_open_is_killed_at_the_deadline(shape: str, strays: Strays) -> None:
     """What was written is in the result, and the deadline is the reason."""
     pipeline = sh(HOLDER, strays)
     if shape == "before cat":
@@ -73,7 +73,8 @@ def test_gotcha_01_a_grandchild_that_keeps_stdout_open_is_ended_by_the_deadline(
     assert 0.4 <= result.elapsed < 0.4 + GRACE + 1
 
 
-def test_gotcha_01_output_ends_at_eof_also_of_a_grandchild(tmp_path: Path, strays: Strays) -> None:
+@pytest.mark.gotcha(1)
+def test_output_ends_at_eof_also_of_a_grandchild(tmp_path: Path, strays: Strays) -> None:
     """As `$(...)` in a shell does, it waits for who writes after the child's exit."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -92,9 +93,10 @@ def test_gotcha_01_output_ends_at_eof_also_of_a_grandchild(tmp_path: Path, stray
     assert run.wait().stdout == b"now\nlate\n"
 
 
+@pytest.mark.gotcha(3)
 @pytest.mark.parametrize("status", [0, 3])
 @pytest.mark.parametrize("by", ["deadline", "cancel"])
-def test_gotcha_03_a_trapped_sigterm_does_not_hide_the_reason(by: str, status: int) -> None:
+def test_a_trapped_sigterm_does_not_hide_the_reason(by: str, status: int) -> None:
     """The child exits as it likes; the run says why it was ended."""
     trapper = sh(f"trap 'exit {status}' TERM; echo ready; sleep 1000 & wait")
     timed: Any = {"timeout": 0.5} if by == "deadline" else {}
@@ -112,8 +114,9 @@ def test_gotcha_03_a_trapped_sigterm_does_not_hide_the_reason(by: str, status: i
     assert result.elapsed < DEADLINE
 
 
+@pytest.mark.gotcha(4)
 @pytest.mark.parametrize("who", ["leader", "grandchild", "both"])
-def test_gotcha_04_sigkill_ends_the_whole_group_where_sigterm_is_ignored(who: str, strays: Strays) -> None:
+def test_sigkill_ends_the_whole_group_when_sigterm_is_ignored(who: str, strays: Strays) -> None:
     """After the grace time, and not before, nobody of the group is left."""
     ignore = "trap '' TERM;"
     script = {
@@ -135,8 +138,9 @@ def test_gotcha_04_sigkill_ends_the_whole_group_where_sigterm_is_ignored(who: st
     assert gone(grandchild)
 
 
+@pytest.mark.gotcha(5)
 @pytest.mark.parametrize("deaf", [False, True], ids=["", "that ignores SIGTERM"])
-def test_gotcha_05_a_grandchild_that_left_the_group_is_ended_too(
+def test_a_grandchild_that_left_the_group_is_ended_too(
     deaf: bool,  # noqa: FBT001
     strays: Strays,
 ) -> None:
@@ -153,9 +157,8 @@ def test_gotcha_05_a_grandchild_that_left_the_group_is_ended_too(
     assert gone(strays.pids()[0])
 
 
-def test_gotcha_05_an_orphan_that_left_the_group_keeps_no_run_from_its_end(
-    strays: Strays, within: Any
-) -> None:
+@pytest.mark.gotcha(5)
+def test_an_orphan_that_left_the_group_keeps_no_run_from_its_end(strays: Strays, within: Any) -> None:
     """Nobody can tell any more whose it was, though it holds stdout and stderr."""
     script = "(setsid sh -c 'echo $$ >>$PIDS; echo ready; exec sleep 1000' &); sleep 1000"
     run = sh(script, strays).start(stdout=CAPTURE, grace=GRACE)
@@ -166,7 +169,8 @@ def test_gotcha_05_an_orphan_that_left_the_group_keeps_no_run_from_its_end(
             run.wait(DEADLINE)
 
 
-def test_gotcha_22_descendants_are_found_by_their_parents_pid(strays: Strays) -> None:
+@pytest.mark.gotcha(22)
+def test_descendants_are_found_by_their_parents_pid(strays: Strays) -> None:
     """Three generations down, each in a session of its own; /proc/PID/task/*/children is not needed."""
     inner = "echo $$ >>$PIDS; echo; exec sleep 1000"
     middle = f'echo $$ >>$PIDS; setsid sh -c "{inner}" & wait'
@@ -179,8 +183,10 @@ def test_gotcha_22_descendants_are_found_by_their_parents_pid(strays: Strays) ->
     assert all(gone(pid) for pid in strays.pids(2))
 
 
+@pytest.mark.gotcha(10)
+@pytest.mark.gotcha(29)
 @pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "no pidfd"])
-def test_gotcha_10_no_signal_is_sent_to_a_pid_that_was_reaped(
+def test_no_signal_is_sent_to_a_pid_that_was_reaped(
     pidfd: bool,  # noqa: FBT001
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -219,7 +225,8 @@ def test_gotcha_10_no_signal_is_sent_to_a_pid_that_was_reaped(
         assert story[-1] == "reaped", story
 
 
-def test_gotcha_20_a_relative_program_is_the_callers_whatever_the_stages_cwd(
+@pytest.mark.gotcha(20)
+def test_a_relative_program_belongs_to_the_callers_cwd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tool of the caller's folder runs, in the stage's folder, and not the stage folder's own."""
@@ -238,7 +245,8 @@ def test_gotcha_20_a_relative_program_is_the_callers_whatever_the_stages_cwd(
         command("./tool", cwd=there).run()
 
 
-def test_gotcha_21_a_missing_cwd_is_not_reported_as_a_missing_program(tmp_path: Path) -> None:
+@pytest.mark.gotcha(21)
+def test_a_missing_cwd_is_not_reported_as_a_missing_program(tmp_path: Path) -> None:
     """Each of the two says which it is."""
     missing = tmp_path / "no-such-folder"
     with pytest.raises(StartError, match=r'stage "true": .*working directory.*no-such-folder') as caught:
@@ -253,7 +261,8 @@ def test_gotcha_21_a_missing_cwd_is_not_reported_as_a_missing_program(tmp_path: 
     assert isinstance(caught.value.cause, NotADirectoryError)
 
 
-def test_gotcha_23_pipes_close_although_many_threads_start_children(
+@pytest.mark.gotcha(23)
+def test_pipes_close_although_many_threads_start_children(
     together: Callable[[list[Callable[[], None]]], None],
 ) -> None:
     """A `cat` ends when its own writer closes, whatever else was started in between."""
@@ -270,7 +279,8 @@ def test_gotcha_23_pipes_close_although_many_threads_start_children(
     together([work] * 12)
 
 
-def test_gotcha_23_a_child_sees_three_descriptors_whatever_the_host_has_open(
+@pytest.mark.gotcha(23)
+def test_a_child_inherits_three_descriptors_only(
     together: Callable[[list[Callable[[], None]]], None],
 ) -> None:
     """Not even those that the host has made inheritable."""
@@ -291,7 +301,8 @@ def test_gotcha_23_a_child_sees_three_descriptors_whatever_the_host_has_open(
         os.close(write)
 
 
-def test_gotcha_07_only_what_is_above_an_early_end_is_forgiven() -> None:
+@pytest.mark.gotcha(7)
+def test_only_what_is_above_an_early_end_is_forgiven() -> None:
     """A producer is not blamed for its consumer's end; who died of a pipe by itself is."""
     early = (command("yes") | command("head", "-n", "1")).run(stdout=CAPTURE)
     assert early.ok
@@ -308,7 +319,8 @@ def test_gotcha_07_only_what_is_above_an_early_end_is_forgiven() -> None:
     assert caught.value.stage == "yes"
 
 
-def test_gotcha_07_a_python_producer_is_forgiven_as_a_command_is() -> None:
+@pytest.mark.gotcha(7)
+def test_a_python_producer_is_forgiven_as_a_command_is() -> None:
     """What it meets is a broken pipe in either case; any other error of it still counts."""
 
     def endless(_ctx: object, _stdin: object, stdout: Any) -> None:
@@ -329,8 +341,9 @@ def test_gotcha_07_a_python_producer_is_forgiven_as_a_command_is() -> None:
         (function(failing) | first).output()
 
 
+@pytest.mark.gotcha(8)
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_gotcha_08_a_failure_surfaces_wherever_it_is(place: int) -> None:
+def test_a_failure_surfaces_wherever_it_is(place: int) -> None:
     """A last stage that succeeds hides nothing, whether the failed one is a command or a function."""
 
     def broken(_ctx: object, _stdin: object, _stdout: object) -> None:

@@ -53,11 +53,10 @@ def copy(_ctx: object, stdin: Any, stdout: Any) -> None:
 BOTH = pytest.mark.parametrize("stage", [command("cat"), function(copy)], ids=["command", "function"])
 
 
+@pytest.mark.gotcha(13)
 @BOTH
 @pytest.mark.parametrize("kind", ["file", "pipe", "text", "raw", "both ways"])
-def test_gotcha_13_what_a_reader_holds_already_comes_first(
-    kind: str, stage: Pipeline, tmp_path: Path
-) -> None:
+def test_what_a_reader_holds_already_comes_first(kind: str, stage: Pipeline, tmp_path: Path) -> None:
     """After a header was read off a buffered reader, every other byte arrives once and in order."""
     path = tmp_path / "data"
     path.write_bytes(LINES)
@@ -87,8 +86,9 @@ def test_gotcha_13_what_a_reader_holds_already_comes_first(
         assert stage.output(stdin=reader) == rest
 
 
+@pytest.mark.gotcha(13)
 @BOTH
-def test_gotcha_13_what_a_writer_holds_back_comes_first(stage: Pipeline, tmp_path: Path) -> None:
+def test_what_a_writer_holds_back_comes_first(stage: Pipeline, tmp_path: Path) -> None:
     """And what it writes afterwards comes last."""
     path = tmp_path / "data"
     for mode in ("wb", "w"):
@@ -99,11 +99,10 @@ def test_gotcha_13_what_a_writer_holds_back_comes_first(stage: Pipeline, tmp_pat
         assert path.read_bytes() == b"head\n" + LINES + b"foot\n"
 
 
+@pytest.mark.gotcha(14)
 @BOTH
 @pytest.mark.parametrize("opener", [gzip.open, bz2.open, lzma.open], ids=["gzip", "bz2", "lzma"])
-def test_gotcha_14_a_compressed_file_is_copied_through_its_layer(
-    opener: Any, stage: Pipeline, tmp_path: Path
-) -> None:
+def test_a_compressed_file_is_copied_through_its_layer(opener: Any, stage: Pipeline, tmp_path: Path) -> None:
     """Both ways, though its `fileno()` is that of the file below."""
     path = tmp_path / "packed"
     with opener(path, "wb") as packed:
@@ -115,10 +114,9 @@ def test_gotcha_14_a_compressed_file_is_copied_through_its_layer(
         assert stage.output(stdin=packed) == LINES[7:]
 
 
+@pytest.mark.gotcha(14)
 @BOTH
-def test_gotcha_14_a_subclass_that_changes_the_bytes_is_asked_for_them(
-    stage: Pipeline, tmp_path: Path
-) -> None:
+def test_a_subclass_that_changes_the_bytes_is_asked_for_them(stage: Pipeline, tmp_path: Path) -> None:
     """Only io's own classes are known to give what their descriptor gives."""
 
     class Upper(io.FileIO):
@@ -136,8 +134,9 @@ def test_gotcha_14_a_subclass_that_changes_the_bytes_is_asked_for_them(
         assert stage.output(stdin=upper) == LINES.upper()
 
 
+@pytest.mark.gotcha(15)
 @BOTH
-def test_gotcha_15_a_non_blocking_socket_is_waited_for_and_keeps_its_flag(stage: Pipeline) -> None:
+def test_a_non_blocking_socket_is_waited_for_and_keeps_its_flag(stage: Pipeline) -> None:
     """In either direction; a child would die of EAGAIN."""
     data = LINES * 8
     for direction in ("stdin", "stdout"):
@@ -165,8 +164,9 @@ def test_gotcha_15_a_non_blocking_socket_is_waited_for_and_keeps_its_flag(stage:
         assert b"".join(received) == data
 
 
+@pytest.mark.gotcha(15)
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_gotcha_15_a_child_has_no_non_blocking_descriptor(kind: str) -> None:
+def test_a_child_has_no_non_blocking_descriptor(kind: str) -> None:
     """The kernel tells it of its own stdin and stdout."""
     show = command("sh", "-c", "cat /proc/self/fdinfo/0; ls >/dev/null; cat /proc/self/fdinfo/1")
     with ExitStack() as stack:
@@ -203,8 +203,9 @@ def write_reused(_ctx: object, _stdin: object, stdout: Any) -> None:
     stdout.writelines(reused())
 
 
+@pytest.mark.gotcha(16)
 @pytest.mark.parametrize("after", ["nothing", "function", "command", "lines"])
-def test_gotcha_16_a_buffer_may_be_reused_after_it_was_written(after: str) -> None:
+def test_a_buffer_may_be_reused_after_it_was_written(after: str) -> None:
     """Whoever takes a bytearray keeps a copy of its own."""
     stages = {
         "nothing": None,
@@ -229,8 +230,9 @@ def test_gotcha_16_a_buffer_may_be_reused_after_it_was_written(after: str) -> No
     assert output(map_lines(lambda _line: next(buffers)), input="a\n" * 5) == lines  # type: ignore[arg-type, return-value]
 
 
+@pytest.mark.gotcha(18)
 @BOTH
-def test_gotcha_18_a_file_opened_for_appending_is_appended_to(stage: Pipeline, tmp_path: Path) -> None:
+def test_a_file_opened_for_appending_is_appended_to(stage: Pipeline, tmp_path: Path) -> None:
     """As a descriptor, as an object, and by the child that gets it."""
     path = tmp_path / "log"
     path.write_bytes(b"before\n")
@@ -240,8 +242,9 @@ def test_gotcha_18_a_file_opened_for_appending_is_appended_to(stage: Pipeline, t
     assert path.read_bytes() == b"before\nby file\nby number\n"
 
 
+@pytest.mark.gotcha(19)
 @pytest.mark.parametrize("size", [1, 1 << 20, 1 << 30, 1 << 40])
-def test_gotcha_19_a_pipe_size_that_the_kernel_refuses_is_tolerated(size: int) -> None:
+def test_a_pipe_size_that_the_kernel_refuses_is_tolerated(size: int) -> None:
     """The pipe stays as it was, and carries what it has to."""
     pipeline = command("cat") | function(copy) | command("cat")
     assert pipeline.output(input=LINES, pipe_size=size) == LINES
@@ -250,8 +253,9 @@ def test_gotcha_19_a_pipe_size_that_the_kernel_refuses_is_tolerated(size: int) -
 TEXT = "aé€😀\n" * 9000  # characters of one to four bytes, so that every cut falls into one somewhere
 
 
+@pytest.mark.gotcha(27)
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 4096, 65536])
-def test_gotcha_27_a_character_may_be_split_between_chunks(size: int) -> None:
+def test_a_character_may_be_split_between_chunks(size: int) -> None:
     """On its way to a text file, to text(), and to lines."""
     data = TEXT.encode()[: size * 3000]
     whole = data.decode(errors="ignore")
@@ -266,9 +270,10 @@ def test_gotcha_27_a_character_may_be_split_between_chunks(size: int) -> None:
     assert lines == whole.split("\n")[: len(lines)]
 
 
+@pytest.mark.gotcha(27)
 @BOTH
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-be", "latin-1"])
-def test_gotcha_27_text_is_read_in_its_own_encoding(encoding: str, stage: Pipeline, tmp_path: Path) -> None:
+def test_text_is_read_in_its_own_encoding(encoding: str, stage: Pipeline, tmp_path: Path) -> None:
     """Whole, also where that has a mark at the beginning, and where reading has begun already."""
     text = "aéx\n" * 9000
     data = text.encode(encoding)
@@ -282,8 +287,9 @@ def test_gotcha_27_text_is_read_in_its_own_encoding(encoding: str, stage: Pipeli
     assert stage.output(stdin=io.StringIO(text), timeout=30).decode() == text
 
 
+@pytest.mark.gotcha(27)
 @BOTH
-def test_gotcha_27_a_character_that_is_cut_off_is_shown_and_not_dropped(stage: Pipeline) -> None:
+def test_a_character_that_is_cut_off_is_shown_and_not_dropped(stage: Pipeline) -> None:
     """Nothing that was written is lost without a trace."""
     sink = io.StringIO()
     stage.run(input=b"abc\xc3", stdout=sink)
@@ -293,7 +299,8 @@ def test_gotcha_27_a_character_that_is_cut_off_is_shown_and_not_dropped(stage: P
     assert stage.text(input=b"abc\xc3", errors="replace") == "abc\ufffd"
 
 
-def test_gotcha_28_a_full_device_is_an_error_that_names_the_stage_or_the_edge() -> None:
+@pytest.mark.gotcha(28)
+def test_a_full_device_is_an_error_of_the_stage_or_the_edge() -> None:
     """A function by its name, a command by its own words, a copy to an object as `stdout`."""
     with pytest.raises(PipelineError) as caught:
         (source([LINES]) | function(copy, name="writer")).run(stdout="/dev/full")
@@ -315,7 +322,8 @@ def test_gotcha_28_a_full_device_is_an_error_that_names_the_stage_or_the_edge() 
         assert isinstance(caught.value.cause, OSError)
 
 
-def test_gotcha_28_out_of_descriptors_a_start_fails_with_the_stages_name_and_nothing_is_left(
+@pytest.mark.gotcha(28)
+def test_a_start_without_descriptors_names_the_stage_and_leaks_nothing(
     host: Host,
 ) -> None:
     """Whatever number is left when it begins; and with enough of them it works again."""
@@ -354,7 +362,8 @@ except ChildProcessError:
     assert said == "clean True\n"
 
 
-def test_gotcha_28_no_further_process_is_a_start_error_and_the_others_are_reaped(
+@pytest.mark.gotcha(28)
+def test_a_refused_fork_is_a_start_error_and_the_others_are_reaped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """EAGAIN says what is short; nothing that was started before remains."""

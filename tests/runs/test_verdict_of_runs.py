@@ -258,7 +258,7 @@ def test_a_nested_pipeline_that_finished_early_says_so_to_its_parent(
     assert (YES | nested).run(stdout=DEVNULL, pipe_errors=pipe_errors).ok
 
 
-def test_a_nested_pipeline_that_was_forgiven_does_not_say_that_it_finished_early() -> None:
+def test_a_forgiven_nested_pipeline_did_not_finish_early() -> None:
     nested = Pipeline(CAT, HEAD, name="nested", pipe_errors="forgive")
     result = Pipeline(YES, nested, pipe_errors="report").run(stdout=DEVNULL, check=False)
     assert _reported(result) == (0, "signal: broken pipe")
@@ -277,7 +277,7 @@ def test_a_nested_pipeline_without_that_option_follows_its_parent() -> None:
     assert _reported(result) == (0, "signal: broken pipe")
 
 
-def test_a_pipe_error_of_a_nested_pipeline_is_forgiven_as_a_stages_would_be() -> None:
+def test_a_nested_pipelines_pipe_error_is_forgiven_like_a_stages() -> None:
     assert (Pipeline(YES, CAT, name="nested") | HEAD).run(stdout=DEVNULL).ok
 
 
@@ -493,7 +493,7 @@ def test_an_iterator_read_to_its_end_raises_the_verdict() -> None:
         next(lines)
 
 
-def test_a_caller_who_closes_the_pipe_from_the_last_stage_has_finished_early() -> None:
+def test_closing_stdout_of_the_last_stage_finishes_early() -> None:
     with (YES | CAT).start(stdout=PIPE, pipe_errors="report") as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"y\n"

@@ -114,7 +114,7 @@ def test_a_cancelled_run_begins_none_of_the_stages_that_still_wait(stubborn: Any
     assert not begun.is_set()
 
 
-def test_where_no_further_thread_is_allowed_the_stages_that_wait_fail_by_name(
+def test_stages_without_a_thread_fail_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun = threading.Event()

@@ -43,7 +43,7 @@ def _idle_worker() -> Any:
     return thread_pool._idle[-1]
 
 
-def test_a_task_that_was_handed_over_when_the_interrupt_came_keeps_no_other_from_running() -> None:
+def test_an_interrupted_submit_does_not_block_the_next_task() -> None:
     """The next one runs while the first still does, and the worker is used again."""
     worker = _idle_worker()
     first, second, go = threading.Event(), threading.Event(), threading.Event()

@@ -168,7 +168,7 @@ def test_a_forked_copy_reads_nothing_of_the_stranger_who_has_its_number() -> Non
     sink.close()
 
 
-def test_neither_files_nor_sockets_nor_shared_descriptions_are_gathered_from(tmp_path: Path) -> None:
+def test_files_sockets_and_shared_descriptions_are_not_read_in_bulk(tmp_path: Path) -> None:
     data = bytes(10 * PAGE)
     with FdWriter(open_write(tmp_path / "file"), owned_description=True) as writer:
         writer.write(data)

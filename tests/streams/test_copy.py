@@ -277,7 +277,7 @@ def test_a_sink_that_takes_nothing_is_an_error_not_a_loop() -> None:
         copy_stream(io.BytesIO(b"x"), Stingy(0))
 
 
-def test_a_stream_that_would_block_without_a_descriptor_is_an_error_not_a_loop() -> None:
+def test_a_stream_without_a_descriptor_that_would_block_is_an_error() -> None:
     class Empty(io.RawIOBase):
         def readinto(self, _view: Any) -> None:
             return None

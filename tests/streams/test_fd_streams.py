@@ -57,7 +57,7 @@ def test_closing_the_stream_closes_the_descriptor(owned: bool) -> None:  # noqa:
     assert sink.closed
 
 
-def test_a_descriptor_is_closed_by_the_thread_that_uses_it_not_under_its_feet(
+def test_a_descriptor_in_use_is_closed_by_the_thread_that_uses_it(
     threads: ThreadPoolExecutor,
 ) -> None:
     source, sink = pipe()
@@ -130,7 +130,7 @@ def test_no_waker_is_made_where_nothing_blocks() -> None:
         assert writer._descriptor._waker is None
 
 
-def test_out_of_descriptors_for_a_waker_is_that_error_and_the_stream_lives_on(
+def test_a_stream_survives_when_no_descriptor_is_left_for_its_waker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, sink = pipe()
@@ -222,7 +222,8 @@ def test_a_terminal_is_not_read_past_its_end(method: str, owned: bool) -> None: 
         assert reader.read1() == b""
 
 
-def test_a_shared_blocking_pipe_never_gets_more_than_it_takes_without_blocking(
+@pytest.mark.gotcha(17)
+def test_a_shared_blocking_pipe_gets_no_more_than_fits(
     threads: ThreadPoolExecutor,
 ) -> None:
     """Else the write would block in the kernel, where no interrupt reaches it."""

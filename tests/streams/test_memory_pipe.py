@@ -83,7 +83,7 @@ def test_what_the_reader_took_and_did_not_deliver_is_in_flight(
     assert pipe.reader.read(6) == b"xxxxyz"
 
 
-def test_a_chunk_larger_than_the_bound_goes_through_an_empty_pipe_in_one_piece() -> None:
+def test_a_chunk_larger_than_the_bound_passes_an_empty_pipe_whole() -> None:
     pipe = MemoryPipe(limit=10)
     large = bytes(1000)
     assert pipe.writer.write(large) == 1000
@@ -207,7 +207,7 @@ def test_the_bytes_of_a_subclass_are_copied() -> None:
     assert type(pipe.reader.read1()) is bytes
 
 
-def test_a_sleep_that_a_signal_handler_ended_by_an_exception_leaves_the_pipe_in_order(
+def test_an_exception_of_a_signal_handler_leaves_the_pipe_intact(
     threads: ThreadPoolExecutor,
 ) -> None:
     """As a KeyboardInterrupt does; twice, so that a flag or a gate left over from the first would show."""

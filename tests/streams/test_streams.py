@@ -232,7 +232,7 @@ def test_a_with_block_closes(ends: tuple[Reader, Writer]) -> None:
     assert reader.closed
 
 
-def test_a_write_after_the_reader_closed_is_a_broken_pipe_of_the_right_type(
+def test_a_write_after_the_reader_closed_is_a_broken_pipe_error(
     ends: tuple[Reader, Writer],
 ) -> None:
     reader, writer = ends
@@ -243,7 +243,7 @@ def test_a_write_after_the_reader_closed_is_a_broken_pipe_of_the_right_type(
     assert writer.count == 0
 
 
-def test_after_an_interrupt_every_use_raises_the_first_reason_though_there_is_data_and_room(
+def test_every_use_after_an_interrupt_raises_the_first_reason(
     ends: tuple[Reader, Writer],
 ) -> None:
     reader, writer = ends

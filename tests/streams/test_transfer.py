@@ -338,6 +338,7 @@ def _fill_until_blocked(transfer: Transfer, fd: Fd) -> None:
         os.sched_yield()
 
 
+@pytest.mark.gotcha(17)
 def test_a_full_pipe_does_not_spin(threads: ThreadPoolExecutor, tmp_path: Path) -> None:
     """While the sink is full and the source is not empty, the thread sleeps: a handful of calls are made."""
     calls = 0

@@ -97,6 +97,7 @@ def _raise(number: int, *, when: Callable[[int], bool]) -> Callable[[int], None]
     return fault
 
 
+@pytest.mark.gotcha(18)
 @pytest.mark.parametrize("pair", MOVERS, indirect=True, ids=lambda pair: pair[0])
 @pytest.mark.parametrize("after", [0, 2])
 @pytest.mark.parametrize("code", ["ENOSYS", "EINVAL", "EXDEV", "EOPNOTSUPP", "EPERM", "EBADF", "EIO"])

@@ -232,7 +232,7 @@ def real() -> Iterator[Callable[..., Cgroup]]:
 
 
 @pytest.mark.parametrize("by", ["cgroup.kill", "one by one"])
-def test_all_in_a_real_group_are_killed_although_they_left_parent_and_group(
+def test_orphans_in_a_real_cgroup_are_killed(
     by: str, real: Callable[..., Cgroup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An orphan in a session of its own is a member all the same."""

@@ -75,6 +75,7 @@ def test_a_size_that_is_refused_leaves_the_pipe_as_it_was(size: int, new: Callab
     assert capacity(number) == plain
 
 
+@pytest.mark.gotcha(19)
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EBUSY, errno.EINVAL])
 def test_every_kind_of_refusal_is_tolerated_and_costs_nothing(
     code: int, new: Callable[[], int], soft: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
@@ -112,7 +113,7 @@ def test_only_a_pipe_of_the_usual_size_grows_by_itself(
     assert kept is not None
 
 
-def test_pipes_grow_by_themselves_up_to_an_eighth_and_on_request_up_to_a_quarter(
+def test_pipes_grow_alone_to_an_eighth_and_on_request_to_a_quarter(
     new: Callable[[], int], soft: Callable[[str], None]
 ) -> None:
     """And again as soon as what they took was given back."""
@@ -188,6 +189,7 @@ finish(last)
 """
 
 
+@pytest.mark.gotcha(19)
 @pytest.mark.parametrize("pipe_size", [0, 1 << 20])
 def test_hundreds_of_pipes_leave_the_users_other_pipes_their_size(pipe_size: int) -> None:
     """150 runs of three pipes, all full, by a user of his own: a new pipe is born with its 16 pages.

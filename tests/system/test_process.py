@@ -113,6 +113,7 @@ def test_after_the_reaping_no_signal_is_sent_to_anyone(
     assert sent == []
 
 
+@pytest.mark.gotcha(10)
 def test_signals_and_the_reaping_never_cross(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gotcha 10, from many threads: no signal goes out once the status has been collected."""
     collected: set[int] = set()

@@ -60,6 +60,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine()
 
 
+@pytest.mark.gotcha(22)
 def test_a_tree_is_a_process_and_all_that_comes_from_it(machine: Machine) -> None:
     """In any order of pids, and nobody else."""
     census = ProcessTreeMemory(machine)
@@ -130,7 +131,7 @@ def test_who_has_ended_is_forgotten_and_a_number_used_again_is_a_stranger(machin
         census.members(100)
 
 
-def test_nothing_is_listed_where_no_process_was_made_and_only_the_new_are_read(machine: Machine) -> None:
+def test_only_new_processes_are_read(machine: Machine) -> None:
     """That is what makes it cheap."""
     census = ProcessTreeMemory(machine)
     machine.fork(100, 50)

@@ -370,7 +370,7 @@ def test_without_ctypes_or_its_symbols_the_fallback_takes_over(
     assert not features.GLIBC_SPAWN
 
 
-def test_a_mechanism_that_cannot_be_loaded_for_want_of_a_descriptor_is_tried_again(
+def test_a_mechanism_that_lacked_a_descriptor_to_load_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, start: Any, finish: Any
 ) -> None:
     """The fallback takes over for the moment, not for good."""

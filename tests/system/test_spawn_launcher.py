@@ -143,7 +143,7 @@ def test_what_cannot_be_executed_is_told_as_by_a_direct_start(tmp_path: Path) ->
         _start("/bin/true", env={"A": "\0"})
 
 
-def test_what_cannot_be_set_says_what_it_is_and_is_not_taken_for_the_program_s_fault() -> None:
+def test_a_failed_setting_is_named_and_not_blamed_on_the_program() -> None:
     """It keeps its errno, and its text through `explain_failure`."""
     with pytest.raises(SetupError, match="cgroup /nowhere could not be joined") as caught:
         _start("/bin/true", setup=ChildSetup(groups=["/nowhere/cgroup.procs"]))
