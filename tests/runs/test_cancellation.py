@@ -278,19 +278,6 @@ def test_leaving_the_block_by_an_exception_cancels(within: Any) -> None:
 # What the children do about it.
 
 
-@pytest.mark.parametrize(
-    ("pipeline", "returncode"), [(TRAPS_TO_0, 0), (TRAPS_TO_3, 3)], ids=["exits-0", "exits-3"]
-)
-def test_a_trapped_sigterm_does_not_hide_the_reason(
-    pipeline: Pipeline, returncode: int, cancelled: Any
-) -> None:
-    run = _ready(pipeline.start(stdout=PIPE))
-    error = cancelled(run, lambda: run.cancel("mine"))
-    assert str(error.cause) == "mine"
-    assert error.result is not None
-    assert error.result.returncodes == (returncode,)
-
-
 @pytest.mark.parametrize("pipeline", [TRAPS_TO_0, TRAPS_TO_3], ids=["exits-0", "exits-3"])
 def test_a_trapped_sigterm_does_not_hide_the_deadline(pipeline: Pipeline) -> None:
     with pytest.raises(PipelineTimeout):

@@ -31,17 +31,6 @@ def holder() -> Iterator[list[int]]:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_a_grandchild_that_keeps_stderr_open_delays_nobody(holder: list[int], within: Any) -> None:
-    with within(SOON):
-        result = sh("echo before >&2; sleep 1000 >&- & echo $! ; exit 3").start(stdout=PIPE)
-        assert result.stdout is not None
-        holder.append(int(result.stdout.read()))
-        ended = result.wait(check=False)
-        result.stdout.close()
-    assert ended.returncodes == (3,)
-    assert ended.stages[0].stderr == b"before\n"
-
-
 def test_a_grandchild_that_keeps_stderr_open_does_not_delay_later_stages(
     holder: list[int], within: Any
 ) -> None:

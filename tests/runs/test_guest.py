@@ -219,39 +219,6 @@ def test_a_pipeline_may_be_run_within_a_function_of_another() -> None:
 # Forks and the end of the interpreter.
 
 
-def test_a_forked_copy_starts_clean(host: Host) -> None:
-    started = host.start(
-        """
-        import os, warnings
-        import penstock
-        warnings.simplefilter("ignore", DeprecationWarning)
-        runs = [
-            (penstock.command("sleep", "1000") | penstock.function(lambda c, i, o: i.read())).start()
-            for _ in range(4)
-        ]
-        pid = os.fork()
-        if pid == 0:
-            try:
-                try:
-                    runs[0].wait()
-                except RuntimeError:
-                    print("not mine")
-                print((penstock.echo("in the copy") | penstock.command("cat")).text(timeout=20).strip())
-                print((penstock.echo("again") | penstock.command("cat")).start(stdout=1).wait(20).ok)
-            finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
-        print("still going", not any(run.done() for run in runs))
-        for run in runs:
-            run.cancel()
-            run.wait(check=False)
-        print("ended")
-        """
-    )
-    lines = started.communicate(timeout=DEADLINE)[0].splitlines()
-    assert lines == ["not mine", "in the copy", "again", "True", "still going True", "ended"]
-
-
 def test_forks_while_runs_come_and_go(host: Host) -> None:
     started = host.start(
         """

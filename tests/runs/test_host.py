@@ -147,6 +147,7 @@ for number in range(5):
             mine = command("cat") | function(copy) | command("cat")
             assert mine.output(input=b"x") == b"x"
             assert mine.start(stdin=DEVNULL, stdout=DEVNULL).wait(10).ok
+            assert mine.start(stdin=DEVNULL, stdout=1).wait(10).ok
             assert next((function(copy) | command("cat")).iter_bytes(stdin=[b"y"])) == b"y"
             try:
                 runs[0].wait()
@@ -156,6 +157,7 @@ for number in range(5):
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert not any(run.done() for run in runs)
 next(lines)
 lines.close()
 for run in runs:
