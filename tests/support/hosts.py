@@ -107,8 +107,10 @@ class Host:
 
     def start(self, program: str) -> subprocess.Popen[str]:
         """Start a program in which warnings are errors; its stdout can be read line by line."""
+        # From Python 3.12 on the interpreter warns of each fork of a process with threads.
+        warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
         started = subprocess.Popen(
-            [sys.executable, "-W", "error", str(self._script(textwrap.dedent(program)))],
+            [sys.executable, *warnings, str(self._script(textwrap.dedent(program)))],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
