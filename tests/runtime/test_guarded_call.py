@@ -313,11 +313,10 @@ def test_a_worker_that_was_left_makes_no_further_call_of_user_code() -> None:
         call.call_user_code(lambda: None)
 
 
-def test_a_call_that_is_dropped_tells_nobody() -> None:
-    call, said = Streams(lambda: None), []
-    call.on_done(lambda: said.append("done"))
-    call.drop()
-    assert (call.done, call.steps, said) == (True, ["released"], [])
+def test_a_call_that_is_abandoned_instead_of_started_releases_its_streams() -> None:
+    call = Streams(lambda: None)
+    call.abandon()
+    assert (call.done, call.outcome, call.steps) == (True, None, ["released"])
 
 
 # Interrupts: whatever step they fall on, doing it again does what is missing.

@@ -45,7 +45,7 @@ class _AsyncCopyTask:
         self._stopped = False
         self._on_end: Callable[[], None] | None = None
         self.error: BaseException | None = None
-        self.ended = False
+        self.done = False
 
     @property
     def count(self) -> int:
@@ -65,7 +65,7 @@ class _AsyncCopyTask:
     def abandon(self) -> None:
         """Close the stream of a copy that never began."""
         self._on_end = None
-        self.ended = True
+        self.done = True
         self._stream.close()
 
     async def _run(self) -> None:
@@ -87,7 +87,7 @@ class _AsyncCopyTask:
         """Have the task cancelled; False where there is nothing to wait for."""
         with self._lock:
             self._stopped = True
-            waits = self._begun and not self.ended
+            waits = self._begun and not self.done
         return waits and self._loop.call(self._cancel)
 
     def _cancel(self) -> None:
@@ -96,9 +96,9 @@ class _AsyncCopyTask:
 
     def _end(self, error: BaseException | None) -> None:
         with self._lock:
-            if self.ended:
+            if self.done:
                 return
-            self.ended = True
+            self.done = True
             self.error = self._judged(error)
             on_end, self._on_end = self._on_end, None
         self._stream.close()
@@ -131,7 +131,7 @@ class AsyncFeeder(_AsyncCopyTask):
             self._reactor.call_at(time.monotonic() + self._grace, lambda: self._end(None))
             return
         with self._lock:
-            self.ended = True
+            self.done = True
             waiting, self._on_end = self._on_end, None
         self._stream.close()
         if waiting is not None:

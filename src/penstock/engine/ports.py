@@ -247,7 +247,7 @@ class DrainedPort(StdoutPort):
     @property
     def finished(self) -> bool:
         """Whether the copy has ended."""
-        return self._drainer.ended
+        return self._drainer.done
 
     @property
     def count(self) -> int | None:

@@ -8,20 +8,15 @@ end.
 
 Where the object is a descriptor that may not be passed, and a pipe stands on the other side, one `Transfer`
 holds both and carries the bytes; it is then what a feeder has for a writer, a drainer for a reader.
-
-`_lock` of a feeder guards who closes: the worker, or whoever released it while the worker was in the caller's
-code.
 """
 
 from __future__ import annotations
 
-import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
-from penstock.runtime import thread_pool
+from penstock.runtime.guarded_call import GuardedCall
 from penstock.streams.base import Stream
 from penstock.streams.copy import copy_stream
 from penstock.streams.fifo_streams import FifoWriter
@@ -38,104 +33,55 @@ if TYPE_CHECKING:
 __all__ = ["Drainer", "Feeder"]
 
 
-class Feeder:
+class Feeder(GuardedCall):
     """Copies a caller's object, or a reader of ours, into `writer`."""
 
     def __init__(self, source: Any, writer: Writer | Transfer, reader: Reader | None = None) -> None:
+        super().__init__()
         self._source = source
         self._reader = reader
         self._writer = writer
-        self._lock = threading.Lock()
-        self._begun = False
-        self._busy = False
-        self._released = False
-        self._ended = False
-        self._on_end: Callable[[], None] | None = None
-        self.error: BaseException | None = None
 
     @property
     def count(self) -> int:
         """Bytes copied."""
         return self._writer.count
 
-    def start(self) -> None:
-        """Begin, in a worker, where it is not released before that has taken it.
-
-        So an interrupt may fall in before the worker has it, or after: `release` need not know.
-        """
-        thread_pool.submit(self._work)
-
     def release(self, on_end: Callable[[], None]) -> None:
         """The stages have ended, or not all could be started: stop.
 
         `on_end()` is called once nothing of the run is held any more, perhaps at once.
         """
-        with self._lock:
-            self._released = True
-            never = not self._begun
-            self._ended = self._ended or never
-            waits = not (self._ended or self._busy)
-            if waits:
-                self._on_end = on_end
+        self._stopped = True  # first: what the worker raises from now on is no error
         reason = Cancelled("the stages have ended")
         self._writer.interrupt(reason)
         if self._reader is not None:
             self._reader.interrupt(reason)
-        if never:
-            self.abandon()
-        if not waits:
-            self._writer.close()
-            on_end()
+        self.leave()
+        self.on_done(on_end)
 
-    def abandon(self) -> None:
-        """Close the streams of a copy that never began."""
+    def run(self) -> None:
+        """Copy all of it."""
+        source, self._source = self._source, None
+        if isinstance(self._writer, Transfer):
+            self._writer.run()
+        elif self._reader is not None:
+            copy_stream(self._reader, self._writer)
+        else:
+            feed(source, self._writer, self.call_user_code)
+
+    def judge(self, outcome: BaseException | None) -> BaseException | None:
+        """That the first stage has left is never an error of who feeds it."""
+        return None if self._stopped or outcome is None or is_pipe_error(outcome) else outcome
+
+    def release_streams(self) -> None:
+        """Close both sides."""
         if self._reader is not None:
             self._reader.close()
         self._writer.close()
 
-    def _work(self) -> None:
-        with self._lock:
-            if self._released:
-                return
-            self._begun = True
-        error: BaseException | None = None
-        try:
-            if isinstance(self._writer, Transfer):
-                self._writer.run()
-            elif self._reader is not None:
-                copy_stream(self._reader, self._writer)
-            else:
-                feed(self._source, self._writer, self._call)
-        except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
-            error = raised
-        with self._lock:
-            # That the first stage has left is never an error of who feeds it.
-            if error is not None and not self._released and not is_pipe_error(error):
-                self.error = error
-        self._source = None
-        self.abandon()
-        with self._lock:
-            self._ended = True
-            on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end()
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call code of the caller's, in which the worker is left behind where the stages have ended."""
-        self._mark(busy=True)
-        try:
-            return function(*arguments)
-        finally:
-            self._mark(busy=False)
-
-    def _mark(self, *, busy: bool) -> None:
-        with self._lock:
-            if self._released:
-                raise Cancelled("the stages have ended")
-            self._busy = busy
-
-
-class Drainer:
+class Drainer(GuardedCall):
     """Copies what the last stage writes into a caller's object."""
 
     def __init__(
@@ -145,64 +91,42 @@ class Drainer:
         sink: Any,
         on_end: Callable[[], None],
     ) -> None:
+        super().__init__()
         self._reactor = reactor
         self._reader = reader
         self._sink = sink
-        self._on_end: Callable[[], None] | None = on_end
-        self._lock = threading.Lock()
-        self._reason: BaseException | None = None
-        self.error: BaseException | None = None
-        self.ended = False
+        self._callback = on_end
 
     @property
     def count(self) -> int:
         """Bytes copied."""
         return self._reader.count
 
-    def start(self) -> None:
-        """Begin, in a worker."""
-        thread_pool.submit(self._work)
-
-    def stop(self, reason: BaseException, late: float) -> None:
+    def stop(self, reason: BaseException, deadline: float) -> None:
         """The stages were cancelled and have ended: take no more.
 
-        In the reactor's thread. At `late` (`time.monotonic()`) the caller's object is no longer waited for.
+        In the reactor's thread. At `deadline` (`time.monotonic()`) the caller's object is no longer waited
+        for.
         """
-        if self._reason is None:
-            self._reason = reason
-            self._reader.interrupt(reason)
-            if isinstance(self._sink, Stream):
-                self._sink.interrupt(reason)
-            self._reactor.call_at(late, partial(self._end, reason))
+        if self.done:
+            return
+        self._reader.interrupt(reason)
+        if isinstance(self._sink, Stream):
+            self._sink.interrupt(reason)
+        self.abandon_at(deadline, reason, self._reactor)
 
-    def _work(self) -> None:
-        error: BaseException | None = None
-        try:
-            if isinstance(self._reader, Transfer):
-                self._reader.run()
-            else:
-                if isinstance(self._sink, FifoWriter):
-                    self._sink.flush()  # whoever reads it waits for it to be opened, also where nothing comes
-                drain(self._reader, self._sink)
-        except BaseException as raised:  # noqa: BLE001 - whatever the caller's object raises is the outcome of this edge
-            error = raised
-        self._end(error)
+    def run(self) -> None:
+        """Copy all of it."""
+        if isinstance(self._reader, Transfer):
+            self._reader.run()
+            return
+        if isinstance(self._sink, FifoWriter):
+            self._sink.flush()  # whoever reads it waits for it to be opened, also where nothing comes
+        drain(self._reader, self._sink)
 
-    def abandon(self) -> None:
-        """Close the stream of a copy that never began."""
-        self._on_end = None
-        self._reader.close()
-        self.ended = True
-
-    def _end(self, error: BaseException | None) -> None:
-        with self._lock:
-            on_end, self._on_end = self._on_end, None
-            if on_end is None:
-                return
-            self.error = error
+    def release_streams(self) -> None:
+        """Close the side of the pipeline; the other is the caller's."""
         sink, self._sink = self._sink, None
         self._reader.close()
         if isinstance(sink, Stream):  # one of ours, around a descriptor of the caller's
             sink.close()
-        self.ended = True
-        on_end()

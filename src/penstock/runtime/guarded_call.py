@@ -154,14 +154,9 @@ class GuardedCall(Abandonable):
             self.end(outcome)
         return self.done
 
-    def abandon(self, outcome: Any) -> None:
-        """End the call with `outcome`, and leave its worker to user code."""
+    def abandon(self, outcome: Any = None) -> None:
+        """End the call with `outcome`, whatever its worker does, or if it never was to have one."""
         self.end(outcome, abandoned=True)
-
-    def drop(self) -> None:
-        """Release the streams of a call that was never started, and tell nobody."""
-        self._callback = None
-        self.end(None)
 
     # The worker's side.
 
