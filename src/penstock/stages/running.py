@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.errors import checked_error
 from penstock.runtime import thread_pool
+from penstock.runtime.guarded_call import Abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.core.stage import RunningStage
-    from penstock.runtime.reactor import Timer
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ExitStatus, ProcessTable, Usage
@@ -134,15 +134,14 @@ class Stoppable(Protocol):
     def close(self) -> None: ...
 
 
-class ThreadedStage(Running):
+class ThreadedStage(Running, Abandonable):
     """A stage whose work is done by a worker, and which is abandoned where it ignores that it was cancelled.
 
-    `streams` are those that the worker may be blocked in, the one it writes first. `_timer` and `_cancelled`
-    belong to the reactor's thread.
+    `streams` are those that the worker may be blocked in, the one it writes first. `_cancelled` and the
+    deadline belong to the reactor's thread.
     """
 
     _cancelled = False
-    _timer: Timer | None = None
 
     def __init__(self, ctx: StageContext, *streams: Stoppable) -> None:
         super().__init__(ctx)
@@ -165,24 +164,18 @@ class ThreadedStage(Running):
         if self.done or self._cancelled:
             return
         self.prepare_cancel(reason, None)
-        self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._abandon)
-        self.on_done(self._forget_timer)
+        self.abandon_at(time.monotonic() + self.ctx.grace, self._reason, self.ctx.reactor)
+        self.on_done(self.forget_deadline)
         self.interrupt(self._reason or reason)
         self._cancelled = True  # last, since an interrupt may come before
 
-    def _forget_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _abandon(self) -> None:
-        if self.done or self._reason is None:
-            return
-        self.ctx.emit_event(
-            "abandoned", f"did not end within {self.ctx.grace:g} s of being cancelled", self._reason
-        )
-        self.release()
-        self.complete(self._reason)
+    def abandon(self, outcome: BaseException) -> None:
+        """End without the worker: the grace time is over."""
+        if not self.done:
+            message = f"did not end within {self.ctx.grace:g} s of being cancelled"
+            self.ctx.emit_event("abandoned", message, outcome)
+            self.release()
+            self.complete(outcome)
 
     def wait_in_thread(self, wait: Callable[[], None]) -> None:
         """Have a worker wait for a stage that runs already.
