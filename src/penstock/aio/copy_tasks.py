@@ -50,12 +50,13 @@ class AsyncFeeder(TaskCall):
 
     async def run(self) -> None:
         """Copy all of it."""
-        chunks = Chunks(self._source)
-        try:
-            while (chunk := await chunks.next()) is not None:
-                await self._sender.send(chunk)
-        finally:
-            await chunks.aclose()
+        with self.cancellable():
+            chunks = Chunks(self._source)
+            try:
+                while (chunk := await chunks.next()) is not None:
+                    await self._sender.send(chunk)
+            finally:
+                await chunks.aclose()
 
     def judge(self, outcome: BaseException | None) -> BaseException | None:
         """That the first stage has left is never an error of who feeds it."""
@@ -91,11 +92,14 @@ class AsyncDrainer(TaskCall):
         self._reason = self._reason or reason
         self.cancel_by(deadline, self._reason, self._reactor)
 
-    async def run(self) -> None:
+    async def run(self) -> BaseException | None:
         """Copy all of it."""
-        send = sender_of(self._sink)
-        async for chunk in self._receiver:
-            await send(chunk)
+        with self.cancellable():
+            send = sender_of(self._sink)
+            async for chunk in self._receiver:
+                await send(chunk)
+            return None
+        return self._reason
 
     def judge(self, outcome: BaseException | None) -> BaseException | None:
         """After a cancellation its reason counts, however the task took it."""

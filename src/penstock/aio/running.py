@@ -4,14 +4,11 @@ Its task belongs to no task group of the caller's: a coroutine that ignores its 
 after the grace time like any function, and no scope could be left while it goes on. What is structured is the
 run: it has not ended before its stages have, and whoever owns it waits for that.
 
-`_begun` and `_dropped` are under `_gate`: either the loop begins, or a kill comes first. `_scope` belongs to
-the loop's thread. A cancellation is delivered by that scope, and by the streams, which raise the reason.
+A cancellation is delivered by the task's own scope, and by the streams, which raise the reason.
 """
 
 from __future__ import annotations
 
-import threading
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +16,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from penstock.aio.streams import FdReceiver, FdSender
+from penstock.aio.task_call import TaskCall
 from penstock.aio.thread_calls import ThreadCall
 from penstock.aio.user_objects import Chunks
 from penstock.core.errors import FinishEarly
@@ -53,53 +51,23 @@ class RunningCoroutine(ThreadedStage):
         self._stdin = stdin
         self._stdout = stdout
         self._loop = loop
-        self._context = copy_context()
-        self._gate = threading.Lock()
-        self._begun = False
-        self._dropped = False
-        self._scope: anyio.CancelScope | None = None
-        ctx.barrier.add_callback(self._begin)
+        self._task = TaskCall(loop, self._run)
+        self._task.on_done(self._finish)
+        ctx.barrier.add_callback(self._task.start)
 
     def interrupt(self, reason: BaseException) -> None:
         """Cancel the coroutine; where it has not begun, it never will."""
-        with self._gate:
-            self._dropped = not self._begun
         super().interrupt(reason)
-        # On a loop that is closed it will never go on.
-        if self._dropped or not self._loop.call(self._cancel):
-            self.release()
-            self.complete(reason)
+        self._task.cancel(reason)
 
-    def _begin(self) -> None:
-        if not self._loop.call(self._spawn):
-            self._over(RuntimeError("the event loop is closed"))
-
-    def _spawn(self) -> None:
-        with self._gate:
-            if self._dropped:
-                return
-            self._begun = True
-        self._loop.spawn(self._run, self._context)
-
-    def _cancel(self) -> None:
-        if self._scope is not None:
-            self._scope.cancel()
-
-    async def _run(self) -> None:
+    async def _run(self) -> BaseException | None:
         error: BaseException | None = None
-        try:
-            with anyio.CancelScope() as self._scope:
-                if self._reason is not None:
-                    self._scope.cancel()
-                error = await self._attempt()
-            if error is not None and self.ctx.scope.on_exception is not None:
-                # It is the caller's code, which may block.
-                error = await ThreadCall(self._loop, partial(self._seen, error)).result()
-        except BaseException as shutdown:  # the loop ends, and all its tasks
-            error = shutdown
-            raise
-        finally:
-            self._over(error)
+        with self._task.cancellable():
+            error = await self._attempt()
+        if error is not None and self.ctx.scope.on_exception is not None:
+            # It is the caller's code, which may block.
+            error = await ThreadCall(self._loop, partial(self._seen, error)).result()
+        return error
 
     async def _attempt(self) -> BaseException | None:
         try:
@@ -115,9 +83,9 @@ class RunningCoroutine(ThreadedStage):
     def _seen(self, error: BaseException) -> BaseException | None:
         return error if isinstance(error, FinishEarly) else self.apply_on_exception(error)
 
-    def _over(self, error: BaseException | None) -> None:
+    def _finish(self) -> None:
         self.release()
-        self.complete(self.outcome(error))
+        self.complete(self.outcome(self._task.error))
 
 
 def receiver_of(end: Input, loop: Loop) -> ByteReceiveStream:

@@ -1,9 +1,11 @@
 """Guarded calls that a task of an event loop makes.
 
-The task belongs to no task group of the caller's: a coroutine that ignores its cancellation is abandoned at
-the deadline, and no scope could be left while it goes on. `cancel` cancels the task's own scope. Either the
-task begins or `cancel` comes first; so a task that has begun has its scope by the time that the loop gets to
-cancel it. On a loop that is closed no task ever goes on: the call ends at once.
+The task belongs to no task group of the user's. So a coroutine that ignores its cancellation can be abandoned
+at the deadline; a task group could not be left while the coroutine goes on.
+
+`cancel` cancels a scope of the task's own, which `run` enters by `cancellable`. Either the task begins or
+`cancel` comes first; so a task that has begun has its scope by the time that the loop gets to cancel it. On a
+closed loop no task ever goes on: there the call ends at once.
 """
 
 from __future__ import annotations
@@ -35,8 +37,13 @@ class TaskCall(GuardedCall):
         self._loop = loop
         self._context = copy_context()
 
+    def cancellable(self) -> anyio.CancelScope:
+        """Return the scope that `cancel` cancels. `run` enters it before it waits for anything."""
+        self._scope = anyio.CancelScope()
+        return self._scope
+
     def cancel(self, outcome: Any) -> bool:
-        """Cancel the task, and return whether its end is still to come.
+        """Cancel what the task does in its scope, and return whether its end is still to come.
 
         Otherwise the task had not begun or can never go on, and `outcome` is how the call ends.
         """
@@ -64,13 +71,12 @@ class TaskCall(GuardedCall):
         if not self._take():
             return
         outcome = None
-        with anyio.CancelScope() as self._scope:
-            try:
-                outcome = await self.run()
-            except anyio.get_cancelled_exc_class() as cancelled:
-                outcome = cancelled
-                raise
-            except BaseException as raised:  # noqa: BLE001 - whatever user code raises is the outcome of the call
-                outcome = raised
-            finally:
-                self.end(outcome)
+        try:
+            outcome = await self.run()
+        except anyio.get_cancelled_exc_class() as shutdown:  # the loop ends, and all its tasks
+            outcome = shutdown
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever user code raises is the outcome of the call
+            outcome = raised
+        finally:
+            self.end(outcome)

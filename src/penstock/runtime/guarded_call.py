@@ -177,6 +177,7 @@ class GuardedCall(Abandonable):
         if self.done:
             return
         self.release_streams()
+        self._function = None  # it may hold whoever holds this call
         with self._lock:
             if self.done:
                 return
