@@ -19,7 +19,6 @@ whether their loops are still open, and ends those whose is not.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from penstock.engine import outcome  # noqa: F401 - now, rather than on the loop
 from penstock.runtime import start_queue
 from penstock.runtime.supervisor import supervisor
 from penstock.system.event_loops import current_loop, threads_context
+from penstock.system.fork_guard import reset_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -184,7 +184,7 @@ def _after_fork_in_child() -> None:
     _looking = False  # the supervisor that was asked is not there
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+reset_in_child(_after_fork_in_child, "runs")
 
 
 async def begin(pipeline: PipelineSpec, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:

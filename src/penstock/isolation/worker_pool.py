@@ -27,6 +27,7 @@ from penstock.isolation.channel import Channel
 from penstock.runtime.reaper import OrphanReaper
 from penstock.runtime.supervisor import supervisor
 from penstock.system.fd_passing import socket_pair
+from penstock.system.fork_guard import reset_in_child
 from penstock.system.process import Process
 from penstock.system.spawn import spawn
 from penstock.system.spawn_launcher import interpreter
@@ -203,4 +204,4 @@ def _after_fork_in_child() -> None:
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+reset_in_child(_after_fork_in_child, "state")

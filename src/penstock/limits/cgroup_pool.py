@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.runtime.supervisor import supervisor
 from penstock.system import cgroups
+from penstock.system.fork_guard import reset_in_child
 from penstock.system.process_tree import open_handles
 
 if TYPE_CHECKING:
@@ -152,4 +153,4 @@ def _after_fork_in_child() -> None:
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+reset_in_child(_after_fork_in_child, "state")

@@ -11,7 +11,6 @@ one more helps, since all of them may wait for the other end of a FIFO that the 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from penstock.runtime import thread_pool
 from penstock.runtime.supervisor import supervisor
+from penstock.system.fork_guard import reset_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,4 +116,4 @@ def _after_fork_in_child() -> None:
     _starter = _Starter()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+reset_in_child(_after_fork_in_child, "runs")

@@ -23,6 +23,8 @@ import os
 import threading
 from typing import Final
 
+from penstock.system.fork_guard import reset_in_child
+
 __all__ = ["MAX_CONCURRENT_STARTS", "STALL_TIMEOUT_S", "StartSlot"]
 
 MAX_CONCURRENT_STARTS: Final = min(4, max(2, os.cpu_count() or 1))
@@ -101,4 +103,4 @@ def _after_fork_in_child() -> None:
     _waiting.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+reset_in_child(_after_fork_in_child, "state")

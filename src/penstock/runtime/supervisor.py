@@ -9,7 +9,6 @@ next run there starts its own.
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +17,7 @@ from penstock.runtime import thread_pool
 from penstock.runtime.log import report
 from penstock.runtime.reactor import Reactor
 from penstock.system import procfs
+from penstock.system.fork_guard import reset_in_child
 from penstock.system.poller import PollPoller, new_poller
 
 if TYPE_CHECKING:
@@ -180,4 +180,4 @@ def _after_fork_in_child() -> None:
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+reset_in_child(_after_fork_in_child, "runs")

@@ -14,12 +14,12 @@ And one whose patience is over takes itself off, and then looks whether it was h
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from penstock.runtime.log import report
+from penstock.system.fork_guard import reset_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,4 +93,4 @@ def _after_fork_in_child() -> None:
     _idle.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+reset_in_child(_after_fork_in_child, "state")

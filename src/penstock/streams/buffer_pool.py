@@ -8,11 +8,12 @@ buffer costs only the buffer.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from penstock.system.fork_guard import reset_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,4 +145,4 @@ buffer_pool = BufferPool()
 
 # A thread of the parent may hold the lock at the moment of a fork, and there is no such thread in the child
 # to let go.
-os.register_at_fork(after_in_child=buffer_pool._reset)  # noqa: SLF001 - this module's own object
+reset_in_child(buffer_pool._reset, "state")  # noqa: SLF001 - this module's own object

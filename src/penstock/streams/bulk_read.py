@@ -26,7 +26,7 @@ from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from penstock.system.fork_guard import fork_guard
+from penstock.system.fork_guard import fork_guard, reset_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,4 +55,4 @@ def _close_after_fork() -> None:
     _raws.clear()
 
 
-os.register_at_fork(after_in_child=_close_after_fork)
+reset_in_child(_close_after_fork, "descriptors")

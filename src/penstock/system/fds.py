@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from penstock.system import features
-from penstock.system.fork_guard import fork_guard
+from penstock.system.fork_guard import fork_guard, reset_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,7 +73,7 @@ def _start_clean_after_fork() -> None:
     _owners.clear()
 
 
-os.register_at_fork(after_in_child=_start_clean_after_fork)
+reset_in_child(_start_clean_after_fork, "descriptors")
 
 
 class Fd:

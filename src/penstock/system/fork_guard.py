@@ -23,7 +23,11 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-__all__ = ["fork_guard", "fork_guard_held", "late_import"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+__all__ = ["fork_guard", "fork_guard_held", "late_import", "reset_in_child"]
 
 _LOCK_TIMEOUT_S = 2.0
 """Seconds that a fork waits for the others. Longer only where they in turn wait for the thread that forks."""
@@ -89,4 +93,37 @@ def _after_fork_in_child() -> None:
     _locks = WeakSet([fork_guard.lock])  # type: ignore[attr-defined]
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+_resets: dict[str, list[Callable[[], object]]] = {"descriptors": [], "state": [], "runs": []}
+"""The steps in their order, and what each calls."""
+
+
+def reset_in_child(reset: Callable[[], object], step: Literal["descriptors", "state", "runs"]) -> None:
+    """Have `reset()` called in each forked copy of this process, before anything else runs there.
+
+    The steps follow each other in this order, whatever was imported first:
+
+    * `descriptors`: close the copies of descriptors, so that no later step can wait for one or warn of it.
+    * `state`: renew locks, which threads of the parent may hold, and empty pools. Drop no user objects.
+    * `runs`: drop runs. That may run the finalizers of user objects, which may use all of the above.
+
+    Within a step the order is that of the calls, so a module comes after those that it imports.
+    """
+    _resets[step].append(reset)
+
+
+def _reset() -> None:
+    _after_fork_in_child()
+    _call_all([reset for resets in _resets.values() for reset in resets][::-1])
+
+
+def _call_all(waiting: list[Callable[[], object]]) -> None:
+    """Call the last, the one before it, and so on. One that raises does not keep the others from it."""
+    try:
+        while waiting:
+            waiting.pop()()
+    finally:
+        if waiting:
+            _call_all(waiting)
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_reset)

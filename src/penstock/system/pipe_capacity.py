@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import fcntl
 import mmap
-import os
 import threading
+
+from penstock.system.fork_guard import reset_in_child
 
 __all__ = ["GROWN_SIZE", "PipeCapacityLease", "resize"]
 
@@ -141,4 +142,4 @@ def _start_clean_after_fork() -> None:
     _budget = _PipePageBudget()
 
 
-os.register_at_fork(after_in_child=_start_clean_after_fork)
+reset_in_child(_start_clean_after_fork, "state")

@@ -1,0 +1,38 @@
+"""Resets in a forked copy: their order, and that each is called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAM = """
+import os, sys
+from penstock.system.fork_guard import reset_in_child
+result = os.open(os.environ["RESULT"], os.O_WRONLY)
+sys.unraisablehook = lambda unraisable: os.write(result, f"{unraisable.exc_value} ".encode())
+
+def note(text):
+    return lambda: os.write(result, f"{text} ".encode())
+
+def fail():
+    raise ValueError("failed")
+
+reset_in_child(note("runs"), "runs")
+reset_in_child(note("state"), "state")
+reset_in_child(fail, "descriptors")
+reset_in_child(note("descriptors"), "descriptors")
+reset_in_child(note("state again"), "state")
+child = os.fork()
+if child == 0:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_resets_go_by_their_steps_and_one_that_fails_keeps_none_from_being_called(
+    host: Callable[..., str],
+) -> None:
+    """In the child only, whatever registered first; the interpreter reports the failure, as of any hook."""
+    assert host(PROGRAM, ['exec "$@"']) == "descriptors state state again runs failed "
