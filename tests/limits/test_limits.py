@@ -192,7 +192,7 @@ def test_a_cgroup_is_reused_for_the_same_name_and_limits_until_it_expires(
     assert first
     assert isinstance(sh("kill -KILL $$", limits=limits).run(check=False).stages[0].error, ExitError)
     assert groups_of("pool") == first
-    monkeypatch.setattr(cgroup_pool, "_IDLE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(cgroup_pool._idle, "timeout", 0.05)
     assert command("true", limits=Limits(memory="60MB", name="pool")).run().ok
     other = groups_of("pool") - first
     until(lambda: not groups_of("pool") & other)

@@ -12,13 +12,13 @@ comes back, the end of those processes is waited for.
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
+from penstock.runtime.idle_pool import IdlePool
 from penstock.runtime.supervisor import supervisor
 from penstock.system import cgroups
 from penstock.system.fork_guard import reset_in_child
@@ -43,7 +43,6 @@ _EXIT_TIMEOUT_S = 1.0
 
 _lock = threading.Lock()
 _busy: list[Cgroup] = []
-_idle: list[tuple[float, Key, Cgroup]] = []
 _dying: list[Cgroup] = []
 _serial = itertools.count(1)
 _owner = os.getpid()
@@ -52,20 +51,17 @@ _owner = os.getpid()
 def acquire(limits: Limits) -> tuple[Cgroup | None, dict[str, str]]:
     """Return a group for these limits, and why each limit that it does not keep is not kept."""
     key = _key(limits)
-    with _lock:
-        place = next((place for place, (_, found, _) in enumerate(_idle) if found == key), None)
-        cgroup = None if place is None else _idle.pop(place)[2]
-    missing: dict[str, str] = {}
-    if cgroup is None:
-        name = f"penstock-{limits.name or 'run'}-{os.getpid()}-{next(_serial)}"
-        cgroup, missing = cgroups.make(name, limits.grouped, cgroups.trees())
-    else:
-        missing = {field: "" for field in limits.grouped if field not in cgroup.kept}
-    if cgroup is not None:
-        with _lock:
-            _busy.append(cgroup)
+    waiting = _idle.take(lambda entry: _note_busy(entry[1]), lambda entry: entry[0] == key)
+    if waiting is not None:
+        cgroup = waiting[1]
         cgroup.reset()
-    return cgroup, missing
+        return cgroup, {field: "" for field in limits.grouped if field not in cgroup.kept}
+    name = f"penstock-{limits.name or 'run'}-{os.getpid()}-{next(_serial)}"
+    made, missing = cgroups.make(name, limits.grouped, cgroups.trees())
+    if made is not None:
+        _note_busy(made)
+        made.reset()
+    return made, missing
 
 
 def release(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
@@ -77,37 +73,39 @@ def release(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
             cgroup.kill()
         else:
             cgroup.release()
-    now = time.monotonic()
-    if limits.name is not None and not cgroup.members():
-        with _lock:
-            keep = cgroup in _busy and len(_idle) < _MAX_IDLE
-            if keep:
-                _busy.remove(cgroup)
-                _idle.append((now + _IDLE_TIMEOUT_S, _key(limits), cgroup))
-        if keep:
-            supervisor().call_at(now + _IDLE_TIMEOUT_S, _sweep)
+    keep = limits.name is not None and not cgroup.members()
+    with _lock:
+        if cgroup not in _busy:  # the process ends, and whoever sees to that has it
             return
-    removed = cgroup.remove()
+    # First to the next list, so that the end of the process finds it on one of them.
+    if keep:
+        _idle.put((_key(limits), cgroup))
+    else:
+        _remove_soon([cgroup])
     with _lock:
-        if cgroup in _busy:  # else the process ends, and whoever sees to that has it
+        if cgroup in _busy:
             _busy.remove(cgroup)
-            _dying.extend(() if removed else (cgroup,))
-    if not removed:
-        supervisor().call_at(now + _RETRY_DELAY_S, _sweep)
 
 
-def _sweep() -> None:
-    """Remove what has waited long enough, in the supervisor's thread."""
-    now = time.monotonic()
+def _note_busy(cgroup: Cgroup) -> None:
     with _lock:
-        _dying.extend(cgroup for due, _, cgroup in _idle if due <= now)
-        _idle[:] = [entry for entry in _idle if entry[0] > now]
-        leaving, _dying[:] = list(_dying), []
+        _busy.append(cgroup)
+
+
+def _remove_soon(leaving: list[Cgroup]) -> None:
+    """Remove groups; the supervisor tries again as long as a process in one is dying."""
     left = [cgroup for cgroup in leaving if not cgroup.remove()]
     if left:
         with _lock:
             _dying.extend(left)
-        supervisor().call_at(now + _RETRY_DELAY_S, _sweep)
+        supervisor().call_at(time.monotonic() + _RETRY_DELAY_S, _retry)
+
+
+def _retry() -> None:
+    """Try again to remove what could not be removed. In the supervisor's thread."""
+    with _lock:
+        dying, _dying[:] = _dying[:], []
+    _remove_soon(dying)
 
 
 def _key(limits: Limits) -> Key:
@@ -116,23 +114,25 @@ def _key(limits: Limits) -> Key:
 
 def clear() -> None:
     """Remove those that wait, now; the ends of processes that still die in one are waited for."""
+    _clear(_idle.take_all())
+
+
+def _clear(waiting: list[tuple[Key, Cgroup]]) -> None:
     with _lock:
-        leaving = [*_dying, *(cgroup for _, _, cgroup in _idle)]
-        _dying.clear()
-        _idle.clear()
-    _remove(leaving)
+        dying, _dying[:] = _dying[:], []
+    _remove([*dying, *(cgroup for _, cgroup in waiting)])
 
 
-def _at_exit() -> None:
+def _at_exit(waiting: list[tuple[Key, Cgroup]]) -> None:
     """Leave nothing behind, nor anybody in it."""
     if os.getpid() != _owner:
         return
     with _lock:
-        busy, _busy[:] = list(_busy), []
+        busy, _busy[:] = _busy[:], []
     for cgroup in busy:
         cgroup.kill()
     _remove(busy)
-    clear()
+    _clear(waiting)
 
 
 def _remove(leaving: list[Cgroup]) -> None:
@@ -147,10 +147,14 @@ def _remove(leaving: list[Cgroup]) -> None:
 def _after_fork_in_child() -> None:
     global _lock, _owner  # noqa: PLW0603 - it may have been held at the fork by a thread that is not here
     _lock = threading.Lock()
-    for each in (_busy, _dying, _idle):
-        each.clear()
+    _busy.clear()
+    _dying.clear()
     _owner = os.getpid()
 
 
-atexit.register(_at_exit)
+_idle: IdlePool[tuple[Key, Cgroup]] = IdlePool(
+    _MAX_IDLE, _IDLE_TIMEOUT_S, close=lambda entry: _remove_soon([entry[1]]), at_exit=_at_exit
+)
+"""Groups whose limits have a name, for the next run with the same."""
+
 reset_in_child(_after_fork_in_child, "state")
