@@ -426,8 +426,7 @@ def test_an_idle_worker_that_was_killed_is_not_used() -> None:
 @pytest.mark.usefixtures("no_idle")
 def test_idle_workers_leave_when_their_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor sends them away and reaps them."""
-    monkeypatch.setattr(worker_pool, "_IDLE_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(worker_pool, "_sweeping", False)
+    monkeypatch.setattr(worker_pool._idle, "timeout", 0.05)
     child = psutil.Process(int(isolated(fns.pid).output()))
     child.wait(DEADLINE)
     assert not worker_pool.idle_pids()

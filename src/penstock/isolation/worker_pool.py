@@ -8,26 +8,22 @@ it.
 
 Idle workers hold nothing of the host's: no pipe, no terminal. They end by themselves when the host has died,
 since their socket then ends. The supervisor sends them away when their time is over, and reaps them; in a
-forked copy of the host they are simply somebody else's. `_lock` guards the stack of idle ones and is never
-held while anything is called that may block.
+forked copy of the host they are simply somebody else's.
 """
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.isolation.channel import Channel
+from penstock.runtime.idle_pool import IdlePool
 from penstock.runtime.reaper import OrphanReaper
-from penstock.runtime.supervisor import supervisor
 from penstock.system.fd_passing import socket_pair
-from penstock.system.fork_guard import reset_in_child
 from penstock.system.process import Process
 from penstock.system.spawn import spawn
 from penstock.system.spawn_launcher import interpreter
@@ -51,20 +47,15 @@ _PROGRAM = (
     "from penstock.isolation.worker_main import main; main()"
 )
 
-_lock = threading.Lock()
-_idle: list[Worker] = []
-_sweeping = False
-
 
 class Worker:
     """One worker process, in the hands of one stage or idle."""
 
-    __slots__ = ("channel", "idle_since", "process", "sent_state", "used")
+    __slots__ = ("channel", "process", "sent_state", "used")
 
     def __init__(self, process: Process, channel: Channel) -> None:
         self.process = process
         self.channel = channel
-        self.idle_since = 0.0
         self.sent_state: dict[str, Any] = {}
         """What it has been told of the host: sys.path, the environment and so on."""
         self.used = (0.0, 0.0)
@@ -93,13 +84,7 @@ def acquire(record: SpawnRecord) -> Worker:
 
     It is put into `record` before it can be lost to an interrupt.
     """
-    while True:
-        with _lock:
-            if not _idle:
-                break
-            worker = _idle[-1]
-            record.add(worker)
-            _idle.pop()
+    while (worker := _idle.take(record.add)) is not None:
         if not worker.process.exited():
             return worker
         record.discard(worker.pid)  # killed by somebody while it was idle
@@ -110,24 +95,13 @@ def acquire(record: SpawnRecord) -> Worker:
 
 def release(worker: Worker) -> None:
     """Take back a worker that has ended its stage well, or has not begun it."""
-    global _sweeping
-    worker.idle_since = time.monotonic()
-    with _lock:
-        _idle.append(worker)
-        surplus = _idle.pop(0) if len(_idle) > _MAX_IDLE_WORKERS else None
-        start, _sweeping = not _sweeping, True
-    if surplus is not None:
-        surplus.terminate()
-    if start:
-        supervisor().call_at(worker.idle_since + _IDLE_TIMEOUT_S, _sweep)
+    _idle.put(worker)
 
 
 def shutdown() -> None:
     """End all idle workers, and return when they are dead and reaped."""
-    with _lock:
-        workers, _idle[:] = _idle[:], []
-    for worker in workers:
-        worker.process.send_signal(signal.SIGKILL)
+    workers = _idle.take_all()
+    _kill(workers)
     for worker in workers:
         worker.process.kill_and_reap()
         worker.channel.close()
@@ -135,15 +109,22 @@ def shutdown() -> None:
 
 def idle_pids() -> set[int]:
     """The processes that are here although no run goes on, for who counts what a run leaves behind."""
-    with _lock:
-        return {worker.process.pid for worker in _idle}
+    return {worker.pid for worker in _idle.items()}
 
 
 def idle_descriptors() -> set[int]:
     """The descriptors that belong to them."""
-    with _lock:
-        numbers = [(worker.channel.fileno(), worker.process.fileno()) for worker in _idle]
-    return {number for pair in numbers for number in pair if number is not None}
+    found: set[int | None] = set()
+    for worker in _idle.items():
+        with contextlib.suppress(ValueError):  # the supervisor has just sent it away
+            found |= {worker.channel.fileno(), worker.process.fileno()}
+    return {fd for fd in found if fd is not None}
+
+
+def _kill(workers: list[Worker]) -> None:
+    """Send SIGKILL. At the interpreter's end that is all: the kernel hands the dead to init."""
+    for worker in workers:
+        worker.process.send_signal(signal.SIGKILL)
 
 
 def _start(record: SpawnRecord) -> Worker:
@@ -175,33 +156,4 @@ def _start(record: SpawnRecord) -> Worker:
     return Worker(Process(pid, group=False), Channel(ours))
 
 
-def _sweep() -> None:
-    """In the supervisor's thread: send away those whose time is over."""
-    global _sweeping  # noqa: PLW0603
-    now = time.monotonic()
-    with _lock:
-        over = [worker for worker in _idle if worker.idle_since + _IDLE_TIMEOUT_S <= now]
-        _idle[:] = [worker for worker in _idle if worker not in over]
-        again = min((worker.idle_since + _IDLE_TIMEOUT_S for worker in _idle), default=None)
-        _sweeping = again is not None
-    for worker in over:
-        worker.terminate()
-    if again is not None:
-        supervisor().call_at(again, _sweep)
-
-
-def _at_exit() -> None:
-    """The kernel hands the dead to init."""
-    for worker in tuple(_idle):
-        worker.process.send_signal(signal.SIGKILL)
-
-
-def _after_fork_in_child() -> None:
-    global _lock, _sweeping  # noqa: PLW0603 - it may have been held by a thread that is not here
-    _lock = threading.Lock()
-    _sweeping = False
-    _idle.clear()
-
-
-atexit.register(_at_exit)
-reset_in_child(_after_fork_in_child, "state")
+_idle: IdlePool[Worker] = IdlePool(_MAX_IDLE_WORKERS, _IDLE_TIMEOUT_S, close=Worker.terminate, at_exit=_kill)
