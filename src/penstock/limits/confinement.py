@@ -34,9 +34,9 @@ class Confinement:
 
     __slots__ = ("_lease", "limits")
 
-    def __init__(self, limits: Limits, held: _CgroupLease) -> None:
+    def __init__(self, limits: Limits, lease: _CgroupLease) -> None:
         self.limits = limits
-        self._lease = held
+        self._lease = lease
 
     @classmethod
     def within(
@@ -46,7 +46,7 @@ class Confinement:
         to_close: list[Any],
         *,
         leftover: str = "ignore",
-        alone: bool = False,
+        exclusive: bool = False,
     ) -> Confinement:
         """The confinement of who adds `limits` to what holds for it anyway.
 
@@ -54,11 +54,11 @@ class Confinement:
         pipeline; of a single command, which is `exclusive`, that is its own business.
         """
         if outer is None:
-            return cls(limits, _CgroupLease(limits, to_close, leftover, alone=alone))
+            return cls(limits, _CgroupLease(limits, to_close, leftover, exclusive=exclusive))
         merged = merge_limits(outer.limits, limits)
         assert merged is not None
         if any(getattr(limits, field) is not None for field in (*GROUPED, "cgroup", "name")):
-            return cls(merged, _CgroupLease(merged, to_close, leftover, alone=alone))
+            return cls(merged, _CgroupLease(merged, to_close, leftover, exclusive=exclusive))
         return cls(merged, outer._lease)  # noqa: SLF001 - of its own kind
 
     def add(self, limits: Limits | None, to_close: list[Any], leftover: str) -> Confinement:
@@ -78,7 +78,7 @@ class Confinement:
 
     def kill(self) -> None:
         """SIGKILL to all in the group of a single command; in one that is shared, when the run has ended."""
-        self._lease.must_kill = True
+        self.kill_on_release()
         if self._lease.exclusive and self._lease.cgroup is not None:
             self._lease.cgroup.kill()
 
@@ -118,7 +118,7 @@ class _CgroupLease:
         "must_kill",
     )
 
-    def __init__(self, limits: Limits, to_close: list[Any], leftover: str, *, alone: bool) -> None:
+    def __init__(self, limits: Limits, to_close: list[Any], leftover: str, *, exclusive: bool) -> None:
         self.limits = limits
         self.cgroup: Cgroup | None = None
         self._to_close = to_close
@@ -126,7 +126,7 @@ class _CgroupLease:
         self._events: EventEmitter | None = None
         self._stage = ""
         """The first command in it, which stands for all."""
-        self.exclusive = alone
+        self.exclusive = exclusive
         """Whether one command has it for itself."""
         self.must_kill = False
         self._entered = False

@@ -147,7 +147,7 @@ class Command(BuiltinStage):
         with late_import:
             from penstock.limits.confinement import Confinement  # noqa: PLC0415 - most commands have none
 
-        return Confinement.within(ctx.scope.confinement, self.limits, ctx.scope.to_close, alone=True)
+        return Confinement.within(ctx.scope.confinement, self.limits, ctx.scope.to_close, exclusive=True)
 
     def _redacted(self, error: OSError) -> OSError:
         """The error as it may be seen, where the program's name is a secret."""
