@@ -1,0 +1,421 @@
+"""The prose is plain: an actor and an active verb, `if` and `when` for conditions, the usual term.
+
+Regular expressions find the worst patterns in the documents, in the docstrings and comments of the package,
+and in the names of tests. `UNCLEAN` lists the files that still have findings. It can only shrink: a file that is
+clean must leave it, and no other file may have findings.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+
+PATTERNS = {
+    "name the actor: no sentence begins with What, Who or That": re.compile(
+        r"(?:^|[.!?]\s+)(?:What|Who|Whom|Whose|Whoever|Whatever|That)\s(?![^.!?]*\?)"
+    ),
+    "name the owner: no double genitive": re.compile(
+        r"\bof (?:ours|theirs|yours|his|its own's)\b"
+        r"|\bof (?:the|a|an) \w+'s(?=$|[.,;:)]|\s(?:that|which|and|or|in|is|are|was|may|has|where|when|if)\b)"
+    ),
+    "write `not a X`, `no longer` or `there is no X`": re.compile(
+        r"\b(?:is|are|was|were|be) none\b|\bno longer there is\b"
+        r"|(?<!\bthere )(?<!\bThere )\b(?:is|are|was|were) no (?!(?:longer|more|less|such)\b|\w+er\b)"
+    ),
+    "write `because`": re.compile(
+        r", for (?:it|he|she|they|that|this|nobody|nothing|a|an|the)\s(?:\w+\s){0,2}"
+        r"(?:may|might|would|can|could|is|are|was|has|have|had|does)\b"
+    ),
+    "write `if` or `when`": re.compile(
+        r"\b[Ww]here (?:it|there|that|this|nothing|nobody|they|he|no|one|none|both|neither)\s"
+    ),
+    "write `ensures` or `handles`": re.compile(r"\b(?:see|sees|saw|seen) to\b(?! be\b)"),
+    "write `reports`, `notifies` or `sent`": re.compile(
+        r"\b(?:tell|tells|told|telling) of\b"
+        r"|\bwhat (?:it|they|he|she) (?:is|are|was|were) (?:given|told|asked)\b"
+    ),
+}
+
+UNCLEAN: tuple[str, ...] = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/gotchas.md",
+    "docs/performance.md",
+    "docs/reliability.md",
+    "src/penstock/aio/__init__.py",
+    "src/penstock/aio/copy_tasks.py",
+    "src/penstock/aio/lines.py",
+    "src/penstock/aio/running.py",
+    "src/penstock/aio/streams.py",
+    "src/penstock/aio/thread_calls.py",
+    "src/penstock/aio/user_objects.py",
+    "src/penstock/api/__init__.py",
+    "src/penstock/api/async_run.py",
+    "src/penstock/api/factories.py",
+    "src/penstock/api/iteration.py",
+    "src/penstock/api/lines.py",
+    "src/penstock/api/memory_limits.py",
+    "src/penstock/api/nested.py",
+    "src/penstock/api/owned_run.py",
+    "src/penstock/api/pipeline.py",
+    "src/penstock/api/run.py",
+    "src/penstock/api/variants.py",
+    "src/penstock/cli/commands.py",
+    "src/penstock/cli/lexer.py",
+    "src/penstock/cli/main.py",
+    "src/penstock/cli/output.py",
+    "src/penstock/cli/parser.py",
+    "src/penstock/cli/resolver.py",
+    "src/penstock/cli/runner.py",
+    "src/penstock/cli/signals.py",
+    "src/penstock/cli/terminal.py",
+    "src/penstock/core/async_detection.py",
+    "src/penstock/core/constants.py",
+    "src/penstock/core/env.py",
+    "src/penstock/core/errors.py",
+    "src/penstock/core/events.py",
+    "src/penstock/core/excerpt.py",
+    "src/penstock/core/framing.py",
+    "src/penstock/core/limits.py",
+    "src/penstock/core/options.py",
+    "src/penstock/core/plan.py",
+    "src/penstock/core/result.py",
+    "src/penstock/core/sizes.py",
+    "src/penstock/core/stage.py",
+    "src/penstock/core/verdict.py",
+    "src/penstock/engine/closing.py",
+    "src/penstock/engine/execution.py",
+    "src/penstock/engine/loop_binding.py",
+    "src/penstock/engine/memory_watches.py",
+    "src/penstock/engine/outcome.py",
+    "src/penstock/engine/ports.py",
+    "src/penstock/engine/results.py",
+    "src/penstock/engine/run_plan.py",
+    "src/penstock/engine/startup.py",
+    "src/penstock/engine/tree.py",
+    "src/penstock/examples/git_sizes.py",
+    "src/penstock/examples/web_archive.py",
+    "src/penstock/isolation/messages.py",
+    "src/penstock/isolation/running.py",
+    "src/penstock/isolation/stage.py",
+    "src/penstock/isolation/worker_main.py",
+    "src/penstock/isolation/worker_pool.py",
+    "src/penstock/limits/__init__.py",
+    "src/penstock/limits/cgroup_pool.py",
+    "src/penstock/limits/confinement.py",
+    "src/penstock/limits/memory_sampler.py",
+    "src/penstock/limits/sampling_interval.py",
+    "src/penstock/runtime/__init__.py",
+    "src/penstock/runtime/copy_tasks.py",
+    "src/penstock/runtime/dispatcher.py",
+    "src/penstock/runtime/latch.py",
+    "src/penstock/runtime/log.py",
+    "src/penstock/runtime/reactor.py",
+    "src/penstock/runtime/stage_scheduler.py",
+    "src/penstock/runtime/start_queue.py",
+    "src/penstock/runtime/start_slots.py",
+    "src/penstock/runtime/supervisor.py",
+    "src/penstock/runtime/taps.py",
+    "src/penstock/runtime/thread_pool.py",
+    "src/penstock/stages/chain.py",
+    "src/penstock/stages/coalescing_writer.py",
+    "src/penstock/stages/command.py",
+    "src/penstock/stages/context.py",
+    "src/penstock/stages/filters.py",
+    "src/penstock/stages/function.py",
+    "src/penstock/stages/line_map.py",
+    "src/penstock/stages/lines.py",
+    "src/penstock/stages/pipe_adapter.py",
+    "src/penstock/stages/running.py",
+    "src/penstock/stages/running_command.py",
+    "src/penstock/stages/stderr.py",
+    "src/penstock/streams/base.py",
+    "src/penstock/streams/buffer_pool.py",
+    "src/penstock/streams/bulk_read.py",
+    "src/penstock/streams/copy.py",
+    "src/penstock/streams/endpoints.py",
+    "src/penstock/streams/fd_streams.py",
+    "src/penstock/streams/fifo_streams.py",
+    "src/penstock/streams/file_objects.py",
+    "src/penstock/streams/memory_pipe.py",
+    "src/penstock/streams/reader.py",
+    "src/penstock/streams/stage_ends.py",
+    "src/penstock/streams/transfer.py",
+    "src/penstock/streams/user_objects.py",
+    "src/penstock/streams/writer.py",
+    "src/penstock/system/cgroups.py",
+    "src/penstock/system/environment.py",
+    "src/penstock/system/event_loops.py",
+    "src/penstock/system/executables.py",
+    "src/penstock/system/fd_passing.py",
+    "src/penstock/system/fds.py",
+    "src/penstock/system/features.py",
+    "src/penstock/system/fifo_open.py",
+    "src/penstock/system/fork_guard.py",
+    "src/penstock/system/pipe_capacity.py",
+    "src/penstock/system/poller.py",
+    "src/penstock/system/process.py",
+    "src/penstock/system/process_memory.py",
+    "src/penstock/system/process_tree.py",
+    "src/penstock/system/procfs.py",
+    "src/penstock/system/procfs_ctypes.py",
+    "src/penstock/system/spawn.py",
+    "src/penstock/system/spawn_glibc.py",
+    "src/penstock/system/spawn_launcher.py",
+    "src/penstock/system/spawn_subprocess.py",
+    "src/penstock/system/splice.py",
+    "src/penstock/testing/conformance.py",
+    "src/penstock/testing/loop_thread.py",
+    "src/penstock/testing/trial.py",
+    "tests/aio/test_hostile.py",
+    "tests/aio/test_methods.py",
+    "tests/aio/test_stages.py",
+    "tests/aio/test_streams.py",
+    "tests/api/test_errors_public.py",
+    "tests/api/test_functions.py",
+    "tests/api/test_lines.py",
+    "tests/api/test_methods.py",
+    "tests/api/test_options.py",
+    "tests/api/test_pipeline.py",
+    "tests/api/test_plan.py",
+    "tests/api/test_run_and_result.py",
+    "tests/api/test_sources.py",
+    "tests/api/test_stdin.py",
+    "tests/api/test_stdout.py",
+    "tests/cli/test_line.py",
+    "tests/cli/test_run.py",
+    "tests/core/test_env.py",
+    "tests/core/test_errors.py",
+    "tests/core/test_excerpt.py",
+    "tests/core/test_framing.py",
+    "tests/core/test_limits.py",
+    "tests/core/test_matchers.py",
+    "tests/core/test_result.py",
+    "tests/core/test_sizes.py",
+    "tests/core/test_verdict.py",
+    "tests/examples/test_git_sizes.py",
+    "tests/examples/test_web_archive.py",
+    "tests/gotchas/test_edges.py",
+    "tests/isolation/test_isolated.py",
+    "tests/limits/test_limits.py",
+    "tests/limits/test_memory_limit.py",
+    "tests/limits/test_trees.py",
+    "tests/robustness/test_attacks.py",
+    "tests/runs/test_cancellation.py",
+    "tests/runs/test_custom_stages.py",
+    "tests/runs/test_edge_kinds.py",
+    "tests/runs/test_endpoint_copies.py",
+    "tests/runs/test_events.py",
+    "tests/runs/test_fifos.py",
+    "tests/runs/test_fused.py",
+    "tests/runs/test_inline_runs.py",
+    "tests/runs/test_long_streams.py",
+    "tests/runs/test_path_search.py",
+    "tests/runs/test_stage_scheduler.py",
+    "tests/runs/test_start_slots.py",
+    "tests/runs/test_starting.py",
+    "tests/runs/test_stderr.py",
+    "tests/runs/test_unread.py",
+    "tests/runs/test_verdict_of_runs.py",
+    "tests/streams/test_bulk_read.py",
+    "tests/streams/test_copy.py",
+    "tests/streams/test_fd_streams.py",
+    "tests/streams/test_memory_pipe.py",
+    "tests/streams/test_streams.py",
+    "tests/streams/test_transfer_faults.py",
+    "tests/system/test_cgroups.py",
+    "tests/system/test_executables.py",
+    "tests/system/test_fifo_open.py",
+    "tests/system/test_pipe_capacity.py",
+    "tests/system/test_poller.py",
+    "tests/system/test_process.py",
+    "tests/system/test_process_memory.py",
+    "tests/system/test_procfs.py",
+    "tests/system/test_spawn.py",
+    "tests/system/test_spawn_launcher.py",
+    "tests/test_layers.py",
+    "tests/test_leak_check.py",
+    "tests/testing/test_conformance.py",
+)
+
+
+class Finding(NamedTuple):
+    """A pattern that was found: the line of the text that holds it, the rule, and the words around it."""
+
+    line: int
+    rule: str
+    words: str
+
+
+def findings(text: str, line: int = 1) -> list[Finding]:
+    """Return what is wrong with one piece of prose, which begins at `line` of its file."""
+    joined = re.sub(r"`+[^`]*`+", "`X`", re.sub(r"\s+", " ", text)).strip()
+    return [
+        Finding(line, rule, joined[max(found.start() - 20, 0) : found.end() + 40])
+        for rule, pattern in PATTERNS.items()
+        for found in pattern.finditer(joined)
+    ]
+
+
+def document_pieces(text: str) -> Iterator[tuple[int, str]]:
+    """Give the paragraphs, list items, headings and table cells of a Markdown document, without its code."""
+    text = re.sub(
+        r"<!-- figures:.*?<!-- end of figures -->|^```.*?^```$", _blank, text, flags=re.DOTALL | re.MULTILINE
+    )
+    piece: list[str] = []
+    start = 1
+    for number, content in enumerate([*text.splitlines(), ""], 1):
+        begins = re.match(r"\s*(?:[-*]|\d+\.|#+|\|)\s", content) is not None
+        if piece and (begins or not content.strip()):
+            yield start, " ".join(piece)
+            piece = []
+        if content.lstrip().startswith("|"):
+            yield from ((number, cell.strip()) for cell in content.split("|"))
+        elif content.strip() and not content.startswith("    "):
+            start = start if piece else number
+            piece.append(re.sub(r"^\s*(?:[-*]|\d+\.|#+)\s+|\*\*|\]\([^)]*\)|\[", "", content))
+
+
+def source_pieces(text: str) -> Iterator[tuple[int, str]]:
+    """Give the docstrings of a Python file, a paragraph each, and its comments; a doctest is no prose."""
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str() as docstring)):
+                line = node.lineno
+                for paragraph in docstring.split("\n\n"):
+                    if not paragraph.lstrip().startswith(">>>"):
+                        yield from ((line, item) for item in re.split(r"\n\s*- ", paragraph))
+                    line += paragraph.count("\n") + 2
+    comment: list[str] = []
+    start = column = 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        if comment and token.start != (start + len(comment), column):
+            yield start, " ".join(comment)
+            comment = []
+        if not comment:
+            start, column = token.start
+        comment.append(re.sub(r"^#+:?\s*(?:(?:noqa|type|pragma):? ?[^-]*- )?", "", token.string))
+    yield start, " ".join(comment)
+
+
+def name_pieces(text: str) -> Iterator[tuple[int, str]]:
+    """Give the names of the tests in a Python file, as sentences."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node.lineno, node.name.removeprefix("test_").replace("_", " ").capitalize()
+
+
+def _blank(found: re.Match[str]) -> str:
+    return "\n" * found.group().count("\n")
+
+
+@cache
+def everything() -> dict[str, list[Finding]]:
+    """Return the findings of each file that has prose, by its path in the repository."""
+    readers = [
+        (document_pieces, [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]),
+        (source_pieces, ROOT.glob("src/penstock/**/*.py")),
+        (name_pieces, ROOT.glob("tests/**/test_*.py")),
+    ]
+    return {
+        path.relative_to(ROOT).as_posix(): sorted(
+            found for line, piece in read(path.read_text(encoding="utf-8")) for found in findings(piece, line)
+        )
+        for read, paths in readers
+        for path in paths
+    }
+
+
+def test_the_prose_is_plain() -> None:
+    """No file outside of the list has a finding."""
+    found = [
+        f"{path}:{each.line}: {each.rule}: ...{each.words}..."
+        for path, all_of_it in everything().items()
+        if path not in UNCLEAN
+        for each in all_of_it
+    ]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_the_list_of_unclean_files_can_only_shrink() -> None:
+    """A file in the list exists and has findings."""
+    clean = [path for path in UNCLEAN if not everything().get(path)]
+    assert not clean, f"take these out of UNCLEAN: {clean}"
+    assert list(UNCLEAN) == sorted(set(UNCLEAN))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "What is passed in stays open.",
+        "It ends. Whoever waits is woken.",
+        "That is the rule.",
+        "a method of the caller's",
+        "a stream of ours",
+        "a finalizer of the caller's may run",
+        "The word is none.",
+        "It is no failure.",
+        "There are two, for it may come at any moment.",
+        "It fails where there is no cgroup.",
+        "A fallback where nothing else works.",
+        "The caller sees to that.",
+        "An event tells of it.",
+        "It passes on what it is given.",
+    ],
+)
+def test_each_pattern_is_found(wrong: str) -> None:
+    """A sentence of each kind has exactly one finding, wherever the lines break."""
+    assert len(findings(wrong)) == 1
+    assert len(findings(wrong.replace(" ", "\n    "))) == 1
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "What does it cost?",
+        "The reader of the caller's stdin ends.",
+        "There is no cgroup, and it is no longer needed.",
+        "Wait for a command that may fail, for the test.",
+        "The folder where the file lies.",
+        "It was seen to be empty.",
+        "`What it is` is code, and so is `where it is`.",
+    ],
+)
+def test_plain_sentences_are_left_alone(right: str) -> None:
+    """Questions, places, plain genitives and code have no finding."""
+    assert findings(right) == []
+
+
+def test_prose_is_found_wherever_it_stands() -> None:
+    """In docstrings, comments, names of tests, list items and table cells; not in code blocks or doctests."""
+    source = (
+        '"""Fine.\n\nWhat is here.\n"""\n'
+        "x = 1  # noqa: A001 - it is none\n"
+        "# An event\n# tells of it.\n"
+        'def test_where_it_is():\n    """Do.\n\n    >>> print("That is code")\n    That is code\n    """\n'
+    )
+    document = (
+        "# That is it\n\n- One,\n  where it\n  goes.\n\n```\nThat is\n```\n\n| a | of ours |\n|---|---|\n"
+    )
+
+    def lines(pieces: Iterator[tuple[int, str]]) -> list[int]:
+        return sorted(found.line for line, piece in pieces for found in findings(piece, line))
+
+    assert lines(source_pieces(source)) == [3, 5, 6]
+    assert lines(name_pieces(source)) == [8]
+    assert lines(document_pieces(document)) == [1, 3, 11]
