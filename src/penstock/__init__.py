@@ -1,10 +1,15 @@
-"""Streaming pipelines of external commands and Python functions.
+r"""Streaming pipelines of external commands and Python functions.
 
-`command("git", "log") | map_lines(f) | command("sort")` is a pipeline; `run`, `output`, `start` and so on
-execute it.
+`command("git", "log") | map_lines(f) | command("sort")` is a pipeline. Its methods `run`, `output`, `text`,
+`iter_lines`, `start` and others run it; `arun` and others run it in an event loop. A failed run raises a
+`PipelineError`.
 
-The names are imported when they are first used: a program that may start a pipeline, but has not yet, pays
-for `import penstock` next to nothing.
+>>> from penstock import command, map_lines
+>>> (command("printf", "b\na\n") | map_lines(bytes.upper) | command("sort")).text().split()
+['A', 'B']
+
+Names are imported when they are first used, so `import penstock` costs next to nothing until a program makes
+a pipeline.
 """
 
 from __future__ import annotations

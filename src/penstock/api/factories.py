@@ -1,8 +1,9 @@
 """The constructors of stages.
 
-Each returns a pipeline of one stage, which can be joined by `|` or run by itself.
+Each constructor returns a pipeline of one stage. Join it to others by `|`, or run it by itself. An invalid
+argument raises a TypeError or ValueError here, when the stage is made, not when it runs.
 
-A mistake in an argument is a TypeError or ValueError here, when the stage is made.
+Out of scope: running a stage, and choosing between its variants for threads, processes and event loops.
 """
 
 from __future__ import annotations
@@ -69,22 +70,28 @@ def command(  # noqa: PLR0913 - what can be said of a command
     limits: Limits | None = None,
     on_leftover: Literal["ignore", "report", "kill"] | None = None,
 ) -> Pipeline:
-    """Make a stage that is an external command; no shell is involved.
+    """Make a stage of an external command; no shell is involved.
 
-    `program` and `args` are str, bytes or PathLike, or a `Secret`; anything else is a TypeError, an empty
-    program or a NUL byte a ValueError. A program with a slash is taken from the caller's working directory,
-    whatever `cwd` is; a bare name is searched on the child's PATH, whose empty and relative entries are
-    skipped. `cwd`, `env` and `stderr` go before the pipeline's. An exit status outside `ok_codes`, or a death
-    by signal, is an `ExitError`. The child leads a process group of its own, except where its stdin is a
-    terminal, which would stop it then; `process_group=False` leaves it in the caller's in any case. A
-    cancellation then reaches its descendants one by one.
+    `program` and `args` are str, bytes, PathLike or `Secret`. A `program` with a slash is relative to the
+    caller's working directory, whatever `cwd` is. A bare name is searched on the child's PATH, whose empty
+    and relative entries are skipped. `cwd`, `env` and `stderr` override the pipeline's options. `name` is
+    how errors and results call the stage; the default is `program` as given.
 
-    `limits` is what it may use, laid over the pipeline's. `on_leftover` is what is done about processes that
-    it has started and that still run when it has ended by itself: "ignore" leaves them alone, "report" sends
-    an event of kind `leftover` with their `pids`, "kill" does that and ends them, by SIGTERM and after the
-    grace time by SIGKILL, before the stage counts as ended. They are found by its process group, and in its
-    cgroup where it has one for itself; those in one that a pipeline's commands share are seen to, with
-    SIGKILL, when the run ends. None is as the pipeline says.
+    The stage fails with `ExitError` if the exit status is not in `ok_codes` or a signal killed the program.
+    A missing or unusable program raises a `StartError` when the run starts.
+
+    The child leads a process group of its own, unless its stdin is a terminal: the terminal would stop a
+    background group (SIGTTIN in termios(3)). `process_group=False` always leaves the child in the caller's
+    group; cancelling then signals its descendants one by one.
+
+    `limits` is a `Limits`, laid over the pipeline's. `on_leftover` decides about processes that the command
+    started and that still run after it has ended by itself. "ignore" leaves them alone. "report" emits an
+    event of kind `leftover` with their `pids`. "kill" emits the event and ends them before the stage counts
+    as ended, with SIGTERM and, after the grace time, SIGKILL. They are found in the command's process group,
+    and in its cgroup if it has one for itself. Leftovers in a cgroup that several commands share get SIGKILL
+    when the run ends. None takes the pipeline's option.
+
+    Raises TypeError for an argument of another type, and ValueError for an empty program or a NUL byte.
 
     >>> command("printf", "%s", "a|b").output()
     b'a|b'
@@ -110,22 +117,24 @@ def function(
     name: str | None = None,
     isolate: Literal["process"] | None = None,
 ) -> Pipeline:
-    r"""Make a stage of `fn(ctx, stdin, stdout)`, which runs in a thread of its own.
+    r"""Make a stage that calls `fn(ctx, stdin, stdout)` once, in a worker thread.
 
-    `stdin` has `read(n)`, `read1`, `readinto`, `readline`, iteration by line (with LF) and `chunks()`;
-    `stdout` has `write` (takes all of any bytes-like object and returns its length), `writelines` and
-    `flush`. Both are closed when `fn` returns. What `fn` raises is the stage's error, `FinishEarly` an early
-    success.
+    `stdin` is a file-like object of bytes: `read(n)`, `read1`, `readinto`, `readline`, iteration by line
+    (with LF) and `chunks()`. `stdout` has `write` (which takes all of any bytes-like object and returns its
+    length), `writelines` and `flush`. Penstock closes both when `fn` returns. An exception that `fn` raises
+    is the stage's error; `raise FinishEarly` ends the stage early as a success. The return value is ignored.
 
-    With `isolate="process"` (here and in the constructors below) it runs in a worker process instead, so that
-    Python code that keeps a core busy has one to itself. Then `fn` must be defined at the top level of a
-    module, what it is bound to must be picklable, and a script needs its `if __name__ == "__main__":`, all as
-    with `multiprocessing`; a TypeError says so when the stage is made. Edges are pipes of the kernel. Workers
-    stay for a few seconds and are used again.
+    With `isolate="process"`, here and in the other constructors, a worker process calls `fn`, so that
+    CPU-bound Python code does not share the GIL. As with `multiprocessing`, `fn` must be defined at the top
+    level of a module, everything that it is bound to must be picklable, and a script must guard its code by
+    `if __name__ == "__main__":`. Its edges are OS pipes. Worker processes are kept for some seconds and
+    reused.
 
-    An `async def` runs on the event loop of `arun()` and its like. Its `stdin` is an anyio receive stream
-    (`async for chunk in stdin`, `await stdin.receive()`), its `stdout` a send stream (`await
-    stdout.send(data)`).
+    An `async def` runs on the event loop of `arun()` and the other async methods. Its `stdin` is an anyio
+    receive stream (`async for chunk in stdin`, `await stdin.receive()`) and its `stdout` a send stream
+    (`await stdout.send(data)`).
+
+    Raises TypeError if `fn` is not callable or cannot be sent to a worker process.
 
     >>> def shout(ctx, stdin, stdout):
     ...     for line in stdin:
@@ -144,10 +153,14 @@ def transform(
     name: str | None = None,
     isolate: Literal["process"] | None = None,
 ) -> Pipeline:
-    r"""Make a stage of a function from an iterator of chunks to an iterable of chunks: bytes, as they come.
+    r"""Make a stage that calls `fn(chunks)` once and writes the chunks that it returns or yields.
 
-    An async generator function is given an async iterator, and runs on the event loop of `arun()` and its
-    like.
+    `chunks` is an iterator of bytes, in pieces of any size. `fn` returns an iterable of bytes, which are
+    written unchanged. An async generator function gets an async iterator instead, and runs on the event loop
+    of `arun()` and the other async methods. `isolate` is as in `function`.
+
+    Raises TypeError if `fn` is not callable, or is a coroutine function. The stage fails with TypeError if
+    `fn` returns anything but an iterable of bytes.
 
     >>> (echo("abc") | transform(lambda chunks: (chunk[::-1] for chunk in chunks))).output()
     b'\ncba'
@@ -162,11 +175,15 @@ def transform_lines(
     name: str | None = None,
     isolate: Literal["process"] | None = None,
 ) -> Pipeline:
-    r"""Make a stage of a function from an iterator of lines to an iterable of lines, both bytes without LF.
+    r"""Make a stage that calls `fn(lines)` once and writes the lines that it returns or yields.
 
-    Every line that is written gets an LF. Lines are passed on in blocks, but never held back while the input
-    has to be waited for, nor longer than 50 ms. LineTooLong past 16 MiB. An async generator function is given
-    an async iterator, and runs on the event loop of `arun()` and its like.
+    Lines are bytes without LF, in both directions. Only LF ends a line; CR is data. Each line is written with
+    an LF. Output is passed on in blocks, before each read that may block and at the latest after 50 ms. An
+    async generator function gets an async iterator instead, and runs on the event loop of `arun()` and the
+    other async methods. `isolate` is as in `function`.
+
+    Raises TypeError if `fn` is not callable, or is a coroutine function. The stage fails with `LineTooLong`
+    if an input line has more than 16 MiB.
 
     >>> (echo("b\na") | transform_lines(sorted)).output()
     b'a\nb\n'
@@ -184,10 +201,15 @@ def map_lines(
     isolate: Literal["process"] | None = None,
     concurrency: int = 1,
 ) -> Pipeline:
-    r"""Make a stage that writes `fn(line)` for each line, bytes without LF both ways; None drops the line.
+    r"""Make a stage that writes `fn(line)` for each line; None drops the line.
 
-    An `async def` runs on the event loop of `arun()` and its like: at most `concurrency` calls at once, and
-    their results in the order of the lines. With a plain function `concurrency` is 1.
+    Lines are bytes without LF, in both directions. An `async def` runs on the event loop of `arun()` and the
+    other async methods. At most `concurrency` calls run at once, and results keep the order of the lines.
+    `isolate` is as in `function`; output is passed on as in `transform_lines`.
+
+    Raises TypeError if `fn` is not callable or is an async generator function, and ValueError if
+    `concurrency` is less than 1, or more than 1 for a plain function. The stage fails with `LineTooLong` if
+    an input line has more than 16 MiB.
 
     >>> (echo("a\nb") | map_lines(bytes.upper)).output()
     b'A\nB\n'
@@ -202,9 +224,9 @@ def filter_lines(
     isolate: Literal["process"] | None = None,
     concurrency: int = 1,
 ) -> Pipeline:
-    r"""Make a stage that keeps the lines (bytes without LF) for which `fn(line)` is true.
+    r"""Make a stage that keeps the lines for which `fn(line)` is true.
 
-    `fn` may be async, with `concurrency`, as in `map_lines`.
+    `line` is bytes without LF. `isolate`, `concurrency`, async functions and errors are as in `map_lines`.
 
     >>> (echo("1\nx\n2") | filter_lines(bytes.isdigit)).output()
     b'1\n2\n'
@@ -219,10 +241,11 @@ def map_line_batches(
     isolate: Literal["process"] | None = None,
     concurrency: int = 1,
 ) -> Pipeline:
-    r"""Make a stage of a function from a list of lines to an iterable of lines, bytes without LF both ways.
+    r"""Make a stage that writes the lines of `fn(lines)` for each batch of lines.
 
-    The fast path for many short lines: one call for all the lines that one read brought, so how they are
-    divided is up to the input. `fn` may be async, with `concurrency`, as in `map_lines`.
+    This is the fast path for many short lines. `lines` is a list of bytes without LF: all complete lines of
+    one read, so the input decides how lines are batched. `fn` returns an iterable of lines without LF.
+    `isolate`, `concurrency`, async functions and errors are as in `map_lines`.
 
     >>> (echo("1\n2") | map_line_batches(lambda lines: [line * 2 for line in lines])).output()
     b'11\n22\n'
@@ -238,12 +261,14 @@ def each_line(
     isolate: Literal["process"] | None = None,
     concurrency: int = 1,
 ) -> Pipeline:
-    r"""Make a stage that calls `fn(ctx, line, stdout)` for each line (bytes without LF).
+    r"""Make a stage that calls `fn(ctx, line, stdout)` for each line.
 
-    Go-pipe's LinewiseFunction.
+    `line` is bytes without LF. Bytes that `fn` writes to `stdout` are passed on unchanged, joined into larger
+    blocks. This is go-pipe's LinewiseFunction. `isolate`, `concurrency` and async functions are as in
+    `map_lines`; an async `fn` writes by `await stdout.send(...)`.
 
-    What `fn` writes is passed on as it is, joined to larger blocks. `LineTooLong` past `max_line` bytes. `fn`
-    may be async, with `concurrency`, as in `map_lines`; it writes by `await stdout.send(...)` then.
+    Raises TypeError or ValueError if `max_line` is not a positive int. The stage fails with `LineTooLong` if
+    an input line has more than `max_line` bytes, without its LF.
 
     >>> (echo("a\nb") | each_line(lambda ctx, line, stdout: stdout.write(line))).output()
     b'ab'
@@ -263,7 +288,11 @@ def scan(
 ) -> Pipeline:
     """Make a stage that calls `fn(ctx, token, stdout)` for each token of `split(stdin)`.
 
-    Go-pipe's ScannerFunction.
+    `split` gets the stage's stdin, a file-like object of bytes as in `function`, and returns an iterator of
+    tokens of any type. Neither function may be async. `isolate` is as in `function`. This is go-pipe's
+    ScannerFunction.
+
+    Raises TypeError if `split` or `fn` is not a plain callable.
 
     >>> split = lambda stdin: iter(stdin.read().split())
     >>> (echo("a b") | scan(split, lambda ctx, word, stdout: stdout.write(word + b";"))).output()
@@ -274,9 +303,12 @@ def scan(
 
 
 def source(iterable: Iterable[bytes] | AsyncIterable[bytes], *, name: str | None = None) -> Pipeline:
-    """Make a stage that reads nothing and emits the chunks of an iterable of bytes, with nothing between.
+    """Make a stage that reads no stdin and writes the chunks of an iterable of bytes, one after the other.
 
-    An async iterable is read on the event loop of `arun()` and its like.
+    An iterator can be used for one run only. An async iterable is read on the event loop of `arun()` and the
+    other async methods.
+
+    Raises TypeError for bytes or str (use `echo` for one text) and for objects that are not iterable.
 
     >>> (source([b"a", b"b"]) | command("cat")).output()
     b'ab'
@@ -287,11 +319,13 @@ def source(iterable: Iterable[bytes] | AsyncIterable[bytes], *, name: str | None
         raise TypeError(
             f"source() takes an iterable of bytes, not {type(iterable).__name__}; echo() is for one text"
         )
-    return Pipeline(Source(iterable, name))  # type: ignore[arg-type] # it is no async one
+    return Pipeline(Source(iterable, name))  # type: ignore[arg-type] # it is not an async one
 
 
 def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None) -> Pipeline:
-    """Make a stage that reads nothing and writes `text` and `end`, str as UTF-8.
+    """Make a stage that reads no stdin and writes `text` and `end`; str is encoded as UTF-8.
+
+    Raises TypeError if either is not str or bytes.
 
     >>> echo("a", end="").output()
     b'a'
@@ -300,9 +334,13 @@ def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None)
 
 
 def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
-    """Make a stage that is `stage`, or a whole pipeline, but succeeds where `matcher(error)` is true.
+    """Make a stage that runs `stage` and succeeds if it fails with an error that `matcher` accepts.
 
-    A run's own deadline or cancellation is not ignored by that, nor can `FinishEarly` be.
+    `stage` is a stage or a whole pipeline. `matcher` is called with an exception, never with None. It never
+    sees the deadline or cancellation of the run, which cannot be ignored, nor a `FinishEarly`. This is
+    go-pipe's IgnoreError.
+
+    Raises TypeError if `matcher` is not callable.
 
     >>> from penstock import is_error, ExitError
     >>> ignore_error(command("false"), is_error(ExitError)).run().ok
@@ -316,9 +354,17 @@ def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
 def filter_error(
     stage: Stage | Pipeline, fn: Callable[[BaseException | None], BaseException | None]
 ) -> Pipeline:
-    """Make a stage that is `stage`, or a whole pipeline, whose error `fn(error | None)` decides.
+    """Make a stage that runs `stage` and whose outcome is `fn(error)`.
 
-    What `fn` raises is the error too. It is called in a worker thread.
+    `stage` is a stage or a whole pipeline. `fn` gets its error, or None if it succeeded, and returns the
+    error to report, or None for a success. An exception that `fn` raises is reported too. A worker thread
+    calls `fn`.
+
+    Raises TypeError if `fn` is not a plain callable. The stage fails with TypeError if `fn` returns anything
+    but an exception or None.
+
+    >>> filter_error(command("false"), lambda error: None).run().ok
+    True
     """
     return Pipeline(Filtered(checked_stage(stage), plain("filter_error", check_callable("filter_error", fn))))
 

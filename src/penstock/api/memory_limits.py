@@ -1,6 +1,6 @@
-"""The constructors of stages whose memory is watched: a group around commands, with a wish among its options.
+"""The constructors of stages whose memory is watched: a group around commands, with a watch in its options.
 
-The watching itself is done by `watches` and `control.sampler`.
+Out of scope: sampling memory (`limits.memory_sampler`) and acting on it (`engine.memory_watches`).
 """
 
 from __future__ import annotations
@@ -35,17 +35,20 @@ def memory_limit(
     on_event: Callable[[Event], object] | None = None,
     interval: float | timedelta = MAX_INTERVAL_S,
 ) -> Pipeline:
-    """Make a stage that is `stage`, a command or a pipeline of commands, and is ended past a memory limit.
+    """Make a stage that runs `stage` and cancels it if it uses more memory than `limit`.
 
-    `limit` is bytes, or a text like "500MB" (10^6) or "2GiB" (2^30). What counts is the anonymous memory
-    (resident, and not backed by a file) of the commands and all their descendants, added up. The supervisor
-    looks at it, the more often the nearer the limit is; `interval`, in seconds or a timedelta, is the longest
-    pause. What allocates 1 GB/s is stopped before it holds 1.5 times a limit of 20 MB or more.
+    `stage` is a command or a pipeline of commands. `limit` is bytes, or a str like "500MB" (10^6 bytes) or
+    "2GiB" (2^30 bytes). The anonymous memory (resident, and not backed by a file) of the commands and all
+    their descendants is added up. The supervisor samples it, more often as it approaches the limit;
+    `interval`, in seconds or a timedelta, is the longest pause. A command that allocates 1 GB/s is stopped
+    before it holds 1.5 times the limit, if the limit is at least 20 MB.
 
-    Past the limit there is an event of kind `memory-limit`, given to `on_event` and to the pipeline's own
+    If the sum exceeds the limit, an event of kind `memory-limit` goes to `on_event` and to the pipeline's
     handler, the commands get SIGTERM, and the stage fails with `MemoryLimitExceeded`. SIGKILL follows after
-    the grace time, or at once where memory goes on to grow. TypeError or ValueError for what is no command,
-    and for a limit or an interval that is none. Without /proc it needs psutil, or raises ImportError.
+    the grace time, or at once if the memory keeps growing.
+
+    Raises TypeError if a stage is not a command, TypeError or ValueError for an invalid `limit` or
+    `interval`, and ImportError if the system has no /proc and psutil is not installed.
 
     >>> from penstock import command
     >>> memory_limit(command("cat"), "2GiB").output(input="b")
@@ -60,12 +63,21 @@ def memory_observer(
     on_event: Callable[[Event], object] | None = None,
     interval: float | timedelta = MAX_INTERVAL_S,
 ) -> Pipeline:
-    """Make a stage that is `stage`, a command or a pipeline of commands, and tells how much memory it had.
+    """Make a stage that runs `stage` and reports the most memory that it used.
 
-    The peak of what `memory_limit` counts is told at the end, however that comes about, in an event of kind
-    `memory-peak`, given to `on_event` and to the pipeline's own handler: `used` and `peak` (bytes), `samples`
-    and `errors` are in its context. Each command's own peak is its `StageResult.peak_memory`. Between two
-    looks, at most `interval` seconds apart, memory may have been higher. Raises as `memory_limit` does.
+    `stage` is a command or a pipeline of commands, and memory is measured as in `memory_limit`. When the
+    stage ends, for whatever reason, an event of kind `memory-peak` goes to `on_event` and to the pipeline's
+    handler. Its context holds `used` and `peak` (bytes), `samples` and `errors`. The peak of each command is
+    its `StageResult.peak_memory`. Samples are at most `interval` seconds apart; between two of them memory
+    may have been higher.
+
+    Raises the same errors as `memory_limit`.
+
+    >>> from penstock import command
+    >>> kinds = []
+    >>> observed = memory_observer(command("cat"), on_event=lambda event: kinds.append(event.kind))
+    >>> observed.output(input="b")
+    b'b'
     """
     return _watched("memory_observer", stage, None, on_event, interval)
 

@@ -1,8 +1,10 @@
 """The pipeline as a value: immutable, reusable, and itself a stage.
 
-A stage alone is a pipeline of one stage without options, which is what the constructors of stages return; so
-everything that a pipeline can do, each stage can. Joining flattens pipelines without options of their own and
-keeps the others as one stage. No engine lives here: the methods check options, make a `Run`, and wait for it.
+The constructors of stages return a pipeline of one stage without options, so each stage has every method of a
+pipeline. Joining flattens pipelines without options of their own and keeps the others as one stage. The
+methods check options, make a `Run`, and wait for it.
+
+Out of scope: planning and steering a run, which is the engine's task.
 """
 
 from __future__ import annotations
@@ -45,14 +47,14 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline", "checked_stage", "watched"]
 
 _DEEPEST = 100
-"""A run, `repr`, `name` and `pickle` descend by calls, of which the interpreter allows about a thousand."""
+"""A run, `repr`, `name` and `pickle` recurse, and the interpreter allows about a thousand nested calls."""
 
 
 class _Signature:
-    """What `help()` and `inspect` show: the options by name, with their defaults.
+    """The signature that `help()` and `inspect` show: the options by name, with their defaults.
 
-    The constructor itself takes them as a mapping, to know which were given: a nested pipeline's
-    `stderr=CAPTURE` counts against its parent's, though it is the default.
+    The constructor takes the options as a mapping, so that it knows which of them were given: a nested
+    pipeline's `stderr=CAPTURE` overrides its parent's, although it is the default.
     """
 
     def __get__(self, instance: object, owner: type) -> Signature:
@@ -65,21 +67,35 @@ class _Signature:
 
 
 class Pipeline(PipelineSpec):
-    """Stages joined by pipes, and how to run them. Immutable; `replace`, `then` and `|` make new ones.
+    r"""Stages joined by pipes, with options. Immutable: `replace`, `then` and `|` return new pipelines.
 
-    `name` is how errors of the options call it; `cwd` and `env` are those of its commands (`env` lies over
-    the inherited environment, and a command's own over it; None unsets, a callable is called at start);
-    `stdin` and `stdout` are what the first stage reads and the last writes, `input` bytes or str (as UTF-8)
-    for the first; `stderr` is where the commands' stderr goes. `on_event` is called with each `Event`,
-    `on_exception(stage_name, exc)` with what Python stages raise, and returns what is to count. `timeout` is
-    seconds or a timedelta for the whole run, `grace` seconds between SIGTERM and SIGKILL, `limits` a `Limits`
-    for its commands, `on_leftover` what is done about processes that a command leaves behind (see `command`).
-    `fail_fast` ends the rest when one stage fails. `pipe_errors` is "forgive" (an early end downstream
-    excuses SIGPIPE upstream) or "report" (only a `FinishEarly` does, as in go-pipe). `pipe_size` is bytes for
-    the pipes between stages, as far as the kernel allows.
+    The constructor and every method that runs the pipeline take these options by name:
 
-    A mistake in an option is a TypeError or ValueError that names it. What is passed in stays the caller's,
-    unless wrapped in `closing`.
+    - `name`: how errors call the pipeline. `cwd`: the working directory of its commands.
+    - `env`: maps names to str, `Secret`, None (unset) or a callable that is called at start. It lies over the
+      inherited environment (none with `inherit_env=False`), and the `env` of a command lies over it.
+    - `stdin`: what the first stage reads: DEVNULL, INHERIT, PIPE (with `start`), a path, a file descriptor, a
+      socket, a file object, an object with `read`, or an iterable of bytes.
+    - `input`: bytes, or str encoded as UTF-8, for the first stage; not together with `stdin`.
+    - `stdout`: where the last stage writes: INHERIT, DEVNULL, CAPTURE, PIPE (with `start`), a path, a file
+      descriptor, a socket, a file object, or an object with `write`.
+    - `stderr`: where the commands' stderr goes: CAPTURE (the first and the last 32 KiB), INHERIT, DEVNULL,
+      STDOUT, a path, a file descriptor, a file object, or a callable that gets each line as bytes.
+    - `on_event`: called with each `Event`. `on_exception(stage_name, exc)`: called with each exception of a
+      Python stage; returns the exception to report, or None.
+    - `timeout`: seconds or a timedelta for the whole run. `grace`: seconds between SIGTERM and SIGKILL.
+    - `limits`: a `Limits` for its commands. `on_leftover`: "ignore", "report" or "kill", see `command`.
+    - `fail_fast`: cancel the other stages if one fails.
+    - `pipe_errors`: "forgive" (a stage that ended early excuses a SIGPIPE before it), or "report" (only a
+      `FinishEarly` does, as in go-pipe).
+    - `pipe_size`: bytes for the pipes between stages, as far as the kernel allows (F_SETPIPE_SZ in fcntl(2)).
+
+    An invalid option raises a TypeError or ValueError that names it, before anything starts. Objects you pass
+    in are not closed, unless wrapped in `closing`.
+
+    >>> from penstock import command
+    >>> Pipeline(command("printf", "b\na\n"), command("sort"), timeout=10).text()
+    'a\nb\n'
     """
 
     __slots__ = ()
@@ -93,7 +109,7 @@ class Pipeline(PipelineSpec):
 
     @classmethod
     def _of(cls, stages: tuple[Joinable, ...], options: Mapping[str, Any]) -> Self:
-        """A pipeline of parts that were checked before."""
+        """Make a pipeline of parts that were checked before."""
         made = cls.__new__(cls)
         made._stages = stages  # noqa: SLF001 - this is the other constructor
         made._options = options  # noqa: SLF001
@@ -118,7 +134,7 @@ class Pipeline(PipelineSpec):
 
     @property
     def name(self) -> str:
-        """Its own name, else its stages' names joined by ` | `."""
+        """The option `name`, or else the names of its stages joined by ` | `."""
         given = self._options.get("name")
         if isinstance(given, str):
             return given
@@ -126,7 +142,7 @@ class Pipeline(PipelineSpec):
 
     @property
     def requirements(self) -> Requirements:
-        """What its outer stages ask of the streams."""
+        """The requirements of the first stage for stdin, and of the last one for stdout."""
         if not self._stages:
             return Requirements()
         first, last = (getattr(self._stages[end], "requirements", None) or Requirements() for end in (0, -1))
@@ -141,33 +157,38 @@ class Pipeline(PipelineSpec):
         return Pipeline._of(_flat((other, self)), {}) if _is_stage(other) else NotImplemented
 
     def then(self, *stages: Joinable) -> Pipeline:
-        """The pipeline with `stages` after its own; it keeps its options."""
+        """Return a pipeline with `stages` after its own; it keeps its options."""
         return Pipeline._of((*self._stages, *_flat(stages)), self._options)
 
     def then_ignoring(self, matcher: Matcher, *stages: Joinable) -> Pipeline:
-        """As `then`, each of `stages` a success where `matcher(error)` is true."""
+        """Return a pipeline as `then` does, in which `ignore_error(stage, matcher)` wraps each new stage."""
         if not callable(matcher):
             raise TypeError(f"then_ignoring() takes a matcher first, not {matcher!r}")
         return self.then(*(Filtered(checked_stage(stage), ignoring(matcher)) for stage in stages))
 
     def replace(self, **options: Unpack[Options]) -> Pipeline:
-        """The pipeline with these options in the place of its own."""
+        """Return a pipeline with these options instead of its own; the other options stay."""
         return Pipeline._of(self._stages, self._merged(options))
 
     # Running.
 
     def run(self, check: bool = True, **options: Unpack[Options]) -> Result:  # noqa: FBT001, FBT002 - subprocess's signature
-        """Run it and wait for the end.
+        """Run the pipeline, wait for its end, and return its `Result`.
 
-        Raises the PipelineError of the verdict; with `check=False` returns it in `Result.error`, a failed
-        start too.
+        Raises `PipelineError` if the run fails: `StartError` if a stage cannot be started, `PipelineTimeout`
+        if `timeout` expires. `check=False` returns the error in `Result.error` instead. KeyboardInterrupt
+        cancels the run, reaps its children, and is raised again.
         """
         merged = self._merged(options)
         check_ends(merged, "run")
         return Run.run_inline(self, merged).get_result(check=check)
 
     def output(self, **options: Unpack[Options]) -> bytes:
-        """Run it and return the bytes that its last stage wrote, unchanged. Raises as `run` does."""
+        """Run the pipeline and return the bytes that its last stage wrote, unchanged.
+
+        Returns at EOF of stdout, when all stages have ended. Raises the same errors as `run`; the output up
+        to a failure is in `error.result.stdout`.
+        """
         check_ends(options, "output", ("stdout",))
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
@@ -175,19 +196,20 @@ class Pipeline(PipelineSpec):
         return Run.run_inline(self, merged).captured()
 
     def text(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
-        """As `output`, decoded; a trailing LF stays, and so does CR.
+        """Run the pipeline as `output` does, and return the output decoded; a trailing LF and CRs stay.
 
-        UnicodeDecodeError where it is no such text.
+        Raises LookupError for an unknown encoding, before anything starts, and UnicodeDecodeError if the
+        output cannot be decoded.
         """
         codecs.lookup(encoding)  # a LookupError before anything starts
         return self.output(**options).decode(encoding, errors)
 
     def iter_bytes(self, **options: Unpack[Options]) -> Generator[bytes]:
-        """Run it, and iterate over what its last stage writes, in chunks as they come, none empty.
+        """Run the pipeline and yield the bytes that its last stage writes, in chunks as they come.
 
-        It starts with the first `next()`. Its failure is raised after the last chunk. Closing the iterator
-        early (leaving a `for` by `break`, once nothing refers to the iterator) ends the run, and is not a
-        failure.
+        No chunk is empty. The run starts with the first `next()`. If the run fails, its `PipelineError` is
+        raised after the last chunk. Closing the iterator early ends the run, which is not a failure. `break`
+        out of a `for` loop closes it as soon as nothing refers to it.
         """
         check_ends(options, "iter_bytes", ("stdout",))
         merged = self._merged(options)
@@ -196,8 +218,13 @@ class Pipeline(PipelineSpec):
         return iterate(self, merged)
 
     def iter_lines(self, **options: Unpack[Options]) -> Lines:
-        """As `iter_bytes`, by line: bytes without the LF (a CR stays); a last line that has none is
-        delivered too.
+        r"""Run the pipeline as `iter_bytes` does, and yield lines: bytes without LF.
+
+        A CR stays, and a last line without LF is yielded too.
+
+        >>> from penstock import command
+        >>> list(command("printf", "a\r\nb").iter_lines())
+        [b'a\r', b'b']
         """
         return lines_of(self.iter_bytes(**options))
 
@@ -206,12 +233,12 @@ class Pipeline(PipelineSpec):
     @overload
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> RunningStage: ...
     def start(self, *given: Any, **options: Any) -> Run | RunningStage:
-        """Start it, and return the `Run` at once.
+        """Start the pipeline and return its `Run` at once.
 
-        StartError where a stage cannot be started; then nothing is left.
+        Raises `StartError` if a stage cannot be started; the stages before it are cancelled and reaped.
 
-        Called with a context, an Input and an Output it is the start of a stage, for custom stages that hold
-        a pipeline.
+        Custom stages that contain a pipeline call it as a stage: `start(ctx, stdin, stdout)` takes a context,
+        an `Input` and an `Output`, and returns a `RunningStage`.
         """
         if given:
             ctx, stdin, stdout = given
@@ -221,9 +248,10 @@ class Pipeline(PipelineSpec):
     # Running in an event loop.
 
     async def arun(self, check: bool = True, **options: Unpack[Options]) -> Result:  # noqa: FBT001, FBT002 - as `run`
-        """As `run`, in an event loop of asyncio, uvloop or trio. It needs the extra `async`.
+        """Run the pipeline as `run` does, in an event loop of asyncio, uvloop or trio.
 
-        Cancelling the task or scope ends the run, waits until its children are reaped, and goes on then.
+        Cancelling the task or cancel scope ends the run, and waits until its children are reaped. Raises
+        ImportError if the extra `async` is not installed.
         """
         merged = self._merged(options)
         check_ends(merged, "arun")
@@ -231,7 +259,7 @@ class Pipeline(PipelineSpec):
         return result
 
     async def aoutput(self, **options: Unpack[Options]) -> bytes:
-        """As `output`, in an event loop; cancelled as `arun` is."""
+        """Return the output as `output` does, in an event loop; see `arun` for cancellation."""
         check_ends(options, "aoutput", ("stdout",))
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
@@ -240,16 +268,16 @@ class Pipeline(PipelineSpec):
         return b"" if result.stdout is None else result.stdout
 
     async def atext(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
-        """As `text`, in an event loop; cancelled as `arun` is."""
+        """Return the output decoded as `text` does, in an event loop; see `arun` for cancellation."""
         codecs.lookup(encoding)  # a LookupError before anything starts
         return (await self.aoutput(**options)).decode(encoding, errors)
 
     def aiter_bytes(self, **options: Unpack[Options]) -> AsyncBytes:
-        """As `iter_bytes`, for `async for`.
+        """Return an async iterator over the output, in chunks as `iter_bytes` yields them.
 
-        Closing the iterator early is no failure: `aclose()`, or `async with` around its use, waits for the
-        children; dropping it (leaving an `async for` by `break`) ends them without waiting. A cancellation
-        while it waits for a chunk ends the run, as with `arun`.
+        Closing the iterator early is not a failure. `aclose()`, or `async with` around the iteration, waits
+        for the children. Dropping the iterator, as `break` out of an `async for` does, ends them without
+        waiting. Cancelling the task while it waits for a chunk ends the run, as in `arun`.
         """
         check_ends(options, "aiter_bytes", ("stdout",))
         merged = self._merged(options)
@@ -259,15 +287,15 @@ class Pipeline(PipelineSpec):
         return iterator
 
     def aiter_lines(self, **options: Unpack[Options]) -> AsyncLines:
-        """As `aiter_bytes`, by line: as `iter_lines`."""
+        """Return an async iterator over the lines of the output, as `iter_lines` yields them."""
         lines: AsyncLines = _aio().AsyncLines(self.aiter_bytes(**options))
         return lines
 
     def astart(self, **options: Unpack[Options]) -> StartingRun:
-        """As `start`, for `async with pipeline.astart() as run`; `run` is an `AsyncRun`.
+        """Return an async context manager that starts the pipeline: `async with pipeline.astart() as run`.
 
-        Leaving the block closes `run.stdin` and `run.stdout` and waits; by an exception, a cancellation for
-        one: cancels the run first.
+        `run` is an `AsyncRun`. Leaving the block closes `run.stdin` and `run.stdout` and waits for the run.
+        An exception in the block, including a cancellation, cancels the run first.
         """
         merged = self._merged(options)
         plan_run(self, merged)
@@ -275,16 +303,21 @@ class Pipeline(PipelineSpec):
         return starting
 
     def explain(self, **options: Unpack[Options]) -> Plan:
-        """How each edge would be carried; starts nothing."""
+        """Return the `Plan`: what would carry the bytes of each edge. Opens and starts nothing.
+
+        >>> from penstock import command
+        >>> [edge.kind for edge in (command("a") | command("b")).explain(input="x").edges]
+        ['pooled', 'os-pipe', 'inherit']
+        """
         plan = plan_run(self, self._merged(options))
         names = ["stdin", *(leaf.stage.name for leaf in plan.leaves), "stdout"]
         return Plan(names, [Edge(*edge) for edge in zip(names[:-1], names[1:], plan.kinds, strict=True)])
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The pipeline's options under those of a call, checked."""
+        """Return the pipeline's options with those of a call laid over them, checked."""
         given = check(options)
         merged = {**self._options, **given}
-        # What the call says about the input replaces what the pipeline says, in whichever way each says it.
+        # `input` and `stdin` both set the input: the call's replaces the pipeline's, whichever each uses.
         if given.get("input") is not None:
             merged["stdin"] = DEVNULL
         elif "stdin" in given:
@@ -294,7 +327,7 @@ class Pipeline(PipelineSpec):
 
 @cache
 def _aio() -> ModuleType:
-    """The async face, imported when it is first used."""
+    """Return the module of the async methods, imported when it is first used."""
     with late_import:
         try:
             from penstock.api import async_run  # noqa: PLC0415 - it needs anyio, which only some users have
@@ -308,7 +341,7 @@ def _aio() -> ModuleType:
 
 
 def checked_stage(stage: Any) -> Any:
-    """A stage as the engine takes it: a pipeline of one stage without options is that stage."""
+    """Return a stage as the engine takes it: a pipeline of one stage without options is that stage."""
     if not _is_stage(stage):
         raise TypeError(
             f"not a stage or pipeline: {stage!r}; wrap a function in function(), map_lines() or the like"
@@ -325,7 +358,7 @@ def checked_stage(stage: Any) -> Any:
 
 
 def watched(stage: Stage | PipelineSpec, watch: MemoryWatch) -> Pipeline:
-    """A pipeline around `stage` whose memory is watched. It stands by itself: what is joined to it is not."""
+    """Return a pipeline around `stage` whose memory is watched; stages joined to it are not watched."""
     return Pipeline._of((Pipeline._of(_flat((stage,)), {"watch": watch}),), {})  # noqa: SLF001 - as `_of` says
 
 
@@ -341,7 +374,7 @@ def _flat(stages: tuple[Joinable, ...]) -> tuple[Joinable, ...]:
 
 
 def _depth(stages: tuple[Joinable, ...]) -> int:
-    """How many pipelines and error filters lie in one another, these stages' own included."""
+    """Return how deep pipelines and error filters are nested, including those of the stages themselves."""
     deepest = 0
     for stage in stages:
         inner, depth = stage, 0
