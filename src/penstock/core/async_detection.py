@@ -1,8 +1,8 @@
-"""Which of the caller's functions and objects are for an event loop.
+"""Tell which functions and objects of the caller need an event loop.
 
-Told by the flags of a function's code, as `inspect` does, which is dear to import. A function is asked after
-the wrappers that hide it: `partial`, methods, objects with `__call__`. What only returns an awaitable cannot
-be told from what returns anything else, and counts as a plain function.
+The flags of a function's code decide, as in `inspect`, which is slow to import. Wrappers are looked through:
+`partial`, methods, objects with `__call__`. A function that merely returns an awaitable cannot be told from
+any other, so it counts as a plain function.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ _ASYNC_GENERATOR = 0x200  # inspect.CO_COROUTINE and inspect.CO_ASYNC_GENERATOR
 
 
 def is_coroutine_function(fn: Any) -> bool:
-    """Whether it is an `async def` without `yield`."""
+    """Return whether it is an `async def` without `yield`."""
     return bool(_flags(fn) & _COROUTINE)
 
 
 def is_async_generator(fn: Any) -> bool:
-    """Whether it is an `async def` with `yield`."""
+    """Return whether it is an `async def` with `yield`."""
     return bool(_flags(fn) & _ASYNC_GENERATOR)
 
 
 def is_async_source(thing: Any) -> bool:
-    """Whether bytes can be had of it by a task only: an asyncio `StreamReader`, a receive stream of anyio's
-    or trio's, any other async iterable.
+    """Return whether only a task can read bytes from it.
+
+    Such sources are an asyncio `StreamReader`, an anyio or trio receive stream, and other async iterables.
     """
     if isinstance(thing, type):
         return False
@@ -36,8 +37,9 @@ def is_async_source(thing: Any) -> bool:
 
 
 def is_async_sink(thing: Any) -> bool:
-    """Whether bytes can be given to it by a task only: an asyncio `StreamWriter`, a send stream of anyio's
-    or trio's, an object with an async `write`.
+    """Return whether only a task can write bytes to it.
+
+    Such sinks are an asyncio `StreamWriter`, an anyio or trio send stream, and objects with an async `write`.
     """
     methods = ("drain", "send", "send_all", "write")
     return not isinstance(thing, type) and any(
@@ -46,7 +48,7 @@ def is_async_sink(thing: Any) -> bool:
 
 
 def plain(what: str, fn: Any) -> Any:
-    """`fn`; TypeError naming `what` where it is async, since it is called where no event loop runs."""
+    """Return `fn`; raise TypeError, naming `what`, if it is async, because no event loop would run it."""
     if is_coroutine_function(fn) or is_async_generator(fn):
         raise TypeError(f"{what} must be a plain function, not an async one: {fn!r}")
     return fn
@@ -57,6 +59,6 @@ def _flags(fn: Any) -> int:
         fn = fn.func
     code = getattr(getattr(fn, "__func__", fn), "__code__", None)
     if code is None and fn is not None and not isinstance(fn, type):
-        code = getattr(getattr(type(fn), "__call__", None), "__code__", None)  # noqa: B004 - its code is wanted
+        code = getattr(getattr(type(fn), "__call__", None), "__code__", None)  # noqa: B004 - we need its code
     flags: int = getattr(code, "co_flags", 0)
     return flags

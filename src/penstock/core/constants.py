@@ -8,9 +8,9 @@ __all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "Special", "closin
 
 
 class Special(enum.IntEnum):
-    """Where a stream comes from or goes to, when that is no object of the caller's.
+    """A stream's source or destination other than an object that the caller passes in.
 
-    The first three have subprocess's own numbers, so that either library's names mean the same here.
+    The first three have the same numbers as in subprocess, so that its names mean the same here.
     """
 
     PIPE = -1
@@ -32,12 +32,17 @@ CAPTURE = Special.CAPTURE
 INHERIT = Special.INHERIT
 
 
-class closing:  # noqa: N801 - reads as a verb where it is used, like contextlib's
-    """Hand a file object, socket or descriptor over.
+class closing:  # noqa: N801 - reads as a verb in a call, like contextlib's
+    """Hand a file object, socket or file descriptor over to the run, which closes it when it has ended.
 
-    It is closed when the run has ended, also where it failed.
+    The run closes it whether it succeeds or fails. Penstock never closes objects that are passed in without
+    `closing`. Takes an object with `close()` or `aclose()`, or an int; raises TypeError for anything else.
 
-    Without it, what the caller passes in stays the caller's and is never closed.
+    >>> import io
+    >>> from penstock import command
+    >>> data = io.BytesIO(b"abc")
+    >>> command("cat").output(stdin=closing(data)), data.closed
+    (b'abc', True)
     """
 
     __slots__ = ("thing",)

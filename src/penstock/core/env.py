@@ -1,12 +1,13 @@
-"""The environment that a command gets, and the values in it that nobody else may see.
+"""The environment of a command, and the secret values in it.
 
-Strategy: layers are checked when the pipeline is made (`check_layer`), so that a mistake is found where it
-was written, and laid over each other when the run starts (`merge`), which is when callables are called. Only
-`merge` and whoever builds an argument vector reveal a `Secret`; everything that is printed goes through
-`show`.
+Strategy: `check_layer` checks each layer when the pipeline is made, so that the traceback of a mistake shows
+the line that made it. `merge` lays the layers over each other when the run starts, and calls the callables
+then. Only `merge` and the code that builds an argument vector reveal a `Secret`; everything that is printed
+goes through `show`.
 
-No message here ever contains a value, only the variable's name: a value may be a secret that was not marked
-as one. What may not live here: reading `os.environ` (the caller gives the base).
+No message contains a value, only the variable's name, because a value may be a secret that was not marked.
+
+Out of scope: reading `os.environ`; the caller passes the base.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _HIDDEN: Final = "***"
 
 
 class Secret:
-    """A string that reaches the child and is shown as `***` everywhere else.
+    """A string that reaches the child, and is shown as `***` everywhere else.
 
-    Takes a str, else `TypeError`. Equal to another `Secret` of the same value. It can be pickled, and the
-    pickle contains the value.
+    Use it as an argument of `command` or as a value in `env`. Raises TypeError for anything but a str. Two
+    secrets with the same value are equal. It can be pickled; the pickle contains the value in clear.
 
     >>> password = Secret("hunter2")
     >>> print(password, [password], f"{password:>5}", password.reveal())
@@ -45,7 +46,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself."""
+        """Return the value in clear."""
         return self._value
 
     def __repr__(self) -> str:
@@ -68,9 +69,9 @@ class Secret:
 
 
 def show(arg: object) -> str:
-    r"""Return a command's argument, or a value of its environment, as it may be shown: a `Secret` as `***`.
+    r"""Return an argument or an environment value as it may be shown: a `Secret` as `***`.
 
-    Whatever cannot be encoded as UTF-8 is escaped, so that the text can be printed and logged.
+    Characters that cannot be encoded as UTF-8 are escaped, so that the text can be printed and logged.
 
     >>> show("plain"), show(b"caf\xe9"), show(Secret("hunter2"))
     ('plain', 'caf\\xe9', '***')
@@ -86,11 +87,11 @@ def show(arg: object) -> str:
 
 
 def check_layer(option: str, layer: object) -> dict[str, EnvValue]:
-    """Check a mapping that was given as `option` and return a copy of it; None is an empty layer.
+    """Check the mapping of the option `option` and return a copy of it; None is an empty layer.
 
-    Raises `TypeError` (no mapping, a name that is not a str, a value that is not a str, `Secret`, None or a
-    callable) or `ValueError` (a name that is empty or contains "=", NUL bytes, text that the file system's
-    encoding cannot express), which name the option and the variable.
+    Raises TypeError if it is not a mapping, a name is not a str, or a value is not a str, `Secret`, None or
+    callable. Raises ValueError for a name that is empty or contains "=", for NUL bytes, and for text that the
+    file system's encoding cannot express. Both name the option and the variable.
     """
     if layer is None:
         return {}
@@ -116,10 +117,10 @@ def check_layer(option: str, layer: object) -> dict[str, EnvValue]:
 def merge(base: Mapping[str, str], *layers: Mapping[str, EnvValue]) -> dict[str, str]:
     """Lay `layers`, each checked by `check_layer`, over `base`, a later one over an earlier one.
 
-    None unsets a variable. Callables are called now, in the calling thread and its contextvars context,
-    except where a later layer hides them; what they raise passes through, with a note that names the
-    variable. Secrets are revealed. Raises `TypeError` or `ValueError`, which name the variable, where a
-    callable returns what is no value.
+    None unsets a variable. Secrets are revealed. Callables are called now, in the calling thread and its
+    contextvars context, unless a later layer hides them. Their exceptions pass through, with a note that
+    names the variable. Raises TypeError or ValueError, naming the variable, if a callable returns an invalid
+    value.
     """
     result = dict(base)
     combined: dict[str, EnvValue] = {}
@@ -151,12 +152,12 @@ def _call(name: str, function: Callable[[], object]) -> str | Secret | None:
 
 
 def _check_text(what: str, value: str | Secret) -> None:
-    """Raise `ValueError`, which does not show the text, where the kernel could not be given it."""
+    """Raise ValueError, which does not show the text, if the text cannot be passed to the kernel."""
     text = value.reveal() if isinstance(value, Secret) else value
     if "\0" in text:
         raise ValueError(f"{what} must not contain NUL bytes")
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        # Not chained: that error holds the text.
+        # Not chained, because that error holds the text.
         raise ValueError(f"{what} cannot be encoded for the operating system") from None

@@ -1,8 +1,9 @@
-"""Every exception of the package, and whose fault each one tells of.
+"""Every exception of the package, and whose fault each one reports.
 
-Foreign exceptions (`OSError` from a spawn, whatever a function raised) are never replaced: they are the
-`cause` of a `PipelineError`, which adds the stage. What may not live here: any decision about which error a
-run reports (that is `verdict`), and any I/O.
+Foreign exceptions (an `OSError` from a spawn, an exception that a function raised) are never replaced: they
+are the `cause` of a `PipelineError`, which adds the stage.
+
+Out of scope: I/O, and the decision which error a run reports (`verdict`).
 """
 
 # ruff: noqa: N818 - these names say what happened, as PipelineTimeout does; they are public
@@ -40,18 +41,23 @@ __all__ = [
 class PenstockError(Exception):
     """The root of all errors that penstock itself defines.
 
-    A mistake in an argument is not one of them: that is a `TypeError` or `ValueError`, raised before anything
-    starts.
+    An invalid argument raises a `TypeError` or `ValueError` instead, before anything starts.
     """
 
 
 class PipelineError(PenstockError):
-    """A run failed, and this stage is why.
+    """A run failed, and this stage is the reason.
 
-    `stage` is its name, `index` its place among the leaf stages (None for the endpoints `stdin` and
-    `stdout`), `cause` the error itself (also `__cause__`; the very object where a function raised it) and
-    `result` everything else that is known of the run. You do not get it for a failure that the verdict
-    forgives, nor for `FinishEarly`.
+    `stage` is the stage's name and `index` its place among the leaf stages (None for the endpoints `stdin`
+    and `stdout`). `cause`, also `__cause__`, is the exception object that the stage raised. `result` is the
+    `Result` of the run. Not raised for failures that the verdict forgives, or for `FinishEarly`.
+
+    >>> from penstock import DEVNULL, command
+    >>> try:
+    ...     (command("false") | command("cat")).run(stdout=DEVNULL)
+    ... except PipelineError as error:
+    ...     print(error, error.stage, error.index, error.cause.returncode)
+    false: exit status 1 false 0 1
     """
 
     def __init__(
@@ -76,7 +82,7 @@ class PipelineError(PenstockError):
 
 
 class StartError(PipelineError):
-    """A stage could not be started; those before it were cancelled and reaped. Nothing of the run is left."""
+    """A stage could not be started. The stages before it were cancelled and reaped; nothing is left."""
 
     def __str__(self) -> str:
         return f'starting stage "{self.stage}": {self.cause}'
@@ -85,16 +91,19 @@ class StartError(PipelineError):
 class PipelineTimeout(PipelineError, TimeoutError):
     """The deadline ended the run; `stage` is the earliest stage that was still running.
 
-    You do not get it where a stage failed by itself before the deadline and stands earlier in the pipeline.
+    Not raised if an earlier stage of the pipeline had failed by itself before the deadline.
     """
 
 
 class PipelineCancelled(PipelineError):
-    """`Run.cancel()` ended the run; `cause` is the reason given, if that was an exception."""
+    """`Run.cancel()` ended the run; `cause` is the reason passed to it, if that was an exception."""
 
 
 class MemoryLimitExceeded(PenstockError):
-    """A stage was killed because its processes used more memory than allowed; both figures are bytes."""
+    """A stage was killed because its processes used more memory than allowed.
+
+    `limit` and `used` are bytes.
+    """
 
     def __init__(self, limit: int, used: int) -> None:
         super().__init__(limit, used)
@@ -106,7 +115,7 @@ class MemoryLimitExceeded(PenstockError):
 
 
 class LineTooLong(PenstockError):
-    """A line was longer than the line function's `max_line` bytes. The lines before it were delivered."""
+    """A line was longer than `limit` bytes, the stage's `max_line`. The lines before it were delivered."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
@@ -117,23 +126,22 @@ class LineTooLong(PenstockError):
 
 
 class ExitError(PenstockError, subprocess.CalledProcessError):
-    """A command exited with a status outside its `ok_codes`, or by a signal.
+    """A command exited with a status outside its `ok_codes`, or was killed by a signal.
 
-    `returncode` is as in subprocess (negative for a signal), `signal` the signal's number or None, `cmd` the
-    arguments as they may be shown (secrets are `***`), `stderr` the captured bytes (empty where stderr was
-    not captured). You do not get it for a program that could not be started (that is the `OSError` in a
-    `StartError`), nor where the run was cancelled while the command ran (that is the reason of the
-    cancellation).
+    `returncode` is as in subprocess (negative for a signal), `signal` the signal's number or None. `cmd` is
+    the list of arguments, with `***` for secrets. `stderr` is the captured bytes, empty if stderr was not
+    captured. Not raised for a program that could not be started (an `OSError` in a `StartError`), or for a
+    command that was cancelled while it ran (the reason of the cancellation).
     """
 
     def __init__(self, returncode: int, cmd: Sequence[str] = (), stderr: bytes = b"") -> None:
         subprocess.CalledProcessError.__init__(self, returncode, list(cmd), None, stderr)
-        # Without stderr, which may be 64 KiB, so that the repr stays short; a pickle has it as an attribute.
+        # Without stderr, which may be 64 KiB, so that the repr stays short; a pickle keeps the attribute.
         self.args = (returncode, tuple(cmd))
 
     @property
     def signal(self) -> int | None:
-        """The number of the signal that ended the command, or None where it exited."""
+        """The number of the signal that ended the command, or None if it exited."""
         return -self.returncode if self.returncode < 0 else None
 
     def __str__(self) -> str:
@@ -144,11 +152,10 @@ class ExitError(PenstockError, subprocess.CalledProcessError):
 
 
 class WorkerDied(ExitError):
-    """The process of a stage made with `isolate="process"` ended before the stage had.
+    """The worker process of a stage with `isolate="process"` ended before the stage had.
 
-    By a signal (a crash in C code, the kernel's out-of-memory killer), or by `os._exit`. `pid` was the
-    process's. You do not get it for what the function raised, `SystemExit` included, nor where the run was
-    cancelled.
+    A signal ended it (a crash in C code, the kernel's out-of-memory killer), or `os._exit`. `pid` is the
+    worker's pid. Not raised for an exception of the function, `SystemExit` included, or in a cancelled run.
     """
 
     def __init__(self, returncode: int, stage: str, pid: int) -> None:
@@ -163,10 +170,10 @@ class WorkerDied(ExitError):
 
 
 class RemoteError(PenstockError):
-    """Stands for an exception of a stage with `isolate="process"` that could not be brought back as it was.
+    """A stand-in for an exception of a stage with `isolate="process"` that could not be pickled or unpickled.
 
-    Its pickle could not be made, or not be loaded. `type_name` is its class, with the module, `text` its
-    `str()`; the remote traceback is a note, as it is with every exception from there.
+    `type_name` is the module and name of its class, `text` its `str()`. A note holds the remote traceback, as
+    for every exception from a worker process.
     """
 
     def __init__(self, type_name: str, text: str) -> None:
@@ -179,11 +186,11 @@ class RemoteError(PenstockError):
 
 
 class FinishEarly(Exception):
-    """Raised by a function to end its stage as a success, with input left unread. Never reported."""
+    """Raise this in a function to end its stage as a success, with input left unread. Never reported."""
 
 
 class ClosedPipe(BrokenPipeError):
-    """A function wrote to an in-memory pipe whose reader has gone: what EPIPE is for a descriptor."""
+    """A function wrote to an in-memory pipe whose reader has gone, as EPIPE for a file descriptor."""
 
     def __init__(self) -> None:
         super().__init__(errno.EPIPE, f"{os.strerror(errno.EPIPE)}: the next stage has closed its input")
@@ -194,7 +201,7 @@ class ClosedPipe(BrokenPipeError):
 
 
 class Cancelled(PenstockError):
-    """The reason that a cancelled stage reports where nobody gave an exception of their own."""
+    """The reason that a cancelled stage reports if the caller gave no exception."""
 
 
 def _restore(kind: type[PipelineError], stage: str, cause: BaseException, index: int | None) -> PipelineError:
@@ -202,14 +209,14 @@ def _restore(kind: type[PipelineError], stage: str, cause: BaseException, index:
 
 
 def checked_error(what: str, error: object) -> BaseException | None:
-    """What a function of the caller's gave for an error; TypeError naming `what` where it is none."""
+    """Return an error that user code returned; raise TypeError, naming `what`, if it is not an exception."""
     if error is None or isinstance(error, BaseException):
         return error
     raise TypeError(f"{what} must return an exception or None, not {type(error).__name__}")
 
 
 def text_of(error: BaseException | None) -> str:
-    """Its text; where it has none the name of its type: `__str__` is the caller's code, and may raise."""
+    """Return the error's text, or the name of its type if `__str__`, which is user code, raises."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - whatever it raises

@@ -1,4 +1,4 @@
-"""What an `on_event` handler is given. Imported only where a handler is: most runs have none."""
+"""The argument of an `on_event` handler. Imported only for a run with a handler, which most do not have."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Event"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in a run.
+    """An event of a run, as `on_event` gets it. A frozen dataclass.
 
     `kind` is one of `start`, `exit`, `failed`, `start-failed`, `cancelled`, `memory-limit`, `memory-peak`,
-    `limits`, `leftover`, `abandoned`, or `message` for what a stage says by `ctx.emit`. `stage` is the
-    stage's name, `message` a sentence, `error` the exception where there is one, `context` further facts by
-    name (`pid`, `returncode`), `time` seconds since the epoch.
+    `limits`, `leftover`, `abandoned`, or `message` for a call of `ctx.emit`. `stage` is the stage's name,
+    `message` a sentence, and `error` the exception, if any. `context` maps names to further facts, such as
+    `pid` and `returncode`. `time` is seconds since the epoch.
     """
 
     kind: str

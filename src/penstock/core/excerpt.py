@@ -1,11 +1,11 @@
 """A bounded capture: the beginning and the end of a stream of any length.
 
-Strategy: the first bytes fill `head` and stay. All others go to a tail that is let grow to twice its size
-before its front is cut off, so that even bytes fed one by one cost a constant time each. Never is more held
-than head + 3 x tail.
+Strategy: the first bytes fill `head` and stay. All others go to a tail, which grows to twice its size before
+its front is cut off, so that even bytes fed one by one cost a constant time each. At most head + 3 x tail
+bytes are held.
 
-What may not live here: reading, locks. One thread feeds; who reads the value from another thread makes sure
-that the feeding is over or under a lock of their own.
+Out of scope: reading, and locks. One thread feeds; a thread that reads the value must know that feeding is
+over, or share a lock with the feeding thread.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ DEFAULT_TAIL: Final = 32 * 1024
 
 
 class Excerpt:
-    r"""Keeps the first `head` and the last `tail` bytes of what it is fed, and counts them all.
+    r"""Keep the first `head` and the last `tail` bytes that are fed, and count them all.
 
-    `total` is the number of bytes fed. The data is copied: the caller may reuse its buffer.
+    `total` is the number of bytes fed. The data is copied, so the caller may reuse its buffer.
 
     >>> excerpt = Excerpt(head=4, tail=4)
     >>> excerpt.feed(b"abcdefgh"), excerpt.value()
@@ -48,13 +48,13 @@ class Excerpt:
 
     def feed(self, data: Buffer) -> None:
         """Take the next bytes, any number of them."""
-        # A view, so that of a huge chunk only the two ends are copied.
+        # A view, so that only the two ends of a huge chunk are copied.
         with memoryview(data) as whole, whole.cast("B") as view:
             self.total += len(view)
             room = self._head - len(self._start)
             if room > 0:
                 self._start += view[:room]
-            # What the head took, or what lies so far from the end that the tail would drop it at once.
+            # Skip the bytes that the head took, and those that the tail would drop at once.
             skipped = max(room, len(view) - self._tail, 0)
             if len(view) - skipped == self._tail:
                 self._end = bytearray(view[skipped:])
@@ -65,11 +65,11 @@ class Excerpt:
 
     @property
     def omitted(self) -> int:
-        """How many bytes in the middle are not kept."""
+        """The number of bytes in the middle that are not kept."""
         return max(self.total - self._head - self._tail, 0)
 
     def value(self) -> bytes:
-        r"""Return all bytes where they fit into head + tail; else both ends with a mark between.
+        r"""Return all bytes if they fit into head + tail, else both ends with a mark between.
 
         The mark is `\n... 123456 bytes omitted ...\n`.
         """
@@ -85,9 +85,9 @@ class Excerpt:
     def last_lines(self, n: int, max_bytes: int) -> str:
         """Return at most the last `n` lines, from at most the last `max_bytes` bytes, for a person to read.
 
-        Empty lines at the end are not counted. Lines are joined by LF, without one at the end; a CR before a
-        LF is dropped. Undecodable bytes are shown as replacement characters; "..." stands for the part of the
-        first line that is missing. Empty where nothing (or only empty lines) was fed.
+        Empty lines at the end are not counted. Lines are joined by LF, without one at the end; a CR before an
+        LF is dropped. Undecodable bytes become replacement characters, and "..." stands for the missing part
+        of the first line. Returns "" if only empty lines, or nothing, was fed.
         """
         if n <= 0 or max_bytes <= 0:
             return ""

@@ -1,12 +1,12 @@
-"""Splitting chunks into lines, wherever the chunks were cut.
+"""Split chunks into lines, wherever the chunks were cut.
 
-Strategy: `bytes.split` finds the lines of a chunk in C; what follows its last LF waits for the next chunk. It
-waits in one growing bytearray, because appending to that costs only the new bytes (a long line in many chunks
-stays linear) and because a line that comes byte by byte then takes its own size of memory, not a list entry
-for each byte.
+Strategy: `bytes.split` finds the lines of a chunk in C. The bytes after the last LF wait for the next chunk
+in one growing bytearray. Appending to it costs only the new bytes, so a long line in many chunks stays
+linear. A line that comes byte by byte takes its own size of memory, not a list entry for each byte.
 
-LF alone ends a line; CR is data, as is every other byte. What may not live here: reading, flushing, and the
-decision when held lines are passed on.
+LF alone ends a line; CR is data, as is every other byte.
+
+Out of scope: reading, flushing, and the decision when held lines are passed on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEFAULT_MAX_LINE: Final = 16 * 1024 * 1024
 
 
 def check_max_line(value: object) -> int:
-    """Return the value of the option `max_line`, in bytes; a `TypeError` or `ValueError` that names it."""
+    """Return the value of the option `max_line`, in bytes; raise TypeError or ValueError if it is invalid."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"max_line must be an int (bytes), not {type(value).__name__}")
     if value < 1:
@@ -31,11 +31,11 @@ def check_max_line(value: object) -> int:
 
 
 class LineSplitter:
-    r"""Turns chunks of bytes into lines without their LF.
+    r"""Turn chunks of bytes into lines without their LF.
 
     A line of more than `max_line` bytes ends it: the lines before it are delivered first, and every later
-    call raises `LineTooLong`. `error` tells of it at once, so that a caller need not wait for more input
-    before it fails.
+    call raises `LineTooLong`. `error` is set at once, so that a caller can fail before it waits for more
+    input.
 
     >>> splitter = LineSplitter()
     >>> splitter.feed(b"one\ntw"), splitter.feed(b"o\r\nthr"), splitter.finish()
@@ -51,14 +51,17 @@ class LineSplitter:
 
     @property
     def error(self) -> LineTooLong | None:
-        """What the next call will raise, or None; always a new object: a kept one keeps frames alive."""
+        """The error that the next call will raise, or None.
+
+        Always a new object, because a kept one would keep frames alive.
+        """
         return LineTooLong(self.max_line) if self._too_long else None
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take a chunk of any size; return the lines that it completes, without LF.
 
-        Raises `LineTooLong` where a line is longer than `max_line` and no line that came before it is left to
-        return; else the lines are returned, and the next call raises it.
+        Raises `LineTooLong` if a line is longer than `max_line` and no earlier line is left to return.
+        Otherwise the lines are returned, and the next call raises it.
         """
         if self._too_long:
             raise LineTooLong(self.max_line)
@@ -76,8 +79,7 @@ class LineSplitter:
             held += lines[0]
             lines[0] = bytes(held)
             self._held = held = bytearray()
-        # No line inside a chunk can be longer than the chunk, so lengths are looked at only where that says
-        # nothing.
+        # No line inside a chunk can be longer than the chunk, so lengths are checked only for longer chunks.
         if len(chunk) > self.max_line:
             for count, line in enumerate(lines):
                 if len(line) > self.max_line:
@@ -88,9 +90,9 @@ class LineSplitter:
         return lines
 
     def finish(self) -> list[bytes]:
-        """Tell that the input has ended; return its last line if that had no LF, else nothing.
+        """End the input; return its last line if that had no LF, else an empty list.
 
-        Raises `LineTooLong` where a line was too long.
+        Raises `LineTooLong` if a line was too long.
         """
         if self._too_long:
             raise LineTooLong(self.max_line)

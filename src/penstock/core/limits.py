@@ -1,9 +1,10 @@
-"""What a command may use at the most, as a value.
+"""The resource limits of a command, as a value.
 
-Strategy: `Limits` says what is wanted and is checked when it is made. A pipeline's limits hold for its
-commands; what a nested pipeline or a command says lies over them, field by field (`merge_limits`). What of it
-the kernel keeps by rlimits, and what by a cgroup, is told apart here (`rlimits`, `grouped`), but nothing is
-set: that is for `system.launcher` and `system.cgroups`.
+Strategy: `Limits` is checked when it is made. A pipeline's limits hold for its commands; those of a nested
+pipeline or a command are laid over them, field by field (`merge_limits`). `rlimits` and `grouped` tell which
+fields the kernel enforces by rlimits and which by a cgroup.
+
+Out of scope: setting a limit (`system.spawn_launcher`, `system.cgroups`).
 """
 
 from __future__ import annotations
@@ -22,41 +23,42 @@ if TYPE_CHECKING:
 __all__ = ["GROUPED", "Limits", "merge_limits"]
 
 GROUPED: Final = ("memory", "memory_high", "cpu", "processes")
-"""The fields that are kept by a cgroup where there is one, for all processes together."""
+"""The fields that a cgroup enforces, if there is one, for all processes together."""
 _MODES: Final = ("prefer", "require", "never")
 _LARGEST: Final = 2**62
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What commands may use, kept by the kernel from before their program's first instruction.
+    """Resource limits for commands, which the kernel enforces from before the program's first instruction.
 
-    None leaves a thing as it is. Sizes are bytes, or a text like "500MB" or "2GiB".
+    None leaves a resource unlimited. Sizes are bytes, or a str like "500MB" (10^6) or "2GiB" (2^30).
 
-    By rlimits (getrlimit(2)), for each process by itself, which cannot raise them; its children inherit them:
+    rlimits (getrlimit(2)) hold for each process by itself. It cannot raise them, and its children inherit
+    them:
 
-    - `cpu_time`: seconds of processor time, or a timedelta; whole seconds, rounded up. SIGXCPU, a second
-      later SIGKILL.
-    - `open_files`: descriptors (their numbers stay below it).
-    - `file_size`: bytes that a file may be written to. SIGXFSZ.
-    - `nice`: added to the niceness; negative needs the privilege.
+    - `cpu_time`: seconds of processor time or a timedelta, rounded up to whole seconds. The kernel sends
+      SIGXCPU, and SIGKILL a second later.
+    - `open_files`: file descriptors; their numbers stay below it.
+    - `file_size`: the largest size in bytes that a file may be written to. The kernel sends SIGXFSZ.
+    - `nice`: added to the niceness; a negative value needs the privilege.
 
-    By a cgroup, for all the commands that the limits were given for and their descendants together:
+    A cgroup holds for all commands that have these limits, and all their descendants, together:
 
-    - `memory`: bytes. Past it the kernel kills, and the command fails with `MemoryLimitExceeded`.
-    - `memory_high`: bytes past which the kernel slows down and reclaims (cgroup v2 only).
+    - `memory`: bytes. The kernel kills beyond it, and the command fails with `MemoryLimitExceeded`.
+    - `memory_high`: bytes beyond which the kernel slows processes down and reclaims (cgroup v2 only).
     - `cpu`: processors, 0.5 for half of one.
     - `processes`: processes and threads.
 
-    `cgroup` is "prefer", "require" or "never"; None is what the pipeline around says, else "prefer". Where no
-    cgroup can be made, "require" is a StartError. "prefer" sends an event of kind `limits`, which says what
-    is used instead: RLIMIT_DATA for `memory` (each process for itself, which sees its allocations fail),
-    RLIMIT_NPROC for `processes` (which counts all that the user runs, and does not hold for root), nothing
-    for the other two. With "require" a command is in a cgroup whatever its limits are. The group is removed
-    after the run; with a `name`, which is a part of its own name, it is kept for a few seconds for the next
-    run of the same name and limits.
+    `cgroup` is "prefer", "require" or "never"; None takes the value of the surrounding pipeline, or else
+    "prefer". If no cgroup can be created, "require" raises a StartError, and "prefer" emits an event of kind
+    `limits` that names the fallback. `memory` falls back to RLIMIT_DATA: each process for itself, whose
+    allocations fail. `processes` falls back to RLIMIT_NPROC, which counts all processes of the user and does
+    not hold for root. The other two have no fallback. With "require" a command gets a cgroup whatever its
+    limits are. The cgroup is removed after the run. A `name` becomes part of the cgroup's name; such a cgroup
+    is kept for a few seconds for the next run with the same name and limits.
 
-    TypeError or ValueError, which name the field, for what is no limit.
+    Raises TypeError or ValueError, naming the field, for an invalid limit.
 
     >>> Limits(memory="1GiB", open_files=64)
     Limits(memory=1073741824, open_files=64)
@@ -101,18 +103,18 @@ class Limits:
 
     @property
     def mode(self) -> str:
-        """`cgroup`, or its default."""
+        """The value of `cgroup`, or its default."""
         return self.cgroup or "prefer"
 
     @property
     def grouped(self) -> dict[str, float]:
-        """What a cgroup is to keep, by field."""
+        """The limits for a cgroup, by field."""
         return {field: value for field in GROUPED if (value := getattr(self, field)) is not None}
 
     def rlimits(self, without: frozenset[str] = frozenset()) -> dict[str, tuple[int, int]]:
-        """The soft and the hard limit by the name in getrlimit(2), without "RLIMIT_".
+        """Return the soft and the hard limit by the name in getrlimit(2), without "RLIMIT_".
 
-        `without` names the fields that a cgroup keeps.
+        `without` names the fields that a cgroup enforces.
         """
         found: dict[str, tuple[int, int]] = {}
         if self.cpu_time is not None:
@@ -131,7 +133,7 @@ class Limits:
         return found
 
     def _set(self, field: str, value: object) -> None:
-        object.__setattr__(self, field, value)  # what a frozen class does in its own constructor
+        object.__setattr__(self, field, value)  # as a frozen dataclass does in its own constructor
 
     def _count(self, field: str, least: int, most: int = _LARGEST) -> None:
         value = getattr(self, field)
@@ -153,7 +155,7 @@ class Limits:
 
 
 def merge_limits(outer: Limits | None, inner: Limits | None) -> Limits | None:
-    """Lay `inner` over `outer`: each field that it sets counts in the place of the outer one's."""
+    """Lay `inner` over `outer`: each field that it sets replaces the outer one."""
     if outer is None or inner is None:
         return inner if outer is None else outer
     changed = {

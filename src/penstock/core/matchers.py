@@ -1,7 +1,7 @@
 """Predicates over errors, for `ignore_error`, `then_ignoring` and the verdict.
 
-A matcher is called with an exception, never with None, and looks through the chain of `__cause__`, so it may
-be given a `PipelineError` as well as what lies under it.
+A matcher is called with an exception, never with None. It looks through the chain of `__cause__`, so it takes
+a `PipelineError` as well as its cause.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk the error and its causes; a chain that bites its own tail ends."""
+    """Walk the error and its causes, each once, even if the chain is a cycle."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -41,7 +41,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_error(wanted: type[BaseException] | BaseException) -> Matcher:
-    """Match an error of a type, or one very exception object (by identity or equality).
+    """Match an error of a type, or one exception object (by identity or equality).
+
+    Raises TypeError if `wanted` is neither an exception nor an exception type.
 
     >>> is_error(ValueError)(ValueError("x"))
     True
@@ -56,7 +58,14 @@ def is_error(wanted: type[BaseException] | BaseException) -> Matcher:
 
 
 def is_signal(signum: int) -> Matcher:
-    """Match the death of a command by the signal `signum`, real-time signals included."""
+    """Match a command that died of the signal `signum`, real-time signals included.
+
+    Raises TypeError if `signum` is not an int, and ValueError if it is not the number of a signal.
+
+    >>> from penstock import ExitError
+    >>> is_signal(9)(ExitError(-9))
+    True
+    """
     if not isinstance(signum, int) or isinstance(signum, bool):
         raise TypeError(f"is_signal() takes the number of a signal, not {signum!r}")
     if not 0 < signum < signal.NSIG:
@@ -65,12 +74,12 @@ def is_signal(signum: int) -> Matcher:
 
 
 def is_sigpipe(error: BaseException) -> bool:
-    """Whether a command was killed by SIGPIPE, which is how the kernel ends a writer that nobody reads."""
+    """Return whether a command was killed by SIGPIPE: it wrote to a pipe whose reader had gone (pipe(7))."""
     return _died_of(signal.SIGPIPE, error)
 
 
 def is_epipe(error: BaseException) -> bool:
-    """Whether a function's write failed with EPIPE, a pipe or socket whose reader has gone."""
+    """Return whether a function's write failed with EPIPE: the reader of its pipe or socket had gone."""
     return any(
         isinstance(link, OSError)
         and not isinstance(link, ClosedPipe)
@@ -80,17 +89,23 @@ def is_epipe(error: BaseException) -> bool:
 
 
 def is_closed_pipe(error: BaseException) -> bool:
-    """Whether a function wrote to an in-memory pipe whose reader has gone."""
+    """Return whether a function wrote to an in-memory pipe whose reader had gone."""
     return any(isinstance(link, ClosedPipe) for link in _chain(error))
 
 
 def is_pipe_error(error: BaseException) -> bool:
-    """Whether the error says only that the reader has gone: `is_sigpipe`, `is_epipe` or `is_closed_pipe`."""
+    """Return whether the error only says that the reader had gone.
+
+    True if `is_sigpipe`, `is_epipe` or `is_closed_pipe` is.
+
+    >>> is_pipe_error(BrokenPipeError())
+    True
+    """
     return is_sigpipe(error) or is_epipe(error) or is_closed_pipe(error)
 
 
 def any_error(*matchers: Matcher) -> Matcher:
-    """Match what at least one of `matchers` matches.
+    """Match an error that at least one of `matchers` matches; raise TypeError if one is not callable.
 
     >>> any_error(is_sigpipe, is_error(KeyError))(KeyError("x"))
     True

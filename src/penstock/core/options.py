@@ -1,10 +1,10 @@
 """The options of a pipeline: their names, defaults and checks.
 
-A mistake is a TypeError or ValueError that names it, before anything starts. Options are kept as they were
-given, since also a default counts where it is given: `timeout=None` in a call takes a pipeline's timeout
-away.
+An invalid option raises a TypeError or ValueError that names it, before anything starts. Only options that
+were given are kept, because a default counts too if it is given: `timeout=None` in a call removes the
+pipeline's timeout.
 
-What may not live here: any look at what a stdin or stdout object is made of; that is `data.endpoints`.
+Out of scope: classifying a stdin or stdout object (`streams.endpoints`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from penstock.core.limits import Limits
 
     class Options(TypedDict, total=False):
-        """What `Pipeline(...)`, `replace` and the methods that run accept by name."""
+        """The options that `Pipeline(...)`, `replace` and the methods that run it accept by name."""
 
         name: str | None
         cwd: str | bytes | os.PathLike[str] | None
@@ -83,7 +83,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 def check(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as they are used from here on: numbers as floats, paths as str, specials as `Special`."""
+    """Return the options checked and normalized: seconds as floats, paths as str, specials as `Special`.
+
+    Raises TypeError or ValueError, naming the option.
+    """
     checked = {}
     for option, value in given.items():
         checker = _CHECKERS.get(option)
@@ -96,9 +99,7 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ...] = ()) -> None:
-    """Refuse what `method` cannot honour: an end that it decides itself, or a PIPE that nobody could
-    serve.
-    """
+    """Refuse ends that `method` cannot honour: one that it sets itself, or a PIPE in a method that blocks."""
     start = "astart" if method.startswith("a") else "start"
     for option in forbidden:
         if option in options:
@@ -119,7 +120,7 @@ def _name(option: str, value: object) -> str | None:
 
 
 def path(option: str, value: object) -> str:
-    """A path of any kind as a str; a NUL byte or an empty path is a ValueError."""
+    """Return a path of any kind as a str; raise ValueError for an empty path or a NUL byte."""
     if not isinstance(value, str | bytes | os.PathLike):
         raise TypeError(f"{option} must be a path (str, bytes or PathLike), not {value!r}")
     text = os.fsdecode(value)
@@ -143,14 +144,14 @@ def _flag(option: str, value: object) -> bool:
 
 
 def check_handler(option: str, value: object) -> object:
-    """A callable or None."""
+    """Return a plain callable or None; raise TypeError for anything else."""
     if value is not None and not callable(value):
         raise TypeError(f"{option} must be callable or None, not {value!r}")
     return plain(option, value)
 
 
 def check_seconds(option: str, value: object) -> float:
-    """Seconds, or a timedelta, as a float; none that is negative."""
+    """Return seconds or a timedelta as a float; raise ValueError if it is negative or not a number."""
     total_seconds = getattr(value, "total_seconds", None)  # a timedelta, without importing datetime
     if callable(total_seconds):
         value = total_seconds()
@@ -173,10 +174,10 @@ def _timeout(option: str, value: object) -> float | None:
 
 
 def check_limits(option: str, value: object) -> Limits | None:
-    """A `Limits` or None."""
+    """Return a `Limits` or None; raise TypeError for anything else."""
     if value is None:
         return None
-    from penstock.core.limits import Limits  # noqa: PLC0415 - dataclasses are dear to import
+    from penstock.core.limits import Limits  # noqa: PLC0415 - dataclasses are slow to import
 
     if not isinstance(value, Limits):
         raise TypeError(f"{option} must be a Limits or None, not {value!r}")
@@ -184,7 +185,7 @@ def check_limits(option: str, value: object) -> Limits | None:
 
 
 def check_leftover(option: str, value: object) -> str:
-    """What is done about processes that a command leaves behind."""
+    """Return the action for processes that a command leaves behind."""
     if value not in ("ignore", "report", "kill"):
         raise ValueError(f"{option} must be 'ignore', 'report' or 'kill', not {value!r}")
     return str(value)
@@ -223,7 +224,7 @@ def _input(option: str, value: object) -> Any:
 
 
 def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
-    """The part of the check that is the same for stdin and stdout."""
+    """Check the values that stdin, stdout and stderr have in common."""
     if type(value) is Special and value in specials:
         return value
     thing = value.thing if isinstance(value, closing) else value
@@ -259,10 +260,10 @@ def _stdin(option: str, value: object) -> object:
 
 
 def _is_buffer(thing: object) -> bool:
-    if hasattr(thing, "read"):  # an mmap is both
+    if hasattr(thing, "read"):  # an mmap is a buffer and a file
         return False
     try:
-        memoryview(thing).release()  # type: ignore[arg-type] # that is the question
+        memoryview(thing).release()  # type: ignore[arg-type] # this call finds out
     except TypeError:
         return False
     return True
@@ -284,7 +285,7 @@ def _stdout(option: str, value: object) -> object:
 
 
 def check_stderr(option: str, value: object) -> object:
-    """The check of stderr, for a pipeline and for a single command."""
+    """Check the option `stderr` of a pipeline or of a single command, and return it."""
     value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, STDOUT))
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, str | os.PathLike):

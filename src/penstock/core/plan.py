@@ -1,9 +1,9 @@
-"""How each edge of a pipeline is carried.
+"""Choose what carries the bytes of each edge: a pure function of the stages' requirements and the endpoints.
 
-A pure function of what the stages ask for and what the endpoints are.
+The engine and `explain()` call the same function, so `explain()` shows what a run does.
 
-The engine and `explain()` ask the same function, so that what is shown is what happens. What may not live
-here: any look at a descriptor or an object; the engine's endpoints have the names below.
+Out of scope: looking at a descriptor or an object; the engine's endpoints classify them first, into the names
+below.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Edge", "Plan", "carriers"]
 
 _PREFER_FILE = Stream.PREFER_FILE
 
-# Endpoint kinds that are carried in the same way whoever stands at the other end of the edge.
+# Endpoint kinds whose edge does not depend on the stage at its other end.
 _FIXED = {
     "null": "discard",
     "inherit": "inherit",
@@ -44,15 +44,14 @@ def carriers(
     fused: Sequence[bool] = (),
     copies: tuple[str, str] = ("pooled", "pooled"),
 ) -> list[str]:
-    """The kind of every edge, from the one that feeds the first stage to the one that drains the last.
+    """Return the kind of each edge, from the one that feeds the first stage to the one that drains the last.
 
     `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`,
-    `input` (bytes at hand), `object` (copied by its own read or write, or as a descriptor that may not be
-    passed), `copier` (copies by itself: `write_to`, `read_from`), `async` (copied by a
-    task of an event loop), `iterate` (the caller reads chunks as they come), `aiterate` (a task reads
-    them) or `given` (an end that a custom stage passes on). `fused` says of each pair of neighbours whether
-    they may run as one chain of iterators; `copies` what would carry a copy between the source and a pipe,
-    and between a pipe and the sink.
+    `input` (bytes in memory), `object` (copied by its own read or write, or as a descriptor that may not be
+    passed), `copier` (an object that copies by itself: `write_to`, `read_from`), `async` (copied by a task of
+    an event loop), `iterate` (the caller reads chunks as they come), `aiterate` (a task reads them) or `given`
+    (an end that a custom stage passes on). `fused` says for each pair of neighbours whether they may run as one chain of iterators.
+    `copies` names the means of a copy between the source and a pipe, and between a pipe and the sink.
     """
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
@@ -69,7 +68,7 @@ def carriers(
 
 
 class Edge:
-    """One edge of a plan: from one node to another, by name, and what carries it."""
+    """One edge of a plan: the names of its nodes, and the `kind` of carrier, such as "os-pipe"."""
 
     __slots__ = ("kind", "source", "target")
 
@@ -93,7 +92,11 @@ class Edge:
 
 
 class Plan:
-    """The nodes of a pipeline (`stdin`, the leaf stages in order, `stdout`) and the edges between them."""
+    """The nodes of a pipeline and the edges between them, as `Pipeline.explain` returns them.
+
+    `nodes` are names: `stdin`, the leaf stages in order, `stdout`. `edges` join neighbours; each has
+    `source`, `target` and `kind`. `str()` is a small table.
+    """
 
     __slots__ = ("edges", "nodes")
 
@@ -105,7 +108,7 @@ class Plan:
         return f"Plan({list(self.nodes)!r}, {list(self.edges)!r})"
 
     def __str__(self) -> str:
-        from penstock.core.table import table  # noqa: PLC0415 - only who prints a plan needs it
+        from penstock.core.table import table  # noqa: PLC0415 - only printing a plan needs it
 
         return table(
             ["from", "to", "carried by"], [[edge.source, edge.target, edge.kind] for edge in self.edges]

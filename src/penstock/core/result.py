@@ -1,6 +1,6 @@
-"""What a run leaves behind.
+"""The result of a run.
 
-Imported when the first run ends: `dataclasses` costs as much as the rest of the package.
+Imported when the first run ends, because importing `dataclasses` costs as much as the rest of the package.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ __all__ = ["EdgeResult", "Result", "StageResult"]
 class StageResult:
     """The outcome of one leaf stage.
 
-    `returncode` is as in subprocess (negative for a signal; None for a Python stage, and for a command that
-    never ran), `signal` the signal's number, `error` the stage's own error (also where the verdict forgave
-    it, and the reason where it was cancelled; None for a success and for `FinishEarly`), `stderr` the
-    captured bytes, bounded. Times are seconds, of the process and the children it waited for, from the kernel
-    at reaping; `max_rss` is bytes. They are None where there was no process. `peak_memory` is the most
-    anonymous memory, in bytes, that was seen of the command and its descendants, where `memory_limit` or
-    `memory_observer` watched it; None where nothing was seen.
+    - `returncode`: as in subprocess, negative for a signal. None for a Python stage, and for a command that
+      never ran. `signal`: the signal's number, or None.
+    - `error`: the stage's own error, even if the verdict forgave it, or the reason of its cancellation. None
+      for a success and for `FinishEarly`.
+    - `stderr`: the captured bytes, at most the first and the last 32 KiB.
+    - `user_time`, `system_time`, `elapsed`: seconds. The first two are those of the process and the children
+      that it waited for, from the kernel (wait4(2)). `max_rss`: bytes. They are None without a process.
+    - `peak_memory`: the most anonymous memory, in bytes, of the command and its descendants. None unless
+      `memory_limit` or `memory_observer` measured it.
     """
 
     name: str
@@ -45,8 +47,9 @@ class StageResult:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EdgeResult:
-    """What carried the bytes between two neighbours, and how many: None where the kernel did, out of
-    sight.
+    """The means that carried the bytes between two neighbours, and their number.
+
+    `bytes` is None if the kernel carried them, because Penstock did not see them then.
     """
 
     source: str
@@ -59,9 +62,14 @@ class EdgeResult:
 class Result:
     """The outcome of a run.
 
-    `error` is what the run raised or would have raised, `stdout` the captured bytes (None where stdout was
-    not captured),
-    `elapsed` seconds from `start()` to the end.
+    `error` is the `PipelineError` that the run raised, or would have raised with `check=True`. `stdout` is
+    the captured bytes, or None if stdout was not captured. `elapsed` is seconds from the start to the end.
+    `stages` has one `StageResult` for each leaf stage, `edges` one `EdgeResult` for each edge, in order.
+
+    >>> from penstock import DEVNULL, command
+    >>> result = (command("printf", "a") | command("cat")).run(stdout=DEVNULL)
+    >>> result.ok, result.returncodes
+    (True, (0, 0))
     """
 
     error: PipelineError | None
@@ -72,12 +80,12 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether the verdict is a success."""
+        """True if the verdict is a success."""
         return self.error is None
 
     @property
     def returncodes(self) -> tuple[int | None, ...]:
-        """The exit status of each leaf stage, None for a Python stage."""
+        """The exit statuses of the leaf stages, as in subprocess; None for a Python stage."""
         return tuple(stage.returncode for stage in self.stages)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Amounts of memory as people write them, such as "500MB"."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def parse_size(option: str, value: object) -> int:
-    """Return a number of bytes: an int as it is, or a text with a unit, whose case does not matter.
+    """Return a number of bytes, from an int or from a text with a unit.
 
-    kB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB of 1024; the B may be left out, and a number
-    may have a fraction. TypeError for any other type, ValueError for a text that is no size and for what is
-    less than one byte, each naming `option`.
+    kB, MB, GB and TB are powers of 1000; KiB, MiB, GiB and TiB are powers of 1024. Case does not matter, the
+    B may be left out, and a number may have a fraction. Raises TypeError for any other type, and ValueError
+    for an invalid text and for less than one byte. Both name `option`.
 
     >>> parse_size("limit", "500MB"), parse_size("limit", "1.5 GiB"), parse_size("limit", 4096)
     (500000000, 1610612736, 4096)
@@ -32,7 +32,7 @@ def parse_size(option: str, value: object) -> int:
         unit = (match[2] or "").lower()
         factor = (1024 if unit.endswith("i") else 1000) ** _POWERS[unit[:1]]
         whole, _, fraction = match[1].partition(".")
-        # In whole numbers: a float has not the digits for all of them.
+        # In integers, because a float does not have enough digits.
         size = int(whole) * factor + int(fraction or 0) * factor // 10 ** len(fraction)
     if size < 1:
         raise ValueError(f"{option} must be at least one byte, not {value!r}")
@@ -40,7 +40,7 @@ def parse_size(option: str, value: object) -> int:
 
 
 def show_size(size: int) -> str:
-    """Return a size for a message.
+    """Return a size as text for a message.
 
     >>> show_size(123456789), show_size(999)
     ('123.5 MB', '999 bytes')

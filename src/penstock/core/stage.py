@@ -1,4 +1,4 @@
-"""The contract between a run and a stage, which a custom stage fulfils too."""
+"""The contract between a run and a stage, for built-in and custom stages alike."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ __all__ = ["Requirements", "RunningStage", "Stage", "Stream"]
 
 
 class Stream(enum.Enum):
-    """What a stage asks of one of its streams."""
+    """The kind of stream that a stage needs as its stdin or stdout."""
 
     ANY = "any"
-    """Either form will do; neighbours that are both Python exchange chunks in memory."""
+    """A file descriptor or an in-memory stream; two Python neighbours exchange chunks in memory."""
     PREFER_FILE = "prefer-file"
-    """The stage wants a descriptor, so the edge is an OS pipe."""
+    """A file descriptor, so the edge is an OS pipe."""
     FORBIDDEN = "forbidden"
-    """The stage has no such stream: it must be the first (stdin) or the last (stdout), and not connected."""
+    """No such stream: the stage must be first (stdin) or last (stdout), and its end not connected."""
 
 
 class Requirements:
-    """What a stage asks of its streams. Both default to `Stream.ANY`."""
+    """The streams that a stage needs, a `Stream` for each; both default to `Stream.ANY`.
+
+    Raises TypeError for any other value. Two requirements with the same values are equal.
+
+    >>> Requirements(stdin=Stream.FORBIDDEN) == Requirements(Stream.FORBIDDEN, Stream.ANY)
+    True
+    """
 
     __slots__ = ("stdin", "stdout")
 
@@ -45,7 +51,7 @@ class Requirements:
 
 
 class Readable(Protocol):
-    """A stage's `stdin` as Python code sees it."""
+    """A stage's stdin as Python code sees it."""
 
     def read(self, n: int = -1, /) -> bytes: ...
     def close(self) -> None: ...
@@ -72,7 +78,7 @@ class OutputLike(Protocol):
 
 
 class ContextLike(Protocol):
-    """What a stage is told of the run; see `penstock.StageContext`."""
+    """The run as a stage sees it; see `penstock.StageContext`."""
 
     @property
     def name(self) -> str: ...
@@ -90,35 +96,42 @@ class ContextLike(Protocol):
 
 @runtime_checkable
 class RunningStage(Protocol):
-    """A started stage."""
+    """A started stage, as `Stage.start` returns it."""
 
     def wait(self) -> None:
         """Return once the stage has ended; raise its error if it failed.
 
-        Called once, in a thread of its own.
+        Penstock calls it once, in a worker thread. A stage that was killed raises the `reason` of `kill`.
         """
 
     def kill(self, reason: BaseException) -> None:
-        """Make the stage end soon. May be called from any thread, more than once, and after the end."""
+        """Make the stage end soon, and return at once.
+
+        It may be called from any thread, more than once, and after the end. It must not raise.
+        """
 
 
 @runtime_checkable
 class Stage(Protocol):
-    """One element of a pipeline.
+    """One element of a pipeline: the protocol of custom stages.
 
-    A stage closes the streams that it was given once it no longer needs them, also where its start fails.
+    The stage closes its stdin and stdout as soon as it no longer needs them, even if its start fails.
+    `penstock.testing.check_stage` checks the whole contract.
     """
 
     @property
     def name(self) -> str:
-        """How errors, events and results call the stage."""
+        """The name of the stage in errors, events and results: a non-empty str."""
         ...
 
     @property
     def requirements(self) -> Requirements:
-        """What it asks of its streams."""
+        """The streams that the stage needs."""
         ...
 
     def start(self, ctx: Any, stdin: Any, stdout: Any, /) -> RunningStage:
-        """Start the stage and return at once; raise if it cannot be started."""
+        """Start the stage and return at once; raise if it cannot be started.
+
+        `ctx` is a `StageContext`, `stdin` an `Input` and `stdout` an `Output`.
+        """
         ...

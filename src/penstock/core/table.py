@@ -11,7 +11,9 @@ __all__ = ["table"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
-    r"""Columns two blanks apart, those numbered in `right` flush right; no blanks at line ends, no last LF.
+    r"""Return columns two blanks apart, those numbered in `right` flush right.
+
+    Lines have no blanks at their ends, and the last one has no LF.
 
     >>> print(table(["stage", "exit"], [["sort", "0"], ["uniq", "141"]], frozenset({1})))
     stage  exit

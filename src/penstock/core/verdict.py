@@ -1,15 +1,15 @@
-"""Which one error a run reports: a pure rule over how its stages ended.
+"""Choose the one error that a run reports: a pure rule over the outcomes of its stages.
 
-Strategy: one walk from the last stage to the first, with two flags. `finished_early` says that what stands
-below ended on purpose before its input did, and is what a nested pipeline tells its parent. `forgiving` says
-whether a pipe error met now tells no news. With `pipe_errors="report"` the two are the same flag, and the
-rule is go-pipe's. With "forgive" a success too sets `forgiving` (the stage below had all that it wanted), but
+Strategy: one walk from the last stage to the first, with two flags. `finished_early` says that the stages
+below ended on purpose before their input did; a nested pipeline passes it on to its parent. `forgiving` says
+that a pipe error met now does not count. With `pipe_errors="report"` the two are the same flag, and the rule
+is go-pipe's. With "forgive" a success too sets `forgiving` (the stage below had all that it wanted), but
 never `finished_early`.
 
-So the earliest error that is no pipe error wins; failing that, the last pipe error that nothing forgives.
+So the earliest error other than a pipe error wins; failing that, the last pipe error that nothing forgives.
 
-What may not live here: names, results, events, and the decision who is excluded. The caller, which knows who
-cancelled whom, marks those outcomes before it asks.
+Out of scope: names, results, events, and the decision which stages are excluded. The caller knows which stage
+cancelled which, and marks those outcomes first.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ __all__ = ["PIPE_ERRORS", "Outcome", "Verdict", "check_pipe_errors", "verdict"]
 
 PIPE_ERRORS: Final = ("forgive", "report")
 
-# A reason may itself be caused by a pipe error (`run.cancel(broken_pipe_of_my_client)`). That the run was
-# told to stop is news all the same, so it is never taken for a pipe error of the run's own.
+# A pipe error may itself be the reason of a cancellation (`run.cancel(broken_pipe_of_my_client)`). A
+# cancellation must be reported, so it never counts as a pipe error of the run.
 _told_to_stop: Final = any_error(is_error(PipelineTimeout), is_error(PipelineCancelled), is_error(Cancelled))
 
 
 class Outcome:
-    """How one stage ended.
+    """The outcome of one stage.
 
-    `error` is None for a success and a `FinishEarly` where the stage ended early on purpose. `excluded` says
-    that the stage was cancelled because of another one, so that however it ended takes no part in the
-    verdict.
+    `error` is None for a success, and a `FinishEarly` if the stage ended early on purpose. `excluded` says
+    that the stage was cancelled because of another one, so that its outcome takes no part in the verdict.
     """
 
     __slots__ = ("error", "excluded")
@@ -50,11 +49,11 @@ class Outcome:
 
 
 class Verdict:
-    """What a run reports.
+    """The outcome of a whole run.
 
-    `error` is the error that is kept, the very object of the outcome, and `index` that outcome's place among
-    those that were judged; both are None for a success. `finished_early` is true where the run succeeded and
-    its input was left unread on purpose: by a `FinishEarly`, never by forgiveness.
+    `error` is the error object of the outcome that was chosen, and `index` its place among the outcomes; both
+    are None for a success. `finished_early` is true if the run succeeded and its input was left unread on
+    purpose: by a `FinishEarly`, never by forgiveness.
     """
 
     __slots__ = ("error", "finished_early", "index")
@@ -71,7 +70,7 @@ class Verdict:
         self.finished_early = finished_early
 
     def as_outcome(self) -> Outcome:
-        """Tell the outcome that a nested pipeline with this verdict is to its parent."""
+        """Return the outcome that a nested pipeline with this verdict has for its parent."""
         if self.error is None and self.finished_early:
             return Outcome(FinishEarly())
         return Outcome(self.error)
@@ -81,7 +80,7 @@ class Verdict:
 
 
 def check_pipe_errors(value: object) -> str:
-    """Return the value of the option `pipe_errors`; a `ValueError` that names it where it is unknown."""
+    """Return the value of the option `pipe_errors`; raise ValueError, naming it, if it is unknown."""
     for known in PIPE_ERRORS:
         if value == known:
             return known
@@ -91,8 +90,8 @@ def check_pipe_errors(value: object) -> str:
 def verdict(outcomes: Sequence[Outcome], *, pipe_errors: str = "forgive") -> Verdict:
     """Choose the one error that a run with these outcomes, first stage first, reports.
 
-    A pipe error is what `is_pipe_error` matches, anywhere in the chain of causes; a `FinishEarly` counts only
-    as the error itself, since an error raised from one was meant to be seen. Raises `ValueError` for an
+    `is_pipe_error` decides what a pipe error is, anywhere in the chain of causes. A `FinishEarly` counts only
+    as the error itself, because an error raised from one was meant to be seen. Raises ValueError for an
     unknown `pipe_errors`.
 
     >>> broken = BrokenPipeError()
@@ -110,14 +109,14 @@ def verdict(outcomes: Sequence[Outcome], *, pipe_errors: str = "forgive") -> Ver
             continue
         error = outcome.error
         if error is None:
-            # go-pipe forgets here that a later stage finished early: this one read to its end, so whatever is
-            # above it was not disturbed by that.
+            # go-pipe forgets here that a later stage finished early: this one read to its end, so the early
+            # end did not disturb the stages above it.
             finished_early, forgiving = False, success_forgives
         elif isinstance(error, FinishEarly):
             finished_early = forgiving = True
         elif _is_only_pipe_error(error):
-            # Forgiven or not, it leaves the flags: the stage above may have met this one's closed input in
-            # turn.
+            # Forgiven or not, it leaves the flags alone: the stage above may have met this one's closed input
+            # in turn.
             if not forgiving and kept is None:
                 kept = index
         else:
