@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - the tests' names are their sentences
 """A guarded call ends once: by itself, by being left, or at its deadline."""
 
 from __future__ import annotations

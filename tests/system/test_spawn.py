@@ -256,9 +256,9 @@ def test_0_1_and_2_can_be_swapped_in_every_way(spawner: str, host: Host) -> None
     """All 64 assignments of them and /dev/null, from close-on-exec descriptors; the parent keeps its own,
     nothing else is left.
     """
-    assert host.run(
-        SHUFFLE.format(glibc=spawner == "glibc"), shell='exec "$@"', prelude=""
-    ).result == repr(([], [False] * 3, 4))
+    assert host.run(SHUFFLE.format(glibc=spawner == "glibc"), shell='exec "$@"', prelude="").result == repr(
+        ([], [False] * 3, 4)
+    )
 
 
 CLOSED = """

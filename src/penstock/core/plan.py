@@ -49,9 +49,10 @@ def carriers(
     `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`,
     `input` (bytes in memory), `object` (copied by its own read or write, or as a descriptor that may not be
     passed), `copier` (an object that copies by itself: `write_to`, `read_from`), `async` (copied by a task of
-    an event loop), `iterate` (the caller reads chunks as they come), `aiterate` (a task reads them) or `given`
-    (an end that a custom stage passes on). `fused` says for each pair of neighbours whether they may run as one chain of iterators.
-    `copies` names the means of a copy between the source and a pipe, and between a pipe and the sink.
+    an event loop), `iterate` (the caller reads chunks as they come), `aiterate` (a task reads them) or
+    `given` (an end that a custom stage passes on). `fused` says for each pair of neighbours whether they may
+    run as one chain of iterators. `copies` names the means of a copy between the source and a pipe, and
+    between a pipe and the sink.
     """
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
