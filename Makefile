@@ -2,6 +2,7 @@
 #
 #     make demo    create the environment, install, and list the largest files in this repository's history
 #     make test    create the environment, install the test extra, and run the whole suite
+#     make check   the same without the tests that are marked slow: an answer in half a minute
 #     make lint    style, format and types
 #     make bench   ratios to go-pipe (where there is Go), bash, subprocess by hand, plumbum, sh and shellous
 #     make soak    20,000 short pipelines from 50 and 200 threads, 5 % of them faulty; fails where anything grows
@@ -13,7 +14,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test check lint bench soak clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,10 +35,13 @@ demo: $(VENV)/.with-cli
 
 # The suite starts hundreds of interpreters. What they compile is kept in the environment, out of the sources,
 # also where the caller has told Python to write none.
-test: export PYTHONDONTWRITEBYTECODE :=
-test: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
+test check: export PYTHONDONTWRITEBYTECODE :=
+test check: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 test: $(VENV)/.with-test
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 3 $(if $(CI),--durations=25)
+
+check: $(VENV)/.with-test
+	$(BIN)/python -m pytest -n 3 -m "not slow"
 
 lint: $(VENV)/.with-test $(VENV)/.with-lint
 	$(BIN)/ruff check .

@@ -154,6 +154,7 @@ def test_the_check_finds_what_is_not_there(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code", blocks(README, "python"), ids=["lines", "function", "errors", "cancelling", "limits", "loop"]
 )

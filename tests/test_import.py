@@ -112,6 +112,7 @@ print(before == held())
     assert _fresh(code) == "True\n"
 
 
+@pytest.mark.slow
 def test_importing_the_package_costs_little_more_than_importing_subprocess() -> None:
     """The import takes at most 1.6 times the processor time of subprocess's, in fresh interpreters."""
     for rounds in (7, 15, 31):  # more rounds only where the first look was too near to tell

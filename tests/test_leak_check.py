@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from penstock.runtime.thread_pool import submit
 
 if TYPE_CHECKING:
@@ -172,6 +174,7 @@ def test_children_use_the_same_temporary_folder() -> None:
     assert shown.strip() == tempfile.gettempdir()
 
 
+@pytest.mark.slow
 def test_each_leaking_test_fails(tmp_path: Path) -> None:
     """Under pytest itself: each kind of leak fails its own test, and only that."""
     (tmp_path / "conftest.py").write_text(

@@ -91,6 +91,7 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time() -> 
     assert reaped(pids[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0, 0.0005, 0.001, 0.002, 0.004])
 async def test_a_start_under_way_is_not_lost(delay: float) -> None:
     """Wherever between the call and the last spawn the cancellation comes."""

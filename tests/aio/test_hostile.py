@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from penstock import StageContext
 
+pytestmark = pytest.mark.slow
+
+
 SLEEP = command("sleep", "60")
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

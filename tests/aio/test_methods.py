@@ -127,6 +127,7 @@ def _in_sync_block(pipeline: Pipeline, **options: Any) -> Result:
     return run.wait(check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIPELINES)
 async def test_each_method_gives_what_its_sync_twin_gives(name: str) -> None:
     """The same values, the same errors with the same results, over all kinds of pipelines."""

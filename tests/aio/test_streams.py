@@ -91,6 +91,7 @@ async def _expect(error: type[BaseException], call: Callable[[], Any]) -> None:
         await call()
 
 
+@pytest.mark.slow
 async def test_a_child_never_gets_a_non_blocking_descriptor() -> None:
     """Our end of each pipe is non-blocking; the child's is another description."""
     script = "import os; print(os.get_blocking(0), os.get_blocking(1))"
@@ -247,6 +248,7 @@ async def test_a_line_that_is_too_long_ends_the_iterator() -> None:
 # The loop.
 
 
+@pytest.mark.slow
 async def test_nothing_holds_up_the_loop(stalls: StallProbe) -> None:
     """Neither 1 GiB that passes, nor the start of 50 commands: no turn of the loop takes 20 ms."""
     size, longest = 0, 0.0

@@ -375,6 +375,7 @@ sys.stdout.buffer.write(b"; left: " + sys.stdin.buffer.read())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONSUMERS)
 def test_inherited_stdin_is_the_hosts_and_stays_open(host: Host, kind: str) -> None:
     """And the default leaves it alone."""

@@ -349,6 +349,7 @@ print(" after")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PRODUCERS)
 @pytest.mark.parametrize("said", ["inherit", "default"])
 def test_inherited_stdout_is_the_hosts_and_the_default(host: Host, kind: str, said: str) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from tests.support.waiting import DEADLINE
 
+pytestmark = pytest.mark.slow
+
+
 # What the issue wants to be shown.
 
 

@@ -14,6 +14,8 @@ from tests.support.waiting import DEADLINE
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("signum", "status"),

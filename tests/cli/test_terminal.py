@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
+
 # Makes its stdin the controlling terminal, then becomes what its arguments say: what login(1) does.
 _LOGIN = """
 import fcntl, os, sys, termios

@@ -116,6 +116,7 @@ def test_show_gives_a_printable_text(arg: object, shown: str) -> None:
     assert show(arg) == shown
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(), st.binary(), st.text(st.characters(categories=["Cs"]))))
 def test_what_is_shown_can_always_be_printed(arg: object) -> None:
     """The text can be encoded as UTF-8."""

@@ -122,6 +122,7 @@ def test_memory_is_bounded_for_huge_chunks_in_a_row() -> None:
     assert peak(feed_all) < BOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 4096, 40000])
 def test_memory_is_bounded_for_many_small_chunks(size: int) -> None:
     """What is held does not grow with the number of chunks, whatever their size."""

@@ -149,6 +149,7 @@ def test_lines_are_bytes(data: bytes, places: list[int]) -> None:
     assert all(type(line) is bytes for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 1024])
 def test_a_long_line_in_small_chunks_takes_linear_time(size: int) -> None:
     """A line of megabytes that comes in many chunks costs its length, not its length for each chunk."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
+
 PROGRAM = [sys.executable, "-m", "penstock.examples.git_sizes"]
 # A folder that no repository lies above, nobody's settings, and a name to commit under.
 ENVIRONMENT = {

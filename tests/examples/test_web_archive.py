@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
+
 CONTENT = os.urandom(4 << 20)
 """More than all the buffers between a file and a client that does not read."""
 

@@ -99,6 +99,7 @@ def no_idle() -> Iterator[None]:
 # What it does.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_makes_the_same_of_its_input_as_in_a_thread(kind: str) -> None:
     """Where a stage runs is no matter of what it does."""
@@ -106,6 +107,7 @@ def test_it_makes_the_same_of_its_input_as_in_a_thread(kind: str) -> None:
     assert make(isolate="process").output(input=TEXT) == make().output(input=TEXT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_passes_the_conformance_suite(kind: str) -> None:
     """An isolated stage keeps the contract that all stages are held to."""
@@ -138,6 +140,7 @@ def test_a_path_and_an_open_file_are_passed_to_it(tmp_path: Path) -> None:
     assert header + made.read_bytes() == TEXT
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_idle")
 def test_times_and_memory_are_those_of_the_stage_alone() -> None:
     """A worker that is used again does not charge a stage for what its predecessor used."""
@@ -149,6 +152,7 @@ def test_times_and_memory_are_those_of_the_stage_alone() -> None:
     assert all((stage.user_time or 0) + (stage.system_time or 0) < 0.15 for stage in second)
 
 
+@pytest.mark.slow
 def test_many_at_once_each_have_their_own_output() -> None:
     """Runs from several threads share the pool and nothing else."""
     outputs: dict[int, bytes] = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from tests.support.hosts import PYTHON_OPTIONS
 from tests.support.processes import gone, sh
 from tests.support.waiting import DEADLINE, until
 
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from penstock import Event
+
+pytestmark = pytest.mark.slow
+
 
 MB = 1_000_000
 HUNGRY = f"data = b'x' * {300 * MB}"
@@ -354,7 +358,7 @@ print(json.dumps([status, len(before), groups(os.getpid()) == before, groups(chi
 @pytest.mark.usefixtures("_memory_group")
 def test_a_forked_copy_leaves_the_groups_of_its_parent_alone() -> None:
     """It makes and removes its own."""
-    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, *PYTHON_OPTIONS, "-c", FORKED], capture_output=True, check=True)
     assert json.loads(done.stdout) == [0, 2, True, []]
     assert done.stderr == b""
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
     from penstock import Event
 
+pytestmark = pytest.mark.slow
+
+
 MB = 1_000_000
 
 GREEDY = """

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from penstock import Event
 
+pytestmark = pytest.mark.slow
+
+
 GRACE = 0.3
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from penstock import Event
 
+pytestmark = pytest.mark.slow
+
+
 DATA = random.Random(8).randbytes(200_000)
 
 

@@ -14,6 +14,9 @@ from tests.support.processes import kill_survivors
 if TYPE_CHECKING:
     from tests.support.hosts import Host
 
+pytestmark = pytest.mark.slow
+
+
 GOING = """
 import psutil
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.support.hosts import Host
+
+pytestmark = pytest.mark.slow
 
 
 def test_forks_of_every_kind_with_data_under_way(host: Host) -> None:

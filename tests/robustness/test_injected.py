@@ -29,7 +29,10 @@ from tests.support.waiting import DEADLINE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+]
 
 HOST_PROGRAM = Path(__file__).with_name("host_program.py")
 

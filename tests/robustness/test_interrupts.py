@@ -15,6 +15,9 @@ import pytest
 if TYPE_CHECKING:
     from tests.support.hosts import Host
 
+pytestmark = pytest.mark.slow
+
+
 PROGRAM = """
 import gc
 import random

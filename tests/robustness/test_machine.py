@@ -12,6 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from penstock import Run
+
+pytestmark = pytest.mark.slow
 
 
 def copy(_ctx: object, stdin: Any, stdout: Any) -> None:

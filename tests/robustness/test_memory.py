@@ -8,6 +8,9 @@ import textwrap
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
+
 MIB = 1 << 20
 
 FUNCTIONS = {

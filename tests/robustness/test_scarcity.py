@@ -17,6 +17,9 @@ from penstock import Pipeline, PipelineError, command, echo, function, map_lines
 if TYPE_CHECKING:
     from tests.support.hosts import Host
 
+pytestmark = pytest.mark.slow
+
+
 DATA = b"some bytes\n" * 20_000
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from penstock import Run
 
+pytestmark = pytest.mark.slow
+
+
 STEPS = 12
 SEEDS = range(12)
 

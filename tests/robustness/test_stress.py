@@ -6,6 +6,8 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from penstock import (
     DEVNULL,
     PIPE,
@@ -25,6 +27,9 @@ from penstock import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+pytestmark = pytest.mark.slow
+
 
 PIPELINES = 300
 THREADS = 30

@@ -533,6 +533,7 @@ def _raise(_ctx: Any, _stdin: Any, _stdout: Any) -> None:
     raise KeyError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BOUND)
 def test_nothing_keeps_wait_beyond_deadline_and_grace_and_a_second(
     case: str, stubborn: Any, within: Any
@@ -592,6 +593,7 @@ def _line(host: subprocess.Popen[str]) -> str:
     return host.stdout.readline().strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", ACTS)
 def test_a_keyboard_interrupt_cancels_and_reaps_and_is_raised_again(
     act: str, host: Host, within: Any
@@ -606,6 +608,7 @@ def test_a_keyboard_interrupt_cancels_and_reaps_and_is_raised_again(
     assert started.wait(DEADLINE) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["run({0})", "start({0}).wait()"])
 def test_a_second_keyboard_interrupt_takes_the_grace_time_away(method: str, host: Host, within: Any) -> None:
     trap = "trap 'echo told >&2' TERM; echo ready >&2; while :; do sleep 1000 & wait; done"
@@ -635,6 +638,7 @@ def test_a_keyboard_interrupt_while_starting_leaves_nothing() -> None:
     assert not alive(events[0].context["pid"])
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_the_middle_of_a_start_leaves_no_child(host: Host) -> None:
     """The first child sends it, so it comes while the next ones are being started, each time at
     another place.

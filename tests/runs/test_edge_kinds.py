@@ -286,6 +286,7 @@ def test_what_carries_a_source(room: Room, thing: str, stage: str) -> None:
     assert planned == (to_file if stage in FILE_STAGES else to_python)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["command", "function", "custom, file", "transform"])
 @pytest.mark.parametrize("thing", SOURCES)
 def test_every_byte_of_a_source_arrives_as_planned(room: Room, thing: str, stage: str) -> None:
@@ -451,6 +452,7 @@ def test_what_carries_to_a_sink(room: Room, thing: str, stage: str) -> None:
         assert read() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["command", "function", "custom, file", "lines"])
 @pytest.mark.parametrize("thing", SINKS)
 def test_every_byte_arrives_at_a_sink_as_planned(room: Room, thing: str, stage: str) -> None:

@@ -182,6 +182,7 @@ def test_functions_blocked_in_a_read_wake_with_the_reason(by: str) -> None:
             os.close(write)
 
 
+@pytest.mark.slow
 @pytest.mark.gotcha(11)
 @pytest.mark.parametrize("kind", ["run.stdout", "pipe", "socket"])
 def test_functions_blocked_in_a_write_wake_with_the_reason(kind: str) -> None:
@@ -267,6 +268,7 @@ EARLY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.gotcha(12)
 @pytest.mark.parametrize("method", ["iter_bytes", "iter_lines"])
 @pytest.mark.parametrize("how", ["close", "break", "raise"])

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from penstock import (
     DEVNULL,
     PIPE,
@@ -103,6 +105,7 @@ def left_by(run: Callable[[], object]) -> list[str]:
     return left
 
 
+@pytest.mark.slow
 def test_a_run_leaves_nothing_to_the_garbage_collector() -> None:
     """Not even where the collector never runs. In an interpreter that no other test has left anything to."""
     program = (

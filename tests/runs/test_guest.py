@@ -219,6 +219,7 @@ def test_a_pipeline_may_be_run_within_a_function_of_another() -> None:
 # Forks and the end of the interpreter.
 
 
+@pytest.mark.slow
 def test_forks_while_runs_come_and_go(host: Host) -> None:
     started = host.start(
         """

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from penstock import Event
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.gotcha(6)
 def test_a_flood_of_stderr_is_kept_in_bounds(host: Host) -> None:

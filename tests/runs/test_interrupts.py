@@ -13,6 +13,9 @@ from penstock.runtime import supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
+
 SLEEP = command("sleep", "1000")
 OPTIONS: dict[str, Any] = {"timeout": 0.05, "grace": 0.2, "check": False}
 RUNS: dict[str, Callable[[], object]] = {

@@ -84,6 +84,7 @@ def test_a_copy_that_waits_for_more_is_cancelled(producer: Pipeline) -> None:
     assert sink.count == MUCH
 
 
+@pytest.mark.slow
 @silent
 @pytest.mark.parametrize("to", ["function", "copy"])
 def test_a_deadline_passes_while_more_is_waited_for(producer: Pipeline, to: str) -> None:

@@ -79,6 +79,7 @@ WOKEN: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WOKEN)
 def test_what_another_thread_has_a_part_in_is_woken(
     kind: str, wakers: list[fds.Waker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

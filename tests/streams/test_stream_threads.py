@@ -161,6 +161,7 @@ def test_many_threads_blocked_in_one_end_are_all_woken_by_an_interrupt(
     assert [job.exception(DEADLINE) for job in jobs] == [reason] * 4
 
 
+@pytest.mark.slow
 def test_a_mebibyte_goes_through_a_pipe_that_holds_far_less(
     ends: tuple[Reader, Writer], threads: ThreadPoolExecutor
 ) -> None:
@@ -217,6 +218,7 @@ def test_lines_go_back_and_forth_between_two_threads(
         answering.result(DEADLINE)
 
 
+@pytest.mark.slow
 def test_chunks_of_all_sizes_arrive_in_order_whoever_is_faster(
     ends: tuple[Reader, Writer], threads: ThreadPoolExecutor
 ) -> None:

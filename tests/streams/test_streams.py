@@ -66,6 +66,7 @@ def read_and_compare(reader: Reader, model: io.BytesIO, method: str, size: int) 
     assert reader.count == max(place, model.tell())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(pieces=PIECES, shape=SHAPES, reads=READS)
 def test_any_reads_of_any_writes_give_what_a_file_gives(

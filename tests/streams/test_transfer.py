@@ -147,6 +147,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ladder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sink_kind", ["pipe", "file", "offset", "append", "null", "pty", "unix", "tcp"])
 @pytest.mark.parametrize("source_kind", ["pipe", "file", "offset", "unix", "tcp"])
 def test_every_pair_carries_random_data(

@@ -221,6 +221,7 @@ STRACE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize(("calls", "fault", "kind", "off", "rung"), STRACE)
 def test_faults_injected_into_the_kernels_answers(

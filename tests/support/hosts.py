@@ -13,11 +13,13 @@ from tests.support.waiting import DEADLINE
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Ended", "Host"]
+__all__ = ["PYTHON_OPTIONS", "Ended", "Host"]
 
 PROGRAM_DEADLINE = 3 * DEADLINE
 """Seconds for a whole program: most of them start many runs."""
 
+# From Python 3.12 on the interpreter warns of each fork of a process with threads; some programs fork so.
+PYTHON_OPTIONS = ["-W", "ignore:This process:DeprecationWarning"]
 PRELUDE = """\
 import io, os, signal, sys, threading, time
 from penstock import *
@@ -75,7 +77,7 @@ class Host:
         # To files, not to pipes: a child that survives its host would keep a pipe open.
         with (folder / "out").open("w+b") as out, (folder / "err").open("w+b") as err:
             ended = subprocess.run(
-                ["/bin/sh", "-c", f'{shell}\nexec "$@"', "sh", sys.executable, str(script)],
+                ["/bin/sh", "-c", f'{shell}\nexec "$@"', "sh", sys.executable, *PYTHON_OPTIONS, str(script)],
                 env={**os.environ, "TMPDIR": str(temporary), "RESULT": str(result)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -107,10 +109,8 @@ class Host:
 
     def start(self, program: str) -> subprocess.Popen[str]:
         """Start a program in which warnings are errors; its stdout can be read line by line."""
-        # From Python 3.12 on the interpreter warns of each fork of a process with threads.
-        warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
         started = subprocess.Popen(
-            [sys.executable, *warnings, str(self._script(textwrap.dedent(program)))],
+            [sys.executable, "-W", "error", *PYTHON_OPTIONS, str(self._script(textwrap.dedent(program)))],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},

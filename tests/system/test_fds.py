@@ -247,6 +247,7 @@ def test_a_forked_copy_closes_all_that_it_inherits_from_us() -> None:
     writer.close()
 
 
+@pytest.mark.slow
 def test_a_fork_while_threads_make_descriptors_copies_none_unseen() -> None:
     """The register's lock is held across it: each copy has what was there before, and is not stuck."""
     # What a copy starts with, without the supervisor's own few, where it has been started before.

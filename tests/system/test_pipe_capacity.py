@@ -189,6 +189,7 @@ finish(last)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.gotcha(19)
 @pytest.mark.parametrize("pipe_size", [0, 1 << 20])
 def test_hundreds_of_pipes_leave_the_users_other_pipes_their_size(pipe_size: int) -> None:

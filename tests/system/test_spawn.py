@@ -252,6 +252,7 @@ with open(os.environ["RESULT"], "w") as result:
 """
 
 
+@pytest.mark.slow
 def test_0_1_and_2_can_be_swapped_in_every_way(spawner: str, host: Host) -> None:
     """All 64 assignments of them and /dev/null, from close-on-exec descriptors; the parent keeps its own,
     nothing else is left.
@@ -280,6 +281,7 @@ with open(os.environ["RESULT"], "w") as result:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stdin", [0, None])
 @pytest.mark.parametrize("stderr", [1, 2, None])
 def test_a_host_without_0_1_and_2_can_start_children(

@@ -22,6 +22,9 @@ from penstock.testing import check_stage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
+
 BRIEF = 0.1
 """The seconds after which a broken stage counts as hanging here: only the sentences matter."""
 LONGER = 0.5
