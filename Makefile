@@ -14,7 +14,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint bench soak clean
+.PHONY: help demo test check lint bench soak clean public-names
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,10 @@ test: $(VENV)/.with-test
 
 check: $(VENV)/.with-test
 	$(BIN)/python -m pytest -n 3 -m "not slow"
+
+# tests/api/public_names.txt, which the suite compares with the package, after a change of the public API.
+public-names: $(VENV)/.with-test
+	$(BIN)/python -m tests.api.public_names
 
 lint: $(VENV)/.with-test $(VENV)/.with-lint
 	$(BIN)/ruff check .
