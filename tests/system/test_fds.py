@@ -369,8 +369,8 @@ def test_a_fork_waits_for_threads_that_are_in_the_middle_of_something() -> None:
     def busy() -> None:
         with fork_guard.fork_guard:
             inside.wait(DEADLINE)  # all at one time
-            while fork_guard._enrolling.acquire(blocking=False):  # until the fork has begun to wait
-                fork_guard._enrolling.release()
+            while fork_guard._registry_lock.acquire(blocking=False):  # until the fork has begun to wait
+                fork_guard._registry_lock.release()
             order.append("thread")
 
     threads = [threading.Thread(target=busy) for _ in range(3)]

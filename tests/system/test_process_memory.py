@@ -56,7 +56,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Without the rest between two listings, which goes by the real clock."""
-    monkeypatch.setattr(process_memory, "_LATEST", 0.0)
+    monkeypatch.setattr(process_memory, "_MAX_LIST_DELAY_S", 0.0)
     return Machine()
 
 

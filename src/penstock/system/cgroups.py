@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cgroup", "Tree", "make", "trees"]
 
-_PERIOD: Final = 100_000
+_CPU_PERIOD_US: Final = 100_000
 """Microseconds over which processor time is shared out, the kernel's own default."""
-_ROUNDS: Final = 50
+_MAX_KILL_ROUNDS: Final = 50
 
 
 class Tree:
@@ -60,7 +60,7 @@ def trees(mounts: str = "/proc/self/mountinfo", groups: str = "/proc/self/cgroup
     if not features.CGROUPS:
         return []
     try:
-        ours = dict(_groups(_read(groups)))
+        own_groups = dict(_own_groups(_read(groups)))
         lines = _read(mounts).splitlines()
     except OSError:
         return []
@@ -70,10 +70,10 @@ def trees(mounts: str = "/proc/self/mountinfo", groups: str = "/proc/self/cgroup
         kind, *more = rest.split()
         root, mounted = fields.split()[3:5]
         if kind == "cgroup2":
-            version, controllers, path = 2, frozenset[str](), ours.get("")
+            version, controllers, path = 2, frozenset[str](), own_groups.get("")
         elif kind == "cgroup":
             version, controllers = 1, frozenset(more[-1].split(","))
-            path = next((ours[name] for name in controllers if name in ours), None)
+            path = next((own_groups[name] for name in controllers if name in own_groups), None)
         else:
             continue
         if path is None:
@@ -100,10 +100,9 @@ def make(
         useful = {field: wants[field] for field in missing if _may_keep(tree, field)}
         if tree.version == 2 or useful:
             _make_in(tree, cgroup, useful, missing)
+    # Without limits, any will do to find its members.
     for tree in places:
-        if (
-            not wants and not cgroup.folders and tree.controllers
-        ):  # without limits, any will do to find its members
+        if not wants and not cgroup.folders and tree.controllers:
             _make_in(tree, cgroup, {}, missing)
     return (cgroup if cgroup.folders else None), missing
 
@@ -181,7 +180,7 @@ class Cgroup:
                 except OSError:  # before Linux 5.14
                     continue
                 return
-        for _ in range(_ROUNDS):  # who forks meanwhile is found in the next round
+        for _ in range(_MAX_KILL_ROUNDS):  # who forks meanwhile is found in the next round
             members = self.members()
             if not members:
                 return
@@ -276,28 +275,28 @@ def _configure(tree: Tree, parent: str, folder: str, wants: Mapping[str, float])
             if tree.version == 2 and not os.path.exists(f"{folder}/{file}"):
                 # Hand the controller on; refused where the folder above has processes of its own.
                 _write(f"{parent}/cgroup.subtree_control", f"+{controller}")
-            _write(f"{folder}/{file}", _text(tree.version, field, value))
+            _write(f"{folder}/{file}", _format(tree.version, field, value))
         except OSError:
             continue
         kept.append(field)
-        for extra, text in _BESIDE.get((tree.version, field), {}).items():
+        for extra, text in _EXTRA_SETTINGS.get((tree.version, field), {}).items():
             with contextlib.suppress(OSError):  # a kernel that does not know it
                 _write(f"{folder}/{extra}", text or str(int(value)))
     return kept
 
 
-_BESIDE: Final = {
+_EXTRA_SETTINGS: Final = {
     (1, "memory"): {"memory.memsw.limit_in_bytes": ""},
     (2, "memory"): {"memory.swap.max": "0", "memory.oom.group": "1"},
 }
 """What is written along with a limit; "" is the limit itself."""
 
 
-def _text(version: int, field: str, value: float) -> str:
+def _format(version: int, field: str, value: float) -> str:
     if field != "cpu":
         return str(int(value))
-    quota = max(1000, int(value * _PERIOD))  # v1's period is the kernel's default, the same
-    return str(quota) if version == 1 else f"{quota} {_PERIOD}"
+    quota = max(1000, int(value * _CPU_PERIOD_US))  # v1's period is the kernel's default, the same
+    return str(quota) if version == 1 else f"{quota} {_CPU_PERIOD_US}"
 
 
 def _make_folder(folder: str) -> None:
@@ -319,7 +318,7 @@ def _remove_folder(folder: str) -> bool:
     return True
 
 
-def _groups(text: str) -> Iterable[tuple[str, str]]:
+def _own_groups(text: str) -> Iterable[tuple[str, str]]:
     """Each controller, and the path of the group that we are in; v2's is ""."""
     for line in text.splitlines():
         _, names, path = line.split(":", 2)
@@ -333,8 +332,8 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    number = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(number, text.encode())
+        os.write(fd, text.encode())
     finally:
-        os.close(number)
+        os.close(fd)

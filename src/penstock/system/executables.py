@@ -72,22 +72,22 @@ def explain_failure(error: OSError, *, program: str, executable: str, cwd: str |
     `program` is the name as the user gave it, `executable` what `resolve` made of it, `cwd` the child's
     working directory. The new error is made for `raise ... from None`; nothing is raised here.
     """
-    number = error.errno
-    if number is None or isinstance(error, SetupError):
+    code = error.errno
+    if code is None or isinstance(error, SetupError):
         return error
-    if number in _PATH_ERRORS:
+    if code in _PATH_ERRORS:
         return (
-            (_wrong_folder(number, cwd) if cwd is not None else None)
-            or _wrong_interpreter(number, executable)
-            or OSError(number, _PATH_TEXTS.get(number, os.strerror(number)), executable)
+            (_wrong_folder(code, cwd) if cwd is not None else None)
+            or _wrong_interpreter(code, executable)
+            or OSError(code, _PATH_TEXTS.get(code, os.strerror(code)), executable)
         )
-    if number == errno.ENOEXEC:
+    if code == errno.ENOEXEC:
         return OSError(
-            number, "not an executable format (a script begins with a line like #!/bin/sh)", executable
+            code, "not an executable format (a script begins with a line like #!/bin/sh)", executable
         )
-    if number in _RESOURCES:
-        return OSError(number, _RESOURCES[number], program)
-    return OSError(number, os.strerror(number), program)
+    if code in _RESOURCES:
+        return OSError(code, _RESOURCES[code], program)
+    return OSError(code, os.strerror(code), program)
 
 
 _PATH_TEXTS = {
@@ -101,9 +101,8 @@ def _resolve_path(program: str, cwd: str | None) -> str:
     if os.path.isabs(program):
         executable = program
     elif ".." in program.split("/"):
-        executable = (
-            f"{os.getcwd()}/{program}"  # what a/../b means is the file system's to say: a may be a link
-        )
+        # Only the file system can resolve a/../b, because a may be a link.
+        executable = f"{os.getcwd()}/{program}"
     else:
         executable = os.path.abspath(program)
     try:
@@ -136,24 +135,24 @@ def check_folder(cwd: str) -> None:
         raise wrong
 
 
-def _wrong_folder(number: int, cwd: str) -> OSError | None:
+def _wrong_folder(code: int, cwd: str) -> OSError | None:
     """Tell what is wrong with the working directory, where that is it."""
     try:
         if not stat.S_ISDIR(os.stat(cwd).st_mode):
-            return OSError(number, "the working directory is not a folder", cwd)
+            return OSError(code, "the working directory is not a folder", cwd)
     except OSError as error:
         text = (
             "no such working directory"
             if error.errno in {errno.ENOENT, errno.ENOTDIR}
             else os.strerror(error.errno or 0)
         )
-        return OSError(number, text, cwd)
+        return OSError(code, text, cwd)
     if not os.access(cwd, os.X_OK):
-        return OSError(number, "not allowed to enter the working directory", cwd)
+        return OSError(code, "not allowed to enter the working directory", cwd)
     return None
 
 
-def _wrong_interpreter(number: int, executable: str) -> OSError | None:
+def _wrong_interpreter(code: int, executable: str) -> OSError | None:
     """Tell what is wrong with that which the kernel must run in order to run the file, where that is it."""
     try:
         # Not to be caught by a FIFO that took the program's place.
@@ -169,13 +168,13 @@ def _wrong_interpreter(number: int, executable: str) -> OSError | None:
         line = head[2:].split(b"\n", 1)[0].replace(b"\t", b" ").strip(b" ")
         interpreter = os.fsdecode(line.split(b" ", 1)[0])
         if not os.path.exists(interpreter):
-            return OSError(number, f"no such interpreter {interpreter!r}, which the script names", executable)
+            return OSError(code, f"no such interpreter {interpreter!r}, which the script names", executable)
         if os.path.isdir(interpreter) or not os.access(interpreter, os.X_OK):
             return OSError(
-                number, f"the interpreter {interpreter!r} of the script is not executable", executable
+                code, f"the interpreter {interpreter!r} of the script is not executable", executable
             )
-    elif number == errno.ENOENT and head.startswith(b"\x7fELF"):
+    elif code == errno.ENOENT and head.startswith(b"\x7fELF"):
         return OSError(
-            number, "the program's dynamic loader is missing (it was built for another system)", executable
+            code, "the program's dynamic loader is missing (it was built for another system)", executable
         )
     return None

@@ -44,40 +44,40 @@ def standard_outputs() -> Iterator[tuple[int, int]]:
     """The numbers of this process's stdout and stderr, /dev/null in the place of one that is closed."""
     nowhere = null(writable=True)
     try:
-        numbers = [number if is_open(number) else nowhere.fileno() for number in (1, 2)]
-        yield numbers[0], numbers[1]
+        outputs = [fd if is_open(fd) else nowhere.fileno() for fd in (1, 2)]
+        yield outputs[0], outputs[1]
     finally:
         nowhere.close()
 
 
-def send_fds(number: int, data: memoryview, rights: Sequence[int] = ()) -> int:
-    """Send the first part of `data`, with `rights`; how many bytes that was. BlockingIOError where none."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", rights))] if rights else []
-    lent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=number)
+def send_fds(socket_fd: int, data: memoryview, fds: Sequence[int] = ()) -> int:
+    """Send the first part of `data`, with `fds`; how many bytes that was. BlockingIOError where none."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    borrowed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=socket_fd)
     try:
-        return lent.sendmsg([data], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        return borrowed.sendmsg([data], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     finally:
-        lent.detach()
+        borrowed.detach()
 
 
-def recv_fds(number: int, size: int) -> tuple[bytes, list[Fd]]:
+def recv_fds(socket_fd: int, size: int) -> tuple[bytes, list[Fd]]:
     """Receive what is there, at most `size` bytes, and the descriptors that came with it.
 
     `b""` at the end of the stream; BlockingIOError where there is nothing yet. Fewer descriptors than were
     sent arrive where this process may have no more.
     """
-    numbers = array.array("i")
-    lent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=number)
+    received = array.array("i")
+    borrowed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=socket_fd)
     try:
         with fork_guard:  # a forked copy must know the descriptors that it would inherit
-            data, ancillary, _, _ = lent.recvmsg(
-                size, socket.CMSG_SPACE(MAX_FDS * numbers.itemsize), socket.MSG_DONTWAIT | _CLOEXEC
+            data, ancillary, _, _ = borrowed.recvmsg(
+                size, socket.CMSG_SPACE(MAX_FDS * received.itemsize), socket.MSG_DONTWAIT | _CLOEXEC
             )
             for level, kind, content in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-            for each in numbers:
-                os.set_inheritable(each, False)  # noqa: FBT003 - its only parameter
-            return data, [Fd(each) for each in numbers]
+                    received.frombytes(content[: len(content) - len(content) % received.itemsize])
+            for fd in received:
+                os.set_inheritable(fd, False)  # noqa: FBT003 - its only parameter
+            return data, [Fd(fd) for fd in received]
     finally:
-        lent.detach()
+        borrowed.detach()

@@ -6,11 +6,11 @@ has left it. Descriptors are made and closed while forks of the host are kept ou
 knows every descriptor that it has inherited from us, and closes it before anything else runs there; else a
 copy that lives on would keep our pipes from ever showing EOF. (Children that we start do not come through
 there: they close everything from 3 up.) Threads do not exclude each other by that. Where two close one `Fd`,
-the one that is first to delete its `_mine` does it.
+the one that is first to delete its `_close_token` does it.
 
 A number must not be lost between the call that makes it and the `Fd` that owns it, for what a signal handler
 raises (KeyboardInterrupt) may come in between. The interpreter runs handlers after a call, at a function's
-start and at a jump back, not between other steps. So `_apply_state` has the call made in C, by `extend`,
+start and at a jump back, not between other steps. So `_adopt` has the call made in C, by `extend`,
 after which the number is in a list that the except clause knows, and hands it over in steps that call
 nothing.
 
@@ -53,9 +53,9 @@ _owners: dict[int, tuple[int, ref[Owner]]] = {}
 """Number and owner, by the owner's id."""
 
 
-def register(number: int, owner: Owner) -> None:
+def register(fd: int, owner: Owner) -> None:
     """Register `owner` as the one who owns `number`; `guard` must be held since before it was made."""
-    _owners[id(owner)] = number, ref(owner)
+    _owners[id(owner)] = fd, ref(owner)
 
 
 def unregister(owner: Owner) -> None:
@@ -64,10 +64,10 @@ def unregister(owner: Owner) -> None:
 
 
 def _start_clean_after_fork() -> None:
-    for number, reference in list(_owners.values()):
+    for fd, reference in list(_owners.values()):
         owner = reference()
         if owner is None:  # its finalizer was under way in a thread that does not exist here
-            _close_quietly(number)
+            _close_quietly(fd)
         else:
             owner.abandon()
     _owners.clear()
@@ -82,74 +82,74 @@ class Fd:
     One that is collected while open closes itself, with a `ResourceWarning`, as files and sockets do.
     """
 
-    __slots__ = ("__weakref__", "_mine", "_number", "pages")
+    __slots__ = ("__weakref__", "_close_token", "_fd", "pages")
 
-    def __init__(self, number: int | None = None) -> None:
-        self._number = -1
-        self._mine = True
+    def __init__(self, fd: int | None = None) -> None:
+        self._fd = -1
+        self._close_token = True
         self.pages: PipeCapacityLease | None = None
         """What a pipe took of the budget for its size; given back when this is closed. `detach` leaves it."""
-        if number is None:  # it is made closed, to own one that is yet to come
+        if fd is None:  # it is made closed, to own one that is yet to come
             return
-        if number < 0:
-            raise ValueError(f"not a descriptor: {number}")
+        if fd < 0:
+            raise ValueError(f"not a descriptor: {fd}")
         with fork_guard:
-            self._number = number
-            register(number, self)
+            self._fd = fd
+            register(fd, self)
 
     def fileno(self) -> int:
         """Return the number; ValueError once it is closed."""
-        number = self._number
-        if number < 0:
+        fd = self._fd
+        if fd < 0:
             raise ValueError("the descriptor is closed")
-        return number
+        return fd
 
     @property
     def closed(self) -> bool:
         """Whether the number is forgotten, by `close` or `detach`."""
-        return self._number < 0
+        return self._fd < 0
 
     def close(self) -> None:
         """Close the descriptor; the second time, and from a second thread, nothing happens."""
         with fork_guard:
-            number = self._number
-            if number >= 0:
+            fd = self._fd
+            if fd >= 0:
                 unregister(self)
                 try:  # nothing is called from here to the close, so no handler of a signal loses the number
-                    del self._mine
+                    del self._close_token
                 except AttributeError:  # another thread was quicker
                     return
-                self._number = -1
-                os.close(number)
+                self._fd = -1
+                os.close(fd)
         if self.pages is not None:
             self.pages.release()
 
     def detach(self) -> int:
         """Return the number and forget it: closing it is the caller's from now on."""
         with fork_guard:
-            number = self.fileno()
+            fd = self.fileno()
             unregister(self)
         try:  # nothing is called from here to the return, so no handler of a signal loses the number
-            del self._mine
+            del self._close_token
         except AttributeError:
             raise ValueError("the descriptor is closed") from None
-        self._number = -1
-        return number
+        self._fd = -1
+        return fd
 
     def abandon(self) -> None:
         """Close this copy in a forked process; the register does the rest."""
-        number, self._number = self._number, -1
-        _close_quietly(number)
+        fd, self._fd = self._fd, -1
+        _close_quietly(fd)
 
     def __repr__(self) -> str:
-        return "<Fd closed>" if self._number < 0 else f"<Fd {self._number}>"
+        return "<Fd closed>" if self._fd < 0 else f"<Fd {self._fd}>"
 
     # At the interpreter's end the names of this module may go before the last object; the kernel closes then.
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        number = getattr(self, "_number", -1)  # an interrupt may have come before it was set
-        if number >= 0 and not _finalizing():
+        fd = getattr(self, "_fd", -1)  # an interrupt may have come before it was set
+        if fd >= 0 and not _finalizing():
             _close_for_good(self)  # first, since the warning may be an exception
-            warnings.warn(f"descriptor {number} was never closed", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(f"descriptor {fd} was never closed", ResourceWarning, source=self, stacklevel=2)
 
 
 def _close_for_good(fd: Fd) -> None:
@@ -170,7 +170,7 @@ class _SharedFd(Fd):
     __slots__ = ()
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if getattr(self, "_number", -1) >= 0 and not _finalizing():
+        if getattr(self, "_fd", -1) >= 0 and not _finalizing():
             _close_for_good(self)
 
 
@@ -188,22 +188,22 @@ def pipe() -> tuple[Fd, Fd]:
         return reader, writer
 
 
-def pipe_capacity(number: int) -> int:
+def pipe_capacity(fd: int) -> int:
     """Return how many bytes a pipe holds at the most; 64 KiB, Linux's usual size, where it cannot be
     asked.
     """
     try:
-        return fcntl.fcntl(number, fcntl.F_GETPIPE_SZ)
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
     except (AttributeError, OSError):
         return 65536
 
 
-def duplicate(number: int, least: int = 3) -> Fd:
+def duplicate(fd: int, least: int = 3) -> Fd:
     """Return a second descriptor of the same open file description: its position and its flags are shared.
 
     Its number is at least `least`.
     """
-    return open_fd(fcntl.fcntl, number, fcntl.F_DUPFD_CLOEXEC, least)
+    return open_fd(fcntl.fcntl, fd, fcntl.F_DUPFD_CLOEXEC, least)
 
 
 def open_read(path: Path) -> Fd:
@@ -238,28 +238,28 @@ def null(*, writable: bool) -> Fd:
     return _open(os.devnull, os.O_WRONLY if writable else os.O_RDONLY)
 
 
-def set_nonblocking(number: int) -> None:
+def set_nonblocking(fd: int) -> None:
     """Set O_NONBLOCK, which belongs to the open file description: everyone who shares it is affected."""
-    os.set_blocking(number, False)
+    os.set_blocking(fd, False)
 
 
-def is_open(number: int) -> bool:
+def is_open(fd: int) -> bool:
     """Whether the number is that of an open descriptor."""
     try:
-        fcntl.fcntl(number, fcntl.F_GETFD)
+        fcntl.fcntl(fd, fcntl.F_GETFD)
     except OSError:
         return False
     return True
 
 
-def is_nonblocking(number: int) -> bool:
+def is_nonblocking(fd: int) -> bool:
     """Whether O_NONBLOCK is set."""
-    return not os.get_blocking(number)
+    return not os.get_blocking(fd)
 
 
-def is_regular(number: int) -> bool:
+def is_regular(fd: int) -> bool:
     """Whether it is a file, which always polls as ready, however long its disk may take."""
-    return stat.S_ISREG(os.fstat(number).st_mode)
+    return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 class Waker:
@@ -301,7 +301,7 @@ class Waker:
             return
         try:
             # Whatever the platform says now, the kind of descriptor was settled when it was made.
-            os.write(ends[1]._number, _ONE)  # noqa: SLF001 - a forked copy's number is -1, hence the EBADF
+            os.write(ends[1]._fd, _ONE)  # noqa: SLF001 - a forked copy's number is -1, hence the EBADF
         except BlockingIOError:
             pass  # full of wake-ups: it is readable
         except OSError as error:
@@ -310,9 +310,9 @@ class Waker:
 
     def clear(self) -> None:
         """Make it unreadable until the next `wake`. Look for what the wake-up was about after this."""
-        number = self.fileno()
+        fd = self.fileno()
         try:
-            while len(os.read(number, 4096)) == 4096:
+            while len(os.read(fd, 4096)) == 4096:
                 pass  # only a pipe holds so much; an eventfd gives its 8 bytes and is then empty
         except BlockingIOError:
             pass
@@ -334,17 +334,17 @@ def _open(path: Path, flags: int) -> Fd:
     return fd
 
 
-def _adopt(owners: tuple[_Owner, ...], numbers: Iterable[int]) -> tuple[_Owner, ...]:
+def _adopt(owners: tuple[_Owner, ...], new_fds: Iterable[int]) -> tuple[_Owner, ...]:
     """Give each of `owners`, which are closed, one of the numbers that are made by looking at `numbers`."""
     made: list[int] = []
     try:
-        made.extend(numbers)
+        made.extend(new_fds)
         with fork_guard:
             _move_above_stdio(made)
             for place, owner in enumerate(owners):
-                owner._number = made[place]  # noqa: SLF001 - the other half of its constructor
+                owner._fd = made[place]  # noqa: SLF001 - the other half of its constructor
                 made[place] = -1
-                register(owner._number, owner)  # noqa: SLF001
+                register(owner._fd, owner)  # noqa: SLF001
     except BaseException:
         try:
             _close_all(owners, made)
@@ -359,9 +359,9 @@ def _close_all(owners: tuple[Fd, ...], made: list[int]) -> None:
     for owner in owners:
         owner.close()
     for place in range(len(made)):
-        number, made[place] = made[place], -1  # nothing is called from here to the close
-        if number >= 0:
-            os.close(number)
+        fd, made[place] = made[place], -1  # nothing is called from here to the close
+        if fd >= 0:
+            os.close(fd)
 
 
 def _move_above_stdio(made: list[int]) -> None:
@@ -373,12 +373,12 @@ def _move_above_stdio(made: list[int]) -> None:
             made.extend(starmap(fcntl.fcntl, ((made[place], fcntl.F_DUPFD_CLOEXEC, 3),)))
             made[place], made[-1] = made[-1], made[place]
     for place in range(len(made)):
-        number = made[place]
-        if number <= 2:
+        fd = made[place]
+        if fd <= 2:
             made[place] = -1
-            os.close(number)
+            os.close(fd)
 
 
-def _close_quietly(number: int) -> None:
+def _close_quietly(fd: int) -> None:
     with contextlib.suppress(OSError):
-        os.close(number)
+        os.close(fd)

@@ -34,9 +34,9 @@ _LOCK_TIMEOUT_S = 2.0
 
 _locks: WeakSet[RLock] = WeakSet()
 """Those of all threads that live."""
-_enrolling = RLock()
+_registry_lock = RLock()
 """Held while the set above changes."""
-_taken: list[RLock] = []
+_acquired: list[RLock] = []
 """By the fork that is under way."""
 
 
@@ -47,7 +47,7 @@ class _Guard(_local):
         # Called in each thread when it uses the object for the first time. In this order: a lock that is used
         # is one that a fork knows of.
         lock = RLock()
-        with _enrolling:
+        with _registry_lock:
             _locks.add(lock)
         self.lock = lock
 
@@ -71,25 +71,25 @@ def fork_guard_held() -> bool:
 
 def _before_fork() -> None:
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
-    _take(_enrolling, deadline)
+    _acquire(_registry_lock, deadline)
     for lock in list(_locks):
-        _take(lock, deadline)
+        _acquire(lock, deadline)
 
 
-def _take(lock: RLock, deadline: float) -> None:
+def _acquire(lock: RLock, deadline: float) -> None:
     if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-        _taken.append(lock)
+        _acquired.append(lock)
 
 
 def _after_fork() -> None:
-    while _taken:
-        _taken.pop().release()
+    while _acquired:
+        _acquired.pop().release()
 
 
 def _after_fork_in_child() -> None:
-    global _enrolling, _locks  # noqa: PLW0603 - one that the fork did not get is held by a thread that is not here
+    global _registry_lock, _locks  # noqa: PLW0603 - one that the fork did not get is held by a thread that is not here
     _after_fork()
-    _enrolling = RLock()
+    _registry_lock = RLock()
     _locks = WeakSet([fork_guard.lock])  # type: ignore[attr-defined]
 
 

@@ -87,7 +87,7 @@ class PipeCapacityLease:
             self._budget.release(count)
 
 
-def resize(number: int, size: int, *, asked_for: bool = False) -> PipeCapacityLease | None:
+def resize(fd: int, size: int, *, asked_for: bool = False) -> PipeCapacityLease | None:
     """Let a pipe, by either end, hold `size` bytes; what was spent on that, or None where nothing was.
 
     `asked_for`: it is the user's own wish, which may also be to make it smaller; else only a pipe that still
@@ -96,14 +96,14 @@ def resize(number: int, size: int, *, asked_for: bool = False) -> PipeCapacityLe
     no sizes, or where it is no pipe at all, it stays as it was.
     """
     try:
-        before = fcntl.fcntl(number, fcntl.F_GETPIPE_SZ)
+        before = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
         # Python passes the low 32 bits of what is larger than a C int, which might be a size that is granted.
         size = min(size, 2**31 - 1)
         if not asked_for and before != _DEFAULT_PIPE_SIZE:
             return None
         if size <= before:
             if size < before:
-                fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, size)
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
             return None
         # The kernel rounds up to a power of two.
         count = (1 << ((size - 1) // mmap.PAGESIZE).bit_length()) - before // mmap.PAGESIZE
@@ -111,7 +111,7 @@ def resize(number: int, size: int, *, asked_for: bool = False) -> PipeCapacityLe
         if not budget.take(count, asked_for=asked_for):
             return None
         try:
-            fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, size)
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
         except BaseException:
             budget.release(count)
             raise

@@ -36,16 +36,16 @@ class Poller(Protocol):
         """Whether what was added or removed reaches a thread that is already asleep in `poll`."""
         raise NotImplementedError
 
-    def add(self, number: int, events: int) -> None:
+    def add(self, fd: int, events: int) -> None:
         """Watch one; 0 watches for HANGUP alone.
 
         PermissionError from epoll for a regular file, which is always ready; poll(2) takes it.
         """
 
-    def modify(self, number: int, events: int) -> None:
+    def modify(self, fd: int, events: int) -> None:
         """Watch a descriptor that was added for other events."""
 
-    def remove(self, number: int) -> None:
+    def remove(self, fd: int) -> None:
         """Stop watching; one that is unknown is ignored.
 
         Do it before the descriptor is closed: a forked process's copy would keep the registration alive.
@@ -80,30 +80,30 @@ class EpollPoller:
         """A sleeper does, except of those that were refused."""
         return not self._refused
 
-    def add(self, number: int, events: int) -> None:
+    def add(self, fd: int, events: int) -> None:
         """Watch one."""
         try:
-            self._epoll.register(number, events)
+            self._epoll.register(fd, events)
         except FileExistsError:  # by a call that was interrupted
-            self._epoll.modify(number, events)
+            self._epoll.modify(fd, events)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise
-            self._refused[number] = events
+            self._refused[fd] = events
 
-    def modify(self, number: int, events: int) -> None:
+    def modify(self, fd: int, events: int) -> None:
         """Watch it for other events."""
-        if number in self._refused:
-            self._refused[number] = events
+        if fd in self._refused:
+            self._refused[fd] = events
         else:
-            self._epoll.modify(number, events)
+            self._epoll.modify(fd, events)
 
-    def remove(self, number: int) -> None:
+    def remove(self, fd: int) -> None:
         """Stop watching."""
-        if self._refused.pop(number, None) is not None:
+        if self._refused.pop(fd, None) is not None:
             return
         try:  # noqa: SIM105 - `suppress` takes longer than the rest of this
-            self._epoll.unregister(number)
+            self._epoll.unregister(fd)
         except (OSError, ValueError):
             pass  # unknown, closed (then the kernel has removed it), or the poller itself is closed
 
@@ -113,18 +113,18 @@ class EpollPoller:
             return self._epoll.poll(None if timeout is None else min(max(timeout, 0), _MAX_TIMEOUT_S))
         end = time.monotonic() + (_MAX_TIMEOUT_S if timeout is None else timeout)
         while True:
-            ready = self._look()
+            ready = self._poll_refused()
             left = end - time.monotonic()
             ready += self._epoll.poll(0 if ready else max(0, min(left, _FALLBACK_POLL_INTERVAL_S)))
             if ready or left <= 0:
                 return ready
 
-    def _look(self) -> list[tuple[int, int]]:
+    def _poll_refused(self) -> list[tuple[int, int]]:
         """Ask about those that were refused."""
-        looked = select.poll()
-        for number, events in self._refused.copy().items():
-            looked.register(number, events)
-        return looked.poll(0)
+        poll = select.poll()
+        for fd, events in self._refused.copy().items():
+            poll.register(fd, events)
+        return poll.poll(0)
 
     def close(self) -> None:
         """Close the descriptor of the epoll set."""
@@ -149,18 +149,18 @@ class PollPoller:
     def __init__(self) -> None:
         self._poll = select.poll()
 
-    def add(self, number: int, events: int) -> None:
+    def add(self, fd: int, events: int) -> None:
         """Watch one."""
-        self._poll.register(number, events)
+        self._poll.register(fd, events)
 
-    def modify(self, number: int, events: int) -> None:
+    def modify(self, fd: int, events: int) -> None:
         """Watch it for other events."""
-        self._poll.modify(number, events)
+        self._poll.modify(fd, events)
 
-    def remove(self, number: int) -> None:
+    def remove(self, fd: int) -> None:
         """Stop watching."""
         try:  # noqa: SIM105 - as above
-            self._poll.unregister(number)
+            self._poll.unregister(fd)
         except KeyError:
             pass
 

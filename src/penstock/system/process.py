@@ -180,17 +180,17 @@ class Process:
             processes = procfs.table()
         if self.pid not in processes:
             return []
-        caught = []
+        handles = []
         for entry in procfs.descendants_in(processes, self.pid):
-            found = ProcessHandle.open(entry) if entry.alive else None
-            if found is not None:
-                found.in_group = self._group and entry.group == self.pid
-                caught.append(found)
-        if caught and not self._is_ours_now():  # the walk may have begun at another process with its number
-            for found in caught:
-                found.close()
+            handle = ProcessHandle.open(entry) if entry.alive else None
+            if handle is not None:
+                handle.in_group = self._group and entry.group == self.pid
+                handles.append(handle)
+        if handles and not self._is_ours_now():  # the walk may have begun at another process with its number
+            for handle in handles:
+                handle.close()
             return []
-        return caught
+        return handles
 
     def __repr__(self) -> str:
         state = (

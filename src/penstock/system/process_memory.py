@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessTreeMemory", "require", "source"]
 
-_EVEN_SO = 1.0
+_MAX_LIST_INTERVAL_S = 1.0
 """Seconds after which all processes are listed although none seems to be new."""
-_SHARE = 0.003
+_MAX_LIST_CPU_SHARE = 0.003
 """The part of one processor's time that listing may take where processes are made all the time."""
-_LATEST = 0.1
+_MAX_LIST_DELAY_S = 0.1
 """Seconds that a new process may stay unseen for that reason."""
 
 
@@ -77,10 +77,10 @@ class ProcessTreeMemory:
         self._entries: dict[int, _Entry] = {}
         self._trees: dict[int, set[int]] = {}
         self._newest: object = None
-        self._listed = float("-inf")
-        self._rest = 0.0
+        self._last_list = float("-inf")
+        self._list_pause = 0.0
         self.refresh()
-        self._rest = 0.0  # the first listing reads all, the others only what is new
+        self._list_pause = 0.0  # the first listing reads all, the others only what is new
 
     def add(self, root: int) -> None:
         """Ask about the tree of this process from now on. It must not have been reaped yet."""
@@ -89,7 +89,7 @@ class ProcessTreeMemory:
             self._entries[root].root = root
         # It may have been seen before, and so may children of its.
         for pid, entry in self._entries.items():
-            if pid != root and self._reaches(entry, root):
+            if pid != root and self._descends_from(entry, root):
                 self._join(pid, entry, root)
 
     def remove(self, root: int) -> None:
@@ -100,15 +100,15 @@ class ProcessTreeMemory:
     def refresh(self) -> None:
         """Look for processes that are new, or gone."""
         now = time.monotonic()
-        if now - self._listed < self._rest:
+        if now - self._last_list < self._list_pause:
             return
         newest = self._facts.newest()
-        if newest is not None and newest == self._newest and now - self._listed < _EVEN_SO:
+        if newest is not None and newest == self._newest and now - self._last_list < _MAX_LIST_INTERVAL_S:
             return
         began = time.thread_time()
         self._list()
-        self._newest, self._listed = newest, now
-        self._rest = min((time.thread_time() - began) / _SHARE, _LATEST)
+        self._newest, self._last_list = newest, now
+        self._list_pause = min((time.thread_time() - began) / _MAX_LIST_CPU_SHARE, _MAX_LIST_DELAY_S)
 
     def _list(self) -> None:
         pids = set(self._facts.pids())
@@ -158,7 +158,7 @@ class ProcessTreeMemory:
                 return step.root
         return None
 
-    def _reaches(self, entry: _Entry, root: int) -> bool:
+    def _descends_from(self, entry: _Entry, root: int) -> bool:
         seen: set[int] = set()
         step: _Entry | None = entry
         while step is not None and step.parent not in seen:
@@ -249,8 +249,8 @@ def _psutil() -> Any:
 
 
 def _read(path: str) -> bytes:
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(number, 4096)
+        return os.read(fd, 4096)
     finally:
-        os.close(number)
+        os.close(fd)

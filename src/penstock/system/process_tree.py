@@ -30,7 +30,7 @@ _MAX_ROUNDS = 200
 
 
 def stop_tree(
-    process: Process, held: Sequence[ProcessHandle], processes: ProcessTable | None = None
+    process: Process, handles: Sequence[ProcessHandle], processes: ProcessTable | None = None
 ) -> list[ProcessHandle]:
     """Stop a child, its group, and all that comes from them and from those that are `held` already.
 
@@ -38,32 +38,32 @@ def stop_tree(
     read.
     """
     table = procfs.table() if processes is None else dict(processes)
-    found = {descendant.pid: descendant for descendant in held}
+    found = {descendant.pid: descendant for descendant in handles}
     seen = {process.pid, *found}
     process.send_signal(signal.SIGSTOP)
-    for descendant in held:
+    for descendant in handles:
         descendant.send_signal(signal.SIGSTOP)
     for _ in range(_MAX_ROUNDS):
         # Looked at before the table is: what a fork was made of by one who has stopped is in the table.
-        still = not any(map(_runs, seen))
+        still = not any(map(_is_running, seen))
         # Only what is new is read from here on; who has gone stays in the table, with its parent.
         procfs.extend(table)
         new = []
-        for entry in _below(process, found, table):
+        for entry in _tree_entries(process, found, table):
             if entry.pid not in seen:
                 seen.add(entry.pid)
-                caught = ProcessHandle.open(entry) if entry.alive else None
-                if caught is not None:
-                    caught.send_signal(signal.SIGSTOP)
+                handle = ProcessHandle.open(entry) if entry.alive else None
+                if handle is not None:
+                    handle.send_signal(signal.SIGSTOP)
                     now = procfs.read_stat(entry.pid)  # a group can be left, but not by who is stopped
-                    caught.in_group = now is not None and process.is_group_member(now)
-                    new.append(caught)
+                    handle.in_group = now is not None and process.is_group_member(now)
+                    new.append(handle)
         if not process.is_alive_or_zombie():  # the walk may have begun at another process with its number
-            for caught in new:
-                caught.send_signal(signal.SIGCONT)
-                caught.close()
+            for handle in new:
+                handle.send_signal(signal.SIGCONT)
+                handle.close()
             break
-        found.update((caught.pid, caught) for caught in new)
+        found.update((handle.pid, handle) for handle in new)
         if not new:
             if still:
                 break
@@ -71,13 +71,13 @@ def stop_tree(
     return list(found.values())
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     """Whether a process has a processor, or waits for one: it has yet to come upon its signal."""
     entry = procfs.read_stat(pid)
     return entry is not None and entry.state == "R"
 
 
-def _below(process: Process, found: Iterable[int], table: ProcessTable) -> Iterator[procfs.Stat]:
+def _tree_entries(process: Process, found: Iterable[int], table: ProcessTable) -> Iterator[procfs.Stat]:
     """What comes from a child, from the members of its group, and from others that are held."""
     members = [entry for entry in table.values() if process.is_group_member(entry)]
     yield from members

@@ -93,8 +93,8 @@ def _read(path: bytes) -> bytes:
         opened.extend(starmap(os.open, ((path, os.O_RDONLY | os.O_CLOEXEC),)))
         data = os.read(opened[0], 4096)
     finally:
-        for number in opened:
-            os.close(number)
+        for fd in opened:
+            os.close(fd)
     return data
 
 
@@ -200,15 +200,15 @@ def reset_peak() -> None:
     """Let this process's peak memory start again at what it holds now, where the kernel can do that."""
     if features.PROCFS:
         try:
-            number = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         except OSError:  # no CONFIG_PROC_PAGE_MONITOR
             return
         try:
-            os.write(number, b"5")  # proc(5)
+            os.write(fd, b"5")  # proc(5)
         except OSError:
             pass
         finally:
-            os.close(number)
+            os.close(fd)
 
 
 def own_peak() -> int:
@@ -216,11 +216,11 @@ def own_peak() -> int:
     if not features.PROCFS:
         return 0
     try:
-        number = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            text = os.read(number, 65536)
+            text = os.read(fd, 65536)
         finally:
-            os.close(number)
+            os.close(fd)
         return int(text.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
     except (OSError, IndexError, ValueError):
         return 0

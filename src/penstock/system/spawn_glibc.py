@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08  # spawn.h
 
 # Both structures and sigset_t have more room here than any architecture's (336, 80 and 128 bytes on x86-64).
-_Room = ctypes.c_uint64 * 64
+_Storage = ctypes.c_uint64 * 64
 
 _libc_with_gil = ctypes.PyDLL(None)
 _libc_without_gil = ctypes.CDLL(None)
@@ -63,32 +63,32 @@ _ERRORS = sys.getfilesystemencodeerrors()
 
 def _attributes(flags: int) -> ctypes.Array[ctypes.c_uint64]:
     """Make spawn attributes: each signal at its default, none blocked, and what the flags add."""
-    attributes = _Room()
+    attributes = _Storage()
     # All bits, where sigfillset(3) leaves out the two signals that glibc keeps for itself: it would then
     # start the child with these two ignored (32 and 33 in SigIgn of /proc/PID/status).
-    every, none = _Room(*[2**64 - 1] * 64), _Room()
+    all_signals, no_signals = _Storage(*[2**64 - 1] * 64), _Storage()
     _check(_libc_with_gil.posix_spawnattr_init(attributes))
-    _check(_libc_with_gil.posix_spawnattr_setsigdefault(attributes, every))
-    _check(_libc_with_gil.posix_spawnattr_setsigmask(attributes, none))
+    _check(_libc_with_gil.posix_spawnattr_setsigdefault(attributes, all_signals))
+    _check(_libc_with_gil.posix_spawnattr_setsigmask(attributes, no_signals))
     _check(
         _libc_with_gil.posix_spawnattr_setflags(attributes, ctypes.c_short(flags | _SETSIGDEF | _SETSIGMASK))
     )
     return attributes  # its group is 0, "the child's own pid", unless it is set
 
 
-def _check(number: int) -> None:
-    if number:  # these functions return the error, and leave errno alone
-        raise OSError(number, os.strerror(number))
+def _check(code: int) -> None:
+    if code:  # these functions return the error, and leave errno alone
+        raise OSError(code, os.strerror(code))
 
 
 _same_group = _attributes(0)
 _own_group = _attributes(_SETPGROUP)
 
 
-class _Actions(_Room):  # type: ignore[misc,valid-type] # ctypes has no types for it
+class _FileActions(_Storage):  # type: ignore[misc,valid-type] # ctypes has no types for it
     """What the child does before its program, in this order. Nothing changes it once it is made."""
 
-    def __init__(self, sources: tuple[int | None, ...], null: bytes, folder: bytes | None) -> None:
+    def __init__(self, sources: tuple[int | None, ...], null: bytes, directory: bytes | None) -> None:
         super().__init__()
         _check(_init(self))
         for target, source in enumerate(sources):
@@ -98,14 +98,14 @@ class _Actions(_Room):  # type: ignore[misc,valid-type] # ctypes has no types fo
                 # A dup2 of a number onto itself makes glibc clear close-on-exec, so it is not left out.
                 _check(_add_dup2(self, source, target))
         _check(_add_closefrom(self, len(sources)))
-        if folder is not None:
-            _check(_add_chdir(self, folder))
+        if directory is not None:
+            _check(_add_chdir(self, directory))
 
-    def __del__(self, _destroy: Callable[[_Actions], int] = _destroy) -> None:
+    def __del__(self, _destroy: Callable[[_FileActions], int] = _destroy) -> None:
         _destroy(self)
 
 
-_actions = lru_cache(256)(_Actions)
+_file_actions = lru_cache(256)(_FileActions)
 
 
 class _ChildPid(ctypes.c_int):
@@ -139,10 +139,10 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     path = os.fsencode(executable)
     arguments = _strings([arg if isinstance(arg, bytes) else os.fsencode(arg) for arg in argv])
     environment = _environment(env)
-    folder = None if cwd is None else os.fsencode(cwd)
-    if b"\0" in path or (folder is not None and b"\0" in folder):
+    directory = None if cwd is None else os.fsencode(cwd)
+    if b"\0" in path or (directory is not None and b"\0" in directory):
         raise ValueError("embedded null byte")
-    actions = _actions(sources, os.fsencode(os.devnull), folder)
+    actions = _file_actions(sources, os.fsencode(os.devnull), directory)
     child = _ChildPid()
     if record is not None:
         record.add(child)
@@ -174,18 +174,18 @@ def _array_type(length: int) -> type[ctypes.Array[ctypes.c_char_p]]:
     return ctypes.c_char_p * length
 
 
-_last: tuple[Mapping[str, str], ctypes.Array[ctypes.c_char_p]] = {}, _array_type(1)()
+_last_environment: tuple[Mapping[str, str], ctypes.Array[ctypes.c_char_p]] = {}, _array_type(1)()
 """The process's own environment as it was encoded last, beside what it was made of: see environ.py."""
 
 
 def _environment(env: Mapping[str, str]) -> ctypes.Array[ctypes.c_char_p]:
     """The array for a child; that of the process's own environment is kept."""
-    global _last  # noqa: PLW0603 - both halves are replaced at once
-    source, array = _last
+    global _last_environment  # noqa: PLW0603 - both halves are replaced at once
+    source, array = _last_environment
     if env is not source:
         array = _encoded(env)
         if env is inherited():
-            _last = env, array
+            _last_environment = env, array
     return array
 
 

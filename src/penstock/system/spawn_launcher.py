@@ -45,12 +45,12 @@ __all__ = ["ChildSetup", "interpreter", "launch"]
 # some programs may.
 _PROGRAM = r"""
 import sys, posix, marshal, _signal
-order, report = int(sys.argv[1]), int(sys.argv[2])
-posix.set_inheritable(report, False)
+request, status = int(sys.argv[1]), int(sys.argv[2])
+posix.set_inheritable(status, False)
 data = b""
-while part := posix.read(order, 65536):
+while part := posix.read(request, 65536):
     data += part
-posix.close(order)
+posix.close(request)
 path, arguments, environment, groups, nice, rlimits = marshal.loads(data)
 what = "signals"
 try:
@@ -76,11 +76,11 @@ try:
                 soft, hard = min(soft, most), min(hard, most)
             resource.setrlimit(kind, (soft, hard))
     what = ""
-    posix.write(report, b"0 ")
+    posix.write(status, b"0 ")
     posix.execve(path, arguments, environment)
 except BaseException as error:
-    told = getattr(error, "errno", None) or 12, what.encode("utf-8", "surrogateescape")
-    posix.write(report, b"%d %s" % told)
+    failure = getattr(error, "errno", None) or 12, what.encode("utf-8", "surrogateescape")
+    posix.write(status, b"%d %s" % failure)
 posix._exit(127)
 """
 
@@ -123,26 +123,26 @@ def launch(
             "limits are set by a Python interpreter before the program begins, but sys.executable is not set"
         )
     python = os.path.realpath(python)  # a virtual environment's link would look for that environment first
-    order = _order(request, setup)
+    encoded = _encode(request, setup)
     ends = [*fds.pipe(), *fds.pipe()]
     pid = 0
     try:
         for place in (0, 3):
-            ends[place] = _high(ends[place])
-        order_in, order_out, report_in, report_out = ends
+            ends[place] = _move_above_4(ends[place])
+        request_in, request_out, status_in, status_out = ends
         launcher = request._replace(
             executable=python,
             argv=[python, "-I", "-S", "-c", _PROGRAM],
             env=os.environ,  # in which this interpreter is known to start
             setup=None,
-            extra_fds=(order_in.fileno(), report_out.fileno()),
+            extra_fds=(request_in.fileno(), status_out.fileno()),
         )
         pid = start(launcher)
-        order_in.close()
-        report_out.close()
-        _write_all(order_out.fileno(), order)
-        order_out.close()
-        _wait_for_exec(report_in.fileno())
+        request_in.close()
+        status_out.close()
+        _write_all(request_out.fileno(), encoded)
+        request_out.close()
+        _wait_for_exec(status_in.fileno())
     except BaseException:
         if pid:
             process.kill_and_reap(pid)
@@ -155,17 +155,17 @@ def launch(
     return pid
 
 
-def _order(request: SpawnRequest, setup: ChildSetup) -> bytes:
+def _encode(request: SpawnRequest, setup: ChildSetup) -> bytes:
     """What the launcher is to set, and to become."""
-    words = [os.fsencode(arg) for arg in request.argv]
+    arguments = [os.fsencode(arg) for arg in request.argv]
     pairs = {os.fsencode(name): os.fsencode(value) for name, value in request.env.items()}
     path = os.fsencode(request.executable)
-    if any(b"\0" in word for word in (path, *words, *pairs, *pairs.values())):
+    if any(b"\0" in word for word in (path, *arguments, *pairs, *pairs.values())):
         raise ValueError("embedded null byte")
     # What takes memory away comes last: this interpreter holds more than some programs may.
     names = sorted(setup.rlimits, key=lambda name: name == "DATA")
     rlimits = [(f"RLIMIT_{name}", *setup.rlimits[name]) for name in names]
-    return marshal.dumps((path, words, pairs, list(setup.groups), setup.nice, rlimits))
+    return marshal.dumps((path, arguments, pairs, list(setup.groups), setup.nice, rlimits))
 
 
 def interpreter() -> str | None:
@@ -175,7 +175,7 @@ def interpreter() -> str | None:
     return path if named and not getattr(sys, "frozen", False) else None
 
 
-def _high(fd: fds.Fd) -> fds.Fd:
+def _move_above_4(fd: fds.Fd) -> fds.Fd:
     """Move a descriptor out of the way of the numbers that the launcher finds the two under."""
     if fd.fileno() > 4:
         return fd
@@ -184,23 +184,23 @@ def _high(fd: fds.Fd) -> fds.Fd:
     return moved
 
 
-def _wait_for_exec(report: int) -> None:
+def _wait_for_exec(status: int) -> None:
     """Wait for the launcher to become the program, which closes its end of the report."""
-    words = b""
-    while chunk := os.read(report, 4096):
-        words += chunk
-    if words == b"0 ":
+    answer = b""
+    while chunk := os.read(status, 4096):
+        answer += chunk
+    if answer == b"0 ":
         return
-    if not words:
+    if not answer:
         raise ChildProcessError("the launcher exited before it started the program")
-    number, _, what = words.removeprefix(b"0 ").partition(b" ")
-    text = os.strerror(int(number))
+    code, _, what = answer.removeprefix(b"0 ").partition(b" ")
+    text = os.strerror(int(code))
     if what:
-        raise SetupError(int(number), f"{_status_of(what.decode(errors='replace'))}: {text}")
-    raise OSError(int(number), text)
+        raise SetupError(int(code), f"{_describe(what.decode(errors='replace'))}: {text}")
+    raise OSError(int(code), text)
 
 
-def _status_of(what: str) -> str:
+def _describe(what: str) -> str:
     """What the launcher could not do."""
     if what.startswith("RLIMIT_"):
         return f"{what} could not be set"
@@ -211,10 +211,10 @@ def _status_of(what: str) -> str:
     return f"cgroup {os.path.dirname(what)} could not be joined"
 
 
-def _write_all(number: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     try:
         while rest:
-            rest = rest[os.write(number, rest) :]
+            rest = rest[os.write(fd, rest) :]
     except BrokenPipeError:
         pass  # the launcher has ended: its report, or the lack of one, says why

@@ -84,5 +84,5 @@ def _needs_launcher() -> bool:
     What C code has changed since the start of the interpreter, Python does not know.
     """
     return bool(signal.pthread_sigmask(signal.SIG_BLOCK, ())) or any(
-        signal.getsignal(number) is signal.SIG_IGN for number in signal.valid_signals() - _RESTORED
+        signal.getsignal(signum) is signal.SIG_IGN for signum in signal.valid_signals() - _RESTORED
     )
