@@ -1,17 +1,16 @@
-"""What keeps a fork of the host program out while something is half done.
+"""Delay a fork of the host program while an operation is half done, and reset the copy after it.
 
-Whatever a forked copy must not see half done is done `with fork_guard:`. That is making and closing
-descriptors, and imports in the middle of a run: those are written `with late_import:`, because the
-interpreter does not renew the lock of an import that another thread was busy with. It keeps forks out and
-nothing else: threads do not exclude each other by it, for each has a lock of its own, and only a fork takes
-them all. One lock for all would be let go of and wanted again several times by each start of a pipeline, each
-time with the interpreter's lock in between: of two hundred threads that start pipelines nearly all were seen
-to queue for it, and some of them for seconds.
+Operations that a forked copy must not see half done run `with fork_guard:`, such as making and closing
+descriptors. Imports in the middle of a run are written `with late_import:`, because the interpreter does not
+renew the lock of an import that another thread was busy with. The guard excludes forks and nothing else: each
+thread has a lock of its own, and only a fork takes them all, so threads do not exclude each other. With one
+lock for all, each start of a pipeline would release and take it several times, and wait for the GIL each
+time. Of two hundred threads that started pipelines, nearly all were seen to queue for it, some for seconds.
 
 The locks are re-entrant, because a signal handler or the garbage collector may run in a thread that holds its
-own. `fork_guard` has `__enter__` and `__exit__` of the calling thread's lock, found and called in C: so no
-interrupt comes between taking the lock and what lets go of it. This module is imported with the package
-itself, so that the hooks stand before any thread of ours does anything.
+own. `fork_guard` has the `__enter__` and `__exit__` of the calling thread's lock, found and called in C. So
+no interrupt comes between taking the lock and the block that releases it. The package imports this module
+first, so that the hooks are registered before any of our threads starts.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ if TYPE_CHECKING:
 __all__ = ["fork_guard", "fork_guard_held", "late_import", "reset_in_child"]
 
 _LOCK_TIMEOUT_S = 2.0
-"""Seconds that a fork waits for the others. Longer only where they in turn wait for the thread that forks."""
+"""Seconds that a fork waits for all locks. Only holders that wait for the forking thread use it up."""
 
 _locks: WeakSet[RLock] = WeakSet()
-"""Those of all threads that live."""
+"""The locks of all living threads."""
 _registry_lock = RLock()
-"""Held while the set above changes."""
+"""Held while `_locks` changes."""
 _acquired: list[RLock] = []
-"""By the fork that is under way."""
+"""The locks that the current fork holds."""
 
 
 class _Guard(_local):
     """One object, and in each thread another lock."""
 
     def __init__(self) -> None:
-        # Called in each thread when it uses the object for the first time. In this order: a lock that is used
-        # is one that a fork knows of.
+        # Called in each thread, when it first uses the object. The lock is registered before it is used, so
+        # that a fork knows about every lock in use.
         lock = RLock()
         with _registry_lock:
             _locks.add(lock)
@@ -65,7 +64,7 @@ else:
 
 
 def fork_guard_held() -> bool:
-    """Whether the calling thread holds it: what runs in it now has come in between."""
+    """Whether the calling thread holds the guard: then the current code has interrupted a guarded block."""
     return fork_guard.lock._is_owned()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - as threading.Condition asks
 
 
@@ -87,7 +86,7 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _registry_lock, _locks  # noqa: PLW0603 - one that the fork did not get is held by a thread that is not here
+    global _registry_lock, _locks  # noqa: PLW0603 - a thread that is not here may hold a lock that the fork did not get
     _after_fork()
     _registry_lock = RLock()
     _locks = WeakSet([fork_guard.lock])  # type: ignore[attr-defined]

@@ -1,9 +1,10 @@
-"""Starting a child, in a clean state whatever state the host is in.
+"""Start a child in a clean state, whatever state the host is in.
 
-The child has descriptors 0, 1 and 2 and no other, every signal at its default, no signal blocked. Two
-mechanisms do it: glibc's `posix_spawn` (glibc.py), which leaves all of it to one call in C, and `subprocess`
-(popen.py) elsewhere. Here is what both need: sources that do not get in each other's way. What may not live
-here: what a program's name stands for (programs.py) and everything after the start (process.py).
+The child has file descriptors 0, 1 and 2 and no other, every signal at its default and no signal blocked.
+Two mechanisms do it: glibc's `posix_spawn` (spawn_glibc.py), one call in C, and `subprocess`
+(spawn_subprocess.py) elsewhere. This module chooses one, and moves descriptors that would overwrite each
+other in the child. Out of scope: finding a program by its name (executables.py), and everything after the
+start (process.py).
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
     from penstock.system.spawn_request import SpawnRecord, SpawnRequest, Stdio
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What keeps a module from being loaded today, and perhaps not tomorrow."""
+"""Errors of an import that may succeed later."""
 
 
 _loaded: ModuleType | None = None
-"""glibc.py, once it is imported."""
+"""spawn_glibc.py, once it is imported."""
 
 
 def spawn(request: SpawnRequest, record: SpawnRecord | None = None) -> int:
     """Start a child and return its pid, which the caller reaps.
 
-    The descriptors in `request.stdio` stay open and the caller's: any numbers, in any order, the same one
-    more than once. None is /dev/null, and so is one of 0, 1, 2 that is closed here, rather than a number that
-    the child's first `open` would take.
+    The descriptors in `request.stdio` stay open, and still belong to the caller. They may be any numbers, in
+    any order, and the same one more than once. None is /dev/null. So is a 0, 1 or 2 that is closed here:
+    left closed, the child's first `open` would take its number.
 
-    `record` knows the child from the moment on at which it exists, for a caller that is interrupted before
-    this has returned. (The fallback leaves it empty.)
+    `record` knows the child from the moment it exists, for a caller that is interrupted before this function
+    returns. (The fallback leaves it empty.)
 
-    Raises OSError as the kernel gave it, also for what fails in the child before its program runs
-    (`executables.explain_failure` says what it means), and ValueError for a NUL byte.
+    Raises OSError with the kernel's errno, also for a step that fails in the child before its program runs
+    (`executables.explain_failure` finds the reason), and ValueError for a NUL byte.
     """
     stdio = request.stdio
     if all(source is None or source > 2 or source == target for target, source in enumerate(stdio)):
@@ -54,7 +55,7 @@ def spawn(request: SpawnRequest, record: SpawnRecord | None = None) -> int:
                 source is None or source > 2 or fds.is_open(source) for source in stdio
             ):
                 raise
-    # A source below 3 would be overwritten by the target of that number, so it is first moved out of the way.
+    # A dup2 to 0, 1 or 2 would overwrite a source of that number, so such a source is moved first.
     made: list[fds.Fd] = []
     try:
         moved = list(stdio)
@@ -78,7 +79,7 @@ def spawn(request: SpawnRequest, record: SpawnRecord | None = None) -> int:
 
 
 def _check_null(error: OSError, stdio: Stdio) -> None:
-    """Say so where it is /dev/null that a child could not open, so that starting it failed with `error`."""
+    """Raise an error that names /dev/null, if that is what the child could not open."""
     for target, source in enumerate(stdio):
         if source is None:
             try:
@@ -89,11 +90,10 @@ def _check_null(error: OSError, stdio: Stdio) -> None:
 
 
 def can_use_path_search(program: str, env: Mapping[str, str]) -> bool:
-    """Whether the program may be started by its bare name: the child then looks for it on PATH.
+    """Whether a program can be started by its bare name, so that the child searches PATH itself.
 
-    That is the same search as `programs.resolve` makes, but not a dozen system calls here, each of which lets
-    another thread have the interpreter's lock. The child searches this process's PATH, so `env` must have it
-    too.
+    The result is that of `executables.resolve`, but this process is spared a dozen system calls, each of
+    which releases the GIL. The child searches the PATH of this process, so `env` must have the same.
     """
     path = env.get("PATH")
     if not program or "/" in program or path is None or not is_plain(path):
@@ -114,18 +114,22 @@ def _launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
 
 
 def _glibc() -> ModuleType | None:
-    """The better mechanism, where it is to be had."""
+    """Return the better mechanism, or None if this platform does not have it."""
     global _loaded  # noqa: PLW0603 - as `import` itself would say, at a fifth of the price
     if not features.GLIBC_SPAWN:
         return None
     if _loaded is not None:
         return _loaded
     try:
-        # Here, because ctypes is dear to import, and a program that imports penstock may never start a child.
-        # Guarded, because a fork must not copy the lock of an import in the middle of it.
+        # Here, because ctypes is slow to import, and a program that imports penstock may never start a child.
+        # Guarded, because a fork must not copy the lock of an import under way.
         with fork_guard:
             from penstock.system import spawn_glibc  # noqa: PLC0415 - as said above
-    except (ImportError, AttributeError, OSError) as error:  # no ctypes; another C library; none to be loaded
+    except (
+        ImportError,
+        AttributeError,
+        OSError,
+    ) as error:  # no ctypes; another C library; a C library that cannot be loaded
         if getattr(error, "errno", None) not in _OUT_OF_RESOURCES:
             features.GLIBC_SPAWN = False
         return None
@@ -138,7 +142,7 @@ def _launch_with_setup(request: SpawnRequest, setup: ChildSetup, record: SpawnRe
     with fork_guard:  # as above
         from penstock.system import spawn_launcher  # noqa: PLC0415 - for those who set limits
 
-    # A pipe that is made on the way could take the number of one that is closed.
+    # If one is closed, a pipe that the launcher needs could get its number.
     if not all(source is None or fds.is_open(source) for source in request.stdio):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return spawn_launcher.launch(lambda launcher: _launch(launcher, record), request, setup, record)

@@ -1,17 +1,17 @@
-"""Starting a child by glibc's own `posix_spawn`, which Python's `os.posix_spawn` does not reach in full.
+"""Start a child by glibc's own `posix_spawn`, which Python's `os.posix_spawn` does not expose in full.
 
-Since glibc 2.34 its file actions can close everything from a number up and change the directory, so one call
-does all that `spawn` promises: the child is made as by vfork (no page tables are copied), and what fails in
-it, execve too, comes back as the call's own result. Imported by the first spawn only, since it imports
-ctypes. A missing name makes the import fail, and `spawn` then uses the fallback.
+Since glibc 2.34 its file actions can close every descriptor from a given one up, and change the directory. So
+one call does all that `spawn` promises. The child is made as by vfork (no page tables are copied), and if a
+step fails in the child, execve included, the call returns that error. Only the first spawn imports this
+module, because it imports ctypes. If the C library lacks a function, the import fails and `spawn` uses the
+fallback.
 
-The functions that only fill in structures are called with the GIL held: to let go of it and take it back ten
-times would cost up to ten switch intervals beside a busy thread. `posix_spawn` itself lets go of it, since it
-sleeps until the child has reached its program.
+The functions that only fill in structures are called with the GIL held. Releasing and taking it ten times
+could cost ten switch intervals beside a busy thread. `posix_spawn` itself releases the GIL, because it sleeps
+until the child has reached its program.
 
-Attributes and file actions are only read by the call, so threads share them. The attributes are made once; a
-list of file actions takes 6 microseconds, and one start is much like the last: so they are kept by what they
-do.
+The call only reads attributes and file actions, so threads share them. The attributes are made once. A list
+of file actions takes 6 microseconds to make, and most starts need the same one, so they are cached.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 _SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08  # spawn.h
 
-# Both structures and sigset_t have more room here than any architecture's (336, 80 and 128 bytes on x86-64).
+# Large enough for both structures and for sigset_t on any architecture (336, 80 and 128 bytes on x86-64).
 _Storage = ctypes.c_uint64 * 64
 
 _libc_with_gil = ctypes.PyDLL(None)
 _libc_without_gil = ctypes.CDLL(None)
 
-_posix_spawn = _libc_without_gil.posix_spawnp  # which takes what has a slash in it as a path
+_posix_spawn = _libc_without_gil.posix_spawnp  # a name with a slash is taken as a path
 _posix_spawn.argtypes = [ctypes.c_void_p, ctypes.c_char_p, *[ctypes.c_void_p] * 4]
 _init = _libc_with_gil.posix_spawn_file_actions_init
 _init.argtypes = [ctypes.c_void_p]
@@ -62,10 +62,10 @@ _ERRORS = sys.getfilesystemencodeerrors()
 
 
 def _attributes(flags: int) -> ctypes.Array[ctypes.c_uint64]:
-    """Make spawn attributes: each signal at its default, none blocked, and what the flags add."""
+    """Make spawn attributes: each signal at its default, none blocked, plus `flags`."""
     attributes = _Storage()
-    # All bits, where sigfillset(3) leaves out the two signals that glibc keeps for itself: it would then
-    # start the child with these two ignored (32 and 33 in SigIgn of /proc/PID/status).
+    # All bits. sigfillset(3) leaves out the two signals that glibc keeps for itself, and the child would
+    # start with these two ignored (32 and 33 in SigIgn of /proc/PID/status).
     all_signals, no_signals = _Storage(*[2**64 - 1] * 64), _Storage()
     _check(_libc_with_gil.posix_spawnattr_init(attributes))
     _check(_libc_with_gil.posix_spawnattr_setsigdefault(attributes, all_signals))
@@ -73,11 +73,11 @@ def _attributes(flags: int) -> ctypes.Array[ctypes.c_uint64]:
     _check(
         _libc_with_gil.posix_spawnattr_setflags(attributes, ctypes.c_short(flags | _SETSIGDEF | _SETSIGMASK))
     )
-    return attributes  # its group is 0, "the child's own pid", unless it is set
+    return attributes  # its process group is left at 0, which means the pid of the child
 
 
 def _check(code: int) -> None:
-    if code:  # these functions return the error, and leave errno alone
+    if code:  # these functions return the error and do not set errno
         raise OSError(code, os.strerror(code))
 
 
@@ -85,8 +85,8 @@ _same_group = _attributes(0)
 _own_group = _attributes(_SETPGROUP)
 
 
-class _FileActions(_Storage):  # type: ignore[misc,valid-type] # ctypes has no types for it
-    """What the child does before its program, in this order. Nothing changes it once it is made."""
+class _FileActions(_Storage):  # type: ignore[misc,valid-type] # ctypes has no types for this base class
+    """The steps of the child before its program, in order. Never changed once made."""
 
     def __init__(self, sources: tuple[int | None, ...], null: bytes, directory: bytes | None) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _FileActions(_Storage):  # type: ignore[misc,valid-type] # ctypes has no t
             if source is None:
                 _check(_add_open(self, target, null, os.O_WRONLY if target else os.O_RDONLY, 0))
             else:
-                # A dup2 of a number onto itself makes glibc clear close-on-exec, so it is not left out.
+                # A dup2 of a descriptor onto itself makes glibc clear close-on-exec, so it is needed too.
                 _check(_add_dup2(self, source, target))
         _check(_add_closefrom(self, len(sources)))
         if directory is not None:
@@ -109,32 +109,34 @@ _file_actions = lru_cache(256)(_FileActions)
 
 
 class _ChildPid(ctypes.c_int):
-    """The pid of a child, which the call fills in: 0 where there is none."""
+    """The pid of a child, filled in by the C call. 0 if there is no child."""
 
     __slots__ = ()
 
     @property
     def pid(self) -> int:
-        """As `SpawnRecord` asks for it."""
+        """The pid, as `SpawnRecord` reads it."""
         return self.value
 
 
 def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
-    """Start a child. A source below 3 must be its own target (`spawn` sees to that); None is /dev/null, which
-    the child opens. Its number there is free then, so that it needs no further one.
+    """Start a child and return its pid.
 
-    An `executable` without a slash is looked for on this process's PATH, in the child. `extra_fds` it is
-    given as 3 and up; their own numbers are past those.
+    A source below 3 must be its own target (`spawn` ensures that). None is /dev/null, which the child opens
+    itself, at a number that is free there, so this process needs no descriptor for it.
 
-    The record knows the pid the moment the child exists, since a KeyboardInterrupt may come before this has
-    returned.
+    The child searches this process's PATH for an `executable` without a slash. It gets `extra_fds` as 3 and
+    up; their numbers here are above those.
+
+    The record knows the pid as soon as the child exists, because a KeyboardInterrupt may arrive before this
+    function returns.
     """
     executable, argv, env, cwd, stdio, process_group, _, extra_fds = request
     sources: tuple[int | None, ...] = stdio
     if extra_fds:
         sources = *stdio, *extra_fds
         argv = [*argv, *map(str, range(len(stdio), len(sources)))]
-    # What os.posix_spawn would raise: a host that audits its children sees these too.
+    # The audit event of os.posix_spawn, for a host that audits its children.
     sys.audit("os.posix_spawn", executable, argv, env)
     path = os.fsencode(executable)
     arguments = _strings([arg if isinstance(arg, bytes) else os.fsencode(arg) for arg in argv])
@@ -150,8 +152,7 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
         attributes = _own_group if process_group else _same_group
         _check(_posix_spawn(ctypes.byref(child), path, actions, attributes, arguments, environment))
     except BaseException:
-        # A KeyboardInterrupt may come between the call and here; glibc sets the pid only where there is a
-        # child.
+        # A KeyboardInterrupt may come between the call and here. glibc sets the pid only if there is a child.
         if child.value:
             process.kill_and_reap(child.value)
             child.value = 0
@@ -160,26 +161,28 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
 
 
 def is_process_path(path: str) -> bool:
-    """Whether that is the PATH on which `launch` looks for a bare name: the C library's own, which `putenv`
-    changes behind the back of `os.environ`.
+    """Whether `path` is the C library's PATH, on which `launch` finds a bare name.
+
+    `os.putenv` changes that without changing `os.environ`.
     """
     return bool(_getenv(b"PATH") == os.fsencode(path))
 
 
 @lru_cache(128)
 def _array_type(length: int) -> type[ctypes.Array[ctypes.c_char_p]]:
-    """The type of such an array. ctypes forgets one that has no object, and to make a type takes longer than
-    all else that is done here.
+    """Return the array type of a length.
+
+    ctypes drops a type that has no object, and making one takes longer than everything else here.
     """
     return ctypes.c_char_p * length
 
 
 _last_environment: tuple[Mapping[str, str], ctypes.Array[ctypes.c_char_p]] = {}, _array_type(1)()
-"""The process's own environment as it was encoded last, beside what it was made of: see environ.py."""
+"""The environment of this process and its encoded form, as of the last start: see environment.py."""
 
 
 def _environment(env: Mapping[str, str]) -> ctypes.Array[ctypes.c_char_p]:
-    """The array for a child; that of the process's own environment is kept."""
+    """Return the encoded environment of a child. The one of this process is cached."""
     global _last_environment  # noqa: PLW0603 - both halves are replaced at once
     source, array = _last_environment
     if env is not source:
@@ -190,7 +193,7 @@ def _environment(env: Mapping[str, str]) -> ctypes.Array[ctypes.c_char_p]:
 
 
 def _encoded(env: Mapping[str, str]) -> ctypes.Array[ctypes.c_char_p]:
-    """Encode all of it in one go: a fourth of the time that an `fsencode` for each takes."""
+    """Encode all variables at once, in a quarter of the time of one `fsencode` each."""
     if not env:
         return _array_type(1)()
     text = "\0".join([f"{name}={value}" for name, value in env.items()])

@@ -1,26 +1,27 @@
 # pathlib is dear to import.
 # ruff: noqa: PTH119, PTH120
-"""The step between a spawn and the program, for what can only be done in the child: a bare Python.
+"""The launcher: a bare Python that applies settings in the child, then becomes the program.
 
-It puts the signals right, joins cgroups, sets the niceness and the rlimits, in this order, and becomes the
-program by execve. So all of that holds before the program's first instruction, and nothing of the host is
-ever changed for it.
+It resets the signals, joins cgroups, sets the niceness and the rlimits, in this order, and calls execve. So
+all of that holds before the program's first instruction, and the host itself is never changed for it.
 
-Why Python, and not one of the system's own tools, which start faster: over a bare `true` (0.6 ms), `prlimit`
-costs 1.0 ms, `nice prlimit` 1.5, a shell's `ulimit` 0.6, and this 7. A shell drops variables whose names
-it does not like, adds its own, and runs a file of the wrong format as a script; no tool joins a cgroup; and
-each tells what it could not do by words on stderr and an exit status that may be the program's.
-`preexec_fn` runs Python code between fork and exec, which may deadlock beside threads. To set limits from
-outside, by prlimit(2), is too late, unless the child waits for it, which only such a launcher does. One that
-was started beforehand would have the host's umask, ids and capabilities of then: a host that has dropped its
-privileges since would start programs with them. Where no launcher is needed none is started.
+Why Python, although the system's own tools start faster: over a bare `true` (0.6 ms), `prlimit` costs 1.0 ms,
+`nice prlimit` 1.5, a shell's `ulimit` 0.6, and this 7. A shell drops variables whose names it does not
+accept, adds its own, and runs a file of the wrong format as a script. No tool joins a cgroup. Each reports a
+failure as text on stderr and an exit status that may also be the program's.
 
-The order (program, arguments, environment, and what to set) goes through a pipe, not through the arguments,
-which everybody may read; it comes marshalled, since both ends are the same interpreter. The launcher has the
-host's environment, in which that is known to start. A second pipe brings back what failed, with its errno;
-execve closes it, and that is the news that the program runs.
+Why not otherwise: `preexec_fn` runs Python code between fork and exec, which may deadlock beside threads.
+Setting limits from outside, by prlimit(2), is too late unless the child waits for it, which only such a
+launcher does. A launcher that was started in advance would keep the umask, ids and capabilities that the host
+had then: if the host has dropped its privileges since, its programs would still have them. If no launcher is
+needed, none is started.
 
-What may not live here: what limits mean, and which cgroup is joined.
+The request (program, arguments, environment and settings) goes through a pipe, because every user can read
+the arguments of a process. It is marshalled, because both ends are the same interpreter. The launcher runs in
+the host's environment, in which that interpreter is known to start. A second pipe, the status pipe, reports a
+failure with its errno. execve closes it, which tells the host that the program runs.
+
+Out of scope: what limits mean, and which cgroup is joined.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ChildSetup", "interpreter", "launch"]
 
-# `posix` and `_signal`, without what `os` and the enums of `signal` bring: a third of the time. Python
-# ignores SIGPIPE and SIGXFSZ for itself. The memory limit comes last, since this interpreter holds more than
-# some programs may.
+# Importing `posix` and `_signal` takes a third of the time of `os` and `signal` with its enums. Python itself
+# ignores SIGPIPE and SIGXFSZ. The memory limit comes last, because this interpreter may hold more than the
+# program is allowed.
 _PROGRAM = r"""
 import sys, posix, marshal, _signal
 request, status = int(sys.argv[1]), int(sys.argv[2])
@@ -86,10 +87,10 @@ posix._exit(127)
 
 
 class ChildSetup:
-    """What is to be set in a child before its program begins.
+    """The settings of a child, made before its program begins.
 
-    `groups` are the `cgroup.procs` files to join by, `nice` what is added, `rlimits` the soft and the hard
-    limits by their names without "RLIMIT_". A limit past the hard one that we have ourselves is that one.
+    `groups` are the `cgroup.procs` files of the cgroups to join. `nice` is added to the niceness. `rlimits`
+    maps names without "RLIMIT_" to soft and hard limits. A limit above our own hard limit is lowered to it.
     """
 
     __slots__ = ("groups", "nice", "rlimits")
@@ -111,18 +112,19 @@ def launch(
     setup: ChildSetup,
     record: SpawnRecord | None = None,
 ) -> int:
-    """Start a launcher, and return its pid once it is the program.
+    """Start a launcher, and return its pid once it has become the program.
 
-    `start` starts it by one of the mechanisms, and notes it in `record`. Raises OSError as the kernel gave it
-    for an execve that failed, SetupError for what could not be set, ChildProcessError where the launcher
-    ended before its program began, and ValueError for a NUL byte.
+    `start` starts it by one of the mechanisms and adds it to `record`. Raises OSError with the kernel's errno
+    if execve failed, SetupError if a setting could not be made, ChildProcessError if the launcher ended
+    before the program began, and ValueError for a NUL byte.
     """
     python = interpreter()
     if python is None:
         raise RuntimeError(
             "limits are set by a Python interpreter before the program begins, but sys.executable is not set"
         )
-    python = os.path.realpath(python)  # a virtual environment's link would look for that environment first
+    # Started by the link of a virtual environment, it would look for that environment first.
+    python = os.path.realpath(python)
     encoded = _encode(request, setup)
     ends = [*fds.pipe(), *fds.pipe()]
     pid = 0
@@ -156,27 +158,27 @@ def launch(
 
 
 def _encode(request: SpawnRequest, setup: ChildSetup) -> bytes:
-    """What the launcher is to set, and to become."""
+    """Encode the program and its settings for the launcher."""
     arguments = [os.fsencode(arg) for arg in request.argv]
     pairs = {os.fsencode(name): os.fsencode(value) for name, value in request.env.items()}
     path = os.fsencode(request.executable)
     if any(b"\0" in word for word in (path, *arguments, *pairs, *pairs.values())):
         raise ValueError("embedded null byte")
-    # What takes memory away comes last: this interpreter holds more than some programs may.
+    # The memory limit comes last, because the launcher may hold more than the program is allowed.
     names = sorted(setup.rlimits, key=lambda name: name == "DATA")
     rlimits = [(f"RLIMIT_{name}", *setup.rlimits[name]) for name in names]
     return marshal.dumps((path, arguments, pairs, list(setup.groups), setup.nice, rlimits))
 
 
 def interpreter() -> str | None:
-    """Return the Python that runs us; None where `sys.executable` may be something else."""
+    """Return the Python that runs us; None if `sys.executable` may be another program."""
     path = sys.executable
     named = bool(path) and os.path.basename(path).startswith(("python", "pypy"))
     return path if named and not getattr(sys, "frozen", False) else None
 
 
 def _move_above_4(fd: fds.Fd) -> fds.Fd:
-    """Move a descriptor out of the way of the numbers that the launcher finds the two under."""
+    """Move a descriptor above 4, so that the launcher can get the pipes as 3 and 4."""
     if fd.fileno() > 4:
         return fd
     moved = fds.duplicate(fd.fileno(), 5)
@@ -185,7 +187,7 @@ def _move_above_4(fd: fds.Fd) -> fds.Fd:
 
 
 def _wait_for_exec(status: int) -> None:
-    """Wait for the launcher to become the program, which closes its end of the report."""
+    """Wait for the launcher to become the program, which closes the status pipe."""
     answer = b""
     while chunk := os.read(status, 4096):
         answer += chunk
@@ -201,7 +203,7 @@ def _wait_for_exec(status: int) -> None:
 
 
 def _describe(what: str) -> str:
-    """What the launcher could not do."""
+    """Say what the launcher could not do."""
     if what.startswith("RLIMIT_"):
         return f"{what} could not be set"
     if what == "nice":
@@ -217,4 +219,4 @@ def _write_all(fd: int, data: bytes) -> None:
         while rest:
             rest = rest[os.write(fd, rest) :]
     except BrokenPipeError:
-        pass  # the launcher has ended: its report, or the lack of one, says why
+        pass  # the launcher has ended; the status pipe says why

@@ -1,4 +1,4 @@
-"""What a spawn is asked for, and where it notes the child that it makes.
+"""The description of a child to start, and the record of the children that a start has made.
 
 Out of scope: any way of starting a child (`spawn` and its mechanisms).
 """

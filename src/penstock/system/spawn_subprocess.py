@@ -1,12 +1,12 @@
-"""Starting a child by `subprocess`, where glibc's `posix_spawn` is not to be had. Slower; the same promises.
+"""Start a child by `subprocess`, if glibc's `posix_spawn` is not available. Slower, with the same promises.
 
-`Popen` closes descriptors, changes the directory and makes the group. It puts back only those signals that
-Python itself ignores (SIGPIPE, SIGXFSZ), and leaves the calling thread's signal mask to the child. A host
-that ignores others, as under `nohup`, or that starts children from a thread with signals blocked, gets a
-launcher (launcher.py), which puts the signals right, then becomes the program. That takes some 8 ms, but
-neither forks with Python code in the child, as `preexec_fn`, which may deadlock beside threads, nor touches
-the host's own signals. Where no interpreter can be named (a frozen or embedding program), such a child
-inherits what the host ignores and blocks.
+`Popen` closes descriptors, changes the directory and makes the process group. It resets only the signals that
+Python itself ignores (SIGPIPE, SIGXFSZ), and the child inherits the signal mask of the calling thread. If the
+host ignores other signals, as under `nohup`, or starts children from a thread with signals blocked, a
+launcher (spawn_launcher.py) resets the signals, then becomes the program. That takes some 8 ms. But it does
+not run Python code between fork and exec, as `preexec_fn` does, which may deadlock beside threads, and it
+does not touch the host's own signals. If no interpreter is known (a frozen or embedding program), the child
+inherits the signals that the host ignores and blocks.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _RESTORED = frozenset(
 
 
 class _Child(subprocess.Popen[bytes]):
-    """A Popen that starts a child and has nothing to do with it afterwards.
+    """A Popen that starts a child and then leaves it alone.
 
-    The stock one waits, warns, and puts itself on a list that later Popens poll, when it is collected before
-    its child was waited for. That would reap behind the back of `process.Process`.
+    When a plain Popen is collected before its child was reaped, it warns, and later Popens poll for that
+    child. They could reap it before `process.Process` does.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(*args, **kwargs)
         except BaseException:
-            # KeyboardInterrupt after the fork. Where it failed by itself, it has reaped the child and set
+            # KeyboardInterrupt after the fork. If Popen itself failed, it has reaped the child and set
             # returncode.
             if getattr(self, "_child_created", False) and self.returncode is None:
                 process.kill_and_reap(self.pid)
@@ -49,10 +49,10 @@ class _Child(subprocess.Popen[bytes]):
 
 
 def launch(request: SpawnRequest) -> int:
-    """Start a child. A source below 3 must be its own target (`spawn` sees to that); None is /dev/null."""
+    """Start a child. A source below 3 must be its own target (`spawn` ensures that); None is /dev/null."""
     for source in request.stdio:
         if source is not None:
-            # EBADF, where one is closed: a pipe that is made on the way to the child could take its number.
+            # EBADF if it is closed: else a pipe that `Popen` makes could get its number.
             fcntl.fcntl(source, fcntl.F_GETFD)
     # One with further descriptors is a launcher itself.
     if request.extra_fds or not _needs_launcher() or interpreter() is None:
@@ -61,7 +61,7 @@ def launch(request: SpawnRequest) -> int:
 
 
 def _start(request: SpawnRequest) -> int:
-    """Start a child as `Popen` does, with `extra_fds` under their own numbers."""
+    """Start a child as `Popen` does, which passes `extra_fds` under their own numbers."""
     stdin, stdout, stderr = (subprocess.DEVNULL if source is None else source for source in request.stdio)
     return _Child(
         [*request.argv, *map(str, request.extra_fds)],
@@ -81,7 +81,7 @@ def _start(request: SpawnRequest) -> int:
 def _needs_launcher() -> bool:
     """Whether the child would inherit an ignored or a blocked signal.
 
-    What C code has changed since the start of the interpreter, Python does not know.
+    Python does not know about changes that C code has made since the start of the interpreter.
     """
     return bool(signal.pthread_sigmask(signal.SIG_BLOCK, ())) or any(
         signal.getsignal(signum) is signal.SIG_IGN for signum in signal.valid_signals() - _RESTORED
