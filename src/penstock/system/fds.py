@@ -1,21 +1,20 @@
-"""Descriptors: who owns one, how one is made, and what becomes of them in a fork of the host program.
+"""File descriptors: their owners, how they are made, and what a fork of the host program does to them.
 
-An `Fd` owns one number and forgets it before it closes it, so that nobody can hit a stranger who got the
-number next. All open ones stand in a register, by owner: a number may have the next owner before the last one
-has left it. Descriptors are made and closed while forks of the host are kept out (forks.py): so a forked copy
-knows every descriptor that it has inherited from us, and closes it before anything else runs there; else a
-copy that lives on would keep our pipes from ever showing EOF. (Children that we start do not come through
-there: they close everything from 3 up.) Threads do not exclude each other by that. Where two close one `Fd`,
-the one that is first to delete its `_close_token` does it.
+An `Fd` owns one descriptor and forgets its number before it closes it, because the kernel may give the number
+to another file at once. A register holds all open ones by owner, since a number may have its next owner
+before the last one has left the register. Descriptors are made and closed under the fork guard
+(fork_guard.py). So a forked copy knows every descriptor that it has inherited from us, and closes it before
+anything else runs there. Otherwise our pipes would show no EOF while the copy lives. (Children that we start
+close everything from 3 up.) The fork guard does not exclude threads from each other: if two close one `Fd`,
+the first to delete its `_close_token` does it.
 
-A number must not be lost between the call that makes it and the `Fd` that owns it, for what a signal handler
-raises (KeyboardInterrupt) may come in between. The interpreter runs handlers after a call, at a function's
-start and at a jump back, not between other steps. So `_adopt` has the call made in C, by `extend`,
-after which the number is in a list that the except clause knows, and hands it over in steps that call
-nothing.
+A descriptor must not leak between the call that makes it and the `Fd` that owns it, because a signal handler
+may raise there (KeyboardInterrupt). The interpreter runs handlers after a call, at a function's start and at
+a backward jump, not between other steps. So `_adopt` lets `list.extend` make the call in C, after which the
+except clause finds the descriptor in the list. The steps that hand it over to its `Fd` call nothing.
 
-Every descriptor is close-on-exec from birth and above 2: in a host that runs with 0, 1 or 2 closed, a pipe
-that took such a number would become the stdin of all children. What may not live here: reading and writing.
+Every descriptor is close-on-exec from the start, and above 2: in a host that runs with 0, 1 or 2 closed, a
+pipe that got such a number would become the stdin of all children. Out of scope: reading and writing.
 """
 
 from __future__ import annotations
@@ -43,30 +42,30 @@ if TYPE_CHECKING:
 
 
 class Owner(Protocol):
-    """Whatever owns a descriptor, as the register sees it."""
+    """An owner of a descriptor, as the register sees it."""
 
     def abandon(self) -> None:
-        """Close the descriptor and forget its number: this is a forked copy, and it belongs to the parent."""
+        """Close this copy of the descriptor and forget it. In a forked process, whose parent owns it."""
 
 
 _owners: dict[int, tuple[int, ref[Owner]]] = {}
-"""Number and owner, by the owner's id."""
+"""Descriptor and owner, by the id of the owner."""
 
 
 def register(fd: int, owner: Owner) -> None:
-    """Register `owner` as the one who owns `number`; `guard` must be held since before it was made."""
+    """Register the owner of `fd`. The caller must have held `fork_guard` since before `fd` was made."""
     _owners[id(owner)] = fd, ref(owner)
 
 
 def unregister(owner: Owner) -> None:
-    """Take `owner` out of the register; `guard` must be held until its number is closed."""
+    """Take `owner` out of the register. The caller must hold `fork_guard` until its descriptor is closed."""
     _owners.pop(id(owner), None)
 
 
 def _start_clean_after_fork() -> None:
     for fd, reference in list(_owners.values()):
         owner = reference()
-        if owner is None:  # its finalizer was under way in a thread that does not exist here
+        if owner is None:  # a thread that does not exist here was running its finalizer
             _close_quietly(fd)
         else:
             owner.abandon()
@@ -77,9 +76,9 @@ reset_in_child(_start_clean_after_fork, "descriptors")
 
 
 class Fd:
-    """The owner of one open descriptor. Made from a number, it takes that number over.
+    """The owner of one open descriptor.
 
-    One that is collected while open closes itself, with a `ResourceWarning`, as files and sockets do.
+    If it is collected while open, it closes itself with a `ResourceWarning`, as files and sockets do.
     """
 
     __slots__ = ("__weakref__", "_close_token", "_fd", "pages")
@@ -88,8 +87,8 @@ class Fd:
         self._fd = -1
         self._close_token = True
         self.pages: PipeCapacityLease | None = None
-        """What a pipe took of the budget for its size; given back when this is closed. `detach` leaves it."""
-        if fd is None:  # it is made closed, to own one that is yet to come
+        """The pages that a pipe took from the budget. `close` gives them back, `detach` does not."""
+        if fd is None:  # made closed, to own a descriptor that is yet to be made
             return
         if fd < 0:
             raise ValueError(f"not a descriptor: {fd}")
@@ -98,7 +97,7 @@ class Fd:
             register(fd, self)
 
     def fileno(self) -> int:
-        """Return the number; ValueError once it is closed."""
+        """Return the descriptor; ValueError once it is closed."""
         fd = self._fd
         if fd < 0:
             raise ValueError("the descriptor is closed")
@@ -106,18 +105,18 @@ class Fd:
 
     @property
     def closed(self) -> bool:
-        """Whether the number is forgotten, by `close` or `detach`."""
+        """Whether the descriptor is forgotten, by `close` or `detach`."""
         return self._fd < 0
 
     def close(self) -> None:
-        """Close the descriptor; the second time, and from a second thread, nothing happens."""
+        """Close the descriptor. Idempotent, also from several threads."""
         with fork_guard:
             fd = self._fd
             if fd >= 0:
                 unregister(self)
-                try:  # nothing is called from here to the close, so no handler of a signal loses the number
+                try:  # nothing is called from here to the close, so no signal handler can make it leak
                     del self._close_token
-                except AttributeError:  # another thread was quicker
+                except AttributeError:  # another thread was first
                     return
                 self._fd = -1
                 os.close(fd)
@@ -125,11 +124,11 @@ class Fd:
             self.pages.release()
 
     def detach(self) -> int:
-        """Return the number and forget it: closing it is the caller's from now on."""
+        """Return the descriptor and forget it: the caller must close it."""
         with fork_guard:
             fd = self.fileno()
             unregister(self)
-        try:  # nothing is called from here to the return, so no handler of a signal loses the number
+        try:  # nothing is called from here to the return, so no signal handler can make it leak
             del self._close_token
         except AttributeError:
             raise ValueError("the descriptor is closed") from None
@@ -137,14 +136,14 @@ class Fd:
         return fd
 
     def abandon(self) -> None:
-        """Close this copy in a forked process; the register does the rest."""
+        """Close this copy in a forked process, and leave the register to the caller."""
         fd, self._fd = self._fd, -1
         _close_quietly(fd)
 
     def __repr__(self) -> str:
         return "<Fd closed>" if self._fd < 0 else f"<Fd {self._fd}>"
 
-    # At the interpreter's end the names of this module may go before the last object; the kernel closes then.
+    # At interpreter exit, the names of this module may be gone before the last object; the kernel closes it.
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         fd = getattr(self, "_fd", -1)  # an interrupt may have come before it was set
         if fd >= 0 and not _finalizing():
@@ -153,7 +152,7 @@ class Fd:
 
 
 def _close_for_good(fd: Fd) -> None:
-    """Close it in its finalizer, after which nobody can: once more where an interrupt falls into that."""
+    """Close it in its finalizer, the last chance; try again if an interrupt arrives meanwhile."""
     try:
         fd.close()
     except BaseException:
@@ -165,7 +164,7 @@ _Owner = TypeVar("_Owner", bound=Fd)
 
 
 class _SharedFd(Fd):
-    """One that is closed by dropping the last reference to it, on purpose: see `Waker`."""
+    """A descriptor that is closed on purpose by dropping the last reference: see `Waker`."""
 
     __slots__ = ()
 
@@ -189,9 +188,7 @@ def pipe() -> tuple[Fd, Fd]:
 
 
 def pipe_capacity(fd: int) -> int:
-    """Return how many bytes a pipe holds at the most; 64 KiB, Linux's usual size, where it cannot be
-    asked.
-    """
+    """Return the capacity of a pipe in bytes; 64 KiB, the default of Linux, if the platform cannot tell."""
     try:
         return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
     except (AttributeError, OSError):
@@ -199,15 +196,15 @@ def pipe_capacity(fd: int) -> int:
 
 
 def duplicate(fd: int, least: int = 3) -> Fd:
-    """Return a second descriptor of the same open file description: its position and its flags are shared.
+    """Return a second descriptor of the same open file description, so position and flags are shared.
 
-    Its number is at least `least`.
+    It is at least `least`.
     """
     return open_fd(fcntl.fcntl, fd, fcntl.F_DUPFD_CLOEXEC, least)
 
 
 def open_read(path: Path) -> Fd:
-    """Open a file for reading; IsADirectoryError for a folder, which open(2) alone would let through."""
+    """Open a file for reading; IsADirectoryError for a directory, which open(2) alone would accept."""
     fd = _open(path, os.O_RDONLY)
     if stat.S_ISDIR(os.fstat(fd.fileno()).st_mode):
         fd.close()
@@ -216,9 +213,9 @@ def open_read(path: Path) -> Fd:
 
 
 def open_write(path: Path, *, append: bool = False, waits: bool = False) -> Fd:
-    """Open a file for writing, emptied or at its end; a missing one is made, 0o666 under the umask.
+    """Open a file for writing, truncated or at its end. A missing file is created, 0o666 under the umask.
 
-    A FIFO that nobody reads is an error (ENXIO), unless it `waits` for a reader.
+    A FIFO without a reader is an error (ENXIO), unless `waits` is set: then the call waits for a reader.
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
     if waits:
@@ -229,7 +226,7 @@ def open_write(path: Path, *, append: bool = False, waits: bool = False) -> Fd:
 
 
 def open_both(path: Path) -> Fd:
-    """Open a FIFO for reading and writing, which waits for nobody, and never changes a file."""
+    """Open a FIFO for reading and writing, which does not wait, and never changes a regular file."""
     return _open(path, os.O_RDWR | os.O_NONBLOCK)
 
 
@@ -239,12 +236,12 @@ def null(*, writable: bool) -> Fd:
 
 
 def set_nonblocking(fd: int) -> None:
-    """Set O_NONBLOCK, which belongs to the open file description: everyone who shares it is affected."""
+    """Set O_NONBLOCK. It belongs to the open file description, so all who share that are affected."""
     os.set_blocking(fd, False)
 
 
 def is_open(fd: int) -> bool:
-    """Whether the number is that of an open descriptor."""
+    """Whether `fd` is open in this process."""
     try:
         fcntl.fcntl(fd, fcntl.F_GETFD)
     except OSError:
@@ -258,17 +255,16 @@ def is_nonblocking(fd: int) -> bool:
 
 
 def is_regular(fd: int) -> bool:
-    """Whether it is a file, which always polls as ready, however long its disk may take."""
+    """Whether it is a regular file, which always polls as ready, even if its disk is slow."""
     return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 class Waker:
-    """Something to poll for, which any thread or signal handler makes readable.
+    """A pollable object that any thread or signal handler can make readable.
 
-    `wake` takes no lock, since the thread that a signal handler interrupts might hold it. Nor may it write to
-    a number that `close` has just given back to the system. So `close` only drops its reference, and the
-    descriptors are closed when the last one goes: at once, or when a `wake` that is under way in another
-    thread has let go of its own.
+    `wake` takes no lock, because the thread that a signal handler interrupts might hold it. It must not write
+    to a descriptor that `close` has just closed. So `close` only drops its reference, and the descriptors are
+    closed with the last reference: at once, or when a `wake` in another thread returns.
     """
 
     __slots__ = ("_ends",)
@@ -288,20 +284,20 @@ class Waker:
                 set_nonblocking(writer.fileno())
 
     def fileno(self) -> int:
-        """Return the number to poll for reading; ValueError once it is closed."""
+        """Return the descriptor to poll for reading; ValueError once it is closed."""
         ends = self._ends
         if ends is None:
             raise ValueError("the waker is closed")
         return ends[0].fileno()
 
     def wake(self) -> None:
-        """Make it readable; nothing happens where it already is, or is closed."""
+        """Make it readable. Do nothing if it already is, or is closed."""
         ends = self._ends
         if ends is None:
             return
         try:
-            # Whatever the platform says now, the kind of descriptor was settled when it was made.
-            os.write(ends[1]._fd, _ONE)  # noqa: SLF001 - a forked copy's number is -1, hence the EBADF
+            # `features` may have changed; the kind of descriptor has not.
+            os.write(ends[1]._fd, _ONE)  # noqa: SLF001 - it is -1 in a forked copy, hence the EBADF
         except BlockingIOError:
             pass  # full of wake-ups: it is readable
         except OSError as error:
@@ -309,7 +305,7 @@ class Waker:
                 raise
 
     def clear(self) -> None:
-        """Make it unreadable until the next `wake`. Look for what the wake-up was about after this."""
+        """Make it unreadable until the next `wake`. Look for the cause of the wake-up after this."""
         fd = self.fileno()
         try:
             while len(os.read(fd, 4096)) == 4096:
@@ -318,24 +314,23 @@ class Waker:
             pass
 
     def close(self) -> None:
-        """Close it; take it out of every poller first. Idempotent, and safe while others call `wake`."""
+        """Close it; the caller removes it from every poller first. Idempotent, and safe during `wake`."""
         self._ends = None
 
 
-# An eventfd takes a native 8-byte number, a pipe any bytes; both are satisfied by this, whatever the byte
-# order.
+# An eventfd takes a native 8-byte integer, a pipe any bytes. This suits both, in either byte order.
 _ONE = b"\1" * 8
 
 
 def _open(path: Path, flags: int) -> Fd:
-    # Outside the lock, since to open a FIFO may wait for its other end. What a fork in the host copies in the
-    # instant before the lock is taken, it keeps.
+    # Outside the guard, because opening a FIFO may wait for its other end. If the host forks in the instant
+    # before the guard is taken, the copy keeps the descriptor.
     (fd,) = _adopt((Fd(),), starmap(os.open, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),)))
     return fd
 
 
 def _adopt(owners: tuple[_Owner, ...], new_fds: Iterable[int]) -> tuple[_Owner, ...]:
-    """Give each of `owners`, which are closed, one of the numbers that are made by looking at `numbers`."""
+    """Give each of the closed `owners` one of the descriptors that iterating over `new_fds` makes."""
     made: list[int] = []
     try:
         made.extend(new_fds)
@@ -365,7 +360,7 @@ def _close_all(owners: tuple[Fd, ...], made: list[int]) -> None:
 
 
 def _move_above_stdio(made: list[int]) -> None:
-    """Move descriptors that were just made out of the range 0 to 2; the list holds them all at any time."""
+    """Move new descriptors out of the range 0 to 2. The list holds all of them at any time."""
     if min(made) > 2:
         return
     for place in range(len(made)):

@@ -1,15 +1,16 @@
-"""Larger pipes, and the budget of pages that they are paid out of.
+"""Larger pipes, and the budget of pages that limits them.
 
-The kernel counts the pages of all the pipes of a user (pipe(7)). Past `pipe-user-pages-soft`, 16,384 unless
-told otherwise, an ordinary user's pipes do not grow any more, and every new one of his, in whatever program,
-gets two pages instead of sixteen. A service that made hundreds of large pipes would slow down itself and its
-neighbours. So this process spends a part of that: what it lets pipes grow by itself at most an eighth of the
-soft limit, what its user asked for by `pipe_size=` at most a quarter, all together; the rest is for pipes of
-the usual size. Whoever may exceed the limit (CAP_SYS_RESOURCE, CAP_SYS_ADMIN) is held to the first and not to
-the second. A pipe that is refused its size stays as it was.
+The kernel counts the pages of all pipes of a user (pipe(7)). Past `pipe-user-pages-soft`, by default 16,384,
+an unprivileged user's pipes can no longer grow, and each new pipe in any of that user's processes gets two
+pages instead of sixteen. A service with hundreds of large pipes would slow down itself and its neighbours.
 
-What a pipe has grown by is `PipeCapacityLease`, and whoever knows when the pipe has gone gives them back.
-`_lock` guards the number that is spent; in a forked copy, whose pipes are closed, the count begins anew.
+So this process spends only a part of that limit. Pipes that grow automatically get at most an eighth of it,
+and together with those of `pipe_size=` at most a quarter. The rest is left to pipes of the default size. A
+process that may exceed the limit (CAP_SYS_RESOURCE, CAP_SYS_ADMIN) keeps the first bound and not the second.
+If a pipe is refused its size, it stays as it was.
+
+A `PipeCapacityLease` stands for the pages that a pipe has grown by. Its holder releases it when the pipe is
+gone. `_lock` guards the count. A forked copy starts at zero, because its copies of our pipes are closed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from penstock.system.fork_guard import reset_in_child
 __all__ = ["GROWN_SIZE", "PipeCapacityLease", "resize"]
 
 GROWN_SIZE = 1 << 18
-"""Bytes that a pipe grows to where a Python stage is held up by it: 256 KiB.
+"""Bytes that a pipe grows to when it holds up a Python stage: 256 KiB.
 
 Medians of 11 interleaved rounds, 512 MiB, GB/s, two cores, for pipes of 64, 128, 256 and 1024 KiB:
 function → `cat` → function 1.12, 1.84, 2.08, 2.35; command → command 4.47, 4.25, 4.36, 4.48. So pipes between
@@ -38,7 +39,7 @@ _MAY_EXCEED = 1 << 21 | 1 << 24
 
 
 class _PipePageBudget:
-    """How many pages this process has spent, and may spend."""
+    """The pages that this process has spent, and their limit."""
 
     __slots__ = ("_lock", "_soft", "spent")
 
@@ -48,12 +49,12 @@ class _PipePageBudget:
         self.spent = 0
 
     def take(self, count: int, *, asked_for: bool) -> bool:
-        """Spend so many pages, unless that were too many."""
+        """Spend `count` pages; False if that exceeds the limit."""
         if self._soft is None:
             self._soft = _soft_limit()
         share = 4 if asked_for else 8
         with self._lock:
-            if self._soft == 0 or self.spent + count <= self._soft // share:  # 0: there is no limit
+            if self._soft == 0 or self.spent + count <= self._soft // share:  # 0 means no limit
                 self.spent += count
                 return True
         if not (asked_for and _may_exceed()):
@@ -63,7 +64,7 @@ class _PipePageBudget:
         return True
 
     def release(self, count: int) -> None:
-        """They are no longer used."""
+        """Give back `count` pages."""
         with self._lock:
             self.spent -= count
 
@@ -72,7 +73,7 @@ _budget = _PipePageBudget()
 
 
 class PipeCapacityLease:
-    """What a pipe holds beyond what it was born with, until `release`."""
+    """The pages that a pipe has beyond its first size, until `release`."""
 
     __slots__ = ("_budget", "_count")
 
@@ -81,23 +82,26 @@ class PipeCapacityLease:
         self._count = count
 
     def release(self) -> None:
-        """The pipe is closed, or soon will be. Idempotent; nothing in a forked copy."""
+        """Give the pages back: the pipe is closed, or soon will be.
+
+        Idempotent; no effect in a forked copy.
+        """
         count, self._count = self._count, 0
         if count:
             self._budget.release(count)
 
 
 def resize(fd: int, size: int, *, asked_for: bool = False) -> PipeCapacityLease | None:
-    """Let a pipe, by either end, hold `size` bytes; what was spent on that, or None where nothing was.
+    """Set the capacity of a pipe, by either end, to `size` bytes. Return the pages spent, or None.
 
-    `asked_for`: it is the user's own wish, which may also be to make it smaller; else only a pipe that still
-    has its first size is touched. Where the budget or the
-    kernel refuses (EPERM past `pipe-max-size` or the user's pages, EBUSY, EINVAL; fcntl(2)), where there are
-    no sizes, or where it is no pipe at all, it stays as it was.
+    With `asked_for` the user has chosen the size, which may also be smaller. Otherwise only a pipe that still
+    has its first size is changed. The pipe stays as it was if the budget or the kernel refuses (EPERM past
+    `pipe-max-size` or the user's pages, EBUSY, EINVAL; fcntl(2)), if the platform has no pipe sizes, or if
+    `fd` is not a pipe.
     """
     try:
         before = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-        # Python passes the low 32 bits of what is larger than a C int, which might be a size that is granted.
+        # Python passes the low 32 bits of a number beyond a C int, and the kernel might grant that size.
         size = min(size, 2**31 - 1)
         if not asked_for and before != _DEFAULT_PIPE_SIZE:
             return None

@@ -1,8 +1,8 @@
-"""Waiting for many descriptors at once: by epoll, or by poll(2) where there is none.
+"""Wait for many descriptors at once: by epoll, or by poll(2) if there is no epoll.
 
-Both report the same masks. They differ in what a change means to a thread that is asleep in `poll`: epoll's
-sleeper sees it at once, poll's does not before it is woken, which `notices_changes` tells. What may not live
-here: what is done about an event.
+Both report the same masks. They differ when a set changes while a thread sleeps in `poll`: epoll notices the
+change at once, poll(2) not before the thread is woken. `notices_changes` tells which. Out of scope: the
+reaction to an event.
 """
 
 from __future__ import annotations
@@ -18,55 +18,55 @@ from penstock.system.fork_guard import fork_guard
 
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT
-# Reported without being asked for. POLLNVAL is a descriptor that was closed before it was removed.
+# Always reported. POLLNVAL means that the descriptor was closed before it was removed.
 HANGUP: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 # A sleep longer than this ends early, with nothing to report; the kernel counts milliseconds in a C int.
 _MAX_TIMEOUT_S: Final = 1e6
 _REFUSALS: Final = (errno.ENOMEM, errno.ENOSPC)
 _FALLBACK_POLL_INTERVAL_S: Final = 0.01
-"""Seconds between two looks at what epoll does not take."""
+"""Seconds between two polls of the descriptors that epoll does not take."""
 
 
 class Poller(Protocol):
-    """A set of descriptors with the events each is watched for. The descriptors stay their owners'."""
+    """A set of descriptors and the events to watch for. It does not own the descriptors."""
 
     @property
     def notices_changes(self) -> bool:
-        """Whether what was added or removed reaches a thread that is already asleep in `poll`."""
+        """Whether a thread that already sleeps in `poll` notices additions and removals."""
         raise NotImplementedError
 
     def add(self, fd: int, events: int) -> None:
-        """Watch one; 0 watches for HANGUP alone.
+        """Watch a descriptor. With 0, watch for HANGUP alone.
 
         PermissionError from epoll for a regular file, which is always ready; poll(2) takes it.
         """
 
     def modify(self, fd: int, events: int) -> None:
-        """Watch a descriptor that was added for other events."""
+        """Watch an added descriptor for other events."""
 
     def remove(self, fd: int) -> None:
-        """Stop watching; one that is unknown is ignored.
+        """Stop watching. An unknown descriptor is ignored.
 
-        Do it before the descriptor is closed: a forked process's copy would keep the registration alive.
+        Call it before the descriptor is closed, because a copy in a forked process keeps the registration.
         """
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Return (number, events) of those that are ready, after at most `timeout` seconds; None waits.
+        """Return (fd, events) of ready descriptors, after at most `timeout` seconds; None waits forever.
 
         The list may be empty before the time is over.
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give back what the poller itself holds. Idempotent."""
+        """Close the descriptor of the poller itself. Idempotent."""
 
 
 class EpollPoller:
-    """By epoll(7); descriptors may be added and removed by other threads while one is asleep.
+    """By epoll(7). Other threads may add and remove descriptors while one sleeps.
 
-    The kernel takes no more of them than it has memory for, and than the user may watch in all (ENOMEM,
-    ENOSPC: epoll_ctl(2)). Those it refuses are looked at by poll(2), every few milliseconds.
+    The kernel refuses a descriptor when memory or the user's limit of watches runs out (ENOMEM, ENOSPC:
+    epoll_ctl(2)). Refused ones are checked by poll(2), every few milliseconds.
     """
 
     def __init__(self) -> None:
@@ -77,14 +77,14 @@ class EpollPoller:
 
     @property
     def notices_changes(self) -> bool:
-        """A sleeper does, except of those that were refused."""
+        """True, unless epoll has refused a descriptor."""
         return not self._refused
 
     def add(self, fd: int, events: int) -> None:
         """Watch one."""
         try:
             self._epoll.register(fd, events)
-        except FileExistsError:  # by a call that was interrupted
+        except FileExistsError:  # added by a call that was interrupted
             self._epoll.modify(fd, events)
         except OSError as error:
             if error.errno not in _REFUSALS:
@@ -120,7 +120,7 @@ class EpollPoller:
                 return ready
 
     def _poll_refused(self) -> list[tuple[int, int]]:
-        """Ask about those that were refused."""
+        """Poll the descriptors that epoll has refused."""
         poll = select.poll()
         for fd, events in self._refused.copy().items():
             poll.register(fd, events)
@@ -134,16 +134,16 @@ class EpollPoller:
                 self._epoll.close()
 
     def abandon(self) -> None:
-        """Close the copy in a forked process. The parent's set is not touched by that."""
+        """Close the copy in a forked process. That does not change the parent's set."""
         self._epoll.close()
 
 
 class PollPoller:
-    """By poll(2), without a descriptor of its own. A sleeper must be woken to notice a change."""
+    """By poll(2), without a descriptor of its own. A sleeping thread must be woken to notice a change."""
 
     @property
     def notices_changes(self) -> bool:
-        """It does not."""
+        """False."""
         return False
 
     def __init__(self) -> None:
@@ -176,5 +176,5 @@ class PollPoller:
 
 
 def new_poller() -> Poller:
-    """Return the best kind that this platform has."""
+    """Return the best poller of this platform."""
     return EpollPoller() if features.EPOLL else PollPoller()

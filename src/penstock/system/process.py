@@ -1,16 +1,16 @@
 """One child from its start to its reaping, and the processes that it left.
 
-The race: once a child is reaped its pid may be anyone's, so a kill that was decided a moment before hits a
-stranger. Here reaping and signalling happen under one lock per child, so a signal is only sent while the pid
-is certainly the child's: running, or a zombie that nobody but us may collect. For the same reason a process
-group is signalled only before its leader is reaped: until then no new group can have its number.
+The race: once a child is reaped, the kernel may give its pid to an unrelated process, which a late signal
+would then hit. So reaping and signalling happen under one lock per child. A signal is sent only while the pid
+certainly belongs to the child, running or a zombie that only we may reap. For the same reason a process group
+is signalled only before its leader is reaped: until then no new group can have its id.
 
-A host that ignores SIGCHLD, or calls `waitpid(-1)`, takes children away from us. Then `waitid` knows the pid
-no more, no signal is sent, and `reap` says so. Whoever polls takes `fileno()` out of the poller before
+If the host ignores SIGCHLD or calls `waitpid(-1)`, somebody else reaps our children. Then `waitid` no longer
+knows the pid, no signal is sent, and `reap` raises. The caller takes `fileno()` out of its poller before
 `reap`, which closes it.
 
-What may not live here: waiting. Nothing in this module blocks, but for the moment that a process which has
-got its SIGKILL takes to die (`kill_and_reap`, `kill_and_reap`).
+Out of scope: waiting. Nothing in this module blocks, except for the moment that the kernel takes to end a
+process after SIGKILL (`kill_and_reap`, as a method and as a function).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ProcessTable: TypeAlias = "dict[int, procfs.Stat]"
 
 
 class Usage:
-    """What a stage used: the times are seconds, `max_rss` is the peak in bytes."""
+    """Resources that a stage used: times in seconds, peak memory `max_rss` in bytes."""
 
     __slots__ = ("max_rss", "system_time", "user_time")
 
@@ -39,10 +39,10 @@ class Usage:
 
 
 class ExitStatus(Usage):
-    """How a child ended and what it used, itself and the descendants it had waited for (wait4(2)).
+    """The exit status of a child, and the resources of it and of the descendants it reaped (wait4(2)).
 
-    `returncode` is as in subprocess, negative for a signal. The kernel starts the peak at what the process
-    had before its exec, which is this process's own, so it is never less than ours at the start.
+    `returncode` is as in subprocess, negative for a signal. The kernel counts the peak from before the exec,
+    when the memory was this process's own. So the peak is never less than ours at the start.
     """
 
     __slots__ = ("returncode",)
@@ -59,10 +59,10 @@ class ExitStatus(Usage):
 
 
 class Process:
-    """A child of this process until it is reaped; every method may be called from any thread.
+    """A child of this process until it is reaped. Every method may be called from any thread.
 
-    `group` says that the child leads a process group. In a forked copy of the host, whose child it is not, it
-    looks ended and no signal is sent.
+    `group` says that the child leads a process group. In a forked copy of the host, which is not its parent,
+    it looks exited and no signal is sent.
     """
 
     __slots__ = ("_group", "_lock", "_lost", "_owner", "_pidfd", "_status", "pid")
@@ -77,7 +77,7 @@ class Process:
         self._pidfd = _open_pidfd(pid)
 
     def fileno(self) -> int | None:
-        """Return the pidfd, readable once the child has exited; None where there is none, or after `reap`."""
+        """Return the pidfd, readable once the child has exited; None after `reap`, or without pidfds."""
         pidfd = self._pidfd
         try:
             return None if pidfd is None else pidfd.fileno()
@@ -87,7 +87,7 @@ class Process:
     def exited(self) -> bool:
         """Whether it has exited, reaped or not.
 
-        It stays unreaped, except where the platform has no other way to tell; `reap` still has the status.
+        It stays unreaped, unless the platform has no other way to tell; `reap` still returns the status.
         """
         if os.getpid() != self._owner:
             return True
@@ -95,9 +95,9 @@ class Process:
             return self._has_exited()
 
     def reap(self) -> ExitStatus | None:
-        """Collect the exit status: None while the child runs, the same status each time after that.
+        """Return the exit status, the same each time; None while the child runs.
 
-        Raises ChildProcessError, each time, where somebody else has collected it.
+        Raises ChildProcessError, each time, if somebody else has reaped the child.
         """
         if os.getpid() != self._owner:
             raise ChildProcessError(f"process {self.pid} is not a child of this forked copy")
@@ -113,10 +113,10 @@ class Process:
             return self._status
 
     def send_signal(self, signum: int, *, group: bool = True) -> bool:
-        """Send a signal to the child's group where it leads one, else, or with `group=False`, to it alone.
+        """Send a signal to the group that the child leads. Without one, or with `group=False`, to it alone.
 
-        False where nobody got it: the child is reaped or lost, or it runs as another user. A zombie's group
-        may have living members, so a child that has exited is no reason not to send.
+        False if no process got it: the child is reaped or lost, or runs as another user. The signal is sent
+        even if the child has exited, because the group of a zombie may have living members.
         """
         if os.getpid() != self._owner:
             return False
@@ -135,7 +135,7 @@ class Process:
             return True
 
     def kill_and_reap(self) -> None:
-        """Kill it and collect it; blocks for the moment that the kernel takes to end it."""
+        """Kill and reap it. Blocks for the moment that the kernel takes to end it."""
         if os.getpid() != self._owner:
             return
         self.send_signal(signal.SIGKILL)
@@ -147,30 +147,30 @@ class Process:
     def has_group_members(self) -> bool:
         """Whether its group has other living members.
 
-        Ask before `reap`: after it, as without procfs, the answer is False.
+        Call it before `reap`. After that, and without procfs, the answer is False.
         """
         return bool(self.group_members())
 
     def group_members(self) -> list[int]:
-        """Return the other living members of its group; none after `reap`, as without procfs."""
+        """Return the other living members of its group. Empty after `reap`, and without procfs."""
         if not self._group or not self._is_ours_now():
             return []
         others = [pid for pid in procfs.group_members(self.pid) if pid != self.pid]
-        # Had it been reaped meanwhile, these could be the group of another process with its number.
+        # If it was reaped meanwhile, this could be the group of another process with its pid.
         return others if others and self._is_ours_now() else []
 
     def is_alive_or_zombie(self) -> bool:
-        """Whether the pid is still the child's, running or a zombie."""
+        """Whether the pid still belongs to the child, running or a zombie."""
         return self._is_ours_now()
 
     def is_group_member(self, entry: procfs.Stat) -> bool:
-        """Whether a process is another member of its group, as long as it is not reaped."""
+        """Whether a process is another member of its group. Valid until it is reaped."""
         return self._group and entry.group == self.pid and entry.pid != self.pid
 
     def descendants(self, processes: ProcessTable | None = None) -> list[ProcessHandle]:
-        """Return its living descendants, those included that have left its group; close each.
+        """Return its living descendants, also those that have left its group. The caller closes each.
 
-        Ask before it is killed: at its death its children become init's, and nobody knows whose they were.
+        Call it before the child is killed: when it dies, init adopts its children, and their origin is lost.
         Empty without procfs. `processes` is a `procfs.table()` that the caller has just read, for several
         children.
         """
@@ -186,7 +186,7 @@ class Process:
             if handle is not None:
                 handle.in_group = self._group and entry.group == self.pid
                 handles.append(handle)
-        if handles and not self._is_ours_now():  # the walk may have begun at another process with its number
+        if handles and not self._is_ours_now():  # the walk may have started at another process with its pid
             for handle in handles:
                 handle.close()
             return []
@@ -208,18 +208,18 @@ class Process:
         with self._lock:
             return self._is_ours()
 
-    # The rest is called with the lock held.
+    # The methods below are called with the lock held.
 
     def _is_ours(self) -> bool:
-        """Whether the pid is still the child's, running or a zombie."""
-        self._has_exited()  # finds out where somebody else has reaped it
+        """Whether the pid still belongs to the child, running or a zombie."""
+        self._has_exited()  # notices if somebody else has reaped it
         return self._status is None and not self._lost
 
     def _has_exited(self) -> bool:
         if self._status is not None or self._lost:
             return True
         if not features.WAITID:
-            self._collect()  # the only way to know
+            self._collect()  # the only way to tell
             return self._status is not None or self._lost
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -245,7 +245,7 @@ class Process:
 
 
 def may_have_children() -> bool:
-    """Whether this process has children, zombies too; True where the kernel cannot be asked."""
+    """Whether this process has children, zombies too; True if the kernel cannot tell."""
     try:
         if features.WAITID:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -255,10 +255,10 @@ def may_have_children() -> bool:
 
 
 class ProcessHandle:
-    """A process that is not our child, held so that a signal cannot hit another one that got its pid.
+    """A process that is not our child, identified so that no signal hits another one that got its pid.
 
-    By a pidfd; where there is none, by its time of start, which is looked at again before each signal. That
-    leaves an instant in between, which cannot be closed without one.
+    It is identified by a pidfd. Without pidfds, its start time is compared before each signal, which leaves a
+    short race that only a pidfd can close.
     """
 
     __slots__ = ("_pidfd", "_started", "in_group", "pid")
@@ -266,15 +266,15 @@ class ProcessHandle:
     def __init__(self, pid: int, started: int, pidfd: fds.Fd | None) -> None:
         self.pid = pid
         self.in_group = False
-        """Whether it was in its ancestor's process group, and so may have got a signal to that."""
+        """Whether it was in the process group of its ancestor, and so may have got a signal to that."""
         self._started = started
         self._pidfd = pidfd
 
     @classmethod
     def open(cls, entry: procfs.Stat) -> ProcessHandle | None:
-        """Take hold of a process that was seen a moment ago; None where it has gone since."""
+        """Open a process that was seen a moment ago; None if it is gone."""
         found = cls(entry.pid, entry.started, _open_pidfd(entry.pid))
-        if found.alive():  # looked at after the pidfd was opened: so the pidfd is that process's
+        if found.alive():  # checked after the pidfd was opened, so the pidfd belongs to that process
             return found
         found.close()
         return None
@@ -285,14 +285,14 @@ class ProcessHandle:
         return entry is not None and entry.started == self._started and entry.alive
 
     def wait(self, timeout: float) -> None:
-        """Wait until it has ended, at most `timeout` seconds; not at all without pidfd."""
+        """Wait until it has exited, at most `timeout` seconds. Return at once without a pidfd."""
         if self._pidfd is not None:
             poll = select.poll()
             poll.register(self._pidfd.fileno(), select.POLLIN)
             poll.poll(math.ceil(timeout * 1000))
 
     def send_signal(self, signum: int) -> bool:
-        """Send a signal to this one process; False where it has gone or belongs to another user."""
+        """Send a signal to this one process; False if it is gone or belongs to another user."""
         try:
             if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd.fileno(), signum)
@@ -305,22 +305,22 @@ class ProcessHandle:
         return True
 
     def close(self) -> None:
-        """Let go of it. Idempotent."""
+        """Close the pidfd. Idempotent."""
         if self._pidfd is not None:
             self._pidfd.close()
 
 
 def kill_and_reap(pid: int) -> None:
-    """Kill and reap a child that nobody has heard of yet; the kernel takes a moment to end it."""
+    """Kill and reap a child that no `Process` owns yet. Blocks for the moment that it takes to die."""
     try:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     except (ProcessLookupError, ChildProcessError):
-        pass  # the host has let the kernel reap it
+        pass  # the host lets the kernel reap its children
 
 
 def _open_pidfd(pid: int) -> fds.Fd | None:
-    """Open a pidfd; None where there are none, the process has gone, or descriptors have run out."""
+    """Open a pidfd; None without pidfds, if the process is gone, or if descriptors have run out."""
     if not features.PIDFD:
         return None
     try:

@@ -1,12 +1,12 @@
-"""Holding still all that comes from a child, so that the signal which ends it reaches every one of them.
+"""Stop a child's whole process tree, so that the terminating signal reaches every member.
 
-A process that dies may have forked a moment before, and its child, whose parent is dead then, looks like
-anybody's. So all are stopped first: SIGSTOP cannot be caught or ignored, and who is stopped does not fork.
-Then one looks for more, until none is found and nobody runs who was in the middle of a fork when the signal
-came: the kernel finishes that one first. What had lost its parent before, and has left the process
-group, is not found so; only a cgroup knows of it.
+A process that dies may have forked a moment before, which leaves an orphan that can no longer be traced to
+us. So all are stopped first: SIGSTOP cannot be caught or ignored, and a stopped process does not fork. Then
+the walk is repeated until it finds no new process and none still runs. (If the signal arrives in the middle
+of a fork, the kernel completes the fork first.) A process that had lost its parent before and has left the
+process group is not found. Only a cgroup knows such a process.
 
-What may not live here: the killing, and cgroups.
+Out of scope: the killing, and cgroups.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["open_handles", "stop_tree"]
 
 _MAX_ROUNDS = 200
-"""Looks at the most: a chain of forks may be quicker than each of them for a while."""
+"""Walks at most: a chain of forks may outrun several of them."""
 
 
 def stop_tree(
     process: Process, handles: Sequence[ProcessHandle], processes: ProcessTable | None = None
 ) -> list[ProcessHandle]:
-    """Stop a child, its group, and all that comes from them and from those that are `held` already.
+    """Stop a child, its group, the processes of `handles`, and all their descendants.
 
-    Returns all that are held then; close each. `processes` is a `procfs.table()` that the caller has just
-    read.
+    Returns `handles` and those that were found, apart from the child. The caller closes each. `processes` is
+    a `procfs.table()` that the caller has just read.
     """
     table = procfs.table() if processes is None else dict(processes)
     found = {descendant.pid: descendant for descendant in handles}
@@ -44,9 +44,9 @@ def stop_tree(
     for descendant in handles:
         descendant.send_signal(signal.SIGSTOP)
     for _ in range(_MAX_ROUNDS):
-        # Looked at before the table is: what a fork was made of by one who has stopped is in the table.
+        # Before the table is read, so that the table has the forks of every process that has stopped.
         still = not any(map(_is_running, seen))
-        # Only what is new is read from here on; who has gone stays in the table, with its parent.
+        # Reads new processes only. One that is gone stays in the table, with its parent.
         procfs.extend(table)
         new = []
         for entry in _tree_entries(process, found, table):
@@ -55,7 +55,7 @@ def stop_tree(
                 handle = ProcessHandle.open(entry) if entry.alive else None
                 if handle is not None:
                     handle.send_signal(signal.SIGSTOP)
-                    now = procfs.read_stat(entry.pid)  # a group can be left, but not by who is stopped
+                    now = procfs.read_stat(entry.pid)  # a process can leave its group, but not while stopped
                     handle.in_group = now is not None and process.is_group_member(now)
                     new.append(handle)
         if not process.is_alive_or_zombie():  # the walk may have begun at another process with its number
@@ -72,13 +72,13 @@ def stop_tree(
 
 
 def _is_running(pid: int) -> bool:
-    """Whether a process has a processor, or waits for one: it has yet to come upon its signal."""
+    """Whether a process is runnable, so that it has not acted on its signal yet."""
     entry = procfs.read_stat(pid)
     return entry is not None and entry.state == "R"
 
 
 def _tree_entries(process: Process, found: Iterable[int], table: ProcessTable) -> Iterator[procfs.Stat]:
-    """What comes from a child, from the members of its group, and from others that are held."""
+    """Yield the members of a child's group, and the descendants of these, the child and `found`."""
     members = [entry for entry in table.values() if process.is_group_member(entry)]
     yield from members
     for root in (process.pid, *(entry.pid for entry in members), *found):
@@ -86,6 +86,6 @@ def _tree_entries(process: Process, found: Iterable[int], table: ProcessTable) -
 
 
 def open_handles(pids: Iterable[int]) -> list[ProcessHandle]:
-    """Take hold of the living ones among these processes, which were seen a moment ago."""
+    """Open the living ones among these processes, which were seen a moment ago."""
     entries = [entry for pid in pids if (entry := procfs.read_stat(pid)) is not None and entry.alive]
     return [found for entry in entries if (found := ProcessHandle.open(entry)) is not None]
