@@ -1,21 +1,21 @@
-# pathlib is dear to import.
+# pathlib is slow to import.
 # ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH120, PTH123
 """Control groups: made beside our own, joined by a launcher, killed, and removed.
 
-A `Cgroup` is one group in the eyes of its user, and up to four folders in those of the kernel: with cgroup v2
-one does it all; with v1 each controller has a tree of its own, and a tree of v2 without the controllers is
-joined too where it is there, for its `cgroup.kill`. Which folders can be made is found by making them.
+A `Cgroup` is one group to its user, and up to four directories to the kernel. With cgroup v2, one is enough.
+With v1 each controller has a tree of its own. If there is also a v2 tree without controllers, the group joins
+that too, for its `cgroup.kill`. This module finds out which directories can be made by making them.
 
-Where they are made. In v1, below the group that we are in. In v2 beside it or below it: a group that hands
-controllers on may have no processes of its own, unless it is the root, so below our own they can be had only
-by a delegated root; beside it they can where a session manager has delegated the folder above (systemd's
-`app.slice`, a container's root).
+Where they are made: with v1, below the group that we are in; with v2, beside it or below it. A v2 group that
+passes controllers on may have no processes of its own, unless it is the root. So below our own group only a
+delegated root gets controllers. Beside it, they are available if a session manager has delegated the
+directory above (systemd's `app.slice`, a container's root).
 
-Swap is forbidden along with memory, or a limit would only mean that the program becomes slow. With v2 the
-kernel ends the whole group when it is out of memory (`memory.oom.group`); with v1 one process of it.
+A memory limit also forbids swap: otherwise the program would only become slow. Out of memory, the kernel
+kills the whole group with v2 (`memory.oom.group`), and one of its processes with v1.
 
-What may not live here: when a group is made, reused or removed; that is for `control.cgroup_pool`. Nothing
-here waits, but removing a folder may take the kernel some milliseconds.
+Out of scope: when a group is made, reused or removed (`limits.cgroup_pool`). Nothing here waits, but removing
+a directory may take the kernel some milliseconds.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["Cgroup", "Tree", "make", "trees"]
 
 _CPU_PERIOD_US: Final = 100_000
-"""Microseconds over which processor time is shared out, the kernel's own default."""
+"""Microseconds of one accounting period of processor time, the kernel's default."""
 _MAX_KILL_ROUNDS: Final = 50
+"""Rounds of signals at most, in a group without `cgroup.kill`."""
 
 
 class Tree:
-    """A mounted hierarchy, and the folder of the group that this process is in."""
+    """A mounted hierarchy, and the directory of the group that this process is in."""
 
     __slots__ = ("controllers", "own", "root", "version")
 
@@ -49,14 +50,14 @@ class Tree:
         self.own = own
 
     def parents(self) -> Iterable[str]:
-        """Where a group may be made, the likelier first."""
+        """Return the directories in which a group may be made, the likeliest first."""
         if self.version == 1 or self.own == self.root:
             return (self.own,)
         return (os.path.dirname(self.own), self.own)
 
 
 def trees(mounts: str = "/proc/self/mountinfo", groups: str = "/proc/self/cgroup") -> list[Tree]:
-    """Find the hierarchies that are mounted; none where cgroups are switched off or unknown."""
+    """Return the mounted hierarchies. Empty if cgroups are switched off or unknown."""
     if not features.CGROUPS:
         return []
     try:
@@ -78,7 +79,7 @@ def trees(mounts: str = "/proc/self/mountinfo", groups: str = "/proc/self/cgroup
             continue
         if path is None:
             continue
-        # A container is shown a part of the tree, and its own path may be told from there or from above it.
+        # A container sees a part of the tree, and the path of its group may start there or above.
         below = path[len(root) :] if root != "/" and (path + "/").startswith(root + "/") else path
         mounted = mounted.encode().decode("unicode_escape")
         own = os.path.normpath(mounted + "/" + below)
@@ -89,10 +90,10 @@ def trees(mounts: str = "/proc/self/mountinfo", groups: str = "/proc/self/cgroup
 def make(
     name: str, wants: Mapping[str, float], places: Sequence[Tree]
 ) -> tuple[Cgroup | None, dict[str, str]]:
-    """Make a group called `name` that keeps what is wanted, as far as that can be had.
+    """Make a group called `name` that enforces the limits in `wants`, as far as possible.
 
     `wants` maps `memory`, `memory_high` (bytes), `cpu` (processors) and `processes` to their limits. Returns
-    the group, None where none can be made at all, and why each want that it does not keep is not kept.
+    the group, or None if none can be made, and the reason for each limit that it does not enforce.
     """
     cgroup = Cgroup(name)
     missing = dict.fromkeys(wants, "no hierarchy has its controller")
@@ -100,7 +101,7 @@ def make(
         useful = {field: wants[field] for field in missing if _may_keep(tree, field)}
         if tree.version == 2 or useful:
             _make_in(tree, cgroup, useful, missing)
-    # Without limits, any will do to find its members.
+    # Without limits, any hierarchy will do to find the members.
     for tree in places:
         if not wants and not cgroup.folders and tree.controllers:
             _make_in(tree, cgroup, {}, missing)
@@ -112,7 +113,7 @@ def _may_keep(tree: Tree, field: str) -> bool:
 
 
 def _make_in(tree: Tree, cgroup: Cgroup, wants: Mapping[str, float], missing: dict[str, str]) -> None:
-    """Make a folder in the first place that keeps all, else in the one that keeps the most."""
+    """Make a directory in the first place that enforces all limits, else in the one that enforces most."""
     best: tuple[str, str, list[str]] | None = None
     for parent in tree.parents():
         folder = f"{parent}/{cgroup.name}"
@@ -136,7 +137,7 @@ def _make_in(tree: Tree, cgroup: Cgroup, wants: Mapping[str, float], missing: di
 
 
 class Cgroup:
-    """One group, in as many folders as it takes."""
+    """One group, in one or more directories."""
 
     __slots__ = ("folders", "kept", "name", "oom_kills", "parents")
 
@@ -146,33 +147,33 @@ class Cgroup:
         """Path and version."""
         self.parents: list[str] = []
         self.kept: set[str] = set()
-        """What it keeps, by the names of `make`'s wants."""
+        """The limits that it enforces, by the names of `make`."""
         self.oom_kills = 0
-        """How many processes the kernel had killed for its memory when it was taken into use."""
+        """How many of its processes the kernel had killed for memory when its current use began."""
 
     def add(self, folder: str, version: int, parent: str, kept: Iterable[str]) -> None:
-        """Take a folder in."""
+        """Add a directory."""
         self.folders.append((folder, version))
         self.parents.append(parent)
         self.kept.update(kept)
 
     def files(self) -> list[str]:
-        """The files that a process joins by writing "0" to each."""
+        """Return the files to which a process writes "0" in order to join."""
         return [f"{folder}/cgroup.procs" for folder, _ in self.folders]
 
     def members(self) -> list[int]:
-        """The processes in it now, of our own pid namespace."""
+        """Return the processes in it now that are in our own pid namespace."""
         found: dict[int, None] = {}
         for path in self.files():
             try:
                 found.update(dict.fromkeys(int(pid) for pid in _read(path).split()))
             except OSError:
                 continue
-        found.pop(0, None)  # one of another pid namespace
+        found.pop(0, None)  # a process of another pid namespace
         return list(found)
 
     def kill(self) -> None:
-        """SIGKILL to all in it, those too that are being forked at this moment."""
+        """Send SIGKILL to all processes in it, also to those that are being forked."""
         for folder, version in self.folders:
             if version == 2:
                 try:
@@ -180,7 +181,7 @@ class Cgroup:
                 except OSError:  # before Linux 5.14
                     continue
                 return
-        for _ in range(_MAX_KILL_ROUNDS):  # who forks meanwhile is found in the next round
+        for _ in range(_MAX_KILL_ROUNDS):  # the next round finds processes that were forked meanwhile
             members = self.members()
             if not members:
                 return
@@ -191,7 +192,7 @@ class Cgroup:
                     continue
 
     def release(self) -> None:
-        """Let its processes go, to the group that it was made below."""
+        """Move its processes to the group that it was made below."""
         for (folder, _), parent in zip(self.folders, self.parents, strict=True):
             try:
                 pids = _read(f"{folder}/cgroup.procs").split()
@@ -204,7 +205,7 @@ class Cgroup:
                     continue
 
     def counted_kills(self) -> int:
-        """How many of its processes the kernel has killed for memory so far."""
+        """Return how many of its processes the kernel has killed for memory so far."""
         for folder, version in self.folders:
             try:
                 events = _read(f"{folder}/{'memory.events' if version == 2 else 'memory.oom_control'}")
@@ -217,7 +218,7 @@ class Cgroup:
         return 0
 
     def peak(self) -> int:
-        """The most memory that was charged to it, bytes; 0 where the kernel does not say."""
+        """Return its peak memory in bytes; 0 if the kernel does not tell."""
         for folder, version in self.folders:
             try:
                 return int(
@@ -228,7 +229,7 @@ class Cgroup:
         return 0
 
     def reset(self) -> None:
-        """Forget what earlier processes have used, where the kernel allows it; ready for the next ones."""
+        """Reset the peak and the count of kills for the next processes, as far as the kernel allows."""
         for folder, version in self.folders:
             if version == 1 and "memory" in self.kept:
                 for file in ("memory.force_empty", "memory.max_usage_in_bytes"):
@@ -239,7 +240,7 @@ class Cgroup:
         self.oom_kills = self.counted_kills()
 
     def remove(self) -> bool:
-        """Remove its folders; False where one is not empty yet, for a dying process takes a moment."""
+        """Remove its directories; False if one is not empty yet, because a process in it is still dying."""
         left = [
             (entry, parent)
             for entry, parent in zip(self.folders, self.parents, strict=True)
@@ -250,7 +251,7 @@ class Cgroup:
         return not left
 
 
-# The controller and the file of each want.
+# The controller and the file of each limit.
 _V1: Final = {
     "memory": ("memory", "memory.limit_in_bytes"),
     "cpu": ("cpu", "cpu.cfs_quota_us"),
@@ -265,7 +266,7 @@ _V2: Final = {
 
 
 def _configure(tree: Tree, parent: str, folder: str, wants: Mapping[str, float]) -> list[str]:
-    """Write the limits, and return those that are kept."""
+    """Write the limits, and return those that are enforced."""
     kept = []
     for field, value in wants.items():
         controller, file = (_V1 if tree.version == 1 else _V2).get(field, ("", ""))
@@ -273,14 +274,14 @@ def _configure(tree: Tree, parent: str, folder: str, wants: Mapping[str, float])
             continue
         try:
             if tree.version == 2 and not os.path.exists(f"{folder}/{file}"):
-                # Hand the controller on; refused where the folder above has processes of its own.
+                # Pass the controller on; refused if the directory above has processes of its own.
                 _write(f"{parent}/cgroup.subtree_control", f"+{controller}")
             _write(f"{folder}/{file}", _format(tree.version, field, value))
         except OSError:
             continue
         kept.append(field)
         for extra, text in _EXTRA_SETTINGS.get((tree.version, field), {}).items():
-            with contextlib.suppress(OSError):  # a kernel that does not know it
+            with contextlib.suppress(OSError):  # an older kernel does not know it
                 _write(f"{folder}/{extra}", text or str(int(value)))
     return kept
 
@@ -289,7 +290,7 @@ _EXTRA_SETTINGS: Final = {
     (1, "memory"): {"memory.memsw.limit_in_bytes": ""},
     (2, "memory"): {"memory.swap.max": "0", "memory.oom.group": "1"},
 }
-"""What is written along with a limit; "" is the limit itself."""
+"""Further files written along with a limit; "" stands for the limit itself."""
 
 
 def _format(version: int, field: str, value: float) -> str:
@@ -303,12 +304,12 @@ def _make_folder(folder: str) -> None:
     try:
         os.mkdir(folder)
     except FileExistsError:
-        os.rmdir(folder)  # what a process that had our pid has left
+        os.rmdir(folder)  # left by an earlier process with our pid
         os.mkdir(folder)
 
 
 def _remove_folder(folder: str) -> bool:
-    """Whether it is gone."""
+    """Remove a directory; True if it no longer exists."""
     try:
         os.rmdir(folder)
     except FileNotFoundError:
@@ -319,7 +320,7 @@ def _remove_folder(folder: str) -> bool:
 
 
 def _own_groups(text: str) -> Iterable[tuple[str, str]]:
-    """Each controller, and the path of the group that we are in; v2's is ""."""
+    """Yield each controller ("" for v2) and the path of the group that we are in."""
     for line in text.splitlines():
         _, names, path = line.split(":", 2)
         for name in names.split(","):

@@ -1,12 +1,12 @@
-"""The environment that this process hands on: read once, and again only when it has changed.
+"""The environment that children inherit: read once, and again only when it has changed.
 
-To read `os.environ` decodes every variable, and a child needs them encoded again: 40 microseconds a run for
-40 variables, spent before anything is started. So what was read last is kept, beside the bytes that it was
-read from; a comparison with these, a third of a microsecond, tells whether it still holds, whoever changed
-the mapping and how. (`os.putenv` called by hand changes neither `os.environ` nor what children get.)
+Reading `os.environ` decodes every variable, and a child needs them encoded again. For 40 variables that takes
+40 microseconds a run, before anything is started. So the last result is cached with the bytes that it was
+read from. Comparing these takes a third of a microsecond, and detects every change of the mapping. (A direct
+call of `os.putenv` changes neither `os.environ` nor the environment of children.)
 
-What is handed out is shared by all runs, so nobody may change it. One reference holds all that belongs
-together, so threads need no lock.
+All runs share the returned dict, so no caller may change it. The cache is one reference, so threads need no
+lock.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _last = _Snapshot({}, {})
 
 
 def inherited() -> dict[str, str]:
-    """The variables of this process, by name: the same object as long as none has changed."""
-    global _last  # noqa: PLW0603 - one a process is the point
+    """Return the variables of this process. The object is the same until one changes; do not modify it."""
+    global _last  # noqa: PLW0603 - one for the process is the point
     raw = getattr(os.environ, "_data", None)
-    if raw is None:  # another interpreter's, or a host's own mapping in its place
+    if raw is None:  # another Python implementation, or a host that has replaced `os.environ`
         return dict(os.environ)
     last = _last
     if last.raw != raw:
-        # In this order: a change in between makes the next comparison fail.
+        # In this order, so that a change in between makes the next comparison fail.
         _last = last = _Snapshot(dict(raw), dict(os.environ))
     return last.decoded

@@ -1,20 +1,19 @@
-"""How much anonymous memory process trees hold, at a cost that allows to ask often.
+"""The anonymous memory of process trees, cheap enough to sample often.
 
-Anonymous memory is what a process holds resident and shares with no file: `rss - shared` of psutil, and of
-/proc/PID/statm. What a fork shares with its parent until one of them writes is counted for both.
+Anonymous memory is resident and not backed by a file: `rss - shared`, from psutil or /proc/PID/statm. Pages
+that a fork shares with its parent, until one of them writes, count for both.
 
-A `ProcessTreeMemory` knows which process belongs to which tree. It goes by each process's parent id, read
-when the process is first seen, so that one whose parent dies later stays where it belongs; and by the process
-group of a tree's root. One that had lost its parent and left the group before the first look at it is not
-found: only a cgroup knows of those. To find new processes all of /proc is listed, but only where one was made
-since the last time, which the last pid in /proc/loadavg tells for 6 microseconds; and only what is new is
-read.
+A `ProcessTreeMemory` knows which process belongs to which tree. It uses the parent id of each process, read
+when the process is first seen, so that an orphan stays in its tree, and the process group of the tree's root.
+A process that lost its parent and left the group before it was first seen is not found. Only a cgroup knows
+such a process. To find new processes, all of /proc is listed, but only if a process was made since the last
+time: the last pid in /proc/loadavg tells that in 6 microseconds. Only new processes are read.
 
-Why not psutil on Linux: for fifty watched processes among 140, one look at their memory takes it 0.6 ms and
-one at who is whose child 1.9 ms, which is the whole of the time that may be spent. Here it is 0.3 ms and,
-where no process was made, nothing. It serves where there is no procfs.
+Why not psutil on Linux: for fifty watched processes among 140, it takes 0.6 ms to read their memory and 1.9
+ms to read the tree, which is the whole budget. This module takes 0.3 ms, and nothing if no process was made.
+psutil is used if there is no procfs.
 
-What may not live here: when to look, and what to do about what is seen. A census is used by one thread.
+Out of scope: when to sample, and how to react. Use each object from one thread only.
 """
 
 from __future__ import annotations
@@ -34,32 +33,32 @@ __all__ = ["ProcessTreeMemory", "require", "source"]
 _MAX_LIST_INTERVAL_S = 1.0
 """Seconds after which all processes are listed although none seems to be new."""
 _MAX_LIST_CPU_SHARE = 0.003
-"""The part of one processor's time that listing may take where processes are made all the time."""
+"""The share of one processor that listing may take when processes are made all the time."""
 _MAX_LIST_DELAY_S = 0.1
-"""Seconds that a new process may stay unseen for that reason."""
+"""Seconds that a new process may stay unseen because of that share."""
 
 
 class Source(Protocol):
-    """Where a census gets its facts."""
+    """Where the facts about processes come from."""
 
     def newest(self) -> object:
-        """Something that changes when a process is made; None where that cannot be told."""
+        """Return a value that changes when a process is made; None if the platform has none."""
 
     def pids(self) -> Iterable[int]:
-        """All processes."""
+        """Return all processes."""
         ...
 
     def origin(self, pid: int) -> tuple[int, int] | None:
-        """The parent and the process group (0: unknown); None where the process has gone."""
+        """Return the parent and the process group (0: unknown); None if the process is gone."""
         ...
 
     def anonymous(self, pid: int) -> int | None:
-        """Bytes; None where the process has gone. OSError where they are kept from us."""
+        """Return bytes; None if the process is gone. OSError if access is denied."""
         ...
 
 
 class _Entry:
-    """A process as it was when first seen, and the root of the tree that it belongs to."""
+    """A process as it was when first seen, and the root of its tree."""
 
     __slots__ = ("group", "parent", "root")
 
@@ -70,7 +69,7 @@ class _Entry:
 
 
 class ProcessTreeMemory:
-    """Which processes belong to which of the trees that are asked about."""
+    """The watched trees, and the processes that belong to each."""
 
     def __init__(self, facts: Source | None = None) -> None:
         self._facts = source() if facts is None else facts
@@ -80,25 +79,25 @@ class ProcessTreeMemory:
         self._last_list = float("-inf")
         self._list_pause = 0.0
         self.refresh()
-        self._list_pause = 0.0  # the first listing reads all, the others only what is new
+        self._list_pause = 0.0  # the first listing reads all processes, later ones only the new
 
     def add(self, root: int) -> None:
-        """Ask about the tree of this process from now on. It must not have been reaped yet."""
+        """Watch the tree of this process, which must not have been reaped yet."""
         self._trees[root] = {root}
         if root in self._entries:
             self._entries[root].root = root
-        # It may have been seen before, and so may children of its.
+        # It may have been seen before, and so may its children.
         for pid, entry in self._entries.items():
             if pid != root and self._descends_from(entry, root):
                 self._join(pid, entry, root)
 
     def remove(self, root: int) -> None:
-        """Ask no more."""
+        """Stop watching a tree."""
         for pid in self._trees.pop(root, ()):
             self._entries.pop(pid, None)
 
     def refresh(self) -> None:
-        """Look for processes that are new, or gone."""
+        """Find new processes, and drop those that are gone."""
         now = time.monotonic()
         if now - self._last_list < self._list_pause:
             return
@@ -128,14 +127,14 @@ class ProcessTreeMemory:
                 self._join(pid, entry, self._root_of(entry))
 
     def used(self, root: int) -> int:
-        """Bytes of anonymous memory of a tree, now. OSError where they are kept from us."""
+        """Return the anonymous memory of a tree in bytes. OSError if access is denied."""
         total = 0
         for pid in self._trees[root]:
             total += self._facts.anonymous(pid) or 0
         return total
 
     def members(self, root: int) -> frozenset[int]:
-        """The processes of a tree that were seen, its root among them."""
+        """Return the known processes of a tree, with its root."""
         return frozenset(self._trees[root])
 
     def _join(self, pid: int, entry: _Entry, root: int | None) -> None:
@@ -144,7 +143,7 @@ class ProcessTreeMemory:
             self._trees[root].add(pid)
 
     def _root_of(self, entry: _Entry) -> int | None:
-        """By the nearest ancestor that belongs to a tree; a tree's root is its own."""
+        """Return the root of the nearest ancestor (or group) that belongs to a tree."""
         seen: set[int] = set()
         step: _Entry | None = entry
         while step is not None and step.parent not in seen:
@@ -175,14 +174,14 @@ class _Procfs:
     _page = os.sysconf("SC_PAGESIZE")
 
     def newest(self) -> object:
-        """The pid that was given away last; gVisor's loadavg always says 0."""
+        """The pid that was assigned last. gVisor's loadavg always says 0."""
         try:
             return int(_read("/proc/loadavg").split()[4]) or None
         except (OSError, ValueError, IndexError):
             return None
 
     def pids(self) -> Iterable[int]:
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - pathlib is dear to import
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - pathlib is slow to import
 
     def origin(self, pid: int) -> tuple[int, int] | None:
         entry = procfs.read_stat(pid)
@@ -197,7 +196,7 @@ class _Procfs:
 
 
 class _Psutil:
-    """Where there is no procfs."""
+    """Platforms without procfs."""
 
     def __init__(self, psutil: Any) -> None:
         self._psutil = psutil
@@ -227,12 +226,12 @@ class _Psutil:
 
 
 def source() -> Source:
-    """The best there is. ImportError, which says what to install, where there is none."""
+    """Return the best source. ImportError that names the package to install, if there is none."""
     return _Procfs() if features.PROCFS else _Psutil(_psutil())
 
 
 def require() -> None:
-    """Raise ImportError, which says what to install, where memory could not be looked at."""
+    """Raise ImportError that names the package to install, if memory cannot be read."""
     if not features.PROCFS:
         _psutil()
 

@@ -1,12 +1,12 @@
-# pathlib is dear to import.
+# pathlib is slow to import.
 # ruff: noqa: PTH208
-"""Reading /proc: who is whose child, and who is in which process group.
+"""Read /proc: parents, children and process groups.
 
-The tree is walked by each process's parent id. `/proc/PID/task/*/children` would be less to read, but exists
-only on kernels built with CONFIG_PROC_CHILDREN, and would read as "no children" elsewhere. A process may
-vanish between any two steps; it is then left out. Nothing here knows of numbers that are used again: whoever
-acts on an answer must verify it (`process.ProcessHandle`). Where /proc is missing, or shows another pid
-namespace, every answer is empty.
+The tree is walked by the parent id of each process. `/proc/PID/task/*/children` would be less to read, but it
+exists only on kernels built with CONFIG_PROC_CHILDREN, and elsewhere looks like "no children". A process may
+vanish between any two steps; it is then left out. Nothing here detects a reused pid: the caller must verify
+an answer before acting on it (`process.ProcessHandle`). If /proc is missing or shows another pid namespace,
+every answer is empty.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Stat:
-    """A line of /proc/PID/stat; `started`, in clock ticks after boot, tells apart users of one pid."""
+    """A line of /proc/PID/stat. `started`, in clock ticks after boot, distinguishes users of one pid."""
 
     __slots__ = ("group", "parent", "pid", "started", "state", "threads")
 
@@ -38,12 +38,12 @@ class Stat:
 
     @property
     def alive(self) -> bool:
-        """Whether any thread runs; a main thread that has exited before the others looks like a zombie."""
+        """Whether any thread lives. If the main thread exits first, the process looks like a zombie."""
         return self.state not in "ZX" or self.threads > 1
 
 
 def parse_stat(line: bytes) -> Stat:
-    """Read a line of /proc/PID/stat (proc(5)). The name may itself hold spaces and parentheses.
+    """Parse a line of /proc/PID/stat (proc(5)). The name may contain spaces and parentheses.
 
     >>> parse_stat(b"7 (a) (b c) S 1 6 " + b"0 " * 14 + b"3 0 99 0").group
     6
@@ -60,17 +60,17 @@ def parse_stat(line: bytes) -> Stat:
 
 
 def read_stat(pid: int) -> Stat | None:
-    """Return what is known of a process now, a zombie too; None where there is nothing to be known."""
+    """Return the facts about a process, also a zombie; None if there is none."""
     if not features.PROCFS:
         return None
     try:
         return parse_stat(_read(b"/proc/%d/stat" % pid))
-    except (OSError, ValueError, IndexError):  # gone before the open, or (ESRCH, or nothing to read) after it
+    except (OSError, ValueError, IndexError):  # gone before the open, or after it (ESRCH or an empty read)
         return None
 
 
 def _ctypes_reader() -> ModuleType | None:
-    """The means to read with the interpreter's lock held, where there are any."""
+    """Return the module that reads with the GIL held, if it is available."""
     if features.QUICK_READS:
         try:
             with late_import:
@@ -89,7 +89,7 @@ def _read(path: bytes) -> bytes:
         return found
     opened: list[int] = []
     try:
-        # In C, into a list: so no interrupt comes between the open and what closes it (see `fds`).
+        # In C, into a list, so that no interrupt can make the descriptor leak (see `fds`).
         opened.extend(starmap(os.open, ((path, os.O_RDONLY | os.O_CLOEXEC),)))
         data = os.read(opened[0], 4096)
     finally:
@@ -99,7 +99,7 @@ def _read(path: bytes) -> bytes:
 
 
 def table() -> dict[int, Stat]:
-    """Return all processes that can be seen, by pid; 10 to 20 microseconds for each."""
+    """Return all visible processes by pid. Takes 10 to 20 microseconds for each."""
     if not features.PROCFS:
         return {}
     found = (read_stat(int(name)) for name in _names())
@@ -131,7 +131,7 @@ _last: tuple[float, dict[int, Stat]] = -_MAX_AGE_S, {}
 
 
 def extend(processes: dict[int, Stat]) -> None:
-    """Add to a table those that are new since it was read; who has gone since stays in it, as it was."""
+    """Add the processes that are new since a table was read. Those that are gone stay in it."""
     if not features.PROCFS:
         return
     for name in _names():
@@ -147,7 +147,7 @@ def parents() -> dict[int, int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return children, grandchildren and so on, nearest first, but not those whose parent has died."""
+    """Return children, grandchildren and so on, nearest first, without orphans."""
     return [entry.pid for entry in descendants_in(table(), pid)]
 
 
@@ -157,7 +157,7 @@ def descendants_in(processes: dict[int, Stat], pid: int) -> list[Stat]:
     for entry in processes.values():
         children.setdefault(entry.parent, []).append(entry)
     found: list[Stat] = []
-    seen = {pid}  # entries are not read at one moment, so a number used again could close a circle
+    seen = {pid}  # entries are read at different moments, so a reused pid could make a cycle
     level = [pid]
     while level:
         entries = [child for parent in level for child in children.get(parent, ()) if child.pid not in seen]
@@ -168,13 +168,13 @@ def descendants_in(processes: dict[int, Stat], pid: int) -> list[Stat]:
 
 
 def group_members(group: int) -> list[int]:
-    """Return the living members of a process group; zombies are not among them."""
+    """Return the living members of a process group, without zombies."""
     if not features.PROCFS:
         return []
     found = []
     for name in _names():
         try:
-            # A third of a microsecond, where to read about a process takes 15.
+            # This takes a third of a microsecond, reading a process 15.
             if os.getpgid(int(name)) != group:
                 continue
         except OSError:  # gone
@@ -186,7 +186,7 @@ def group_members(group: int) -> list[int]:
 
 
 def _names() -> list[bytes] | list[str]:
-    """The pids that can be seen now."""
+    """Return the visible pids, as text."""
     procfs_ctypes = _ctypes_reader()
     if procfs_ctypes is not None:
         return [name for name in procfs_ctypes.names(b"/proc") if name.isdigit()]
@@ -197,7 +197,7 @@ def _names() -> list[bytes] | list[str]:
 
 
 def reset_peak() -> None:
-    """Let this process's peak memory start again at what it holds now, where the kernel can do that."""
+    """Reset this process's peak memory to its current memory, if the kernel can do that."""
     if features.PROCFS:
         try:
             fd = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
@@ -212,7 +212,7 @@ def reset_peak() -> None:
 
 
 def own_peak() -> int:
-    """Return this process's peak resident memory since `reset_peak`, in bytes; 0 where nobody knows."""
+    """Return this process's peak resident memory since `reset_peak`, in bytes; 0 if unknown."""
     if not features.PROCFS:
         return 0
     try:

@@ -1,12 +1,12 @@
-"""Reading small files of the kernel's with the interpreter's lock held.
+"""Read small kernel files with the GIL held.
 
-To look at all processes takes three system calls for each. None of them sleeps, but Python lets go of its
-lock around each, and beside busy threads gets it back only after a while: with two hundred threads the
-supervisor was seen to spend 200 ms on one look, in which it did nothing for anybody else. The same calls
-through `ctypes.PyDLL` keep the lock; threads still take turns between two calls, as the interpreter decides.
+Reading all processes takes three system calls for each. None of them sleeps, but Python releases the GIL
+around each, and beside busy threads it takes a while to get it back. With two hundred threads, the supervisor
+was seen to spend 200 ms on one pass, and served nobody else meanwhile. The same calls through `ctypes.PyDLL`
+keep the GIL. Threads still take turns between two calls, as the interpreter decides.
 
-For procfs alone: a read that sleeps would stop the whole program. Imported when it is needed for the first
-time, since it imports ctypes; ImportError where the C library is not to be had.
+Only for procfs: a read that sleeps would stop the whole program. Imported on first use, because it imports
+ctypes; ImportError if the C library is not available.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["names", "read"]
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _SIZE = 4096
 _LARGE_SIZE = 32768
-"""Bytes of entries of a folder that are read at once: about a thousand."""
+"""Bytes of directory entries that one call reads: about a thousand entries."""
 _Buffer = ctypes.c_char * _SIZE
 _LargeBuffer = ctypes.c_char * _LARGE_SIZE
-"""Kept: ctypes forgets a type of arrays that has no object, and leaves it to the garbage collector."""
+"""Kept, because ctypes drops an array type that has no object, and the garbage collector must free it."""
 _LENGTH_OFFSET, _NAME_OFFSET = 16, 19
-"""Where an entry says how long it is (two bytes), and where its name begins (getdents64(2))."""
+"""Offsets of an entry's length (two bytes) and of its name (getdents64(2))."""
 
 try:
     _libc = ctypes.PyDLL(None)
@@ -42,12 +42,12 @@ _getdents64.restype = ctypes.c_ssize_t
 
 
 def read(path: bytes) -> bytes:
-    """Return the first 4 KiB of a file of procfs; `b""` where it cannot be opened or read."""
+    """Return the first 4 KiB of a procfs file; `b""` if it cannot be opened or read."""
     opened: list[int] = []
     data = b""
     buffer = _Buffer()
     try:
-        # In C, into a list: so no interrupt comes between the open and what closes it (see `fds`).
+        # In C, into a list, so that no interrupt can make the descriptor leak (see `fds`).
         opened.extend(starmap(_open, ((path, _FLAGS),)))
         if opened[0] >= 0:
             data = ctypes.string_at(buffer, max(0, _read(opened[0], buffer, _SIZE)))
@@ -59,7 +59,7 @@ def read(path: bytes) -> bytes:
 
 
 def names(folder: bytes) -> list[bytes]:
-    """Return what is in a folder of procfs; none where it cannot be read."""
+    """Return the names in a procfs directory; empty if it cannot be read."""
     opened: list[int] = []
     found: list[bytes] = []
     buffer = _LargeBuffer()
