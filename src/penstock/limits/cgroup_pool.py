@@ -1,13 +1,13 @@
-"""The cgroups of runs: made when the first command needs one, given back at the end, and used again.
+"""The cgroups of runs: made when the first command needs one, and reused or removed at the end of the run.
 
-A group is made for everything that limits were given for: a pipeline, or a single command. It is removed when
-the run has ended. One whose limits have a name is kept for a while for the next run that has the same name
-and limits, at most `_MAX_IDLE` of them and for `_IDLE_TIMEOUT_S` seconds; at the end of the process all go.
-Nothing is in a group that waits: what its run has left there was killed or let go.
+Each pipeline or command with limits gets a group of its own, which is removed when the run has ended. If the
+limits have a name, the group is kept for the next run with the same name and limits. At most `_MAX_IDLE` are
+kept, each for `_IDLE_TIMEOUT_S` seconds, and none beyond the end of the process. An idle group is empty: the
+processes that its run has left were killed or released.
 
-`_lock` guards the lists and is held for bookkeeping only. A removal that the kernel refuses, because a
-process in the group is still dying, is tried again by the supervisor; at the end of the process, where nobody
-comes back, the end of those processes is waited for.
+`_lock` guards the lists and is held for bookkeeping only. The kernel refuses to remove a group while one of
+its processes is still dying; then the supervisor tries again. At the end of the process there is no later, so
+the removal waits for those processes.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = ["acquire", "clear", "release"]
 
 _MAX_IDLE = 8
 _IDLE_TIMEOUT_S = 5.0
-"""Seconds that a group waits for its next use."""
+"""Seconds that an idle group is kept."""
 _RETRY_DELAY_S = 0.02
-"""Seconds until the removal of a group is tried again."""
+"""Seconds until the next try to remove a group."""
 
 _EXIT_TIMEOUT_S = 1.0
-"""Seconds that the end of the process waits for those that die in its groups."""
+"""Seconds that the end of the process waits for processes that are dying in its groups."""
 
 _lock = threading.Lock()
 _busy: list[Cgroup] = []
@@ -49,7 +49,7 @@ _owner = os.getpid()
 
 
 def acquire(limits: Limits) -> tuple[Cgroup | None, dict[str, str]]:
-    """Return a group for these limits, and why each limit that it does not keep is not kept."""
+    """Return a group for these limits, and the reason for each limit that it does not enforce."""
     key = _key(limits)
     waiting = _idle.take(lambda entry: _note_busy(entry[1]), lambda entry: entry[0] == key)
     if waiting is not None:
@@ -65,8 +65,8 @@ def acquire(limits: Limits) -> tuple[Cgroup | None, dict[str, str]]:
 
 
 def release(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
-    """End or let go what is left in a group, and keep it for the next or remove it. Never raises OSError."""
-    if os.getpid() != _owner:  # a forked copy, whose run this is not
+    """Kill or release the processes in a group, then keep or remove it. Never raises OSError."""
+    if os.getpid() != _owner:  # a forked copy, which does not own the run
         return
     if cgroup.members():
         if kill:
@@ -75,9 +75,9 @@ def release(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
             cgroup.release()
     keep = limits.name is not None and not cgroup.members()
     with _lock:
-        if cgroup not in _busy:  # the process ends, and whoever sees to that has it
+        if cgroup not in _busy:  # the process is ending, and `_at_exit` removes the group
             return
-    # First to the next list, so that the end of the process finds it on one of them.
+    # Added to the next list first, so that `_at_exit` always finds it on one of them.
     if keep:
         _idle.put((_key(limits), cgroup))
     else:
@@ -93,7 +93,7 @@ def _note_busy(cgroup: Cgroup) -> None:
 
 
 def _remove_soon(leaving: list[Cgroup]) -> None:
-    """Remove groups; the supervisor tries again as long as a process in one is dying."""
+    """Remove groups. The supervisor tries again while a process in one is dying."""
     left = [cgroup for cgroup in leaving if not cgroup.remove()]
     if left:
         with _lock:
@@ -102,7 +102,7 @@ def _remove_soon(leaving: list[Cgroup]) -> None:
 
 
 def _retry() -> None:
-    """Try again to remove what could not be removed. In the supervisor's thread."""
+    """Try again to remove the groups that could not be removed. In the supervisor's thread."""
     with _lock:
         dying, _dying[:] = _dying[:], []
     _remove_soon(dying)
@@ -113,7 +113,7 @@ def _key(limits: Limits) -> Key:
 
 
 def clear() -> None:
-    """Remove those that wait, now; the ends of processes that still die in one are waited for."""
+    """Remove all idle groups now, and wait for processes that are still dying in one."""
     _clear(_idle.take_all())
 
 
@@ -124,7 +124,7 @@ def _clear(waiting: list[tuple[Key, Cgroup]]) -> None:
 
 
 def _at_exit(waiting: list[tuple[Key, Cgroup]]) -> None:
-    """Leave nothing behind, nor anybody in it."""
+    """Kill what is left in all groups, and remove them."""
     if os.getpid() != _owner:
         return
     with _lock:
@@ -145,7 +145,7 @@ def _remove(leaving: list[Cgroup]) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _owner  # noqa: PLW0603 - it may have been held at the fork by a thread that is not here
+    global _lock, _owner  # noqa: PLW0603 - a thread that is not here may have held the lock at the fork
     _lock = threading.Lock()
     _busy.clear()
     _dying.clear()
@@ -155,6 +155,6 @@ def _after_fork_in_child() -> None:
 _idle: IdlePool[tuple[Key, Cgroup]] = IdlePool(
     _MAX_IDLE, _IDLE_TIMEOUT_S, close=lambda entry: _remove_soon([entry[1]]), at_exit=_at_exit
 )
-"""Groups whose limits have a name, for the next run with the same."""
+"""Groups of limits with a name, for the next run with the same name and limits."""
 
 reset_in_child(_after_fork_in_child, "state")

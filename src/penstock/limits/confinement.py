@@ -1,10 +1,9 @@
-"""What the limits of a pipeline, or of a single command, mean for each child.
+"""Apply the limits of a pipeline, or of a single command, to each child.
 
-A `Confinement` holds limits that were laid over each other, and the cgroup that they share. Commands and
-nested pipelines that set nothing that a cgroup keeps are in the group of the pipeline around them, with the
-others.
-The group is taken when the first command needs it, in the starter's thread, and given back by the run, with
-what the caller handed over.
+A `Confinement` holds merged limits, and the cgroup that enforces them. Commands and nested pipelines whose
+own limits need no cgroup share the group of the pipeline around them. The group is acquired when the first
+command needs it, in the thread that starts the run. The run gives it back when it closes the objects that the
+caller has handed over.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _FALLBACKS = {"memory": "RLIMIT_DATA for each process", "processes": "RLIMIT_NPR
 
 
 class Confinement:
-    """Limits, and the group that they share with those around them."""
+    """Merged limits, and the cgroup that enforces them, which outer limits may share."""
 
     __slots__ = ("_lease", "limits")
 
@@ -48,10 +47,10 @@ class Confinement:
         leftover: str = "ignore",
         exclusive: bool = False,
     ) -> Confinement:
-        """The confinement of who adds `limits` to what holds for it anyway.
+        """Return the confinement of a pipeline or command that adds `limits` to those of `outer`.
 
-        What the run is to close at its end is added to `to_close`. `leftover` is the `on_leftover` of a
-        pipeline; of a single command, which is `exclusive`, that is its own business.
+        The lease of the cgroup is added to `to_close`, which the run closes at its end. `leftover` is the
+        `on_leftover` of a pipeline. A single command is `exclusive`, and handles its leftover itself.
         """
         if outer is None:
             return cls(limits, _CgroupLease(limits, to_close, leftover, exclusive=exclusive))
@@ -62,13 +61,13 @@ class Confinement:
         return cls(merged, outer._lease)  # noqa: SLF001 - of its own kind
 
     def add(self, limits: Limits | None, to_close: list[Any], leftover: str) -> Confinement:
-        """The same, with the limits of a pipeline within it."""
+        """Return this confinement with the limits of a nested pipeline added."""
         return self if limits is None else Confinement.within(self, limits, to_close, leftover=leftover)
 
     def enter(self, events: EventEmitter, stage: str) -> ChildSetup:
-        """Return what to set in the next child. OSError if a cgroup is required and cannot be made.
+        """Return the settings of the next child. OSError if a cgroup is required and cannot be made.
 
-        `events` and `stage` are for what is to be reported about the cgroup.
+        `events` and `stage` serve to report on the cgroup.
         """
         cgroup = self._lease.enter(events, stage)
         kept = frozenset[str]() if cgroup is None else frozenset(cgroup.kept)
@@ -77,26 +76,26 @@ class Confinement:
         )
 
     def kill(self) -> None:
-        """SIGKILL to all in the group of a single command; in one that is shared, when the run has ended."""
+        """Kill all processes of an exclusive group now, and those of a shared one when the run has ended."""
         self.kill_on_release()
         if self._lease.exclusive and self._lease.cgroup is not None:
             self._lease.cgroup.kill()
 
     def members(self) -> list[int]:
-        """All that has come from a command, where it has the group for itself."""
+        """Return the processes of an exclusive group; empty for a shared one."""
         cgroup = self._lease.cgroup
         return cgroup.members() if self._lease.exclusive and cgroup is not None else []
 
     def kill_on_release(self) -> None:
-        """What is left when the run ends is to be killed."""
+        """Have all processes killed that are left in the group when the run ends."""
         self._lease.must_kill = True
 
     def explain(self, returncode: int) -> MemoryLimitExceeded | None:
-        """The reason of a child's failure, where that is that the kernel has killed for memory."""
+        """Return the reason for a child's failure, if the kernel has killed it for memory."""
         cgroup, limit = self._lease.cgroup, self._lease.limits.memory
         if cgroup is None or not isinstance(limit, int) or "memory" not in cgroup.kept:
             return None
-        # In a group with others, only who was killed can say that it was for that.
+        # In a shared group the count may be for another child, so this child must itself have been killed.
         killed = returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
         if (killed or self._lease.exclusive) and cgroup.counted_kills() > cgroup.oom_kills:
             return MemoryLimitExceeded(limit, max(limit, cgroup.peak()))
@@ -104,7 +103,7 @@ class Confinement:
 
 
 class _CgroupLease:
-    """A group while a run has it."""
+    """A cgroup while a run uses it."""
 
     __slots__ = (
         "_entered",
@@ -125,9 +124,9 @@ class _CgroupLease:
         self._leftover = leftover
         self._events: EventEmitter | None = None
         self._stage = ""
-        """The first command in it, which stands for all."""
+        """The first command in it, named in events about the group."""
         self.exclusive = exclusive
-        """Whether one command has it for itself."""
+        """Whether a single command has the group for itself."""
         self.must_kill = False
         self._entered = False
 
@@ -158,7 +157,7 @@ class _CgroupLease:
         return cgroup
 
     def close(self) -> None:
-        """Give it back; the run has ended."""
+        """Give the group back when the run has ended."""
         cgroup, self.cgroup = self.cgroup, None
         self._entered = False
         if cgroup is None:

@@ -1,13 +1,12 @@
-"""The memory of running commands, watched by the supervisor: one pass for all that the process watches.
+"""Sample the memory of running commands, in one pass of the supervisor for the whole process.
 
-A `Watch` is what somebody wants to know of the commands of one stage: where a limit is passed, and the peak.
-It begins with the first of its commands and ends by `end`, once, whoever calls it and however the stage
-ended; after that nothing is looked at and nobody is called. Runs that a thread drives for itself are watched
-by the supervisor too; so there is one census and one timer, and looks that are due at about the same time are
-one.
+A `Watch` observes the commands of one stage: their peak, and when they exceed a limit. It begins with the
+first of its commands and ends with `end`, whoever calls that and however the stage ended. After that it
+samples nothing and calls nobody. The supervisor also samples the runs that a thread drives for itself. So
+there is one process table and one timer, and samples that are due at about the same time are taken together.
 
-Everything here happens in the supervisor's thread, except `Watch.add`, `Watch.end` and reading what a watch
-has found. `exceeded` and `grown` are called there, so they only hand over.
+Everything here happens in the supervisor's thread, except `Watch.add`, `Watch.end` and reading the results of
+a watch. `exceeded` and `grown` are called there, so they must not block.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 _COALESCE_FRACTION = 0.25
-"""A look that is due within this part of its pause is taken at once, where another one is due now."""
+"""A sample that is due within this part of its interval is taken early, if another one is due now."""
 _KILL_FACTOR = 1.25
-"""Times the limit: what a stage that was asked to end for it may hold before it is killed without grace."""
+"""Times the limit: memory at which a stage that was cancelled for it is killed without grace."""
 _EMA_WEIGHT = 0.8
-"""The weight of what looking has cost before against what it cost this time."""
+"""The weight of the earlier cost of a sample in its moving average."""
 
 
 class WatchedCommand(Protocol):
-    """A running stage, as far as its memory is concerned."""
+    """A running stage whose memory is sampled."""
 
     peak_memory: int | None
 
@@ -46,7 +45,7 @@ class WatchedCommand(Protocol):
 
 
 class Watch:
-    """Looks at the memory of some commands, as one sum."""
+    """Samples the memory of some commands, as one sum."""
 
     def __init__(
         self,
@@ -55,12 +54,12 @@ class Watch:
         exceeded: Callable[[int], None],
         grown: Callable[[], None],
     ) -> None:
-        """`exceeded(used)` is called once, when more than `limit` was seen; `grown()` again and again where
-        it then still grows.
+        """`exceeded(used)` is called once, when a sample is above `limit`; `grown()` each time that it then
+        still grows.
         """
         self.limit = limit
         self.peak: int | None = None
-        """The most that was seen, in bytes; None where nothing has been."""
+        """The largest sample in bytes; None if there is none."""
         self.samples = 0
         self.errors = 0
         self.commands: list[WatchedCommand] = []
@@ -74,26 +73,26 @@ class Watch:
         self._over: int | None = None
 
     def add(self, command: WatchedCommand) -> None:
-        """Watch this one too. From any thread."""
+        """Add a command. From any thread."""
         sampler = _sampler()
         sampler.reactor.post(lambda: sampler.begin(self, command))
 
     def end(self) -> None:
-        """No more. From any thread; idempotent."""
+        """Stop sampling. From any thread; idempotent."""
         if not self.ended:
             self.ended = True
-            self._exceeded = self._grown = _nothing  # what is there holds on to the run
+            self._exceeded = self._grown = _nothing  # the callbacks keep the run alive
             sampler = _sampler()
             sampler.reactor.post(lambda: sampler.forget(self))
 
     def merge_peaks(self) -> None:
-        """Take in what other watches have seen of its commands, perhaps later. From any thread."""
+        """Include the peaks that other watches have sampled of its commands. From any thread."""
         seen = [peak for command in list(self.commands) if (peak := command.peak_memory) is not None]
         if seen:
             self.peak = max(*seen, self.peak or 0)
 
     def sample(self, census: ProcessTreeMemory) -> int:
-        """Add up what is used now."""
+        """Return the bytes that its commands use now."""
         total = 0
         alive = [command for command in self.commands if not command.done]
         for command in alive:
@@ -103,7 +102,7 @@ class Watch:
             except OSError:
                 self.errors += 1
                 continue
-            if command.done:  # its pid may be anyone's by now
+            if command.done:  # its pid may belong to another process by now
                 continue
             command.peak_memory = max(used, command.peak_memory or 0)
             total += used
@@ -113,7 +112,7 @@ class Watch:
         return total
 
     def check_limit(self, used: int) -> None:
-        """Act on what was seen."""
+        """Call back if a sample is above the limit."""
         if self.limit is None or used <= self.limit or self.ended:
             return
         if self._over is None:
@@ -123,17 +122,17 @@ class Watch:
             self._grown()
 
     def set_next_sample(self, now: float, used: int, cost: float) -> None:
-        """Say when to look again."""
+        """Set the time of the next sample."""
         self.pause = self._pace.after(now, used, cost)
         self.due = now + self.pause
 
 
 def _nothing(_used: int = 0) -> None:
-    """What a watch that has ended calls."""
+    """The callback of a watch that has ended."""
 
 
 class _Sampler:
-    """The watches of the process, and the timer of the next pass."""
+    """All watches of the process, and the timer of the next pass."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
@@ -144,7 +143,7 @@ class _Sampler:
         self._each = 0.0
 
     def begin(self, watch: Watch, command: WatchedCommand) -> None:
-        """Take a command up, unless it has ended meanwhile."""
+        """Begin to sample a command, unless it has ended meanwhile."""
         if watch.ended or command.done or command.pid is None:
             return
         if self._roots.get(command.pid) is not command:
@@ -156,7 +155,7 @@ class _Sampler:
         self._pass()
 
     def forget(self, watch: Watch) -> None:
-        """Let go of a watch that has ended, and of what only it was about."""
+        """Drop a watch that has ended, and the process trees of commands that are done."""
         self._watches.discard(watch)
         watch.commands.clear()
         for pid in [pid for pid, command in self._roots.items() if command.done]:
@@ -167,7 +166,7 @@ class _Sampler:
             self._timer = None
 
     def _pass(self) -> None:
-        """Look at all that are due, and set the timer for the next."""
+        """Sample all watches that are due, and set the timer for the next."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -177,7 +176,7 @@ class _Sampler:
         due = [watch for watch in self._watches if watch.due <= now + watch.pause * _COALESCE_FRACTION]
         if due:
             self._refresh(due)
-        began = time.thread_time()  # listing processes has a measure of its own
+        began = time.thread_time()  # `ProcessTreeMemory` limits the cost of listing processes itself
         looked = [(watch, watch.sample(self._census)) for watch in due]
         for watch, used in looked:
             watch.check_limit(used)
@@ -191,7 +190,7 @@ class _Sampler:
     def _refresh(self, due: list[Watch]) -> None:
         try:
             self._census.refresh()
-        except OSError:  # no descriptor left, for one: those that are known are looked at all the same
+        except OSError:  # such as EMFILE: the known processes are sampled all the same
             for watch in due:
                 watch.errors += 1
 
@@ -200,8 +199,8 @@ _current: _Sampler | None = None
 
 
 def _sampler() -> _Sampler:
-    """The one that belongs to the supervisor of this process, which a forked copy has anew."""
-    global _current  # noqa: PLW0603 - one a process is the point
+    """Return the sampler of this process's supervisor; a forked copy gets a new one."""
+    global _current  # noqa: PLW0603 - one for the process is the point
     reactor = supervisor()
     found = _current
     if found is None or found.reactor is not reactor:

@@ -1,16 +1,16 @@
-"""When to look at a process's memory next: often while it nears its limit, seldom while it is quiet.
+"""When to sample a process's memory next: often near its limit, seldom while it is quiet.
 
-Strategy. With a limit, the next look must come before memory can have got much past it: `MAX_OVERSHOOT` says
-how far, and the pace assumed is the growth just seen, doubled, or `MAX_GROWTH_BYTES_PER_S`, whichever is
-more. So a process that starts to allocate `MAX_GROWTH_BYTES_PER_S` bytes a second out of complete rest is
-seen in time as well, and a high limit costs less than a low one. Without one (an observer), looks come closer
-together while memory moves, and further apart while it does not.
+Strategy. With a limit, the next sample must come before memory can have exceeded it by much: `MAX_OVERSHOOT`
+says how far. The assumed growth is twice the growth just seen, or `MAX_GROWTH_BYTES_PER_S` if that is more.
+So even a process that suddenly allocates `MAX_GROWTH_BYTES_PER_S` is seen in time, and a high limit costs
+less than a low one. Without a limit (an observer), samples come closer together while memory changes, and
+further apart while it does not.
 
-Looking must not cost much either. Where nothing grows, the pause is at least so long that all looks together
-take `MAX_CPU_SHARE` of one processor's time, however many are watched and however low their limits are. For
-one command that is 2 ms or 3; for fifty, 100 to 150 ms.
+Sampling must not cost much either. While nothing grows, the interval is so long that all samples together
+take at most `MAX_CPU_SHARE` of one processor, however many commands are watched and however low their limits
+are. For one command that is 2 or 3 ms; for fifty, 100 to 150 ms.
 
-What may not live here: clocks, processes, threads.
+Out of scope: clocks, processes, threads.
 """
 
 from __future__ import annotations
@@ -20,26 +20,25 @@ from typing import Final
 __all__ = ["MAX_CPU_SHARE", "MAX_GROWTH_BYTES_PER_S", "MAX_INTERVAL_S", "MAX_OVERSHOOT", "SamplingInterval"]
 
 MAX_INTERVAL_S: Final = 0.25
-"""Seconds between two looks at the most, unless the user says otherwise."""
+"""Seconds between two samples at most, unless the user sets another interval."""
 
 MAX_GROWTH_BYTES_PER_S: Final = 2e9
-"""Bytes a second that a process may begin to allocate at any moment: what one thread gets out of the kernel.
-"""
+"""The growth that a process may begin at any moment: one thread gets no more from the kernel."""
 MAX_OVERSHOOT: Final = 1.2
-"""Times the limit: what a process that allocates so fast may hold when it is seen to be past the limit."""
+"""Times the limit: the most memory a process with that growth may hold when it is first seen above it."""
 MAX_CPU_SHARE: Final = 0.004
-"""The part of one processor's time that reading memory may take while nothing grows."""
+"""The share of one processor that sampling may take while nothing grows."""
 _FIRST_INTERVAL_S: Final = 0.004
 _MIN_INTERVAL_S: Final = 0.001
-"""Seconds between looks: after the first, and at the least."""
+"""Seconds between two samples: after the first one, and at least."""
 _NOISE_BYTES: Final = 1 << 20
-"""Bytes: less than that from one look to the next is quiet."""
+"""Bytes: a process that changes by less from one sample to the next is quiet."""
 _RATE_DECAY: Final = 0.5
-"""What is left of an earlier growth at the next look: programs allocate in bursts."""
+"""The part of an earlier growth that still counts at the next sample: programs allocate in bursts."""
 
 
 class SamplingInterval:
-    """The pauses between the looks at one thing; `longest` is their upper bound, in seconds."""
+    """The intervals between the samples of one watch. `longest` is their upper bound, in seconds."""
 
     __slots__ = ("_last", "_limit", "_longest", "_pause", "_rate", "_used")
 
@@ -52,9 +51,9 @@ class SamplingInterval:
         self._last = 0.0
 
     def after(self, now: float, used: int, cost: float = 0.0) -> float:
-        """Return the seconds until the next look, where `used` bytes were seen at `now`.
+        """Return the seconds until the next sample, after one of `used` bytes at the time `now`.
 
-        `cost` is the processor time, in seconds, that one look at all that is watched takes.
+        `cost` is the processor time, in seconds, of one sample of everything that is watched.
         """
         growth = 0 if self._used is None else used - self._used
         passed = now - self._last

@@ -1,7 +1,7 @@
-"""A pool of things that wait for their next use: a few of them, and each for a limited time.
+"""A pool of idle items, bounded in number and in time.
 
-Whoever has made and used an item puts it into the pool; the next user takes it out. An item that has waited
-for too long is closed by the supervisor, in its thread. If there are too many, the one that has waited
+A user puts an item into the pool when it is done with it, and the next user takes it out. The supervisor
+closes an item that was idle for too long, in its own thread. If there are too many, the one that was idle for
 longest is closed at once. In a forked copy the pool is empty, because its items belong to the parent.
 
 `_lock` guards the list. Nothing that may block is called while it is held. The pools on hot paths (threads,
@@ -45,14 +45,14 @@ class IdlePool(Generic[T]):
         self._close = close
         self._lock = threading.Lock()
         self._entries: list[tuple[float, T]] = []
-        """When to close each, by `time.monotonic()`. The one that was used last is at the end."""
+        """When to close each item, by `time.monotonic()`, in the order of their last use."""
         self._next_sweep = float("inf")
-        """When the supervisor is to close those whose time is over."""
+        """When the supervisor is to close expired items."""
         atexit.register(lambda: at_exit(self.take_all()))
         reset_in_child(self._reset, "state")
 
     def take(self, claim: Callable[[T], object], fits: Callable[[T], bool] | None = None) -> T | None:
-        """Take out the item that was used last (of those that fit); None if there is none.
+        """Take out the fitting item that was used last; None if there is none.
 
         `claim(item)` is called before the item leaves the pool, so that an interrupt cannot lose it.
         """
@@ -84,13 +84,13 @@ class IdlePool(Generic[T]):
         return [item for _, item in tuple(self._entries)]
 
     def take_all(self) -> list[T]:
-        """Empty the pool, and return what was in it: closing that is up to the caller."""
+        """Empty the pool, and return its items, which the caller closes."""
         with self._lock:
             entries, self._entries[:] = self._entries[:], []
         return [item for _, item in entries]
 
     def _sweep(self) -> None:
-        """Close the items whose time is over. In the supervisor's thread."""
+        """Close the expired items. In the supervisor's thread."""
         now = time.monotonic()
         with self._lock:
             expired = [item for due, item in self._entries if due <= now]

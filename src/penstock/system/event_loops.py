@@ -1,15 +1,15 @@
 """The event loops of the host program: asyncio's (uvloop's too) and trio's.
 
-The only place that asks which of them is there. What the engine needs of a loop is little: to have something
-called in its thread, from any other, and to have a coroutine run on it that belongs to no task group. There
-is one `Loop` for each loop that is met, found again by `current_loop()`.
+Only this module asks which of them is running. The engine needs little of a loop: to call a function in its
+thread from any other thread, and to run a coroutine that belongs to no task group. There is one `Loop` object
+for each event loop; `current_loop()` returns it.
 
-Calls are handed over in batches: many runs may end at once, and to wake a loop costs a system call. `call`
-appends and then looks whether a drain is due; the drain takes that mark away before it looks at the queue, so
-one of the two sees the other. No lock is held, so the garbage collector and signal handlers may call.
+Calls are queued in batches: many runs may end at once, and waking a loop costs a system call. `call` appends
+and then checks whether a drain is due. The drain clears that mark before it reads the queue, so one of the
+two sees the other. No lock is held, so the garbage collector and signal handlers may call.
 
-A loop may be closed at any time. It is referred to weakly, so that one that nobody holds is not kept by us,
-and what can no longer be handed over is told by `False`.
+A loop may be closed at any time. It is referenced weakly, so that we do not keep an unused loop alive. `call`
+returns False if the loop can no longer take calls.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Loop:
         self._native = ref(native)
         self._thread = threading.get_ident()
         self._asyncio = hasattr(native, "call_soon_threadsafe")
-        # What is called back by asyncio is in no task, where anyio would not know which library this is.
+        # A callback of asyncio runs in no task, so anyio would not know which library this is.
         self._context = contextvars.Context()
         self._context.run(_set_library, "asyncio" if self._asyncio else "trio")
         self._queue: deque[Callable[[], object]] = deque()
@@ -51,7 +51,7 @@ class Loop:
 
     @property
     def closed(self) -> bool:
-        """Whether it is known to be closed, from any thread; trio's tells when it is called."""
+        """Whether it is known to be closed, from any thread. A trio loop tells only when it is called."""
         native = self._native()
         return native is None or (self._asyncio and bool(native.is_closed()))
 
@@ -61,11 +61,11 @@ class Loop:
 
     @property
     def current(self) -> bool:
-        """Whether it is the loop that is running here."""
+        """Whether it is the loop that runs in the calling thread."""
         return self._native() is current_token().native_token
 
     def check(self, what: str) -> None:
-        """RuntimeError where this is not the loop that is running here."""
+        """Raise RuntimeError if this is not the loop that runs in the calling thread."""
         if not self.current:
             raise RuntimeError(
                 f"{what} belongs to another event loop than the one that is running; "
@@ -73,7 +73,7 @@ class Loop:
             )
 
     def call(self, callback: Callable[[], object]) -> bool:
-        """Call `callback()` in the loop's thread soon; False where the loop is closed. From any thread."""
+        """Call `callback()` in the loop's thread soon; False if the loop is closed. From any thread."""
         self._queue.append(callback)
         native = self._native()
         if native is not None and not (self._asyncio and native.is_closed()):
@@ -85,7 +85,7 @@ class Loop:
                     native.call_soon_threadsafe(self._drain, context=self._context)
                 else:
                     native.run_sync_soon(self._drain)
-            except RuntimeError:  # closed in this moment; trio's own error for that is one
+            except RuntimeError:  # closed just now; trio raises a subclass
                 pass
             else:
                 return True
@@ -94,14 +94,14 @@ class Loop:
         return False
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], context: contextvars.Context) -> None:
-        """Run `work()` as a task of no task group's, in `context`. In the loop's thread.
+        """Run `work()` in `context`, as a task outside any task group. In the loop's thread.
 
-        `work` raises nothing but the loop's own cancellation.
+        `work` must raise nothing but the loop's own cancellation.
         """
         native = self._native()
         if self._asyncio and native is not None:
             task = native.create_task(work(), context=context)
-            self._tasks.add(task)  # asyncio itself refers to its tasks only weakly
+            self._tasks.add(task)  # asyncio keeps only weak references to its tasks
             task.add_done_callback(self._tasks.discard)
         else:
             import trio  # noqa: PLC0415 - it is trio that called us
@@ -113,7 +113,7 @@ class Loop:
         while True:
             try:
                 callback = self._queue.popleft()
-            except IndexError:  # another one may have drained it
+            except IndexError:  # another drain may have emptied it
                 return
             callback()
 
@@ -122,7 +122,7 @@ _loops: WeakKeyDictionary[object, Loop] = WeakKeyDictionary()
 
 
 def current_loop() -> Loop:
-    """The loop that is running in this thread; an error of anyio's where there is none."""
+    """Return the loop that runs in this thread; anyio raises an error if there is none."""
     native = current_token().native_token
     loop = _loops.get(native)
     if loop is None:
@@ -132,13 +132,13 @@ def current_loop() -> Loop:
 
 
 def threads_context() -> contextvars.Context:
-    """A copy of the caller's context for code in another thread, where no event loop runs."""
+    """Return a copy of the caller's context for code in another thread, in which no event loop runs."""
     context = contextvars.copy_context()
     context.run(_set_library, None)
     return context
 
 
 def _set_library(name: str | None) -> None:
-    """Say which library runs in the current context, for anyio where it asks sniffio."""
+    """Set the library of the current context, for a version of anyio that asks sniffio."""
     with contextlib.suppress(KeyError):
         sys.modules["sniffio"].current_async_library_cvar.set(name)

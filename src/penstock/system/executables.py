@@ -1,11 +1,10 @@
-# pathlib is dear to import.
+# pathlib is slow to import.
 # ruff: noqa: PTH100, PTH109, PTH110, PTH112, PTH116, PTH117, PTH118
-"""Which file a program's name stands for, and, when the kernel refused to run it, why.
+"""Find the file of a program by its name, and explain why the kernel refused to run it.
 
-execve(2) has one ENOENT for four mistakes: no program, no interpreter of a script, no dynamic loader of a
-binary, and, in a child, no working directory. So names are resolved here before anything is spawned, and a
-failed spawn is explained afterwards by looking at the files again. What may not live here: starting
-processes.
+execve(2) reports one ENOENT for four mistakes: a missing program, script interpreter, dynamic loader or (in a
+child) working directory. So names are resolved here before anything is spawned, and a failed spawn is
+explained afterwards by looking at the files again. Out of scope: starting processes.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ _RESOURCES = {
 def resolve(program: str, *, path: str | None, cwd: str | None) -> str:
     """Return the absolute path of the file to execute.
 
-    A program with a slash is taken from the caller's working directory, never from `cwd`, the child's, which
-    serves the message only. A bare name is searched on `path`, the child's PATH (None: `os.defpath`); empty
-    and relative entries are skipped, since they would mean another folder in the child than here.
+    A program with a slash is relative to the caller's working directory, never to `cwd`, the child's, which
+    only serves the message. A bare name is searched on `path`, the child's PATH (None: `os.defpath`). Empty
+    and relative entries are skipped, because they would mean another directory in the child than here.
 
-    Raises FileNotFoundError, or PermissionError for what is there but is a folder or may not be executed; as
-    execvp(3), one such entry does not end the search.
+    Raises FileNotFoundError, or PermissionError if the file is a directory or not executable. As in
+    execvp(3), such an entry does not end the search.
     """
     if "/" in program:
         return _resolve_path(program, cwd)
@@ -52,25 +51,25 @@ def resolve(program: str, *, path: str | None, cwd: str | None) -> str:
 
 
 def is_plain(path: str) -> bool:
-    """Whether all entries of a PATH are absolute, so that whoever searches it finds what `resolve` does."""
+    """Whether all entries of a PATH are absolute, so that any search of it finds what `resolve` does."""
     return len(_folders(path)) == path.count(":") + 1
 
 
 @lru_cache(maxsize=16)
 def _folders(path: str) -> tuple[str, ...]:
-    """The absolute entries of a PATH, each with one slash at its end. What is in them is never kept."""
+    """Return the absolute entries of a PATH, each with one slash at its end. Their content is not cached."""
     return tuple(f"{folder.rstrip('/')}/" for folder in path.split(":") if folder.startswith("/"))
 
 
 class SetupError(OSError):
-    """What kept a child from becoming its program, before that was tried: a limit that could not be set."""
+    """A setting failed in the child before execve, such as a limit."""
 
 
 def explain_failure(error: OSError, *, program: str, executable: str, cwd: str | None) -> OSError:
-    """Return an error of the same errno, and so of the same type, whose text says what was wrong.
+    """Return an error of the same errno, and so of the same type, with a text that tells the reason.
 
-    `program` is the name as the user gave it, `executable` what `resolve` made of it, `cwd` the child's
-    working directory. The new error is made for `raise ... from None`; nothing is raised here.
+    `program` is the name as the user gave it, `executable` the result of `resolve`, `cwd` the child's working
+    directory. The caller raises the new error `from None`; nothing is raised here.
     """
     code = error.errno
     if code is None or isinstance(error, SetupError):
@@ -129,14 +128,14 @@ def _not_executable(path: str) -> PermissionError:
 
 
 def check_folder(cwd: str) -> None:
-    """OSError that says what is wrong with a working directory, if something is."""
+    """Raise OSError with the reason, if a child could not use a working directory."""
     wrong = _wrong_folder(errno.ENOENT, cwd)
     if wrong is not None:
         raise wrong
 
 
 def _wrong_folder(code: int, cwd: str) -> OSError | None:
-    """Tell what is wrong with the working directory, where that is it."""
+    """Return an error if the working directory is the reason, else None."""
     try:
         if not stat.S_ISDIR(os.stat(cwd).st_mode):
             return OSError(code, "the working directory is not a folder", cwd)
@@ -153,9 +152,9 @@ def _wrong_folder(code: int, cwd: str) -> OSError | None:
 
 
 def _wrong_interpreter(code: int, executable: str) -> OSError | None:
-    """Tell what is wrong with that which the kernel must run in order to run the file, where that is it."""
+    """Return an error if the script's interpreter or the binary's loader is the reason, else None."""
     try:
-        # Not to be caught by a FIFO that took the program's place.
+        # O_NONBLOCK, so that a FIFO in the place of the program cannot block us.
         file = os.open(executable, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             head = os.read(file, 256)
@@ -164,7 +163,7 @@ def _wrong_interpreter(code: int, executable: str) -> OSError | None:
     except OSError:
         return None
     if head.startswith(b"#!"):
-        # As the kernel splits it: a script with CR LF names an interpreter that ends in CR.
+        # Split as the kernel does: a script with CR LF names an interpreter that ends in CR.
         line = head[2:].split(b"\n", 1)[0].replace(b"\t", b" ").strip(b" ")
         interpreter = os.fsdecode(line.split(b" ", 1)[0])
         if not os.path.exists(interpreter):

@@ -1,8 +1,7 @@
-"""A socket between two processes of ours, through which descriptors can be handed over (unix(7), SCM_RIGHTS).
+"""Pass file descriptors through a socket between two of our processes (unix(7), SCM_RIGHTS).
 
-The socket's number belongs to an `Fd`, so that a forked copy of the host closes it; the `socket` objects here
-exist for the length of one call and never own it. Nothing here blocks. What may not live here: what the bytes
-mean.
+An `Fd` owns the socket, so that a forked copy of the host closes it. The `socket` objects here exist for one
+call and never own it. Nothing here blocks. Out of scope: the meaning of the bytes.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
 MAX_FDS = 8
 """Descriptors that one message may carry."""
 
-_CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has none; there the flag is set a moment later
+_CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has none; there the flag is set after the call
 
 
 def socket_pair() -> tuple[Fd, Fd]:
-    """Return two ends of a stream, close-on-exec and above 2."""
+    """Return the two ends of a stream socket, close-on-exec and above 2."""
     with fork_guard:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ends = Fd(left.detach()), Fd(right.detach())
@@ -41,7 +40,7 @@ def socket_pair() -> tuple[Fd, Fd]:
 
 @contextlib.contextmanager
 def standard_outputs() -> Iterator[tuple[int, int]]:
-    """The numbers of this process's stdout and stderr, /dev/null in the place of one that is closed."""
+    """Yield this process's stdout and stderr, with /dev/null in the place of a closed one."""
     nowhere = null(writable=True)
     try:
         outputs = [fd if is_open(fd) else nowhere.fileno() for fd in (1, 2)]
@@ -51,7 +50,7 @@ def standard_outputs() -> Iterator[tuple[int, int]]:
 
 
 def send_fds(socket_fd: int, data: memoryview, fds: Sequence[int] = ()) -> int:
-    """Send the first part of `data`, with `fds`; how many bytes that was. BlockingIOError where none."""
+    """Send a first part of `data` with `fds`, and return its length. BlockingIOError if none can be sent."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     borrowed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=socket_fd)
     try:
@@ -61,10 +60,10 @@ def send_fds(socket_fd: int, data: memoryview, fds: Sequence[int] = ()) -> int:
 
 
 def recv_fds(socket_fd: int, size: int) -> tuple[bytes, list[Fd]]:
-    """Receive what is there, at most `size` bytes, and the descriptors that came with it.
+    """Receive at most `size` bytes, and the descriptors that came with them.
 
-    `b""` at the end of the stream; BlockingIOError where there is nothing yet. Fewer descriptors than were
-    sent arrive where this process may have no more.
+    `b""` means EOF. BlockingIOError if nothing has arrived. Fewer descriptors than were sent arrive if this
+    process has reached its limit.
     """
     received = array.array("i")
     borrowed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=socket_fd)

@@ -1,14 +1,12 @@
-# pathlib is dear to import.
+# pathlib is slow to import.
 # ruff: noqa: PTH115
-"""What this platform can do, asked once, at import.
+"""The features of this platform, detected once, at import.
 
-Plain module attributes, which the code that branches on them reads at each use, so that a test (or a person
-on an odd kernel) switches a mechanism off by setting its name to False; everything must then hold by slower
-means. A name is true only where the call was seen to work, or is certain to: a sandbox may refuse what the C
-library offers.
+They are plain module attributes, read at each use. So a test (or a user on an unusual kernel) can switch a
+mechanism off by setting its name to False, and everything must then work by slower means. A name is true only
+if the call was seen to work or certainly does: a sandbox may refuse a call that the C library offers.
 
-Nothing else in the package asks `sys.platform` or `hasattr(os, ...)`. What may not live here: any use of a
-feature.
+No other module of the package asks `sys.platform` or `hasattr(os, ...)`. Out of scope: any use of a feature.
 """
 
 from __future__ import annotations
@@ -25,10 +23,10 @@ if sys.platform == "win32":
 
 
 def _has_pidfd() -> bool:
-    """Whether a process descriptor can be had (Linux 5.3, Python built against headers that know it)."""
+    """Whether pidfds work (Linux 5.3, and a Python that was built against headers with them)."""
     try:
         os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError):  # EMFILE too: who is out of descriptors gets the slower means
+    except (AttributeError, OSError):  # also EMFILE: a process without free descriptors uses the slower means
         return False
     return True
 
@@ -42,7 +40,7 @@ def _has_eventfd() -> bool:
 
 
 def _has_procfs() -> bool:
-    """Whether /proc is there and shows our own pid namespace: it then counts processes as `getpid` does."""
+    """Whether /proc is mounted and shows our own pid namespace, so that its pids are those of `getpid`."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:
@@ -50,7 +48,7 @@ def _has_procfs() -> bool:
 
 
 def _has_glibc_spawn() -> bool:
-    """Whether this is a glibc whose `posix_spawn` can close and chdir; the lookup in `glibc.py` decides."""
+    """Whether this glibc's `posix_spawn` can close and chdir; the import of `spawn_glibc` decides."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         major, minor = version.split(".")[:2]
@@ -60,7 +58,7 @@ def _has_glibc_spawn() -> bool:
 
 
 def _has_gil() -> bool:
-    """Whether one thread at a time runs Python code, so that all see what it writes in one order."""
+    """Whether there is a GIL, so that all threads see writes in one order."""
     enabled = getattr(sys, "_is_gil_enabled", None)
     return enabled is None or bool(enabled())
 

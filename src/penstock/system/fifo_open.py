@@ -1,13 +1,12 @@
-"""Opening a FIFO by its path: a wait for a process at its other end (fifo(7)), which another thread can end.
+"""Open a FIFO by its path, in a way that another thread can cancel.
 
-Nothing tells a poller that somebody has opened the other end, so a thread has to block in open(2). It is let
-go by an opener of the other end, and that is what `cancel` becomes: it opens the FIFO for both directions,
-which waits for nobody (Linux, macOS; POSIX leaves it open), and holds on to that until the thread has
-returned. A third process that waits for the same end is woken by that too, and sees EOF or a closed pipe. A
-FIFO that has been unlinked by then cannot be opened again: then the thread stays where it is.
+Opening a FIFO waits for a process at its other end (fifo(7)). No poller reports that the other end was
+opened, so a thread has to block in open(2) until someone opens it. `cancel` does just that: it opens the FIFO
+for both directions, which does not wait (on Linux and macOS; POSIX leaves it undefined), and keeps it open
+until the thread has returned. That also wakes a third process that waits for the same end: it sees EOF or a
+closed pipe. If the FIFO has been unlinked by then, it cannot be opened again, and the thread stays blocked.
 
-`_lock` guards the three facts below; it is not held during the open. What may not live here: reading and
-writing.
+`_lock` guards the three flags below; it is not held during the open. Out of scope: reading and writing.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ __all__ = ["Opening", "is_fifo"]
 
 
 def is_fifo(path: Path) -> bool:
-    """Whether there is a FIFO of that name."""
+    """Whether there is a FIFO at this path."""
     try:
-        return stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116 - pathlib is dear to import
+        return stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116 - pathlib is slow to import
     except (OSError, ValueError):
         return False
 
 
 class Opening:
-    """One end of a FIFO that is going to be opened. PermissionError at once, where that will not be allowed.
+    """One end of a FIFO that is to be opened. Raises PermissionError at once if access is denied.
 
-    A relative path is that of the current folder of now.
+    A relative path is resolved now, in the current working directory.
     """
 
     def __init__(self, path: Path, *, writing: bool) -> None:
@@ -52,7 +51,7 @@ class Opening:
         self._unblocking_fd: Fd | None = None
 
     def open(self) -> Fd | None:
-        """Wait for the other end, and return ours; None where it was stopped. Call it once."""
+        """Wait for the other end, and return ours; None if it was cancelled. Call it once."""
         with self._lock:
             if self._stopped:
                 return None
@@ -71,7 +70,7 @@ class Opening:
         return None if stopped else fd
 
     def cancel(self) -> None:
-        """Let `open` return, now and later. From any thread, idempotent."""
+        """Make `open` return, a current call or a later one. From any thread; idempotent."""
         with self._lock:
             self._stopped = True
             if self._waiting and self._unblocking_fd is None:

@@ -116,7 +116,7 @@ def _reset() -> None:
 
 
 def _call_all(waiting: list[Callable[[], object]]) -> None:
-    """Call the last, the one before it, and so on. One that raises does not keep the others from it."""
+    """Call them from the last to the first. If one raises, the others are called all the same."""
     try:
         while waiting:
             waiting.pop()()

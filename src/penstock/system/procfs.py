@@ -74,7 +74,7 @@ def _ctypes_reader() -> ModuleType | None:
     if features.QUICK_READS:
         try:
             with late_import:
-                from penstock.system import procfs_ctypes  # noqa: PLC0415 - ctypes is dear to import
+                from penstock.system import procfs_ctypes  # noqa: PLC0415 - ctypes is slow to import
         except ImportError:
             features.QUICK_READS = False
         else:

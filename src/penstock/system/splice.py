@@ -1,19 +1,19 @@
-"""The kernel's movers of bytes between descriptors, and what their errors mean.
+"""The system calls that move bytes between descriptors, and the meaning of their errors.
 
-Each mover takes two numbers and a length, moves at most that many bytes from the source's position to the
-sink's, and returns how many; 0 is EOF. No byte passes through this process, so what was not moved is still in
-the source: after any error another mover may go on from there. Where `features` says that a mover is missing
-it fails as a kernel without it does, with ENOSYS.
+Each mover takes two descriptors and a length, moves at most that many bytes from the source's position to the
+sink's, and returns their number; 0 is EOF. No byte passes through this process, so bytes that were not moved
+are still in the source: after any error another mover can continue from there. If `features` says that a
+mover is missing, it fails as on a kernel without it, with ENOSYS.
 
-Who may block, by the kernel's rules:
+Which calls may block, by the kernel's rules:
 
-* `splice`: SPLICE_F_NONBLOCK is about its pipes, whatever their O_NONBLOCK says. A socket or a terminal on
-  the other side goes by its own O_NONBLOCK alone.
-* `sendfile` waits for a first piece of room in a pipe, and until all is sent in a socket, unless the sink has
+* `splice`: SPLICE_F_NONBLOCK applies to its pipes, whatever their O_NONBLOCK says. A socket or a terminal on
+  the other side obeys its own O_NONBLOCK alone.
+* `sendfile` waits until a pipe has some room, and until a socket has sent all, unless the sink has
   O_NONBLOCK.
 * `copy_file_range` works on regular files, which never block.
 
-What may not live here: waiting, and the choice of a mover.
+Out of scope: waiting, and the choice of a mover.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from penstock.system import features
 
 __all__ = ["cannot", "copy_file_range", "movers", "sendfile", "splice"]
 
-# EBADF is how copy_file_range refuses an O_APPEND sink, EPERM and EACCES are how sandboxes refuse, and EIO
-# comes from network file systems that do not carry their own copies through. Where the error is real after
-# all (the descriptor is bad, the disk is broken) the plain read or write that follows meets it again.
+# copy_file_range refuses an O_APPEND sink with EBADF, sandboxes refuse with EPERM or EACCES, and network file
+# systems that cannot complete a copy report EIO. If the error is real after all (a bad descriptor, a broken
+# disk), the plain read or write that follows meets it again.
 _CANNOT: Final = frozenset({
     errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EPERM,
     errno.EACCES, errno.EIO, errno.ESPIPE, errno.ENOTSOCK, errno.EOVERFLOW, errno.ETXTBSY,
@@ -37,15 +37,15 @@ _CANNOT: Final = frozenset({
 
 
 def cannot(error: OSError) -> bool:
-    """Whether a mover's error means that this pair is not for it, so that another one may be tried.
+    """Whether an error means that the mover does not support this pair, so that another may be tried.
 
-    EAGAIN (BlockingIOError) means to wait; everything else, EPIPE, ENOSPC or ECONNRESET, is real.
+    EAGAIN (BlockingIOError) means to wait. All others, such as EPIPE, ENOSPC or ECONNRESET, are real.
     """
     return error.errno in _CANNOT
 
 
 def movers() -> frozenset[str]:
-    """Return the names of those that this platform has: "copy-file-range", "sendfile", "splice"."""
+    """Return the movers of this platform, out of "copy-file-range", "sendfile" and "splice"."""
     found = {
         "copy-file-range": features.COPY_FILE_RANGE,
         "sendfile": _has_sendfile(),
@@ -55,11 +55,11 @@ def movers() -> frozenset[str]:
 
 
 def splice(source: int, sink: int, length: int) -> int:
-    """Move bytes where one side is a pipe; at most what that pipe holds, or has room for.
+    """Move bytes from or to a pipe, at most as many as it holds or has room for.
 
-    BlockingIOError where a pipe is empty or full (splice(2)). Without SPLICE_F_MORE, which would hold back
-    the end of what was written until more comes. What comes out of a regular file is the page cache's own
-    pages: who changes the file before the pipe is read changes what is read.
+    BlockingIOError if a pipe is empty or full (splice(2)). SPLICE_F_MORE is not set, because it would delay
+    the last bytes until more come. Bytes of a regular file stay in pages of the page cache. If the file is
+    changed before the pipe is read, the reader sees the change.
     """
     if not features.SPLICE:
         raise _missing()
@@ -69,8 +69,8 @@ def splice(source: int, sink: int, length: int) -> int:
 def sendfile(source: int, sink: int, length: int) -> int:
     """Move bytes of a regular file, at its position, into anything but an O_APPEND file.
 
-    BlockingIOError where a non-blocking sink has no room (sendfile(2)). As with `splice`, a pipe or socket
-    may refer to the file's own pages until its reader has taken them.
+    BlockingIOError if a non-blocking sink has no room (sendfile(2)). As with `splice`, a pipe or socket may
+    refer to the file's own pages until they are read.
     """
     if not _has_sendfile():
         raise _missing()
@@ -78,10 +78,10 @@ def sendfile(source: int, sink: int, length: int) -> int:
 
 
 def copy_file_range(source: int, sink: int, length: int) -> int:
-    """Move bytes between two regular files, each at its position; a file system that can shares the blocks.
+    """Move bytes between two regular files, each at its position. Some file systems share the blocks.
 
-    The sink must not be O_APPEND (EBADF). 0 also comes for files that do not know their size, as those of
-    /proc, so a copy that begins with 0 is no proof of EOF. copy_file_range(2).
+    The sink must not be O_APPEND (EBADF). The call also returns 0 for files of unknown size, such as those of
+    /proc, so 0 at the start of a copy does not prove EOF. copy_file_range(2).
     """
     if not features.COPY_FILE_RANGE:
         raise _missing()
@@ -89,7 +89,7 @@ def copy_file_range(source: int, sink: int, length: int) -> int:
 
 
 def _has_sendfile() -> bool:
-    # Elsewhere the call of that name takes sockets only, and no position of the file's own.
+    # On other platforms sendfile takes only sockets, and ignores the position of the file.
     return features.SENDFILE and sys.platform == "linux"
 
 
