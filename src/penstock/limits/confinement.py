@@ -142,7 +142,7 @@ class _CgroupLease:
             self._to_close.append(self)
         if mode == "require" and (cgroup is None or missing):
             reasons = "; ".join(f"{field}: {why}" for field, why in missing.items())
-            text = f"a cgroup is required, but cannot be created ({reasons or 'not permitted here'})"
+            text = f"a cgroup is required and cannot be made ({reasons or 'no usable hierarchy'})"
             raise SetupError(errno.EOPNOTSUPP, text)
         self._entered = True
         if missing:
