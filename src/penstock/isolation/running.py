@@ -13,7 +13,6 @@ worker. A worker that dies before the stage has ended is a `WorkerDied`.
 from __future__ import annotations
 
 import pickle
-import signal
 import time
 from collections import deque
 from functools import partial
@@ -22,51 +21,50 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
 from penstock.isolation import messages, worker_pool
 from penstock.runtime import thread_pool
-from penstock.runtime.reaper import OrphanReaper
-from penstock.stages.running import Running
+from penstock.stages.kill_sequence import ProcessState, RunningProcess
 from penstock.system.fd_passing import standard_outputs
 from penstock.system.poller import READ, WRITE
 from penstock.system.process import Usage
-from penstock.system.process_tree import stop_tree
 
 if TYPE_CHECKING:
     from penstock.isolation.worker_pool import Worker
-    from penstock.runtime.reactor import Timer
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ProcessTable
 
 __all__ = ["RunningIsolated"]
 
-_KILL_TIMEOUT_S = 0.5
-"""Seconds after SIGKILL until a process that does not die is left behind."""
 _POLL_INTERVAL_S = 0.02
 """Seconds between two looks at a process that no descriptor tells of."""
 _SAFE_MODULES = frozenset({"builtins", "penstock.core.errors"})
 """Where reasons come from that can be pickled without running code of the user's."""
 
 
-class RunningIsolated(Running):
+class RunningIsolated(RunningProcess):
     """The host's side of a stage in a worker process."""
+
+    _state = ProcessState.WAITING
+    _failure: BaseException | None = None
+    """The error that kept the job from being handed over."""
+    _outcome: tuple[bytes | None, tuple[float, float, int], tuple[int | None, int | None]] | None = None
+    """What the worker said at the end of the stage."""
 
     def __init__(
         self, ctx: StageContext, worker: Worker, ends: tuple[Input, Output], job: dict[str, Any]
     ) -> None:
         super().__init__(ctx)
         self.pid = worker.process.pid
+        self._process = worker.process
         self._worker = worker
         self._ends = ends
         self._job = job
-        self._begun = False
-        self._over = False
-        """Whether the worker is no longer ours: idle again, or dead."""
-        self._killed = False
-        self._failed: BaseException | None = None
-        self._outcome: tuple[bytes | None, tuple[float, float, int], tuple[int | None, int | None]] | None
-        self._outcome = None
-        self._timer: Timer | None = None
         self._inbox: deque[bytes] = deque()
         ctx.barrier.add_callback(lambda: ctx.reactor.post(self._begin))
+
+    @property
+    def _has_worker(self) -> bool:
+        """Whether the worker may have the job, and is neither idle again, nor reaped or abandoned."""
+        return ProcessState.RUNNING <= self._state < ProcessState.ABANDONED
 
     # The start.
 
@@ -74,30 +72,34 @@ class RunningIsolated(Running):
         """Send the job, and the streams with it, which are the worker's from then on."""
         if self.done or self._reason is not None:
             return
-        self._begun = True
-        reactor, process, channel = self.ctx.reactor, self._worker.process, self._worker.channel
-        pidfd = process.fileno()
+        self._enter(ProcessState.RUNNING)  # first: the worker may have the job from now on
+        try:
+            self._hand_over()
+        except BaseException as error:
+            self._failure = error
+            self._force()
+            # An end was closed before, or too many descriptors are under way: that is the stage's outcome.
+            if not isinstance(error, OSError | ValueError):
+                raise
+        finally:
+            self._close_ends()
+            self._job.clear()
+
+    def _hand_over(self) -> None:
+        reactor, pidfd, channel = self.ctx.reactor, self._process.fileno(), self._worker.channel
         if pidfd is None:
             reactor.post(self._poll_exit)
         else:
             reactor.watch(pidfd, READ, self._on_exit)
         reactor.watch(channel.fileno(), READ, self._on_message)
         stdin, stdout = self._ends
-        self._job["news"] = self._worker.state_delta(
-            self._job.pop("known")
-        )  # now, when it is certain to be told
+        # Not before now, when it is certain to be told.
+        self._job["news"] = self._worker.state_delta(self._job.pop("known"))
         self._job["owned"] = stdin.owned_description, stdout.owned_description
-        try:
-            streams = _number(stdin), _number(stdout)
-            with standard_outputs() as outputs:
-                channel.send(pickle.dumps(("job", self._job)), [*streams, *outputs])
-                self._push()
-        except (OSError, ValueError) as error:  # an end was closed before; too many descriptors are under way
-            self._failed = error
-            self._end_process()
-        finally:
-            self._close_ends()
-            self._job.clear()
+        streams = _number(stdin), _number(stdout)
+        with standard_outputs() as outputs:
+            channel.send(pickle.dumps(("job", self._job)), [*streams, *outputs])
+            self._push()
 
     def _push(self) -> None:
         """Write what is queued; watch for room where that does not all go at once."""
@@ -113,13 +115,13 @@ class RunningIsolated(Running):
     # What the worker says.
 
     def _on_message(self, events: int) -> None:
-        if self._over:
+        if not self._has_worker:
             return
         channel = self._worker.channel
         if events & WRITE:
             self._push()
         self._inbox += channel.receive()
-        while self._inbox and not self._over:
+        while self._inbox and self._has_worker:
             what, *content = pickle.loads(self._inbox[0])  # noqa: S301 - from a process of ours; plain values
             if what == "event":
                 self._pass_on(*content)
@@ -127,7 +129,7 @@ class RunningIsolated(Running):
                 self._on_outcome(*content)
             if self._inbox:
                 self._inbox.popleft()
-        if channel.ended and not self._over:  # its end is what the pidfd tells, or `_poll_exit` finds
+        if channel.ended and self._has_worker:  # its end is what the pidfd tells, or `_poll_exit` finds
             self.ctx.reactor.unwatch(channel.fileno())
 
     def _pass_on(self, kind: str, message: str, values: dict[str, bytes]) -> None:
@@ -146,11 +148,11 @@ class RunningIsolated(Running):
         stdin, stdout = self._ends
         stdin.set_count(counts[0])
         stdout.set_count(counts[1])
-        if self._reason is not None or self._failed is not None:
-            self._end_process()
+        if self._reason is not None or self._failure is not None:
+            self._force()
             return
-        self._unwatch()
-        self._over = True
+        self._detach()
+        self._enter(ProcessState.RELEASED)  # first: another stage may have the worker from now on
         worker_pool.release(worker)
         self._judge(packed)
 
@@ -179,9 +181,11 @@ class RunningIsolated(Running):
         """Have the worker be told, so that it does not take the end of its input for a real one."""
         if self.done or self._reason is not None:
             return
-        self._reason = reason
-        if not self._begun or self._over:
-            return
+        self._reason = reason  # first: a worker that an interrupt keeps from being told is killed in time
+        if self._has_worker:
+            self._tell(reason)
+
+    def _tell(self, reason: BaseException) -> None:
         if type(reason).__module__ in _SAFE_MODULES:
             self._send_reason(messages.encode_error(reason, with_traceback=False))
             return
@@ -196,82 +200,66 @@ class RunningIsolated(Running):
             self._send_reason(messages.encode_error(Cancelled(text_of(reason)), with_traceback=False))
 
     def _send_reason(self, packed: bytes) -> None:
-        if not self._over:
+        # After a failure half a job may be queued; and when it is killed, nobody is there to be told.
+        if self._failure is None and self._state < ProcessState.KILLED:
             self._worker.channel.send(pickle.dumps(("cancel", packed)))
             self._push()
-
-    def kill(self, reason: BaseException) -> None:
-        """Tell the worker; SIGKILL to it and its descendants once its stage, or the grace time, has ended."""
-        self.ctx.reactor.post(lambda: self._kill(reason))
-
-    def _kill(self, reason: BaseException) -> None:
-        if self.done:
-            return
-        self.prepare_cancel(reason, None)
-        if not self._begun:
-            self._over = True
-            self._close_ends()
-            worker_pool.release(self._worker)
-            self.complete(self._reason)
-        elif self._timer is None:
-            self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
-
-    def kill_now(self, processes: ProcessTable) -> None:
-        """SIGKILL to the whole tree, in whatever thread: the host process ends, or its user insists."""
-        if not (self.done or self._over):
-            _kill_tree(self._worker, processes)
 
     def check_exit(self) -> None:
         """See what may have been lost to an interrupt."""
         if self._reason is not None:
             self._kill(self._reason)
-        if self._begun and not self._over:
+        if self._has_worker:
             self._on_message(0)
             self._on_exit(0)
 
-    def _force(self) -> None:
+    def _kill(self, reason: BaseException) -> None:
         if self.done:
             return
-        if self._over:  # the user's `on_exception`, or the loading of an exception, takes its time
+        self.prepare_cancel(reason, None)
+        if self._state is ProcessState.WAITING:
+            self._close_ends()
+            self._enter(ProcessState.RELEASED)  # first, as above
+            worker_pool.release(self._worker)
+            self.complete(self._reason)
+        elif self._state is ProcessState.RELEASED and self._outcome is None:
+            self.complete(self._reason)  # an interrupt came before that
+        elif self._timer is None:
+            state = ProcessState.TERMINATING if self._state is ProcessState.RUNNING else self._state
+            self._enter(state, self._call_later(self.ctx.grace, self._force))
+        else:
+            self._resume()
+
+    def _force(self) -> None:
+        if self._state is ProcessState.RELEASED:
+            # The user's `on_exception`, or the loading of an exception, takes its time.
             self.complete(self._reason)
         else:
-            self._end_process()
+            super()._force()
 
-    def _end_process(self) -> None:
-        if self._killed:
-            return
-        self._killed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.ctx.reactor.call_at(time.monotonic() + _KILL_TIMEOUT_S, self._abandon)
-        _kill_tree(self._worker, None)
+    def _forced_end(self) -> BaseException | None:
+        return self._reason or self._failure
 
     def _abandon(self) -> None:
-        """It outlives SIGKILL, in an uninterruptible sleep: the run ends without it."""
-        if self.done or self._over:
-            return
-        self._unwatch()
-        self._over = True
-        self.ctx.emit_event("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
-        self._worker.channel.close()
-        OrphanReaper(self._worker.process, ()).watch()
-        self.complete(self._reason or self._failed)
+        super()._abandon()
+        if self._state is ProcessState.ABANDONED:
+            self._worker.channel.close()
 
     def _on_exit(self, _events: int) -> None:
-        if self._over or not self._worker.process.exited():
+        if not self._has_worker or not self._process.exited():
             return
         self._on_message(0)  # what it said last
-        if not self._over:
+        if self._has_worker:
             self._finish()
 
     def _poll_exit(self) -> None:
         """Poll for its exit, where there is no pidfd."""
         self._on_exit(0)
-        if not self._over:
+        if self._has_worker:
             self.ctx.reactor.call_at(time.monotonic() + _POLL_INTERVAL_S, self._poll_exit)
 
-    def _unwatch(self) -> None:
-        pidfd = self._worker.process.fileno()
+    def _detach(self) -> None:
+        pidfd = self._process.fileno()
         if pidfd is not None:
             self.ctx.reactor.unwatch(pidfd)
         self.ctx.reactor.unwatch(self._worker.channel.fileno())
@@ -279,11 +267,8 @@ class RunningIsolated(Running):
     def _finish(self) -> None:
         """The process is dead: reap it, and report."""
         worker = self._worker
-        self._unwatch()
-        self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
-        error = self._reason or self._failed
+        self._detach()
+        error = self._reason or self._failure
         try:
             status = worker.process.reap()
         except ChildProcessError as lost:
@@ -293,6 +278,8 @@ class RunningIsolated(Running):
                 user, system = worker.used
                 self.usage = Usage(status.user_time - user, status.system_time - system, status.max_rss)
                 error = error or WorkerDied(status.returncode, self.ctx.name, worker.process.pid)
+        self._close_handles()
+        self._enter(ProcessState.RELEASED)
         worker.channel.close()
         if error is None and self._outcome is not None:
             self._judge(self._outcome[0])
@@ -305,15 +292,6 @@ def _number(end: Input | Output) -> int:
     if number is None:
         raise ValueError("a stage with isolate='process' needs a descriptor")
     return number
-
-
-def _kill_tree(worker: Worker, table: ProcessTable | None) -> None:
-    """SIGKILL to a worker and to what its stage has started."""
-    descendants = stop_tree(worker.process, (), table)
-    worker.process.send_signal(signal.SIGKILL)
-    for descendant in descendants:
-        descendant.send_signal(signal.SIGKILL)
-        descendant.close()
 
 
 def _loaded(values: dict[str, bytes]) -> dict[str, Any]:

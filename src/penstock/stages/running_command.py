@@ -1,16 +1,13 @@
-"""One child process while it runs: its exit, its stderr, and the two steps of its end when it is cancelled.
+"""One child process while it runs: its exit, its stderr, and what it leaves behind.
 
 All of it happens in the reactor's thread; `kill` only hands over. A command is done when its process has
-exited and what it had written to stderr is read, whoever else still holds that pipe's other end.
+exited and what it had written to stderr is read, whoever else still holds that pipe's other end. How it is
+made to end before that is in `stages.kill_sequence`.
 
 Why a dead leader may be left unreaped for a while: after a cancellation its group may have members that still
 tidy up, and they have the rest of the grace time to do so. The number of the group is the leader's pid, and
 the kernel gives a pid away again once it is reaped; so the zombie is kept until the group is empty or has got
 its SIGKILL. That is what makes the signal to the group race-free.
-
-Why the tree is stopped before it is asked to end: a process that forks between the walk and the signal, and
-dies of it, leaves a child that looks like anybody's. All that is stopped is woken again with the signal
-pending, the far ends first: a group whose last tie to the session dies while it is stopped gets a SIGHUP.
 """
 
 from __future__ import annotations
@@ -22,11 +19,10 @@ from typing import TYPE_CHECKING
 
 from penstock.core.env import show
 from penstock.core.errors import ExitError
-from penstock.runtime.reaper import OrphanReaper
 from penstock.runtime.taps import ExcerptTap
-from penstock.stages.running import Running
+from penstock.stages.kill_sequence import ProcessState, RunningProcess
 from penstock.system.poller import READ
-from penstock.system.process_tree import open_handles, stop_tree
+from penstock.system.process_tree import open_handles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,29 +32,21 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Timer
     from penstock.runtime.taps import Tap
     from penstock.stages.context import StageContext
-    from penstock.system.process import Process, ProcessHandle, ProcessTable
+    from penstock.system.process import Process, ProcessTable
 
 __all__ = ["RunningCommand"]
 
 _STDERR_WATCH_DELAY_S = 0.002
 """Seconds that a command has to end before its stderr is watched, where that saves a wake-up."""
-_KILL_TIMEOUT_S = 0.5
-"""Seconds after SIGKILL until a process that does not die is left behind."""
 _MIN_POLL_INTERVAL_S = 0.0005
 _MAX_POLL_INTERVAL_S = 0.02
 """Seconds between two looks at what no descriptor tells of: doubled each time, between these bounds."""
 
 
-class RunningCommand(Running):
+class RunningCommand(RunningProcess):
     """A running command."""
 
-    _descendants: Sequence[ProcessHandle] = ()
-    _timer: Timer | None = None
     _stderr_timer: Timer | None = None
-    _told = False
-    _stopped = False
-    _forced = False
-    _sweeping = False
     _poll_interval = _MIN_POLL_INTERVAL_S
 
     def __init__(  # noqa: PLR0913 - what is known of a command when it starts
@@ -102,36 +90,12 @@ class RunningCommand(Running):
 
     def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
         """Stop it and its descendants, as long as they can be told for such."""
-        if not (self.done or self._told or self._process.exited()):
-            self._stopped = True
-            self._descendants = stop_tree(self._process, self._descendants, processes)
-            self._told = True
-
-    def kill(self, reason: BaseException) -> None:
-        """SIGTERM to the process group, SIGKILL once the grace time is over."""
-        self.ctx.reactor.post(lambda: self._kill(reason))
+        if self._state < ProcessState.FROZEN and not (self.done or self._process.exited()):
+            self._freeze(processes)
 
     def kill_if_cancelled(self) -> None:
         """SIGKILL at once, where it was told to end."""
         self.ctx.reactor.post(self._kill_if_cancelled)
-
-    def kill_now(self, processes: ProcessTable) -> None:
-        """SIGKILL to the whole tree: the host process ends, or its user insists.
-
-        In whatever thread that is.
-        """
-        if self.done:
-            return
-        self._forced = True
-        held = self._descendants
-        tree = stop_tree(self._process, held, processes)
-        self._process.send_signal(signal.SIGKILL)
-        for descendant in tree:
-            descendant.send_signal(signal.SIGKILL)
-            if descendant not in held:
-                descendant.close()
-        if self._confinement is not None:
-            self._confinement.kill()
 
     def check_exit(self) -> None:
         """See whether it has exited, where the news may have been lost, and watch for it where that was."""
@@ -142,10 +106,13 @@ class RunningCommand(Running):
                 self._watch()
 
     def _kill(self, reason: BaseException) -> None:
-        if self._sweeping and not self.done:  # it has ended by itself, and what it left is not waited for now
+        if self.done:
+            return
+        if self._state is ProcessState.SWEEPING:  # it ended by itself, and what it left is not waited for now
             self._force()
             return
-        if self.done or self._timer is not None:  # the timer comes last: an interrupt may have come before it
+        if self._state >= ProcessState.TERMINATING:
+            self._resume()
             return
         if self._reason is None and self._process.exited():  # it ended by itself; only the news is under way
             self._finish()
@@ -155,66 +122,33 @@ class RunningCommand(Running):
             self._reason = reason
         if self._confinement is not None:
             self._confinement.kill_on_release()
-        self._signal(signal.SIGTERM)
-        self._wake()
-        self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
+        self._terminate()
+        self._enter(ProcessState.TERMINATING, self._call_later(self.ctx.grace, self._force))
 
     def _kill_if_cancelled(self) -> None:
-        if self._reason is not None and not self._forced:
-            if self._timer is not None:
-                self._timer.cancel()
+        if self._reason is not None and not self._no_grace:
             self._force()
 
     def _force(self) -> None:
-        if self.done:
-            return
-        self._forced = True
-        self._descendants = stop_tree(self._process, self._descendants)
-        self._signal(signal.SIGKILL)
+        super()._force()
+        if not self.done and self._process.exited():
+            self._finish()
+
+    def _on_forced(self) -> None:
         if self._confinement is not None:
             self._confinement.kill()
-        if self._process.exited():
-            self._finish()
-        else:
-            self._timer = self.ctx.reactor.call_at(time.monotonic() + _KILL_TIMEOUT_S, self._abandon)
 
-    def _abandon(self) -> None:
-        """It outlives SIGKILL: a set-uid program that we may not signal, or one in an uninterruptible sleep.
-
-        The run ends without it. The supervisor reaps it, whenever it may die.
-        """
-        if self.done or self._reason is None:
-            return
+    def _detach(self) -> None:
         self._unwatch()
         if self._stderr_timer is not None:
             self._stderr_timer.cancel()
         if self._tap is not None:
             self._tap.close()
-        self.ctx.emit_event("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
-        OrphanReaper(self._process, self._descendants).watch()
-        self.complete(self._reason)
-
-    def _signal(self, signum: int) -> None:
-        self._process.send_signal(signum)
-        for descendant in self._descendants:
-            # One that was in the group has got it by that, unless it left in this very moment; SIGKILL goes
-            # to each.
-            if signum == signal.SIGKILL or not descendant.in_group:
-                descendant.send_signal(signum)
-
-    def _wake(self) -> None:
-        """Let go on what was stopped."""
-        if self._stopped:
-            for descendant in reversed(self._descendants):
-                if not descendant.in_group:
-                    descendant.send_signal(signal.SIGCONT)
-            self._process.send_signal(signal.SIGCONT)
-            self._stopped = False
 
     def _on_exit(self, _events: int) -> None:
         if self.done:
             return
-        if self._reason is not None and not self._forced and not self._process.exited():
+        if self._reason is not None and not self._process.exited():
             return
         if self._must_linger():
             self._unwatch()  # a zombie's pidfd stays readable
@@ -224,10 +158,12 @@ class RunningCommand(Running):
 
     def _must_linger(self) -> bool:
         """Whether it has exited, and is left unreaped for what comes from it and still runs."""
-        if self._forced:
+        if self._reason is None and self._on_leftover == "ignore":
             return False
-        if self._reason is None and not self._sweeping:
-            return self._on_leftover != "ignore" and self._process.exited() and self._check_leftover()
+        if self._no_grace or self._state >= ProcessState.KILLED:
+            return False
+        if self._reason is None and self._state is not ProcessState.SWEEPING:
+            return self._process.exited() and self._check_leftover()
         return self._process.exited() and self._group_is_alive()
 
     def _group_is_alive(self) -> bool:
@@ -245,11 +181,10 @@ class RunningCommand(Running):
             for descendant in left:
                 descendant.close()
             return False
-        self._sweeping = True
         self._descendants = left
+        self._enter(ProcessState.SWEEPING, self._call_later(self.ctx.grace, self._force))
         for descendant in left:
             descendant.send_signal(signal.SIGTERM)
-        self._timer = self.ctx.reactor.call_at(time.monotonic() + self.ctx.grace, self._force)
         return True
 
     def _poll_exit(self) -> None:
@@ -287,8 +222,7 @@ class RunningCommand(Running):
                 self.stderr = self._tap.kept
         if self._timer is not None:
             self._timer.cancel()
-        for descendant in self._descendants:
-            descendant.close()
+        self._close_handles()
         if self._reason is not None:
             error = self._reason
         elif self.status is not None and self.status.returncode not in self._ok_codes:
