@@ -25,7 +25,7 @@ from penstock import (
     source,
     transform_lines,
 )
-from penstock.stages.line_map import MapLines, _Slice
+from penstock.stages.line_map import MapLines, _LineSlice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -390,7 +390,7 @@ class _TakenAtOnce(list[Any]):
 def test_a_result_may_be_lent_while_the_stage_looks_at_it() -> None:
     """It has gone then, and that is no error of a function that was merely slow."""
     stage = MapLines(lambda line: line, "slow")
-    part = _Slice(stage, [b"a"])
+    part = _LineSlice(stage, [b"a"])
     part.results = _TakenAtOnce()
     part.make(stage.fn)
     assert not part.reuses_a_buffer

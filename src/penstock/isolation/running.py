@@ -94,7 +94,7 @@ class RunningIsolated(RunningProcess):
         reactor.watch(channel.fileno(), READ, self._on_message)
         stdin, stdout = self._ends
         # Not before now, when it is certain to be told.
-        self._job["news"] = self._worker.state_delta(self._job.pop("known"))
+        self._job["state_delta"] = self._worker.state_delta(self._job.pop("host_state"))
         self._job["owned"] = stdin.owned_description, stdout.owned_description
         streams = _number(stdin), _number(stdout)
         with standard_outputs() as outputs:
@@ -154,9 +154,9 @@ class RunningIsolated(RunningProcess):
         self._detach()
         self._enter(ProcessState.RELEASED)  # first: another stage may have the worker from now on
         worker_pool.release(worker)
-        self._judge(packed)
+        self._report_outcome(packed)
 
-    def _judge(self, packed: bytes | None) -> None:
+    def _report_outcome(self, packed: bytes | None) -> None:
         """Report the outcome; where it is an error, that is loaded, and shown to `on_exception`, in a worker
         thread.
         """
@@ -282,7 +282,7 @@ class RunningIsolated(RunningProcess):
         self._enter(ProcessState.RELEASED)
         worker.channel.close()
         if error is None and self._outcome is not None:
-            self._judge(self._outcome[0])
+            self._report_outcome(self._outcome[0])
         else:
             self.complete(error)
 

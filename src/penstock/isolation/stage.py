@@ -90,16 +90,16 @@ def _job(ctx: StageContext, stage: bytes, needs_main: bool) -> dict[str, Any]:  
         here = os.getcwd()  # noqa: PTH109 - pathlib is dear to import
     except OSError:  # it has been deleted
         here = None
-    known: dict[str, Any] = {
+    state: dict[str, Any] = {
         "path": [entry if here is None else os.path.join(here, entry) for entry in _strings(sys.path)],  # noqa: PTH118
         "argv": _strings(sys.argv),
         "environ": dict(ctx.environ),
         "cwd": here if ctx.cwd is None else os.path.join(here or "", ctx.cwd),  # noqa: PTH118
     }
     if needs_main:
-        known["main"] = messages.main_module()
+        state["main"] = messages.main_module()
     return {
-        "known": known,
+        "host_state": state,
         "stage": stage,
         "name": ctx.name,
         "cwd": ctx.cwd,

@@ -133,11 +133,11 @@ class _Job:
             Output(stdout, owned_description=content["owned"][1]),
         )
         try:
-            _apply_state(content["news"])
+            _apply_state(content["state_delta"])
             stage = messages.load(content["stage"])
-            deferred = StartBarrier(self._reactor)
-            deferred.open()  # here nothing is waited for
-            ctx = _Context(content["name"], self._scope(), deferred, self._channel)
+            barrier = StartBarrier(self._reactor)
+            barrier.open()  # here nothing is waited for
+            ctx = _Context(content["name"], self._scope(), barrier, self._channel)
         except BaseException:
             for end in ends:
                 end.close()
@@ -176,8 +176,8 @@ class _Job:
 class _Context(StageContext):
     """What the stage is told of its run; what it tells goes to the host."""
 
-    def __init__(self, name: str, scope: Scope, deferred: StartBarrier, channel: Channel) -> None:
-        super().__init__(name, scope, deferred)
+    def __init__(self, name: str, scope: Scope, barrier: StartBarrier, channel: Channel) -> None:
+        super().__init__(name, scope, barrier)
         self._channel = channel
 
     def emit_event(
@@ -198,23 +198,23 @@ def _send(channel: Channel, *message: object) -> None:
         channel.send_all(pickle.dumps(message))
 
 
-def _apply_state(news: Mapping[str, Any]) -> None:
+def _apply_state(delta: Mapping[str, Any]) -> None:
     """Become as the host is: what has changed since the last job."""
-    if "path" in news:
-        sys.path[:] = news["path"]
-    if "argv" in news:
-        sys.argv[:] = news["argv"]
-    if "environ" in news:
+    if "path" in delta:
+        sys.path[:] = delta["path"]
+    if "argv" in delta:
+        sys.argv[:] = delta["argv"]
+    if "environ" in delta:
         os.environ.clear()
-        os.environ.update(news["environ"])
-    if news.get("cwd") is not None:
-        os.chdir(news["cwd"])
-    if news.get("main") is not None:
+        os.environ.update(delta["environ"])
+    if delta.get("cwd") is not None:
+        os.chdir(delta["cwd"])
+    if delta.get("main") is not None:
         from multiprocessing import spawn  # noqa: PLC0415 - dear, and few jobs need it
 
         messages.main_is_loading = True
         try:
-            spawn.prepare(dict([news["main"]]))
+            spawn.prepare(dict([delta["main"]]))
         finally:
             messages.main_is_loading = False
 

@@ -66,11 +66,11 @@ class Worker:
         """Its pid, as a `SpawnRecord` asks for it."""
         return self.process.pid
 
-    def state_delta(self, known: Mapping[str, Any]) -> dict[str, Any]:
+    def state_delta(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """What it has not been told yet."""
-        news = {name: value for name, value in known.items() if self.sent_state.get(name) != value}
-        self.sent_state.update(news)
-        return news
+        delta = {name: value for name, value in state.items() if self.sent_state.get(name) != value}
+        self.sent_state.update(delta)
+        return delta
 
     def terminate(self) -> None:
         """Kill it and leave it to the supervisor to be reaped."""

@@ -35,18 +35,18 @@ class ChainStage(PythonStage):
     outlet: str = "direct"
     """How what it makes is written.
 
-    `direct`, `joined` (many small chunks are held and joined), or `lent` (another thread may write for it,
+    `direct`, `joined` (many small chunks are held and joined), or `shared` (another thread may write for it,
     while it is busy).
     """
 
     def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Iterator[bytes]:
         """Turn the input's chunks into the output's, lazily.
 
-        `outlet` is what the last stage writes to, if it lends.
+        `outlet` is what the last stage writes to, if it shares.
         """
         raise NotImplementedError
 
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> _Part:
+    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> _ChainedStage:
         """Start it alone."""
         return start_fused([(self, ctx)], stdin, stdout)[0]
 
@@ -63,12 +63,14 @@ class Transform(ChainStage):
 
 def start_fused(
     stages: Sequence[tuple[ChainStage, StageContext]], stdin: Input, stdout: Output
-) -> Sequence[_Part]:
+) -> Sequence[_ChainedStage]:
     """Start stages as one chain between two ends; a running stage for each of them."""
     try:
         chain = _Chain(stdin.reader, stdout.writer)
         last = len(stages) - 1
-        parts = [_Part(stage, ctx, chain, last=place == last) for place, (stage, ctx) in enumerate(stages)]
+        parts = [
+            _ChainedStage(stage, ctx, chain, last=place == last) for place, (stage, ctx) in enumerate(stages)
+        ]
         chain.add_parts(parts)
     except BaseException:
         stdin.close()
@@ -77,13 +79,13 @@ def start_fused(
     return parts
 
 
-class _Part(ThreadedStage):
+class _ChainedStage(ThreadedStage):
     """One stage of a chain while it runs."""
 
     count = 0
     """Bytes that it made."""
     failure: BaseException | None = None
-    begun = False
+    was_iterated = False
     """Whether anything was ever asked of it."""
 
     def __init__(self, stage: ChainStage, ctx: StageContext, chain: _Chain, *, last: bool) -> None:
@@ -103,7 +105,7 @@ class _Part(ThreadedStage):
         self, chunks: Iterator[bytes], close: Callable[[], None], outlet: CoalescingWriter | None
     ) -> Generator[bytes]:
         """Yield what the stage makes of `chunks`; then `close()` its input, and record how it ended."""
-        self.begun = True
+        self.was_iterated = True
         made: Any = None
         cut: _OutputFailed | None = None
         try:
@@ -138,7 +140,7 @@ class _Part(ThreadedStage):
         it does at its end is done here.
         """
         guarded.close()
-        if not self.begun:
+        if not self.was_iterated:
             self._fail(ClosedPipe())
             close()
             if not self._last:
@@ -178,11 +180,11 @@ class _Chain:
         self.streams = (stdout, stdin)
         self._context = copy_context()
         self._gate = threading.Lock()
-        self._begun = False
+        self._work_started = False
         self._dropped = False
-        self._parts: Sequence[_Part] = ()
+        self._parts: Sequence[_ChainedStage] = ()
 
-    def add_parts(self, parts: Sequence[_Part]) -> None:
+    def add_parts(self, parts: Sequence[_ChainedStage]) -> None:
         """Have `parts` run in a worker, once every stage of the run has been started."""
         self._parts = parts
         parts[0].ctx.barrier.add_stage(self)
@@ -190,7 +192,7 @@ class _Chain:
     def drop(self) -> bool:
         """Whether the worker has not begun; then it never does."""
         with self._gate:
-            self._dropped = not self._begun
+            self._dropped = not self._work_started
         if self._dropped:
             self._parts = ()
         return self._dropped
@@ -208,24 +210,24 @@ class _Chain:
         with self._gate:
             if self._dropped:
                 return
-            self._begun = True
+            self._work_started = True
         self._context.run(self._drive)
 
     def _drive(self) -> None:
         parts, self._parts = self._parts, ()
         last = parts[-1]
         modes = {part.stage.outlet for part in parts}
-        held = None
-        if "joined" in modes or last.stage.outlet == "lent":
-            held = CoalescingWriter(last.ctx, self._stdout)
-        chunks = self._stdin.chunks() if held is None else _flush_before_read(self._stdin, held)
+        coalescer = None
+        if "joined" in modes or last.stage.outlet == "shared":
+            coalescer = CoalescingWriter(last.ctx, self._stdout)
+        chunks = self._stdin.chunks() if coalescer is None else _flush_before_read(self._stdin, coalescer)
         close = self._stdin.close
         for part in parts:
-            lends = part is last and part.stage.outlet == "lent"
-            chunks = guarded = part.run(chunks, close, held if lends else None)
+            shares = part is last and part.stage.outlet == "shared"
+            chunks = guarded = part.run(chunks, close, coalescer if shares else None)
             close = partial(part.close, guarded, close)
-        sink = self._stdout if held is None else held
-        flush = sink.flush if "joined" not in modes else _nothing
+        sink = self._stdout if coalescer is None else coalescer
+        flush = sink.flush if "joined" not in modes else _no_flush
         try:
             for chunk in chunks:
                 sink.write(chunk)
@@ -241,15 +243,15 @@ class _Chain:
         last.end()
 
 
-def _flush_before_read(stdin: Reader, held: CoalescingWriter) -> Iterator[bytes]:
+def _flush_before_read(stdin: Reader, coalescer: CoalescingWriter) -> Iterator[bytes]:
     """The chunks of `stdin`; what is held is passed on ahead of each read, since it may block."""
     chunks = stdin.chunks()
-    while held.try_flush():
+    while coalescer.try_flush():
         chunk = next(chunks, None)
         if chunk is None:
             return
         yield chunk
-    raise _OutputFailed(held.failed)
+    raise _OutputFailed(coalescer.failed)
 
 
 def _as_bytes(stage: ChainStage, chunk: Any) -> bytes:
@@ -272,5 +274,5 @@ def iterator_of(stage: PythonStage, made: Any) -> Iterator[bytes]:
     return iterator
 
 
-def _nothing() -> None:
+def _no_flush() -> None:
     """No flush: pieces are joined."""

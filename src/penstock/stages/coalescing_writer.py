@@ -32,7 +32,17 @@ _BLOCK_SIZE = 65536
 class CoalescingWriter(Writer):
     """A writer that joins what it is given, in front of another."""
 
-    __slots__ = ("_armed", "_ctx", "_lender", "_order", "_pieces", "_since", "_size", "_target", "failed")
+    __slots__ = (
+        "_armed",
+        "_ctx",
+        "_order",
+        "_pieces",
+        "_result_source",
+        "_since",
+        "_size",
+        "_target",
+        "failed",
+    )
 
     def __init__(self, ctx: StageContext, target: Writer) -> None:
         super().__init__()
@@ -43,7 +53,7 @@ class CoalescingWriter(Writer):
         self._size = 0
         self._since = 0.0
         self._armed = False
-        self._lender: Callable[[], bytes] | None = None
+        self._result_source: Callable[[], bytes] | None = None
         self.failed: BaseException | None = None
         """What a write raised in `try_flush`, which does not raise itself."""
 
@@ -66,16 +76,16 @@ class CoalescingWriter(Writer):
             self._check()
             self._write_out()
 
-    def set_result_source(self, lender: Callable[[], bytes] | None) -> None:
-        """While the stage is busy, `lender()` may be asked (under the lock) for what it has ready.
+    def set_result_source(self, source: Callable[[], bytes] | None) -> None:
+        """While the stage is busy, `source()` may be asked (under the lock) for what it has ready.
 
         With None no longer.
 
         Writes what was held before, and returns when nobody is asking or writing any more.
         """
         with self._order:
-            self._lender = lender
-            if lender is not None:
+            self._result_source = source
+            if source is not None:
                 self._check()
                 self._write_out()
                 self._arm()
@@ -98,17 +108,17 @@ class CoalescingWriter(Writer):
     def _tick(self) -> None:
         """In the reactor's thread, which must not write itself."""
         self._armed = False
-        if self._pieces or self._lender is not None:
+        if self._pieces or self._result_source is not None:
             # Where there is no thread to be had, the stage itself writes it, before it reads or when it ends.
             with suppress(RuntimeError):
                 thread_pool.submit(self._flush_late)
 
     def _flush_late(self) -> None:
         with self._order:
-            lent = b"" if self._lender is None else self._lender()
-            if lent:
-                self._pieces.append(lent)
-            if self._lender is not None:
+            results = b"" if self._result_source is None else self._result_source()
+            if results:
+                self._pieces.append(results)
+            if self._result_source is not None:
                 self._arm()
         self.try_flush()
 

@@ -96,10 +96,10 @@ class StageContext:
     _reason: BaseException | None = None
     _environ: dict[str, str] | None = None
 
-    def __init__(self, name: str, scope: Scope, deferred: StartBarrier) -> None:
+    def __init__(self, name: str, scope: Scope, barrier: StartBarrier) -> None:
         self.name = name
         self.scope = scope
-        self.barrier = deferred
+        self.barrier = barrier
         """What is to begin once every stage has been started."""
         self.spawned = SpawnRecord()
         """Knows the pid of a child from the moment it exists."""

@@ -64,7 +64,7 @@ class PythonStage(BuiltinStage):
 class _RunningFunction(ThreadedStage):
     """A Python stage while it runs.
 
-    `_begun` and `_dropped` are under `_lock`: either the worker begins, or a kill comes first.
+    `_work_started` and `_dropped` are under `_lock`: either the worker begins, or a kill comes first.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class _RunningFunction(ThreadedStage):
         self._stdout = stdout
         self._context = copy_context()
         self._gate = threading.Lock()
-        self._begun = False
+        self._work_started = False
         self._dropped = False
         ctx.barrier.add_stage(self)
 
@@ -92,7 +92,7 @@ class _RunningFunction(ThreadedStage):
     def fail(self, error: BaseException) -> None:
         """End with `error`, unless it has begun."""
         with self._gate:
-            self._dropped = not self._begun
+            self._dropped = not self._work_started
         if self._dropped:
             self.release()
             self.complete(error)
@@ -102,7 +102,7 @@ class _RunningFunction(ThreadedStage):
         with self._gate:
             if self._dropped:
                 return
-            self._begun = True
+            self._work_started = True
         error: BaseException | None = None
         try:
             self._context.run(self._body, self.ctx, self._stdin, self._stdout)

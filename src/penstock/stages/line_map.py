@@ -2,8 +2,8 @@
 
 The lines that one read brought are cut into slices by the time that the function takes. The results of a
 slice lie in a list that grows while the function is still busy; where that takes long, another thread takes
-from its front what has been ready for 50 ms (`_Slice.lend`). Both take under the outlet's lock, so each
-result is written once, and in order.
+from its front what has been ready for 50 ms (`_LineSlice.take_results`). Both take under the outlet's lock,
+so each result is written once, and in order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_SLICE_S = 0.005
 class _BlockStage(ChainStage):
     """What is common to them; `outlet` lets another thread write for a function that is busy."""
 
-    outlet = "lent"
+    outlet = "shared"
     one_for_each = True
     """Whether the function is called for each line, and makes one result of it."""
 
@@ -54,10 +54,10 @@ class _BlockStage(ChainStage):
             start = 0
             while start < len(block):
                 stop = start + self.slice_size(size)
-                part = _Slice(self, block[start:stop] if start or stop < len(block) else block)
+                part = _LineSlice(self, block[start:stop] if start or stop < len(block) else block)
                 start += len(part.lines)
                 if outlet is not None:
-                    outlet.set_result_source(part.lend)
+                    outlet.set_result_source(part.take_results)
                 took = part.make(fn)
                 if outlet is not None:
                     outlet.set_result_source(None)
@@ -74,14 +74,14 @@ class _BlockStage(ChainStage):
         return size
 
 
-class _Slice:
+class _LineSlice:
     """Some lines, and what has been made of them so far."""
 
-    __slots__ = ("_failure", "_stage", "_taken", "lines", "results", "reuses_a_buffer")
+    __slots__ = ("_delivered", "_failure", "_stage", "lines", "results", "reuses_a_buffer")
 
     def __init__(self, stage: _BlockStage, lines: list[bytes]) -> None:
         self._stage = stage
-        self._taken = 0
+        self._delivered = 0
         self._failure: BaseException | None = None
         self.lines = lines
         self.results: list[Any] = []
@@ -101,7 +101,8 @@ class _Slice:
     def rest(self) -> Generator[bytes]:
         """What has not been lent as one chunk; then the error, if there was one. The function is not busy."""
         failure = self._failure
-        if failure is None and self._stage.one_for_each and self._taken + len(self.results) < len(self.lines):
+        count = self._delivered + len(self.results)
+        if failure is None and self._stage.one_for_each and count < len(self.lines):
             # Inside `map` it passes for the end of the lines.
             failure = RuntimeError(f"{self._stage.name} raised StopIteration")
         results, self.results = self.results, []
@@ -114,7 +115,7 @@ class _Slice:
             if failure is not None:
                 raise failure
 
-    def lend(self) -> bytes:
+    def take_results(self) -> bytes:
         """What is ready, for another thread to write; a mistake is left for the stage's own to find."""
         ready = len(self.results)
         # A list may be cut at its front while `extend` in another thread is in the middle of adding to its
@@ -125,8 +126,8 @@ class _Slice:
 
     def _joined(self, results: list[Any]) -> tuple[bytes, TypeError | None]:
         """The next results as one chunk, and what is wrong with the first that is none."""
-        begin, end = self._taken, self._taken + len(results)
-        self._taken = end
+        begin, end = self._delivered, self._delivered + len(results)
+        self._delivered = end
         whole = begin == 0 and end == len(self.lines)
         stage = self._stage
         made = stage.lines_of(self.lines if whole else self.lines[begin:end], results)

@@ -54,15 +54,15 @@ class EachLine(PythonStage):
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Call it for each line."""
         fn = self.fn
-        held = CoalescingWriter(ctx, stdout)
+        coalescer = CoalescingWriter(ctx, stdout)
         try:
-            for block in blocks_of(stdin.chunks(), self.max_line, held.flush):
+            for block in blocks_of(stdin.chunks(), self.max_line, coalescer.flush):
                 for line in block:
-                    fn(ctx, line, held)
+                    fn(ctx, line, coalescer)
         except BaseException:
-            held.try_flush()  # what was written before the error
+            coalescer.try_flush()  # what was written before the error
             raise
-        held.flush()
+        coalescer.flush()
 
 
 def blocks_of(

@@ -58,11 +58,11 @@ def start_with_pipes(
     if feeder is not None:
         feeder.start()
         # A command that leaves its stdin unread must not keep who writes it waiting, nor a worker.
-        running.on_done(partial(feeder.release, _nothing))
+        running.on_done(partial(feeder.release, _noop))
     return running
 
 
-def _nothing() -> None:
+def _noop() -> None:
     """What follows the release of a feeder."""
 
 
