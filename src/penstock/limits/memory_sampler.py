@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from penstock.core.noop import noop
 from penstock.limits.sampling_interval import SamplingInterval
 from penstock.runtime.supervisor import supervisor
 from penstock.system.process_memory import ProcessTreeMemory
@@ -81,7 +82,7 @@ class Watch:
         """Stop sampling. From any thread; idempotent."""
         if not self.ended:
             self.ended = True
-            self._exceeded = self._grown = _nothing  # the callbacks keep the run alive
+            self._exceeded = self._grown = noop  # the callbacks keep the run alive
             sampler = _sampler()
             sampler.reactor.post(lambda: sampler.forget(self))
 
@@ -125,10 +126,6 @@ class Watch:
         """Set the time of the next sample."""
         self.pause = self._pace.after(now, used, cost)
         self.due = now + self.pause
-
-
-def _nothing(_used: int = 0) -> None:
-    """The callback of a watch that has ended."""
 
 
 class _Sampler:

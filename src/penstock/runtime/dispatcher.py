@@ -15,6 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from penstock.core.noop import noop
 from penstock.runtime import thread_pool
 from penstock.runtime.log import report
 
@@ -94,12 +95,8 @@ class Dispatcher:
                     report("a handler raised")
                 else:
                     self._on_error(error)
-            call = _nothing
+            call = noop  # a delivered event can be freed
             with self._lock:
                 self.pending -= size
         for listener in listeners:
             listener()
-
-
-def _nothing() -> None:
-    """What the loop holds on to between two calls, so that a delivered event can be freed."""

@@ -22,6 +22,7 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from penstock.core.noop import noop
 from penstock.system.fds import Waker
 from penstock.system.poller import READ
 
@@ -138,7 +139,7 @@ class Reactor:
 
     def wake(self) -> None:
         """Let the driver look around, whatever it sleeps for."""
-        self.post(_nothing)  # it may be about to sleep
+        self.post(noop)  # it may be about to sleep
 
     def run_once(self) -> None:
         """Sleep until something is due, and do all that is."""
@@ -226,7 +227,3 @@ class Reactor:
         # Only those that are there now: a callback that posts itself again must not starve the rest.
         for _ in range(len(self._posted)):
             self._posted.popleft()()
-
-
-def _nothing() -> None:
-    """What is posted so that the driver does not sleep before it has looked around."""

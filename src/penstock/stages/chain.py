@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import ClosedPipe, FinishEarly
+from penstock.core.noop import noop
 from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
 from penstock.stages.running import ThreadedStage
@@ -227,7 +228,7 @@ class _Chain:
             chunks = guarded = part.run(chunks, close, coalescer if shares else None)
             close = partial(part.close, guarded, close)
         sink = self._stdout if coalescer is None else coalescer
-        flush = sink.flush if "joined" not in modes else _no_flush
+        flush = sink.flush if "joined" not in modes else noop
         try:
             for chunk in chunks:
                 sink.write(chunk)
@@ -272,7 +273,3 @@ def iterator_of(stage: PythonStage, made: Any) -> Iterator[bytes]:
         )
     iterator: Iterator[bytes] = iter(made)
     return iterator
-
-
-def _no_flush() -> None:
-    """No flush: pieces are joined."""

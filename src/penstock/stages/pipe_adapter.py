@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from penstock.core.noop import noop
 from penstock.runtime.copy_tasks import Feeder
 from penstock.stages.running import Running, ThreadedStage
 from penstock.streams.copy import copy_stream
@@ -58,12 +59,8 @@ def start_with_pipes(
     if feeder is not None:
         feeder.start()
         # A command that leaves its stdin unread must not keep who writes it waiting, nor a worker.
-        running.on_done(partial(feeder.release, _noop))
+        running.on_done(partial(feeder.release, noop))
     return running
-
-
-def _noop() -> None:
-    """What follows the release of a feeder."""
 
 
 class _PipeAdapter(ThreadedStage):

@@ -20,6 +20,7 @@ from penstock.api.factories import function, source
 from penstock.api.pipeline import Pipeline, checked_stage
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, PipelineError, StartError
+from penstock.core.noop import noop
 from penstock.core.stage import Requirements, Stream
 from penstock.isolation.worker_pool import idle_descriptors, idle_pids
 from penstock.streams.fd_streams import FdReader, FdWriter
@@ -291,7 +292,7 @@ class StageTrial:
                 if close:
                     self.writer.close()
 
-        return self._task(feeding if self.writer is not None else _nothing)
+        return self._task(feeding if self.writer is not None else noop)
 
     def drain(self, most: int = _MAX_DRAINED_BYTES) -> Task:
         """Read what it writes until EOF, at most that many bytes; then close."""
@@ -303,11 +304,11 @@ class StageTrial:
                 left = left - len(chunk) if chunk else 0
             self.reader.close()
 
-        return self._task(draining if self.reader is not None else _nothing)
+        return self._task(draining if self.reader is not None else noop)
 
     def peek(self) -> Task:
         """Read one byte of what it writes, or see EOF; then hold still."""
-        return self._task((lambda: self.reader.read1(1)) if self.reader is not None else _nothing)
+        return self._task((lambda: self.reader.read1(1)) if self.reader is not None else noop)
 
     def kill(self, reason: BaseException) -> None:
         """Tell it to end, as a run does."""
@@ -364,7 +365,3 @@ class _Host:
 
 def _pieces(data: bytes) -> Iterator[bytes]:
     return (data[start : start + _PIECE_SIZE] for start in range(0, len(data), _PIECE_SIZE))
-
-
-def _nothing() -> None:
-    """What is done about a stream that is not there."""
