@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from hypothesis import example, given
@@ -11,6 +12,11 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import LineTooLong
 from penstock.core.framing import DEFAULT_MAX_LINE, LineSplitter, check_max_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    BlocksOf: TypeAlias = "Callable[[Iterable[bytes], int], Iterator[list[bytes]]]"
 
 # Few different bytes, so that LF, CR and their neighbours meet often.
 PIECES = st.lists(st.lists(st.sampled_from(b"\n\raaa"), max_size=6).map(bytes), max_size=12)
@@ -163,6 +169,74 @@ def test_a_long_line_in_small_chunks_takes_linear_time(size: int) -> None:
     # Linear is well under a second; copying what is held for each chunk would move 60 GB or more.
     assert time.process_time() - started < 5
     assert [len(line) for line in lines] == [count * size]
+
+
+def _blocks(chunks: Iterable[bytes], max_line: int) -> Iterator[list[bytes]]:
+    return LineSplitter(max_line).iter_blocks(iter(chunks))
+
+
+def _awaited_blocks(chunks: Iterable[bytes], max_line: int) -> Iterator[list[bytes]]:
+    splitter, rest = LineSplitter(max_line), iter(chunks)
+    ended = False
+
+    async def receive() -> bytes | None:
+        nonlocal ended
+        chunk = next(rest, None)
+        ended = chunk is None
+        return chunk
+
+    while not ended:
+        try:
+            splitter.next_block(receive).send(None)
+        except StopIteration as stop:
+            if stop.value:
+                yield stop.value
+
+
+@pytest.mark.parametrize("blocks_of", [_blocks, _awaited_blocks])
+@given(chunks=PIECES, max_line=st.integers(1, 8))
+@example(chunks=[b"a\n12345", b"b\n"], max_line=4)
+def test_blocks_are_the_lines_of_each_chunk(blocks_of: BlocksOf, chunks: list[bytes], max_line: int) -> None:
+    """No block is empty, and together they are what feeding chunk by chunk delivers."""
+    lines: list[bytes] = []
+    error: LineTooLong | None = None
+    try:
+        for block in blocks_of(chunks, max_line):
+            assert block
+            lines += block
+    except LineTooLong as raised:
+        error = raised
+    expected, failure = delivered(chunks, max_line)
+    assert (lines, error is None) == (expected, failure is None)
+
+
+@pytest.mark.parametrize("blocks_of", [_blocks, _awaited_blocks])
+def test_a_long_line_is_an_error_before_more_input_is_waited_for(blocks_of: BlocksOf) -> None:
+    """The lines before it come first; then nothing is read any more."""
+
+    def chunks() -> Iterator[bytes]:
+        yield b"a\n12345"
+        pytest.fail("more was read")
+
+    blocks = blocks_of(chunks(), 4)
+    assert next(blocks) == [b"a"]
+    with pytest.raises(LineTooLong):
+        next(blocks)
+
+
+def test_what_is_held_is_passed_on_before_each_read() -> None:
+    """`before_read` is called ahead of every chunk, and of the end."""
+    calls: list[str] = []
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in (b"a\nb", b"c\n"):
+            calls.append("read")
+            yield chunk
+        calls.append("end")
+
+    blocks = LineSplitter().iter_blocks(chunks(), lambda: calls.append("flush"))
+    assert list(blocks) == [[b"a"], [b"bc"]]
+    assert calls == ["flush", "read", "flush", "read", "flush", "end"]
 
 
 @pytest.mark.parametrize("value", [None, "16", 1.5, True])

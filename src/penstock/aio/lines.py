@@ -89,16 +89,15 @@ class _Lines:
         while not self._block:
             async with self._lock:
                 while not (self._block or self._ended):
-                    if self._splitter.error is not None:  # without waiting for more to fail on
-                        raise self._splitter.error
-                    chunk = await self._chunks.next()
-                    self._ended = chunk is None
-                    self._block.extend(
-                        self._splitter.finish() if chunk is None else self._splitter.feed(chunk)
-                    )
+                    self._block.extend(await self._splitter.next_block(self._next_chunk))
             if self._ended and not self._block:
                 return False
         return True
+
+    async def _next_chunk(self) -> bytes | None:
+        chunk = await self._chunks.next()
+        self._ended = chunk is None
+        return chunk
 
     def take(self) -> bytes:
         """The next line, which is at hand."""

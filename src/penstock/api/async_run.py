@@ -222,7 +222,7 @@ class AsyncLines:
             if self._over:
                 raise StopAsyncIteration
             try:
-                self._lines = await self._more()
+                self._lines = await self._splitter.next_block(self._next_chunk)
             except LineTooLong:
                 await self.aclose()
                 raise
@@ -241,12 +241,9 @@ class AsyncLines:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _more(self) -> list[bytes]:
-        if self._splitter.error is not None:  # without waiting for more to fail on
-            raise self._splitter.error
+    async def _next_chunk(self) -> bytes | None:
         try:
-            chunk = await self._chunks.__anext__()
+            return await self._chunks.__anext__()
         except StopAsyncIteration:
             self._over = True
-            return self._splitter.finish()
-        return self._splitter.feed(chunk)
+            return None

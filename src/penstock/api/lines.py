@@ -37,14 +37,9 @@ def lines_of(chunks: Generator[bytes]) -> Lines:
 
 def _blocks(chunks: Generator[bytes], block: list[list[bytes]]) -> Generator[list[bytes]]:
     """The lines that each chunk completes, the last of them as `block[0]`."""
-    splitter = LineSplitter()
     try:
-        for chunk in chunks:
-            block[0] = lines = splitter.feed(chunk)
+        for lines in LineSplitter().iter_blocks(chunks):
+            block[0] = lines
             yield lines
-            if splitter.error is not None:  # without waiting for more to fail on
-                raise splitter.error
-        block[0] = lines = splitter.finish()
-        yield lines
     finally:
         chunks.close()

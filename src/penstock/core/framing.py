@@ -4,16 +4,19 @@ Strategy: `bytes.split` finds the lines of a chunk in C. The bytes after the las
 in one growing bytearray. Appending to it costs only the new bytes, so a long line in many chunks stays
 linear. A line that comes byte by byte takes its own size of memory, not a list entry for each byte.
 
-LF alone ends a line; CR is data, as is every other byte.
-
-Out of scope: reading, flushing, and the decision when held lines are passed on.
+LF alone ends a line; CR is data, as is every other byte. `iter_blocks` and `next_block` draw chunks from the
+caller, and raise an error before they ask for more input. Out of scope: reading, flushing, and the decision
+when held lines are passed on.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from penstock.core.errors import LineTooLong
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Iterator
 
 __all__ = ["DEFAULT_MAX_LINE", "LineSplitter", "check_max_line"]
 
@@ -56,6 +59,38 @@ class LineSplitter:
         Always a new object, because a kept one would keep frames alive.
         """
         return LineTooLong(self.max_line) if self._too_long else None
+
+    def iter_blocks(
+        self, chunks: Iterator[bytes], before_read: Callable[[], object] | None = None
+    ) -> Generator[list[bytes]]:
+        """Yield the lines that each chunk completes, if any, and at the end a last line without LF.
+
+        Calls `before_read()` ahead of each read from `chunks`, which may block. Raises `LineTooLong` once the
+        lines before it were taken, without waiting for more input.
+        """
+        while not self._too_long:
+            if before_read is not None:
+                before_read()
+            chunk = next(chunks, None)
+            lines = self.finish() if chunk is None else self.feed(chunk)
+            if lines:
+                yield lines
+            if chunk is None:
+                return
+        raise LineTooLong(self.max_line)
+
+    async def next_block(self, receive: Callable[[], Awaitable[bytes | None]]) -> list[bytes]:
+        """Await chunks until one completes a line; return its lines. `receive()` gives None at the end.
+
+        Returns the last line at the end, if that has no LF, or no line. Raises as `iter_blocks` does.
+        """
+        while not self._too_long:
+            chunk = await receive()
+            if chunk is None:
+                return self.finish()
+            if lines := self.feed(chunk):
+                return lines
+        raise LineTooLong(self.max_line)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take a chunk of any size; return the lines that it completes, without LF.

@@ -13,8 +13,9 @@ from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.framing import LineSplitter
 from penstock.stages.chain import ChainStage, iterator_of
-from penstock.stages.lines import blocks_of, check_line
+from penstock.stages.lines import check_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -50,7 +51,7 @@ class _BlockStage(ChainStage):
         """A chunk for each slice."""
         size = 1
         fn = self.fn
-        for block in blocks_of(chunks):
+        for block in LineSplitter().iter_blocks(chunks):
             start = 0
             while start < len(block):
                 stop = start + self.slice_size(size)

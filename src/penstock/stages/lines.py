@@ -10,19 +10,19 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.framing import DEFAULT_MAX_LINE, LineSplitter
+from penstock.core.framing import LineSplitter
 from penstock.stages.chain import ChainStage, iterator_of
 from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
 
     from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 
-__all__ = ["EachLine", "TransformLines", "blocks_of", "check_line"]
+__all__ = ["EachLine", "TransformLines", "check_line"]
 
 
 class TransformLines(ChainStage):
@@ -33,7 +33,7 @@ class TransformLines(ChainStage):
 
     def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Generator[bytes]:
         """Each line as a chunk of its own: the function may wait for input after any of them."""
-        made = iterator_of(self, self.fn(chain.from_iterable(blocks_of(chunks))))
+        made = iterator_of(self, self.fn(chain.from_iterable(LineSplitter().iter_blocks(chunks))))
         try:
             for line in made:
                 check_line(self, line)
@@ -56,31 +56,13 @@ class EachLine(PythonStage):
         fn = self.fn
         coalescer = CoalescingWriter(ctx, stdout)
         try:
-            for block in blocks_of(stdin.chunks(), self.max_line, coalescer.flush):
+            for block in LineSplitter(self.max_line).iter_blocks(stdin.chunks(), coalescer.flush):
                 for line in block:
                     fn(ctx, line, coalescer)
         except BaseException:
             coalescer.try_flush()  # what was written before the error
             raise
         coalescer.flush()
-
-
-def blocks_of(
-    chunks: Iterator[bytes], max_line: int = DEFAULT_MAX_LINE, before_read: Callable[[], None] | None = None
-) -> Generator[list[bytes]]:
-    """The lines that each chunk completes; `before_read()` is called ahead of each read, which may block."""
-    splitter = LineSplitter(max_line)
-    while True:
-        if before_read is not None:
-            before_read()
-        chunk = next(chunks, None)
-        lines = splitter.finish() if chunk is None else splitter.feed(chunk)
-        if lines:
-            yield lines
-        if chunk is None:
-            return
-        if splitter.error is not None:  # without waiting for more input to fail on
-            raise splitter.error
 
 
 def check_line(stage: PythonStage, line: Any) -> None:
