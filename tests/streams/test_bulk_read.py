@@ -32,7 +32,7 @@ def long_pipe() -> tuple[FdReader, Fd]:
     reader = FdReader(source, owned_description=True)
     os.write(sink.fileno(), bytes(2 * PAGE))
     assert reader.read(2 * PAGE) == bytes(2 * PAGE)
-    assert reader._descriptor._gather is not None
+    assert reader._descriptor._read_bulk is not None
     return reader, sink
 
 
@@ -186,4 +186,4 @@ def test_files_sockets_and_shared_descriptions_are_not_read_in_bulk(tmp_path: Pa
         ):
             with FdReader(fd, owned_description=owned) as reader:
                 assert reader.read() == data
-                assert reader._descriptor._gather is None
+                assert reader._descriptor._read_bulk is None

@@ -254,8 +254,8 @@ def test_an_exception_of_a_signal_handler_leaves_the_pipe_intact(
 def test_a_gate_that_is_opened_twice_lets_one_sleeper_through() -> None:
     gate = threading.Lock()
     gate.acquire()
-    memory_pipe._open(gate)
-    memory_pipe._open(gate)
+    memory_pipe._open_gate(gate)
+    memory_pipe._open_gate(gate)
     assert gate.acquire(blocking=False)
     assert not gate.acquire(blocking=False)
 

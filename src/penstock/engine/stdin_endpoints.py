@@ -67,7 +67,7 @@ class NullStdin(StdinEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
         """Give /dev/null, unopened, or an empty stream."""
-        return StdinPort(Input(nothing=True) if wants_file else Input(stream=BytesReader()))
+        return StdinPort(Input(devnull=True) if wants_file else Input(stream=BytesReader()))
 
 
 class InheritedStdin(StdinEndpoint):

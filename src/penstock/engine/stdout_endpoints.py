@@ -74,7 +74,7 @@ class NullStdout(StdoutEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give /dev/null, unopened, or a stream that drops everything."""
-        return StdoutPort(Output(nothing=True) if wants_file else Output(stream=NullWriter()))
+        return StdoutPort(Output(devnull=True) if wants_file else Output(stream=NullWriter()))
 
 
 class InheritedStdout(StdoutEndpoint):

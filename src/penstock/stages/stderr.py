@@ -94,12 +94,12 @@ class StderrTarget:
         if self._call is None:
             tap: Tap = ExcerptTap(reactor, read_end)
         else:
-            tap = self._caller(self._call, reactor, read_end, events, stage)
+            tap = self._callback_tap(self._call, reactor, read_end, events, stage)
         if events.handler is not None:
             tap.on_lost = partial(events.emit, "failed", stage, "its stderr could not be read any further")
         return write_end.fileno(), write_end, tap
 
-    def _caller(
+    def _callback_tap(
         self,
         call: Callable[[bytes], object],
         reactor: Reactor,

@@ -37,7 +37,7 @@ class BufferPool:
     (1, 1)
     """
 
-    __slots__ = ("__weakref__", "_hits", "_idle", "_limit", "_lock", "_misses", "_out", "_size")
+    __slots__ = ("__weakref__", "_borrowed", "_hits", "_idle", "_limit", "_lock", "_misses", "_size")
 
     def __init__(self, size: int = 65536, limit: int = 64) -> None:
         self._size = _checked("size", size, least=1)
@@ -82,7 +82,7 @@ class BufferPool:
             else:
                 self._misses += 1
                 buffer = bytearray(self._size)
-            self._out[id(buffer)] = len(buffer)
+            self._borrowed[id(buffer)] = len(buffer)
         return buffer
 
     def give_back(self, buffer: bytearray) -> None:
@@ -92,7 +92,7 @@ class BufferPool:
         meanwhile.
         """
         with self._lock:
-            size = self._out.pop(id(buffer), None)
+            size = self._borrowed.pop(id(buffer), None)
             # After configure() a buffer of the old size is still welcome, but of no more use.
             if size == len(buffer) == self._size and len(self._idle) < self._limit:
                 self._idle.append(buffer)
@@ -130,7 +130,7 @@ class BufferPool:
         self._idle: deque[bytearray] = deque()
         # By id: a bytearray has no hash and takes no weak reference, and a strong one would keep a lost
         # buffer alive.
-        self._out: dict[int, int] = {}
+        self._borrowed: dict[int, int] = {}
 
 
 def _checked(option: str, value: int, *, least: int) -> int:

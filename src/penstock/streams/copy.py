@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["copy_stream", "wait_for"]
 
 # Exactly these: a subclass may keep what it is given.
-_LETS_GO: Final = frozenset((io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair))
+_COPYING_SINKS: Final = frozenset(
+    (io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
+)
 
 _BY_REFERENCE: Final = (MemoryReader, BytesReader)
 """Readers whose chunks are there already."""
 
 # What is left after a short write is handed on in pieces of this size, where each piece has to be copied.
-_PIECE: Final = 65536
+_PIECE_BYTES: Final = 65536
 
 
 def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
@@ -51,14 +53,14 @@ def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
     total = 0
     if isinstance(source, Reader) and (wants_bytes or isinstance(source, _BY_REFERENCE)):
         if not isinstance(source, _BY_REFERENCE):
-            total = _copy_little(source, write, pool)
+            total = _copy_small_reads(source, write, pool)
         write_once = sink.write
         for chunk in source.chunks():
             # What nearly all sinks do is take all of it: that goes without a further call.
             try:
                 size = write_once(chunk)
             except BlockingIOError as error:
-                _write_rest(sink, chunk, _refused(sink, error))
+                _write_rest(sink, chunk, _taken_before_block(sink, error))
             else:
                 if size != len(chunk):
                     _write_rest(sink, chunk, _taken(sink, size, len(chunk)))
@@ -76,7 +78,7 @@ def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
     return total
 
 
-def _copy_little(source: Reader, write: Callable[[bytes], object], pool: BufferPool) -> int:
+def _copy_small_reads(source: Reader, write: Callable[[bytes], object], pool: BufferPool) -> int:
     """Copy through a buffer until it is half filled at once or there is no more; how many bytes that were.
 
     Of little, the bytes that are handed on cost next to nothing, and a buffer to read them into much. Where
@@ -96,7 +98,7 @@ def _wants_bytes(sink: Any) -> bool:
     """Whether the sink keeps what it is given, or might."""
     if isinstance(sink, Writer):
         return isinstance(sink, MemoryWriter | CaptureWriter)
-    return type(sink) not in _LETS_GO
+    return type(sink) not in _COPYING_SINKS
 
 
 def _first_read(
@@ -104,7 +106,7 @@ def _first_read(
 ) -> tuple[Callable[[], bytes | memoryview | None], bytes | memoryview | None]:
     """Find the way to read `source`, and return it with what it gave the first time."""
     unsupported: Exception | None = None
-    for read in _ways_to_read(source, view, wants_bytes=wants_bytes):
+    for read in _read_methods(source, view, wants_bytes=wants_bytes):
         try:
             return read, read()
         # Base classes have methods that only say so: BufferedIOBase.read1, and readinto1 on top of it.
@@ -117,7 +119,7 @@ def _first_read(
     )
 
 
-def _ways_to_read(
+def _read_methods(
     source: Any, view: memoryview, *, wants_bytes: bool
 ) -> Iterator[Callable[[], bytes | memoryview | None]]:
     """Yield the ways that there are, best first; each returns None where it would block, b"" at EOF."""
@@ -163,7 +165,7 @@ def _write_all(sink: Any, data: bytes | memoryview) -> None:
     try:
         done = _taken(sink, sink.write(data), len(data))
     except BlockingIOError as error:
-        done = _refused(sink, error)
+        done = _taken_before_block(sink, error)
     _write_rest(sink, data, done)
 
 
@@ -174,11 +176,11 @@ def _write_rest(sink: Any, data: bytes | memoryview, done: int) -> None:
     with memoryview(data) as view:
         while done < len(view):
             with view[done:] as rest:
-                piece = rest if isinstance(data, memoryview) else bytes(rest[:_PIECE])
+                piece = rest if isinstance(data, memoryview) else bytes(rest[:_PIECE_BYTES])
                 try:
                     done += _taken(sink, sink.write(piece), len(piece))
                 except BlockingIOError as error:
-                    done += _refused(sink, error)
+                    done += _taken_before_block(sink, error)
 
 
 def _taken(sink: Any, size: Any, wanted: int) -> int:
@@ -193,7 +195,7 @@ def _taken(sink: Any, size: Any, wanted: int) -> int:
     return size
 
 
-def _refused(sink: Any, error: BlockingIOError) -> int:
+def _taken_before_block(sink: Any, error: BlockingIOError) -> int:
     """How much a `write` took that raised this, once it is worth trying again."""
     # A buffered writer says how much it took all the same; the attribute is missing where nobody set it.
     taken = getattr(error, "characters_written", 0)

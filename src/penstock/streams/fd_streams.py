@@ -4,7 +4,7 @@ Where the open file description is ours alone it is made non-blocking: try first
 descriptor together with a `Waker`; after a write that was cut short, or a read of little, the next would be
 EAGAIN at once, so poll first. A read of a page or more is no such sign: whoever writes so much goes on, and
 to poll each time costs a fifth of the throughput. From a pipe that has brought a page a read goes on until
-nothing is there (`data.gather`), and then a page is little. Where it is shared, with the caller or with a
+nothing is there (`data.read_bulk`), and then a page is little. Where it is shared, with the caller or with a
 child, its flags are not ours to change (O_NONBLOCK sits in the description, so the others would get EAGAIN):
 poll first, then read what is there, or write no more than PIPE_BUF, which a pipe that polls as writable takes
 without blocking (pipe(7)). Should the others have made it non-blocking themselves, EAGAIN leads back to the
@@ -68,15 +68,15 @@ class _Descriptor:
         "_closing",
         "_event",
         "_fd",
-        "_gather",
         "_in_use",
         "_lock",
         "_poll",
-        "_short",
+        "_poll_next",
+        "_read_bulk",
         "_stopped",
         "_waker",
-        "may_gather",
         "may_grow",
+        "may_read_bulk",
         "polls_first",
     )
 
@@ -89,9 +89,9 @@ class _Descriptor:
         self._closing = False
         self._waker: Waker | None = None
         self._poll: select.poll | None = None
-        self._short = False
-        self._gather: Callable[[int], bytes | None] | None = None
-        self.may_gather = owned and event == select.POLLIN
+        self._poll_next = False
+        self._read_bulk: Callable[[int], bytes | None] | None = None
+        self.may_read_bulk = owned and event == select.POLLIN
         """Whether it might be a pipe that brings much, and has not been looked at yet."""
         self.may_grow = owned
         """Whether it might be a pipe of ours that has not been made larger yet."""
@@ -103,7 +103,7 @@ class _Descriptor:
 
     def perform(self, call: Callable[[int, _Argument], _Answer], argument: _Argument) -> _Answer | None:
         """Return `call(number, argument)`, waiting while that would block; None where it was stopped."""
-        if self.polls_first or self._short:
+        if self.polls_first or self._poll_next:
             self._wait()
         while not self._stopped:
             try:
@@ -120,17 +120,17 @@ class _Descriptor:
         """
         try:
             with self._in_use:
-                if not (self.polls_first or self._short or self._stopped):
-                    gather = self._gather
+                if not (self.polls_first or self._poll_next or self._stopped):
+                    read_bulk = self._read_bulk
                     try:
-                        data = os.read(self._fd.fileno(), size) if gather is None else gather(size)
+                        data = os.read(self._fd.fileno(), size) if read_bulk is None else read_bulk(size)
                     except BlockingIOError:
                         data = None
                     if data is not None:
                         if len(data) <= _PAGE or self.may_grow:
-                            self.moved(len(data), size, emptied=gather is not None)
+                            self.moved(len(data), size, emptied=read_bulk is not None)
                         return data
-                    self._short = True
+                    self._poll_next = True
                 data = self.perform(os.read, size)
                 if data is not None:
                     self.moved(len(data), size)
@@ -141,16 +141,16 @@ class _Descriptor:
 
     def moved(self, size: int, wanted: int, *, emptied: bool = False) -> None:
         """Learn from what one call moved; `emptied`: it went on until nothing was there. In use."""
-        if self.may_gather and size >= _PAGE:
-            self.may_gather = False
-            self._gather = bulk_reader(self._fd.fileno())
+        if self.may_read_bulk and size >= _PAGE:
+            self.may_read_bulk = False
+            self._read_bulk = bulk_reader(self._fd.fileno())
         held_up = size < wanted if self._event == select.POLLOUT else size >= CHUNK_SIZE
         if held_up and self.may_grow and self._grow():
-            self._short = False
+            self._poll_next = False
             return
         little = wanted if self._event == select.POLLOUT else min(wanted, _PAGE + emptied)
         # Where nothing has been waited for yet it may be a file, or all that there will ever be.
-        self._short = size < little and self._poll is not None
+        self._poll_next = size < little and self._poll is not None
 
     def _grow(self) -> bool:
         """Make a pipe larger, the first time that this is called; whether it is."""

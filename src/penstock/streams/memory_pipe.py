@@ -53,12 +53,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryPipe", "MemoryReader", "MemoryWriter"]
 
-DEFAULT_LIMIT: Final = 4 * 1024 * 1024
+_DEFAULT_LIMIT: Final = 4 * 1024 * 1024
 MAX_CHUNKS: Final = 65536
-LEAST_CHARGE: Final = DEFAULT_LIMIT // MAX_CHUNKS
+_MIN_CHARGE: Final = _DEFAULT_LIMIT // MAX_CHUNKS
 """Bytes of the least chunk of which no more fit into the default limit than into the number."""
 NEVER: Final = 1 << 62  # more than any number of bytes
-NOBODY: Final = -1  # no thread
+_NO_THREAD: Final = -1
 
 
 class MemoryPipe:
@@ -69,7 +69,7 @@ class MemoryPipe:
 
     __slots__ = ("__weakref__", "reader", "writer")
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, limit: int = _DEFAULT_LIMIT) -> None:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         state = _State(limit)
@@ -104,7 +104,7 @@ class _State:
         self.lock = threading.Lock()
         self.limit = limit
         self.queue: deque[bytes] = deque()
-        self.sole = 0  # the thread that alone has written so far, or NOBODY once there were two
+        self.sole = 0  # the thread that alone has written so far, or _NO_THREAD once there were two
         self.sent_alone = 0  # bytes that it put into the queue without the lock, and all others ...
         self.sent_locked = 0  # ... which were put there under it
         self.delivered = 0  # bytes that the reader ever gave away: what is between the two is in flight
@@ -139,7 +139,7 @@ class _State:
             if asleep:
                 try:  # noqa: SIM105 - a call of `suppress` would be one ahead
                     self.reader_gate.release()
-                except RuntimeError:  # as `_open` says
+                except RuntimeError:  # as `_open_gate` says
                     pass
 
     def wake_writer(self) -> None:
@@ -157,7 +157,7 @@ class _State:
                     pass
 
 
-def _open(gate: threading.Lock) -> None:
+def _open_gate(gate: threading.Lock) -> None:
     # A sleeper that was torn away by a KeyboardInterrupt leaves its flag up, so that the gate may be opened
     # for nobody, and a second time before anyone passes. An open gate lets the next sleeper through at once,
     # and it looks again, so an opening too many does no harm and one too few cannot be.
@@ -273,7 +273,7 @@ class MemoryWriter(Writer):
             # All that has to be done where there is room, without a further call.
             size = len(data)
             sent = state.sent_alone + size
-            if sent <= state.fits and size >= LEAST_CHARGE and not self._stopped:
+            if sent <= state.fits and size >= _MIN_CHARGE and not self._stopped:
                 state.sent_alone = sent
                 state.queue.append(data)
                 if state.reader_asleep:
@@ -291,7 +291,7 @@ class MemoryWriter(Writer):
             if wake:
                 state.reader_asleep = False
         if wake:
-            _open(state.reader_gate)
+            _open_gate(state.reader_gate)
         elif not done:
             self._wait_and_put(chunk)
 
@@ -310,7 +310,7 @@ class MemoryWriter(Writer):
         state.queue.append(chunk)
         state.sent_locked += size
         if state.sole != get_ident():
-            state.sole = get_ident() if state.sole == 0 and features.GIL else NOBODY
+            state.sole = get_ident() if state.sole == 0 and features.GIL else _NO_THREAD
         state.fits = delivered + state.limit - state.sent_locked
         return True
 
@@ -328,14 +328,14 @@ class MemoryWriter(Writer):
                     state.fits = 0
                     state.wake_at = max(0, min(state.limit // 2, state.limit - len(chunk)))
                     # Where there are too many chunks, room comes only when the reader takes the queue.
-                    crowded = len(state.queue) >= MAX_CHUNKS
-                    state.wake_when = NEVER if crowded else state.sent - state.wake_at
+                    too_many_chunks = len(state.queue) >= MAX_CHUNKS
+                    state.wake_when = NEVER if too_many_chunks else state.sent - state.wake_at
                     if state.delivered >= state.wake_when:
                         continue  # delivered meanwhile: the reader may have looked before the level was set
                 before_sleep()
                 state.writer_gate.acquire()
         if wake:
-            _open(state.reader_gate)
+            _open_gate(state.reader_gate)
 
     def _wake(self) -> None:
         if self._state.writer_asleep:  # as the reader's

@@ -32,7 +32,7 @@ class _End(Generic[_Stream]):
     be changed.
     """
 
-    __slots__ = ("_borrowed", "_count", "_fd", "_nothing", "_ours", "_stream")
+    __slots__ = ("_borrowed", "_count", "_devnull", "_fd", "_owned_description", "_stream")
     _writable: ClassVar[bool]
 
     def __init__(
@@ -41,14 +41,14 @@ class _End(Generic[_Stream]):
         stream: _Stream | None = None,
         *,
         borrowed: int | None = None,
-        nothing: bool = False,
+        devnull: bool = False,
         owned_description: bool = True,
     ) -> None:
         self._fd = fd
         self._stream: Any = stream
         self._borrowed = borrowed
-        self._nothing = nothing
-        self._ours = owned_description
+        self._devnull = devnull
+        self._owned_description = owned_description
         self._count: int | None = None
 
     @property
@@ -59,13 +59,13 @@ class _End(Generic[_Stream]):
     @property
     def is_devnull(self) -> bool:
         """Whether it is /dev/null, and not open."""
-        return self._nothing
+        return self._devnull
 
     def open_devnull(self) -> None:
         """Open it, where it is /dev/null. OSError where that cannot be."""
-        if self._nothing:
+        if self._devnull:
             self._fd = null(writable=self._writable)
-            self._nothing = False
+            self._devnull = False
 
     @property
     def count(self) -> int | None:
@@ -81,18 +81,18 @@ class _End(Generic[_Stream]):
     @property
     def owned_description(self) -> bool:
         """Whether nobody else has the open file description, so that its flags may be changed."""
-        return self._ours
+        return self._owned_description
 
     @property
     def exclusive(self) -> bool:
         """Whether it is a descriptor whose open file description nobody else has, and not in use yet."""
-        return self._fd is not None and self._ours and self._stream is None
+        return self._fd is not None and self._owned_description and self._stream is None
 
     def wrap(self, make: Callable[[Fd], Any]) -> Any:
         """The stream that `make(descriptor)` gives, which owns the descriptor, in the place of a file-like
         object.
         """
-        self._stream = make(self._owned())
+        self._stream = make(self._open_fd())
         return self._stream
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class _End(Generic[_Stream]):
         if self._stream is not None:
             self._stream.interrupt(reason)
 
-    def _owned(self) -> Fd:
+    def _open_fd(self) -> Fd:
         """A descriptor that a reader or writer may close."""
         if self._fd is not None:
             return self._fd
@@ -134,7 +134,7 @@ class Input(_End[Reader]):
     def reader(self) -> Reader:
         """A file-like object with `read`, `readline`, `chunks()` and so on. Closing it closes the input."""
         if self._stream is None:
-            self._stream = FdReader(self._owned(), owned_description=self._ours)
+            self._stream = FdReader(self._open_fd(), owned_description=self._owned_description)
         reader: Reader = self._stream
         return reader
 
@@ -152,6 +152,6 @@ class Output(_End[Writer]):
     def writer(self) -> Writer:
         """A file-like object with `write`, `writelines` and `flush`. Closing it closes the output."""
         if self._stream is None:
-            self._stream = FdWriter(self._owned(), owned_description=self._ours)
+            self._stream = FdWriter(self._open_fd(), owned_description=self._owned_description)
         writer: Writer = self._stream
         return writer

@@ -1,15 +1,15 @@
 """The copy between two descriptors: the kernel carries the bytes where it can, the pooled loop where not.
 
-`choose_methods` is the table of which ways ("rungs") may be tried for a pair, best first; it is pure.
-`methods_for` asks it about two descriptors. A `Transfer` climbs down: a rung that cannot (a kernel without
-it, a sandbox, a file system) gives way to the next one. The kernel's rungs work at the descriptors' own
-positions and hold nothing back, so the next rung goes on exactly where the last one stopped, whenever that
+`choose_methods` is the table of which ways ("methods") may be tried for a pair, best first; it is pure.
+`methods_for` asks it about two descriptors. A `Transfer` climbs down: a method that cannot (a kernel without
+it, a sandbox, a file system) gives way to the next one. The kernel's methods work at the descriptors' own
+positions and hold nothing back, so the next method goes on exactly where the last one stopped, whenever that
 happens. The pooled loop is the last: it can do every pair, and whatever error was real all along is met
 there.
 
 Nothing spins. On EAGAIN both sides are asked, and only the one that is not ready is waited for: with a full
 pipe as sink, to wait for both would return at once for the source's sake, for ever. Where both are ready and
-the kernel refuses all the same, time after time, the rung is one that cannot.
+the kernel refuses all the same, time after time, the method is one that cannot.
 
 Whose flags: a description that is ours alone becomes non-blocking. A borrowed one that blocks keeps its
 flags; it is polled first, and a sink then gets no more than PIPE_BUF at a time, except a pipe that is
@@ -61,25 +61,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Transfer", "best_method", "choose_methods", "methods_for"]
 
-POOLED: Final = "pooled"
+_POOLED: Final = "pooled"
 
 # Bytes per call of a kernel's mover. A pipe or a socket moves what it holds, so a larger number changes
 # nothing there; between files it bounds how long a call, and with it an interruption, takes.
-LENGTH: Final = 1 << 20
-FILE_LENGTH: Final = 1 << 24
+_CALL_BYTES: Final = 1 << 20
+_FILE_CALL_BYTES: Final = 1 << 24
 
 # Buffers of the pool that one copy uses, each of 64 KiB unless told otherwise.
-_MOST_BUFFERS: Final = 4
+_MAX_BUFFERS: Final = 4
 
-# How often in a row a rung may say EAGAIN while both sides are ready. Once or twice is a race with others who
-# use the same pipe or socket.
-_PATIENCE: Final = 8
+# How often in a row a method may say EAGAIN while both sides are ready. Once or twice is a race with others
+# who use the same pipe or socket.
+_MAX_REFUSALS: Final = 8
 
 _FILE, _PIPE, _SOCKET, _OTHER = "file", "pipe", "socket", "other"
 
 
 def choose_methods(source: str, sink: str, *, append: bool, movers: Collection[str]) -> list[str]:
-    """Return the rungs for a pair of "file", "pipe", "socket" and "other" (a device), best first.
+    """Return the methods for a pair of "file", "pipe", "socket" and "other" (a device), best first.
 
     `append`: the sink is O_APPEND. `movers` are those that the platform has. "pooled" is always the last.
 
@@ -99,17 +99,17 @@ def choose_methods(source: str, sink: str, *, append: bool, movers: Collection[s
             found = ["copy-file-range", "sendfile"] if sink == _FILE else ["sendfile"]
     # Neither side a pipe or a file: two splices through a pipe of our own are no faster than the pooled loop
     # between TCP sockets, and would have to be drained by hand where they stop half-way.
-    return [*(rung for rung in found if rung in movers), POOLED]
+    return [*(method for method in found if method in movers), _POOLED]
 
 
 def methods_for(source: int, sink: int) -> list[str]:
-    """Return the rungs for two open descriptors, best first; OSError where one is not open."""
+    """Return the methods for two open descriptors, best first; OSError where one is not open."""
     append = bool(fcntl.fcntl(sink, fcntl.F_GETFL) & os.O_APPEND)
     return choose_methods(_kind(source), _kind(sink), append=append, movers=splice.movers())
 
 
 def best_method(number: int, *, to_pipe: bool) -> str:
-    """Return the best rung between an open descriptor and a pipe that is yet to be made."""
+    """Return the best method between an open descriptor and a pipe that is yet to be made."""
     if to_pipe:
         return choose_methods(_kind(number), _PIPE, append=False, movers=splice.movers())[0]
     append = bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND)
@@ -128,7 +128,7 @@ def _kind(number: int) -> str:
 class _Side:
     """One descriptor of a transfer: how it may be used, and how it is waited for."""
 
-    __slots__ = ("event", "fd", "kind", "polite", "poll", "ready")
+    __slots__ = ("event", "fd", "kind", "must_poll_first", "poll", "ready")
 
     def __init__(self, fd: Fd, event: int, *, owned: bool) -> None:
         self.fd = fd
@@ -140,7 +140,7 @@ class _Side:
             set_nonblocking(number)
         # Whether a call may block, so that it has to be polled first: borrowed, and its owner wants it so. To
         # poll a source costs next to nothing, so that is done also where its owner might yet change its mind.
-        self.polite = not (owned or instant or (event == select.POLLOUT and is_nonblocking(number)))
+        self.must_poll_first = not (owned or instant or (event == select.POLLOUT and is_nonblocking(number)))
         self.ready = select.poll()
         self.ready.register(number, event)
         self.poll: select.poll | None = None  # the same with the waker, made for the first wait
@@ -150,17 +150,17 @@ class Transfer(Stream):
     """Moves all of `source` into `sink`, and owns both.
 
     `source_owned`, `sink_owned`: nobody else has this open file description, so that it may be made
-    non-blocking. `count` is the number of bytes moved so far, for any thread to read. `kind` is the rung that
-    carries them: the one in use, or that was in use at the end.
+    non-blocking. `count` is the number of bytes moved so far, for any thread to read. `kind` is the method
+    that carries them: the one in use, or that was in use at the end.
     """
 
-    __slots__ = ("_closing", "_in_use", "_pool", "_rungs", "_sink", "_source", "_waker")
+    __slots__ = ("_closing", "_in_use", "_methods", "_pool", "_sink", "_source", "_waker")
 
     def __init__(
         self, source: Fd, sink: Fd, *, source_owned: bool, sink_owned: bool, pool: BufferPool = buffer_pool
     ) -> None:
         super().__init__()
-        self._rungs = methods_for(source.fileno(), sink.fileno())
+        self._methods = methods_for(source.fileno(), sink.fileno())
         self._source = _Side(source, select.POLLIN, owned=source_owned)
         self._sink = _Side(sink, select.POLLOUT, owned=sink_owned)
         self._pool = pool
@@ -170,8 +170,8 @@ class Transfer(Stream):
 
     @property
     def kind(self) -> str:
-        """The rung: "copy-file-range", "sendfile", "splice" or "pooled"."""
-        return self._rungs[0]
+        """The method: "copy-file-range", "sendfile", "splice" or "pooled"."""
+        return self._methods[0]
 
     def run(self) -> int:
         """Move everything until EOF, and return how many bytes were moved in all. Closes nothing.
@@ -181,33 +181,33 @@ class Transfer(Stream):
         """
         try:
             with self._in_use:
-                while self._rungs[0] != POOLED:
-                    if self._move_with(self._rungs[0]):
+                while self._methods[0] != _POOLED:
+                    if self._move_with(self._methods[0]):
                         return self.count
-                    del self._rungs[0]
+                    del self._methods[0]
                 self._copy()
         finally:
             if self._closing:
                 self._close_unless_used()
         return self.count
 
-    def _move_with(self, rung: str) -> bool:
-        """Move until EOF by one of the kernel's movers; False where the next rung is to go on."""
+    def _move_with(self, method: str) -> bool:
+        """Move until EOF by one of the kernel's movers; False where the next method is to go on."""
         source, sink = self._source, self._sink
-        move, polite, length = self._terms(rung)
+        move, polled, length = self._call_terms(method)
         refusals = 0
         while True:
-            for side in polite:
+            for side in polled:
                 self._wait(side)
             if self._stopped:
                 raise self._stop_error()
             try:
                 size = move(source.fd.fileno(), sink.fd.fileno(), length)
             except BlockingIOError:
-                if source.kind == _PIPE and _hung_up(source):
+                if source.kind == _PIPE and _is_hung_up(source):
                     return True  # into a full pipe, an empty one whose writers have gone gives EAGAIN, not 0
                 refusals = 0 if self._wait_for_the_blocked() else refusals + 1
-                if refusals == _PATIENCE:
+                if refusals == _MAX_REFUSALS:
                     return False
                 continue
             except OSError as error:
@@ -219,20 +219,22 @@ class Transfer(Stream):
             refusals = 0
             self._count += size
 
-    def _terms(self, rung: str) -> tuple[Callable[[int, int, int], int], list[_Side], int]:
+    def _call_terms(self, method: str) -> tuple[Callable[[int, int, int], int], list[_Side], int]:
         """Return the mover, the sides that are to be polled before each call, and the bytes for a call."""
         source, sink = self._source, self._sink
-        spliced = rung == "splice"  # it does not wait for pipes, whatever their flags say
-        polite = [side for side in (source, sink) if side.polite and not (spliced and side.kind == _PIPE)]
-        length = FILE_LENGTH if source.kind == sink.kind == _FILE else LENGTH
-        if sink in polite and sink.kind != _PIPE:
+        spliced = method == "splice"  # it does not wait for pipes, whatever their flags say
+        polled = [
+            side for side in (source, sink) if side.must_poll_first and not (spliced and side.kind == _PIPE)
+        ]
+        length = _FILE_CALL_BYTES if source.kind == sink.kind == _FILE else _CALL_BYTES
+        if sink in polled and sink.kind != _PIPE:
             length = select.PIPE_BUF
         move = {
             "splice": splice.splice,
             "sendfile": splice.sendfile,
             "copy-file-range": splice.copy_file_range,
         }
-        return move[rung], polite, length
+        return move[method], polled, length
 
     def _is_at_end(self) -> bool:
         """Whether a mover's 0 is EOF."""
@@ -254,18 +256,18 @@ class Transfer(Stream):
         wanted = pipe_capacity(source.fd.fileno()) // self._pool.size if source.kind == _PIPE else 1
         with ExitStack() as stack:
             buffers = [
-                stack.enter_context(self._pool.lend()) for _ in range(min(_MOST_BUFFERS, max(1, wanted)))
+                stack.enter_context(self._pool.lend()) for _ in range(min(_MAX_BUFFERS, max(1, wanted)))
             ]
             views = [stack.enter_context(memoryview(buffer)) for buffer in buffers]
             while size := self._perform(source, os.readv, views):
                 done = 0
                 while done < size:
-                    end = min(size, done + select.PIPE_BUF) if sink.polite else size
-                    written = self._put(views, done, end)
+                    end = min(size, done + select.PIPE_BUF) if sink.must_poll_first else size
+                    written = self._write_range(views, done, end)
                     done += written
                     self._count += written
 
-    def _put(self, views: Sequence[memoryview], start: int, end: int) -> int:
+    def _write_range(self, views: Sequence[memoryview], start: int, end: int) -> int:
         """Write the bytes from `start` to `end` of all views together, or the first of them."""
         parts, place = [], 0
         for view in views:
@@ -282,7 +284,7 @@ class Transfer(Stream):
 
     def _perform(self, side: _Side, call: Callable[[int, _Argument], int], argument: _Argument) -> int:
         """Return `call(number, argument)`, waiting while that would block."""
-        if side.polite:
+        if side.must_poll_first:
             self._wait(side)
         while not self._stopped:
             try:
@@ -351,7 +353,7 @@ def _is_null(number: int) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - pathlib is dear to import
 
 
-def _hung_up(side: _Side) -> bool:
+def _is_hung_up(side: _Side) -> bool:
     """Whether a pipe is empty and has no writer."""
     events = side.ready.poll(0)
     return bool(events) and events[0][1] & (select.POLLIN | select.POLLHUP) == select.POLLHUP

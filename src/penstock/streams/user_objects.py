@@ -42,7 +42,7 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
         read: Callable[[], Any] = partial(_encoded, source, encoder)
     elif any(hasattr(source, method) for method in _READ_METHODS):
-        copy_stream(_Watched(source, call), writer)
+        copy_stream(_GuardedSource(source, call), writer)
         return
     elif hasattr(source, "recv"):
         read = partial(_received, source)
@@ -136,7 +136,7 @@ def _wait_while_blocked(source: Any, *, writing: bool) -> None:
     poll.poll()
 
 
-class _Watched:
+class _GuardedSource:
     """A caller's object whose reading methods are called by `call`."""
 
     def __init__(self, source: Any, call: Callable[..., Any]) -> None:
