@@ -124,7 +124,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     if stats and importlib.util.find_spec("rich") is None:
         raise click.ClickException("--stats needs rich: pip install 'penstock[cli]'")
     try:
-        ending = execute(
+        outcome = execute(
             parse(pipeline),
             cwd=cwd,
             env=dict(env),
@@ -135,12 +135,12 @@ def run(  # noqa: PLR0913 - each is an option of the command
         output.print_err(f"penstock: {mistake.show(pipeline)}")
         return mistake.status
     if as_json:
-        output.print_err(output.as_json(ending))
+        output.print_err(output.as_json(outcome))
     else:
-        output.print_error(ending, verbose=verbose)
-    if stats and ending.result is not None:
-        output.show_table(ending.result)
-    return output.exit_status(ending)
+        output.print_error(outcome, verbose=verbose)
+    if stats and outcome.result is not None:
+        output.show_table(outcome.result)
+    return output.exit_status(outcome)
 
 
 @group.command(epilog=_LANGUAGE, short_help="Show how its bytes would travel.")

@@ -41,16 +41,16 @@ def print_err(text: str) -> None:
         sys.stderr.flush()
 
 
-def exit_status(ending: RunOutcome) -> int:
+def exit_status(outcome: RunOutcome) -> int:
     """Give the status to exit with, as a shell with `pipefail` would understand it.
 
     0; 128 + the number of the signal that ended us; 124 for a timeout; the failed command's own status, or
     128 + its signal; 127 and 126 for a program that is not there or cannot be executed; 141 where the reader
     of our stdout has gone; else 1.
     """
-    if ending.signum is not None:
-        return 128 + ending.signum
-    error = ending.error
+    if outcome.signum is not None:
+        return 128 + outcome.signum
+    error = outcome.error
     if error is None:
         return 0
     if isinstance(error, PipelineTimeout):
@@ -63,10 +63,10 @@ def exit_status(ending: RunOutcome) -> int:
     return 128 + signal.SIGPIPE if _reader_has_gone(error) else 1
 
 
-def print_error(ending: RunOutcome, *, verbose: bool) -> None:
+def print_error(outcome: RunOutcome, *, verbose: bool) -> None:
     """Say why the run failed: nothing where a signal ended us, or where only our reader has gone."""
-    error = ending.error
-    if error is None or ending.signum is not None or is_sigpipe(error) or _reader_has_gone(error):
+    error = outcome.error
+    if error is None or outcome.signum is not None or is_sigpipe(error) or _reader_has_gone(error):
         return
     print_err(_sentence(error))
     for note in getattr(error, "__notes__", ()):
@@ -102,15 +102,15 @@ def _reader_has_gone(error: BaseException) -> bool:
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
-def as_json(ending: RunOutcome) -> str:
+def as_json(outcome: RunOutcome) -> str:
     """Put the whole result into one JSON object, in one line of ASCII."""
     import json  # noqa: PLC0415 - only --json needs it
 
-    result, error = ending.result, ending.error
+    result, error = outcome.result, outcome.error
     return json.dumps(
         {
-            "ok": ending.error is None and ending.signum is None,
-            "status": exit_status(ending),
+            "ok": outcome.error is None and outcome.signum is None,
+            "status": exit_status(outcome),
             "elapsed": None if result is None else result.elapsed,
             "error": None if error is None else _error_fields(error),
             "stages": [] if result is None else [_stage_fields(stage) for stage in result.stages],

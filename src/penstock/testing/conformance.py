@@ -165,11 +165,11 @@ def _starts_at_once(case: StageUnderTest) -> Iterator[str]:
     for ends in case.ends:
         with StageTrial(case, ends) as trial:
             starter = Task(trial.start)
-            returned = starter.ends(case.patience)
+            returned = starter.ends(case.step_timeout)
             trial.kill(Cancelled("it was started, which is all"))
         if not returned:
             starter.join(case.timeout)  # its streams are closed now
-            yield f"start() has not returned within {case.patience:g} s, {trial.where}"
+            yield f"start() has not returned within {case.step_timeout:g} s, {trial.where}"
 
 
 def _ends_in_a_run(case: StageUnderTest) -> Iterator[str]:
@@ -281,7 +281,7 @@ def _wakes_from_waiting_for_its_first_byte(case: StageUnderTest) -> Iterator[str
 def _wakes_from_reading(case: StageUnderTest) -> Iterator[str]:
     def block(trial: StageTrial) -> None:
         trial.drain()
-        trial.feed(case.data, close=False).join(case.patience)
+        trial.feed(case.data, close=False).join(case.step_timeout)
 
     yield from _killed(case, block, "reading stdin that never ends")
 
@@ -289,7 +289,7 @@ def _wakes_from_reading(case: StageUnderTest) -> Iterator[str]:
 def _wakes_from_writing(case: StageUnderTest) -> Iterator[str]:
     def block(trial: StageTrial) -> None:
         trial.feed(case.data)
-        trial.peek().join(case.patience)
+        trial.peek().join(case.step_timeout)
 
     yield from _killed(case, block, "writing stdout that nobody reads")
 

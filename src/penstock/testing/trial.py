@@ -100,8 +100,8 @@ class StageUnderTest:
         self.expect = expect
         self.reusable = reusable
         self.timeout = timeout
-        self.patience = max(timeout, _MIN_TIMEOUT_S)
-        self.convicted: set[str] = set()
+        self.step_timeout = max(timeout, _MIN_TIMEOUT_S)
+        self.timed_out_checks: set[str] = set()
         """What it has been waited for in vain; such a thing is looked at again, and no longer waited for."""
         self.stage = checked_stage(factory())
         self.loop: LoopThread | None = None
@@ -115,9 +115,9 @@ class StageUnderTest:
 
     def waits_for(self, what: str, true: Callable[[], bool]) -> bool:
         """Whether it comes true within the timeout; it has no second one for the same `what`."""
-        if wait_until(true, 0.0 if what in self.convicted else self.timeout):
+        if wait_until(true, 0.0 if what in self.timed_out_checks else self.timeout):
             return True
-        self.convicted.add(what)
+        self.timed_out_checks.add(what)
         return False
 
     @property
