@@ -1,6 +1,6 @@
-"""`penstock run` and `penstock explain`: their options and help, on click.
+"""`penstock run` and `penstock explain`: their options and help, written with click.
 
-What may not live here: anything that could be tested without a command line.
+Out of scope: anything that can be tested without a command line.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ PIPELINE is one argument, written as in a shell:
   py:MODULE:NAME      a stage, a pipeline, or a function of ctx, stdin and stdout
   lines:MODULE:NAME   a function from an iterator of lines to lines
   map:MODULE:NAME     a function from a line to a line, or to None to drop it
-  filter:MODULE:NAME  a function that says whether a line is kept
+  filter:MODULE:NAME  a function from a line to true or false: false drops the line
 
 Lines are bytes without their line feed. Modules are found in the current folder too.
 
-Words and quotes are a shell's, but no shell is started: $NAME, ~, * and ? are ordinary characters, a
+Words and quotes are as in a shell, but no shell is started: $NAME, ~, * and ? are ordinary characters, a
 line feed is a blank, and ; & && || ( ) ` are refused unless they are quoted.
 """
 
@@ -153,7 +153,7 @@ def explain(pipeline: str) -> int:
         output.print_err(f"penstock: {mistake.show(pipeline)}")
         return mistake.status
     if sys.stdout is not None:
-        # A word of the line may hold what stdout's encoding cannot say, or bytes that are no text at all.
+        # A word of the line may contain characters that stdout's encoding lacks, or undecodable bytes.
         encoding = sys.stdout.encoding
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     return 0

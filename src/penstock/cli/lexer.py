@@ -1,13 +1,13 @@
-"""The lowest layer of the pipeline language: text in, words and operators with their places out.
+"""The lexer of the pipeline language: text in, words and operators with their places out.
 
-Words and quotes are those of `shlex.split` (POSIX mode), with one difference: outside of quotes a backslash
-before a line's end continues the line, as in a shell, where shlex would make a word of the line feed. shlex
-itself cannot be used, since it tells neither the places nor which characters were quoted.
+Words and quotes follow `shlex.split` (POSIX mode), with one difference: outside quotes, a backslash before a
+line feed continues the line, as in a shell; shlex would make the line feed a word. shlex itself cannot be
+used, because it reports neither the places nor which characters were quoted.
 
 Syntax that only a shell could carry out (`;`, `&&`, `$(...)` and the like) is refused, so that it never
-reaches a program as if a shell had dealt with it. `$NAME`, `*`, `?`, `~` and `#` are ordinary characters.
+reaches a program as if a shell had handled it. `$NAME`, `*`, `?`, `~` and `#` are ordinary characters.
 
-What may not live here: which operator may stand where; that is `line`.
+Out of scope: the order of words and operators (`parser`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _QUOTE_IT: Final = "quote it to pass it on unchanged"
 _NO_SHELL: Final = f"no shell is started; {_QUOTE_IT}"
 _AT_HAND: Final = "supported redirections: '< FILE', '> FILE', '>> FILE', '2> FILE', '2>> FILE' and '2>&1'"
 
-# What a shell would do something with, and what to write instead. The longest operator that fits is taken.
+# Operators of a shell that are refused, and what to write instead. The longest operator that matches is
+# taken.
 _REFUSED: Final = {
     ";": f"run the commands one by one, or {_QUOTE_IT}",
     ";;": _NO_SHELL,
@@ -50,7 +51,7 @@ _REFUSED: Final = {
 }
 _OPERATORS: Final = tuple(sorted({"|", "<", ">", ">>", *_REFUSED}, key=len, reverse=True))
 
-# The number before an operator and the operator, and what they are called here.
+# (number before the operator, operator): the kind of the token.
 _KINDS: Final = {
     ("", "|"): "|",
     ("", "<"): "<",
@@ -67,9 +68,10 @@ _ONTO_STDOUT: Final = re.compile(r"1(?![^\s|<>;&()])")  # the 1 of 2>&1, as a wh
 
 
 class PipelineSyntaxError(Exception):
-    """Something in the line that cannot be run; `start` and `end` say where, `hint` what to write instead.
+    """A mistake in the line.
 
-    `status` is what the program exits with: 2, but 1 for a file that cannot be opened, as in a shell.
+    It lies between the offsets `start` and `end`; `hint` says what to write instead. `status` is the exit
+    status of the program: 2, but 1 for a file that cannot be opened, as in a shell.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class PipelineSyntaxError(Exception):
         self.status = status
 
     def show(self, text: str) -> str:
-        """Put together the message, the row of `text` that it is about, and carets under the place."""
+        """Return the message, the row of `text` that has the mistake, and carets under the place."""
         row_start = text.rfind("\n", 0, self.start) + 1
         row_end = text.find("\n", self.start)
         row = text[row_start : len(text) if row_end < 0 else row_end]
@@ -98,8 +100,9 @@ class PipelineSyntaxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word without its quotes, and where it stands. Its first `bare` characters stand so in the line: they
-    are not quoted, nor is the line continued among them.
+    """A word without its quotes, and its place in the line.
+
+    Its first `bare` characters are the same in the line: without quotes or continued lines.
     """
 
     text: str
@@ -110,7 +113,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """`kind` is one of `|`, `<`, `>`, `>>`, `2>`, `2>>` and `2>&1`."""
+    """An operator; `kind` is one of `|`, `<`, `>`, `>>`, `2>`, `2>>` and `2>&1`."""
 
     kind: str
     start: int
@@ -118,7 +121,7 @@ class Operator:
 
 
 class Scanner:
-    """Cuts the text into words and operators, from left to right.
+    """Cut the text into words and operators, from left to right.
 
     >>> scanner = Scanner('''grep "a|b"|cat>out''')
     >>> [scanner.token() for _ in range(3)]  # doctest: +NORMALIZE_WHITESPACE
@@ -131,7 +134,7 @@ class Scanner:
         self.at = 0
 
     def token(self) -> Word | Operator | None:
-        """Take the next word or operator; None at the end. Raises `PipelineSyntaxError`."""
+        """Take and return the next word or operator, or None at the end. Raises `PipelineSyntaxError`."""
         text = self.text
         while self.at < len(text) and (text[self.at] in _BLANKS or text.startswith("\\\n", self.at)):
             self.at += 1 if text[self.at] in _BLANKS else 2
@@ -159,7 +162,7 @@ class Scanner:
         return Operator(kind, start, end)
 
     def _word(self) -> Word | Operator:
-        """Take a word, or the redirection whose number the word turns out to be."""
+        """Take a word, or a redirection if the word is the number before one."""
         text, start = self.text, self.at
         pieces: list[str] = []
         bare, quoted, continued = 0, False, False
@@ -205,12 +208,12 @@ class Scanner:
 
 
 def _columns(char: str) -> int:
-    """Count the columns of a terminal that a character takes."""
+    """Return the number of terminal columns that a character takes."""
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _visible(char: str) -> str:
-    """Give the character, or `?` where it would steer the terminal or cannot be written."""
+    """Return the character, or `?` if it would control the terminal or cannot be printed."""
     return char if char == "\t" or char.isprintable() or unicodedata.combining(char) else "?"

@@ -1,7 +1,7 @@
-"""The way in and out of the `penstock` command: `main()` is its entry point.
+"""The entry point of the `penstock` command: `main()`.
 
-It survives what the surroundings may lack (an open stdin, click and rich, a reader of stdout), and leaves the
-rest to `commands`, which cannot even be imported without click.
+It copes with closed standard streams, with missing packages (click, rich) and with a stdout whose reader has
+gone. `commands` does the rest; it cannot even be imported without click.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Fill the places of standard streams that are closed, so that no pipe of ours can get their numbers.
+    """Open /dev/null in place of closed standard streams, so that our pipes cannot get their numbers.
 
-    Reading and writing them fails with EBADF as before: each is opened for the other direction.
+    Reading and writing them fails with EBADF as before, because each is opened for the other direction.
     """
     for fd, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
         try:
@@ -51,9 +51,10 @@ def _open_what_is_closed() -> None:
 
 
 def _flush() -> int | None:
-    """Write out what Python code left in `sys.stdout`; give the errno where that fails.
+    """Flush `sys.stdout`; return the errno if that fails, else None.
 
-    What is left then is dropped: the interpreter would try again at exit, and print 'Exception ignored'.
+    After a failure the rest is dropped: the interpreter would try again at exit and print 'Exception
+    ignored'.
     """
     if sys.stdout is None:
         return None

@@ -1,9 +1,9 @@
-"""What is said about a run: its error, its exit status, and on demand a table, an object or a diary.
+"""Print the outcome of a run: its error, and on demand a table, a JSON object or its events.
 
-All of it goes to stderr: stdout belongs to the pipeline. A stderr that nobody reads any more is no reason to
-fail: what cannot be said is left out.
+Everything goes to stderr, because stdout belongs to the pipeline. A stderr without a reader is not a reason
+to fail: text that cannot be written is dropped.
 
-What may not live here: starting or steering a run.
+Out of scope: starting or steering a run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["as_json", "exit_status", "print_err", "print_error", "print_event", 
 
 
 def print_err(text: str) -> None:
-    """Write a text and a line feed to stderr, in one go, so that lines of several threads do not mix."""
+    """Write a text and a line feed to stderr in one write, so that lines of several threads do not mix."""
     if sys.stderr is None:
         return
     with contextlib.suppress(OSError, ValueError):
@@ -42,11 +42,11 @@ def print_err(text: str) -> None:
 
 
 def exit_status(outcome: RunOutcome) -> int:
-    """Give the status to exit with, as a shell with `pipefail` would understand it.
+    """Return the exit status, as a shell with `pipefail` would.
 
-    0; 128 + the number of the signal that ended us; 124 for a timeout; the failed command's own status, or
-    128 + its signal; 127 and 126 for a program that is not there or cannot be executed; 141 where the reader
-    of our stdout has gone; else 1.
+    0 for a success; 128 + N if signal N ended us; 124 for a timeout. For a failed command its own status, or
+    128 + its signal. 127 for a program that does not exist, 126 for one that cannot be executed. 141 if the
+    reader of our stdout has gone; otherwise 1.
     """
     if outcome.signum is not None:
         return 128 + outcome.signum
@@ -64,7 +64,7 @@ def exit_status(outcome: RunOutcome) -> int:
 
 
 def print_error(outcome: RunOutcome, *, verbose: bool) -> None:
-    """Say why the run failed: nothing where a signal ended us, or where only our reader has gone."""
+    """Print why the run failed; print nothing if a signal ended us, or if only our reader has gone."""
     error = outcome.error
     if error is None or outcome.signum is not None or is_sigpipe(error) or _reader_has_gone(error):
         return
@@ -80,7 +80,7 @@ def print_error(outcome: RunOutcome, *, verbose: bool) -> None:
 
 
 def _sentence(error: PipelineError) -> str:
-    """Put the error into one line; of what a function raised with its type: `KeyError: 1` is `1` without."""
+    """Return the error in one line, with the type of a function's exception: `KeyError: 1`, not `1`."""
     cause = error.cause
     if isinstance(error, StartError) and isinstance(cause, OSError) and cause.strerror is not None:
         named = isinstance(cause.filename, str) and cause.filename != error.stage
@@ -94,7 +94,7 @@ def _sentence(error: PipelineError) -> str:
 
 
 def _reader_has_gone(error: BaseException) -> bool:
-    """Whether a Python stage failed because nobody reads our stdout any more."""
+    """Return whether a Python stage failed because the reader of our stdout has gone."""
     if not is_epipe(error):
         return False
     poll = select.poll()
@@ -103,7 +103,7 @@ def _reader_has_gone(error: BaseException) -> bool:
 
 
 def as_json(outcome: RunOutcome) -> str:
-    """Put the whole result into one JSON object, in one line of ASCII."""
+    """Return the whole result as one JSON object, in one line of ASCII."""
     import json  # noqa: PLC0415 - only --json needs it
 
     result, error = outcome.result, outcome.error
@@ -156,13 +156,13 @@ def show_table(result: Result) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for stage in result.stages:
         table.add_row(
-            Text(stage.name),  # a name may hold what rich would take for markup
+            Text(stage.name),  # rich would take parts of a plain str for markup
             Text(_exit(stage), style="" if stage.error is None else "red"),
             *(Text(_seconds(time)) for time in (stage.elapsed, stage.user_time, stage.system_time)),
             Text("-" if stage.max_rss is None else f"{stage.max_rss / 2**20:.1f} MiB"),
         )
     console = Console(stderr=True, highlight=False)
-    with console.capture() as capture:  # by itself rich ends the process where nobody reads stderr
+    with console.capture() as capture:  # rich itself would exit the process if stderr has no reader
         console.print(table)
     print_err(capture.get().rstrip("\n"))
 
@@ -181,8 +181,8 @@ def _seconds(value: float | None) -> str:
 
 
 def print_event(event: Event) -> None:
-    """Write a line about an event: that a stage starts, ends, or says something on its way."""
-    if event.kind in {"cancelled", "failed"}:  # told again by the stage's end, and by the run's error
+    """Print a line about an event: a stage started, ended, or emitted a message."""
+    if event.kind in {"cancelled", "failed"}:  # the stage's exit and the run's error say the same
         return
     pid = event.context.get("pid") if event.kind == "start" else None
     print_err(f"penstock: {event.stage}: {event.message}{'' if pid is None else f', pid {pid}'}")

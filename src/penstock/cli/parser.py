@@ -1,9 +1,9 @@
-"""The pipeline language: one line of text in, stages with their words and redirections out.
+"""The parser of the pipeline language: one line of text in, stages with their words and redirections out.
 
-A pure parser: `words` cuts the line up, this module says what may stand where. Every part keeps its place in
-the line, so that whoever finds a mistake later (a name that cannot be imported, say) can put a caret there.
+A pure function: `lexer` cuts the line into tokens, and this module checks their order. Each part keeps its
+place in the line, so that a mistake found later (such as a name that cannot be imported) can be shown there.
 
-What may not live here: looking up names, opening files, or knowing what a stage is beyond its words.
+Out of scope: looking up names, opening files, and the meaning of a stage beyond its words.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Redirection:
-    """`kind` is one of `<`, `>`, `>>`, `2>`, `2>>` and `2>&1`; `target` is the file, None for `2>&1`."""
+    """A redirection; `kind` is `<`, `>`, `>>`, `2>`, `2>>` or `2>&1`, `target` the file (None for `2>&1`)."""
 
     kind: str
     target: Word | None
@@ -40,27 +40,27 @@ class Redirection:
 
 @dataclass(frozen=True, slots=True)
 class StageText:
-    """One stage as it is written: at least one word."""
+    """One stage as it is written, with at least one word."""
 
     words: tuple[Word, ...]
     assignments: tuple[Assignment, ...] = ()
     redirections: tuple[Redirection, ...] = ()
 
     def redirection(self, *kinds: str) -> Redirection | None:
-        """Find the redirection of one of these kinds; `parse` has seen to it that there is no second one."""
+        """Return the redirection of one of these kinds, or None; `parse` has refused a second one."""
         return next((found for found in self.redirections if found.kind in kinds), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A whole pipeline: at least one stage. `<` stands on the first only, `>` and `>>` on the last."""
+    """A whole pipeline of at least one stage. Only the first may have `<`, only the last `>` or `>>`."""
 
     text: str
     stages: tuple[StageText, ...]
 
 
 def parse(text: str) -> Line:
-    """Read a pipeline; raise `PipelineSyntaxError` for what cannot be understood.
+    """Parse a pipeline; raise `PipelineSyntaxError` for invalid syntax.
 
     >>> line = parse("FOO=1 grep 'a b' < in | sort>out")
     >>> [[word.text for word in stage.words] for stage in line.stages]
@@ -111,7 +111,7 @@ def _redirection(operator: Operator, scanner: Scanner) -> Redirection:
 
 @dataclass(slots=True)
 class _Draft:
-    """A stage while it is read; `start` is where the `|` before it stands."""
+    """A stage while it is parsed; `start` is the place of the `|` before it."""
 
     start: int
     words: list[Word] = field(default_factory=list)
@@ -122,7 +122,7 @@ class _Draft:
         return not self.words and not self.redirections
 
     def check(self, *, first: bool, last: bool) -> None:
-        """Refuse redirections of a stream that goes to a neighbour, or of one that is redirected already."""
+        """Refuse to redirect a stream that is joined to a neighbour, or that is redirected already."""
         seen: dict[str, Redirection] = {}
         for found in self.redirections:
             if found.kind == "<" and not first:

@@ -1,9 +1,9 @@
-"""From words to stages: commands as they are written, and Python stages by name.
+"""Make stages of words: commands as they are written, and Python stages by name.
 
-`py:`, `lines:`, `map:` and `filter:` name things in modules, which are importable from the current folder
-too. Whatever is wrong with a name is a `PipelineSyntaxError` with its place, found before anything starts.
+`py:`, `lines:`, `map:` and `filter:` name objects in modules, which may lie in the current folder. A wrong
+name raises a `PipelineSyntaxError` with its place, before anything starts.
 
-What may not live here: opening files (the caller hands in how), starting anything, signals, output.
+Out of scope: opening files (the caller passes a function), starting anything, signals, output.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Resolved", "resolve"]
 
-# What makes a stage of the function that is named, and how that function is called.
+# The constructor for each kind, and the names of the arguments that the stage passes to the function.
 _FACTORIES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "py": (function, ("ctx", "stdin", "stdout")),
     "lines": (transform_lines, ("lines",)),
@@ -50,7 +50,7 @@ _FACTORIES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The stages of a line, and what goes into the first and comes out of the last."""
+    """The stages of a line, with the stdin of the first and the stdout of the last."""
 
     stages: tuple[Any, ...]
     stdin: Any
@@ -58,11 +58,11 @@ class Resolved:
 
 
 def resolve(line: Line, *, open_file: Callable[[Redirection], Any], process_group: bool) -> Resolved:
-    """Make the stages that a line names; raise `PipelineSyntaxError` where that cannot be done.
+    """Make the stages that a line names; raise `PipelineSyntaxError` if one cannot be made.
 
-    `open_file` is called for each redirection to or from a file, in the order of the line, and gives what
-    stdin, stdout or stderr is to be. `process_group` says whether each command leads a process group of its
-    own.
+    `open_file` is called for each redirection to or from a file, in the order of the line, and returns the
+    value of the option stdin, stdout or stderr. With `process_group` each command leads a process group of
+    its own.
     """
     stdin: Any = INHERIT
     stdout: Any = INHERIT
@@ -82,7 +82,7 @@ def resolve(line: Line, *, open_file: Callable[[Redirection], Any], process_grou
         else:
             stages.append(_python_stage(text))
     if stdin is INHERIT and stages[0].requirements.stdin is Stream.FORBIDDEN:
-        stdin = DEVNULL  # a stage that reads nothing, such as a source, can only stand on an unconnected end
+        stdin = DEVNULL  # a stage that has no stdin, such as a source, needs an end that is not connected
     return Resolved(tuple(stages), stdin, stdout)
 
 
@@ -131,7 +131,7 @@ def _parts(word: Word) -> tuple[str, str, str]:
 
 
 def _find(word: Word, module: str, name: str) -> Any:
-    """Import `module` and get what `name` (dotted, maybe) is in it."""
+    """Import `module` and return the object `name` in it; `name` may be dotted."""
     _look_here_too()
     try:
         thing: Any = importlib.import_module(module)
@@ -156,13 +156,13 @@ def _find(word: Word, module: str, name: str) -> Any:
 
 
 def _look_here_too() -> None:
-    """Put the current folder before the others, as `python -m` does, but only for a line that names a module.
+    """Put the current folder first on sys.path, as `python -m` does.
 
-    A file here that has the name of a module of the standard library cannot break a line without Python
-    stages.
+    Only lines that name a module do so: a file here with the name of a standard module cannot break a line
+    without Python stages.
     """
     try:
-        here = os.getcwd()  # noqa: PTH109 - a str is what sys.path holds
+        here = os.getcwd()  # noqa: PTH109 - sys.path holds strs
     except FileNotFoundError:  # the folder has been removed
         return
     if here not in sys.path:
@@ -170,7 +170,7 @@ def _look_here_too() -> None:
 
 
 def _stage_of(kind: str, thing: Any, word: Word) -> Any:
-    """Make a stage of what was found: for `py:` it may be a stage or a pipeline already."""
+    """Make a stage of the object that was found; with `py:` it may be a stage or a pipeline already."""
     make, parameters = _FACTORIES[kind]
     if kind == "py" and isinstance(thing, type):
         raise PipelineSyntaxError(f"{word.text!r} is a class; name an instance of it", word.start, word.end)
@@ -184,12 +184,12 @@ def _stage_of(kind: str, thing: Any, word: Word) -> Any:
 
 
 def _check_call(thing: Any, kind: str, parameters: tuple[str, ...]) -> None:
-    """Raise TypeError where `thing` cannot be called in the way that its stage will call it."""
+    """Raise TypeError if `thing` cannot be called with the arguments that its stage will pass."""
     if not callable(thing):
         raise TypeError(f"{kind}: needs a callable, not {_describe(thing)}")
     try:
         signature = inspect.signature(thing)
-    except (TypeError, ValueError):  # some builtins do not tell
+    except (TypeError, ValueError):  # some builtins have no signature
         return
     try:
         signature.bind(*parameters)
@@ -206,7 +206,7 @@ def _describe(thing: Any) -> str:
 
 
 def _import_failed(word: Word, module: str, error: BaseException) -> PipelineSyntaxError:
-    """Say why a module that is there could not be imported, and which line of it was the last."""
+    """Return the error for a module that exists but could not be imported, with its last line in the hint."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,6 +1,6 @@
-"""One run of a line from start to end: its files, its pipeline, and the signals that may end it before.
+"""Run a line from start to end: its files, its pipeline, and the signals that may end it early.
 
-What may not live here: output of any kind, and the exit status; that is `report`.
+Out of scope: output of any kind, and the exit status (`output`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FLAGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended. `signum` is the signal that ended it, `result` None where it was not even begun."""
+    """The outcome of a run. `signum` is the signal that ended it; `result` is None if it never started."""
 
     result: Result | None
     error: PipelineError | None
@@ -52,7 +52,7 @@ def execute(
 ) -> RunOutcome:
     """Run a line on our own stdin, stdout and stderr, and wait for it.
 
-    Raises `PipelineSyntaxError` before anything starts.
+    Raises `PipelineSyntaxError` before anything starts. Closes the files that it opened.
     """
     terminal = Terminal.find()
     options = {"cwd": cwd, "env": env, "timeout": timeout, "on_event": on_event}
@@ -60,21 +60,21 @@ def execute(
     error: PipelineError | None = None
     signals = Signals(terminal)
     with ExitStack() as files, suppress(Stopped), signals:
-        # Once without opening anything: a mistake in the last stage must not empty the file of the first.
+        # First without opening anything: a mistake in the last stage must not truncate a file.
         _pipeline(line, _path, process_group=True, **options)
         pipeline = _pipeline(line, partial(_open, files), process_group=terminal is None, **options)
         try:
             result = signals.start(pipeline).wait()
         except PipelineError as raised:
             error, result = raised, raised.result
-    # Only now is it certain that a Ctrl-C which ended a command has been noted for ourselves too.
+    # A Ctrl-C that ended a command has certainly been recorded for ourselves only now.
     if terminal is not None and error is not None:
         terminal.restore()
     return RunOutcome(result, error, signals.signum)
 
 
 def plan(line: Line) -> Plan:
-    """Tell how the line would be carried; opens and starts nothing. Raises `PipelineSyntaxError`."""
+    """Return the plan of a line without opening or starting anything. Raises `PipelineSyntaxError`."""
     return _pipeline(line, _path, process_group=True).explain()
 
 
@@ -96,9 +96,9 @@ def _path(redirection: Redirection) -> str:
 
 
 def _open(files: ExitStack, redirection: Redirection) -> int | str:
-    """Open a file as a shell does: relative to our own folder, and created with the umask's modes.
+    """Open a file as a shell does: relative to our own folder, and created with the modes of the umask.
 
-    A FIFO is left to the run, whose timeout ends the wait for its other end, except for stderr.
+    A FIFO is left to the run, whose timeout bounds the wait for its other end, except for stderr.
     """
     target = redirection.target
     assert target is not None
@@ -106,7 +106,7 @@ def _open(files: ExitStack, redirection: Redirection) -> int | str:
         if not redirection.kind.startswith("2") and stat.S_ISFIFO(os.stat(target.text).st_mode):  # noqa: PTH116 - as os.open below
             return target.text
     except (OSError, ValueError):
-        pass  # it is met again below, or is made there
+        pass  # os.open below raises it again, or creates the file
     try:
         fd = os.open(
             target.text, _FLAGS[redirection.kind.removeprefix("2")] | os.O_CLOEXEC | os.O_NOCTTY, 0o666

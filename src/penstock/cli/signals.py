@@ -1,22 +1,21 @@
-"""The signals that ask penstock to end, and what becomes of them: the cancellation of its run.
+"""Turn the signals that ask penstock to end into a cancellation of its run.
 
-A signal never unwinds the stack while a run is going: the run is cancelled, and the thread that waits for it
-goes on to reap it. Before the run is started there is nothing to reap, so `Stopped` is raised then, also out
-of a system call that blocks, such as opening a FIFO.
+A signal never unwinds the stack during a run: it cancels the run, and the thread that waits for the run goes
+on to reap it. Before the run starts there is nothing to reap, so `Stopped` is raised, also out of a system
+call that blocks, such as opening a FIFO.
 
-Who acts. Python runs its handlers in the main thread, between two bytecodes; a signal that comes just before
-that thread goes to sleep on a lock would be seen when it wakes, which may be never. The wakeup descriptor is
-written by the C handler, at once and in any thread, so a thread that reads it does the cancelling, and the
-handlers themselves only raise `Stopped`. `_lock` guards which run there is, which signal came first, and
-whether the cancellation is due.
+Threads: Python runs signal handlers in the main thread, between two bytecodes. If that thread is about to
+sleep on a lock, the handler runs only when it wakes, which may be never. The C handler writes to the wakeup
+descriptor at once and in any thread. So a thread that reads this descriptor cancels the run, and the Python
+handlers only raise `Stopped`. `_lock` guards the run, the first signal, and whether cancelling is due.
 
-Ctrl-C on a terminal is sent to all processes of the foreground group, our commands among them. They are given
-a moment to end by it in their own way (`ping` prints its figures) before the run is cancelled. Without a
-terminal the commands lead groups of their own, a SIGINT reaches us alone, and the run is cancelled at once.
-The moment is theirs also where the key is pressed while the run is still being started: so it is not the
-signal that `start` looks for when it is done, but whether the cancellation is due.
+The terminal sends Ctrl-C to all processes of the foreground group, including our commands. They get
+`_CLOSE_TIMEOUT_S` to end in their own way (`ping` prints its figures) before the run is cancelled. Without a
+terminal the commands lead groups of their own, a SIGINT reaches only us, and the run is cancelled at once.
+The commands get that time even if Ctrl-C comes while the run is being started. So `start` does not check for
+the signal, but for whether cancelling is due.
 
-What may not live here: exit statuses, and anything said about a signal.
+Out of scope: exit statuses, and messages about a signal.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ __all__ = ["Signals", "Stopped"]
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _CLOSE_TIMEOUT_S: Final = 1.0
-"""Seconds that the commands have to end by a Ctrl-C that reached them too."""
+"""Seconds that the commands get to end by themselves after a Ctrl-C that reached them too."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -45,7 +44,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """While it is entered, signals end the run that it starts. For the main thread, once."""
+    """A context manager in which signals end the run that it starts. For the main thread, once."""
 
     def __init__(self, terminal: Terminal | None) -> None:
         self._terminal = terminal
@@ -56,19 +55,21 @@ class Signals:
         self._run: Run | None = None
         self._before: dict[int, Any] = {}
         self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)  # as set_wakeup_fd wants it
+        os.set_blocking(self._write, False)  # set_wakeup_fd requires it
         self._watcher = threading.Thread(target=self._watch, name="penstock-signals", daemon=True)
 
     @property
     def signum(self) -> int | None:
-        """The first signal that asked us to end. Final once this has been left."""
+        """The first signal that asked us to end. It cannot change after the context has been left."""
         return self._signum
 
     def __enter__(self) -> Self:
         self._watcher.start()
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for signum in _ENDING:
-            if signal.getsignal(signum) is not signal.SIG_IGN:  # by nohup, or a simple shell's `&`
+            if (
+                signal.getsignal(signum) is not signal.SIG_IGN
+            ):  # ignored by nohup, or by `&` in a simple shell
                 self._before[signum] = signal.signal(signum, self._handle)
         return self
 
@@ -76,13 +77,13 @@ class Signals:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(-1)
-        os.write(self._write, b"\0")  # no signal has this number: the watcher's end
+        os.write(self._write, b"\0")  # no signal has this number: it ends the watcher
         self._watcher.join()
         os.close(self._read)
         os.close(self._write)
 
     def start(self, pipeline: Pipeline) -> Run:
-        """Start the pipeline, and cancel it at once where that has become due meanwhile."""
+        """Start the pipeline, and cancel it at once if that has become due meanwhile."""
         self._starting = True
         run = pipeline.start()
         with self._lock:
@@ -93,7 +94,7 @@ class Signals:
         return run
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
-        """Run in the main thread, sooner or later."""
+        """Handle a signal; Python calls it in the main thread, sooner or later."""
         if not self._starting:
             self._signum = signum
             raise Stopped(signum)
@@ -108,7 +109,7 @@ class Signals:
             for signum in os.read(self._read, 64):
                 if signum == 0:
                     return
-                if signum not in self._before:  # a handler of somebody else
+                if signum not in self._before:  # not one of our handlers
                     continue
                 if signum == signal.SIGINT and self._terminal is not None:
                     if self._terminal.taken_over:

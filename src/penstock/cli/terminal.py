@@ -1,10 +1,10 @@
-"""What the command line must know of the terminal, if it runs on one.
+"""The terminal that the command line runs on, if any.
 
-Commands that share a terminal with us stay in our process group: in a group of their own they would be in the
-background, and stopped as soon as they read from the terminal or change its modes (SIGTTIN, SIGTTOU in
+Commands that share a terminal with us stay in our process group. In a group of their own they would be in the
+background, and the terminal would stop them when they read from it or change its modes (SIGTTIN, SIGTTOU in
 termios(3)).
 
-What may not live here: any decision about what to do with a signal.
+Out of scope: any decision about a signal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Terminal"]
 
 
 class Terminal:
-    """The terminal that this process stands on. It borrows a standard stream and owns no descriptor."""
+    """The terminal of this process. It borrows a standard stream and owns no file descriptor."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -24,7 +24,7 @@ class Terminal:
 
     @classmethod
     def find(cls) -> Terminal | None:
-        """Give the first of stdin, stderr and stdout that is a terminal."""
+        """Return the first of stdin, stderr and stdout that is a terminal, or None."""
         for fd in (0, 2, 1):
             try:
                 return cls(fd)
@@ -34,10 +34,9 @@ class Terminal:
 
     @property
     def taken_over(self) -> bool:
-        """Whether a program has switched off the line discipline since, as `less` and every line editor do.
+        """Return whether a program has since switched off line mode, as `less` and every line editor do.
 
-        Such a program gets Ctrl-C for itself: it ends a search or clears a line, and is not meant to die of
-        it.
+        Such a program handles Ctrl-C itself: it ends a search or clears a line, and must not die of it.
         """
         try:
             modes = termios.tcgetattr(self._fd)
@@ -46,12 +45,12 @@ class Terminal:
         return bool(self._modes[3] & ~modes[3] & termios.ICANON)
 
     def restore(self) -> None:
-        """Give the terminal the modes that it had, where a program that was killed left others.
+        """Restore the modes that the terminal had, if a program that was killed left others.
 
-        Only in the foreground: from the background that would stop us, and the modes are another's then.
+        Only in the foreground: from the background it would stop us, and another program owns the modes then.
         """
         try:
             if os.tcgetpgrp(self._fd) == os.getpgrp() and termios.tcgetattr(self._fd) != self._modes:
                 termios.tcsetattr(self._fd, termios.TCSANOW, self._modes)
-        except (OSError, termios.error):  # the terminal is gone, or not the one that controls us
+        except (OSError, termios.error):  # the terminal is gone, or is not our controlling terminal
             return

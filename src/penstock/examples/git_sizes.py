@@ -2,18 +2,18 @@
 
     python -m penstock.examples.git_sizes [-n COUNT] [REPOSITORY]
 
-Four stages, each in its own process or thread, none of which holds more than a buffer:
+There are four stages, each in its own process or thread. No stage holds more than a buffer:
 
-    git rev-list --objects --all     every object that a branch, a tag or HEAD reaches: "ID" or "ID PATH"
+    git rev-list --objects --all     lists each object that a branch, a tag or HEAD reaches: "ID" or "ID PATH"
     filter_lines(has_path)           drops the commits, which have no path
-    git cat-file --batch-check=...   type and sizes for each ID; %(rest) hands the path through
+    git cat-file --batch-check=...   adds type and sizes to each ID; %(rest) repeats the path
     filter_lines(is_blob)            drops the trees and tags
 
-Because `cat-file` repeats the rest of its input line, no stage has to remember a path for each of what may be
-millions of objects. What the last stage emits is read as it comes, and only the COUNT largest are kept.
+Because `cat-file` repeats the rest of its input line, no stage has to remember the paths of millions of
+objects. The program reads the output of the last stage as it comes, and keeps only the COUNT largest blobs.
 
-What git does with paths: `rev-list` names each object once, by one of its paths, and cuts a path at a line
-feed. All other bytes arrive as they are in the repository; they are escaped only when they are printed.
+`git rev-list` names each object once, by one of its paths, and cuts a path at a line feed. All other bytes
+arrive as they are in the repository; they are escaped only when they are printed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = ["Blob", "Tally", "blob_lines", "largest", "main", "report"]
 
 FORMAT = "%(objecttype) %(objectsize) %(objectsize:disk) %(objectname) %(rest)"
 
-# Inside a git hook these say which repository git works on; here the argument does.
+# Inside a git hook these variables select the repository; here the argument does.
 HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Blob:
-    """One version of one file: its size in bytes, plain and as the repository keeps it, its id and a path."""
+    """One version of one file: its size in bytes, plain and in the repository, its id and a path."""
 
     size: int
     disk: int
@@ -53,7 +53,7 @@ class Blob:
 
 @dataclass(slots=True)
 class Tally:
-    """The sums over all blobs that went by; sizes in bytes."""
+    """The sums over all blobs; sizes in bytes."""
 
     blobs: int = 0
     size: int = 0
@@ -61,12 +61,12 @@ class Tally:
 
 
 def has_path(line: bytes) -> bool:
-    """Tell the lines of trees and files from those of commits; the root tree's path is empty."""
+    """Return whether the line is about a tree or a file, not a commit; the root tree's path is empty."""
     return b" " in line
 
 
 def is_blob(line: bytes) -> bool:
-    """Tell the lines of file contents from those of trees and tags."""
+    """Return whether the line is about file contents, not about a tree or a tag."""
     return line.startswith(b"blob ")
 
 
@@ -96,16 +96,16 @@ def parse(lines: Iterable[bytes], tally: Tally) -> Iterator[Blob]:
 def largest(repository: str | os.PathLike[str], count: int) -> tuple[list[Blob], Tally]:
     """Return the `count` largest blobs of a repository, largest first, and the sums over all of its blobs.
 
-    Raises `PipelineError` where git is missing or fails, as it does where `repository` is none.
+    Raises `PipelineError` if git is missing or fails, as it does if `repository` is not a repository.
     """
     tally = Tally()
-    # Closed on every way out, Ctrl-C between two lines included: closing ends what still runs.
+    # Closed on every way out, including Ctrl-C between two lines: closing ends the processes.
     with contextlib.closing(blob_lines(repository).iter_lines()) as lines:
         return heapq.nlargest(count, parse(lines, tally)), tally
 
 
 def printable(path: bytes) -> str:
-    """Return text that a terminal shows and does not obey: control and undecodable bytes are escaped."""
+    """Return text that is safe to print: control characters and undecodable bytes are escaped."""
     text = path.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
@@ -132,7 +132,7 @@ def report(blobs: Sequence[Blob], tally: Tally) -> str:
 
 
 def explain(error: PipelineError) -> str:
-    """Return what went wrong: git's own words where it had any, and else the error's."""
+    """Return the message of git if it printed one, or else the text of the error."""
     words = error.cause.stderr if isinstance(error.cause, ExitError) else b""
     return "\n".join(map(printable, words.strip().splitlines())) or str(error)
 
@@ -146,7 +146,7 @@ def count_of(text: str) -> int:
 
 
 def die_of(signum: signal.Signals) -> int:
-    """End this process as the signal would have, so that a shell sees why; quietly, with no traceback."""
+    """End this process as the signal would have, without a traceback, so that a shell sees the reason."""
     signal.signal(signum, signal.SIG_DFL)
     signal.raise_signal(signum)
     return 128 + signum  # not reached unless the signal is blocked
@@ -161,7 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-n", dest="count", type=count_of, default=10, help="how many to list (default: 10)")
     options = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not fit the terminal's encoding
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # the terminal's encoding may lack a path's characters
     try:
         blobs, tally = largest(options.repository, options.count)
         sys.stdout.write(report(blobs, tally) + "\n")
@@ -169,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         sys.stderr.write(f"git_sizes: {explain(error)}\n")
         return 1
-    except BrokenPipeError:  # whoever read our output has seen enough: `| head`
+    except BrokenPipeError:  # the reader of our output has gone: `| head`
         return die_of(signal.SIGPIPE)
     except KeyboardInterrupt:  # the run has been cancelled and reaped by now
         return die_of(signal.SIGINT)

@@ -2,20 +2,20 @@
 
     python -m penstock.examples.web_archive [--host HOST] [--port PORT] [REPOSITORY]
 
-Two processes for each request, and nothing is held in memory but what is on its way:
+Each request runs two processes, and memory holds only the chunks in flight:
 
     git archive ID     writes a tar file of one commit's tree
     gzip               compresses it
 
-How a request ends is what this example is about:
+The example is about the ways in which a request may end:
 
-- The client has read all: the run has succeeded, or else the connection is cut where it stands, without the
-  last chunk that HTTP/1.1 asks for; so half an archive is never taken for a whole one.
-- The client goes away half-way: Starlette cancels whoever sends to it. The response owns the run, so the two
-  processes are gone before the request is.
+- The client has read everything: the run has succeeded. If it failed, the server cuts the connection without
+  the last chunk that HTTP/1.1 requires, so the client never takes half an archive for a whole one.
+- The client disconnects half-way: Starlette cancels the task that sends. The response owns the run, so both
+  processes have ended before the request does.
 - The client reads slowly, or not at all: the pipes fill up, and both processes wait. `TIMEOUT` ends that.
-- There is no such commit: 404. Anything else that goes wrong before the first bytes: 500. To be able to say
-  so, `begin` reads ahead a little; for `gzip` makes an archive of nothing when `git` fails.
+- There is no such commit: 404. Any other failure before the first bytes: 500. `begin` reads ahead a little
+  to find it out, because `gzip` makes an archive of nothing when `git` fails.
 
 Needs the extra `web`: `pip install 'penstock[web]'`.
 """
@@ -49,11 +49,11 @@ __all__ = ["ArchiveResponse", "application", "archive", "commit_id", "main"]
 TIMEOUT = 600.0
 """Seconds that one download may take."""
 GRACE = 1.0
-"""Seconds that the processes of a download have to end, once nobody wants it any more."""
+"""Seconds between SIGTERM and SIGKILL for the processes of a download."""
 AHEAD = 65536
 """Bytes that are read before the response begins."""
 
-# Inside a git hook these say which repository git works on; here the argument does.
+# Inside a git hook these variables select the repository; here the argument does.
 NO_HOOK: dict[str, None] = dict.fromkeys(
     ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 )
@@ -62,15 +62,15 @@ log = logging.getLogger(__name__)
 
 
 def archive(repository: str | os.PathLike[str], commit: str, folder: str) -> Pipeline:
-    """The pipeline that makes the archive of a commit, in which everything lies in `folder`."""
+    """Return the pipeline that makes the archive of a commit, with everything inside `folder`."""
     tar = command("git", "-C", repository, "archive", "--format=tar", f"--prefix={folder}/", commit)
     return Pipeline(tar, command("gzip", "-n"), env=NO_HOOK, timeout=TIMEOUT, grace=GRACE)
 
 
 async def commit_id(repository: str | os.PathLike[str], name: str) -> str | None:
-    """The id of the commit that a branch, a tag or an id's beginning stands for; None where there is none.
+    """Return the id of the commit that a branch, a tag or a short id names, or None.
 
-    What a client sends gets no further than this: from here on it is forty hex digits.
+    The client's text gets no further than this: from here on it is forty hex digits.
     """
     words = ("git", "-C", repository, "rev-parse", "--verify", "--quiet", "--end-of-options")
     try:
@@ -83,7 +83,7 @@ async def commit_id(repository: str | os.PathLike[str], name: str) -> str | None
 
 
 class ArchiveResponse(StreamingResponse):
-    """A response that owns the run whose output it sends: however it is left, the run has ended."""
+    """A response that owns the run whose output it sends: however the response ends, the run has ended."""
 
     def __init__(
         self, body: AsyncGenerator[bytes], run: AbstractAsyncContextManager[object], headers: dict[str, str]
@@ -94,7 +94,7 @@ class ArchiveResponse(StreamingResponse):
 
     @classmethod
     async def begin(cls, pipeline: Pipeline, headers: dict[str, str]) -> Self:
-        """Start the run, and read its first bytes. PipelineError where it fails so early."""
+        """Start the run and read its first bytes; raise PipelineError if it fails so early."""
         chunks = pipeline.aiter_bytes()
         head = bytearray()
         async for chunk in chunks:
@@ -104,7 +104,7 @@ class ArchiveResponse(StreamingResponse):
         return cls(_joined(bytes(head), chunks), chunks, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         async with self._run, aclosing(self._body):
             await super().__call__(scope, receive, send)
 
@@ -116,7 +116,7 @@ async def _joined(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[b
 
 
 def application(repository: str | os.PathLike[str]) -> Starlette:
-    """The ASGI application that serves one repository."""
+    """Return the ASGI application that serves one repository."""
 
     async def serve(request: Request) -> Response:
         name: str = request.path_params["name"]
@@ -137,9 +137,11 @@ def application(repository: str | os.PathLike[str]) -> Starlette:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until it is interrupted."""
+    """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="web_archive", description="Serve archives of a git repository.")
-    parser.add_argument("repository", nargs="?", default=".", help="a folder in it (default: this one)")
+    parser.add_argument(
+        "repository", nargs="?", default=".", help="a folder in it (default: the current one)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
     options = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Helpers for the tests of custom stages."""
+"""Helpers for testing custom stages: `check_stage`."""
 
 from penstock.testing.conformance import check_stage
 

@@ -1,14 +1,15 @@
-"""The conformance suite for stages: `check_stage(factory)` holds a stage to every rule of the contract.
+"""The conformance suite for stages: `check_stage(factory)` checks a stage against every rule of the contract.
 
-Strategy. Some rules are looked at in a whole run, between a Python source and a Python sink; the others in a
-`Trial`, which starts the stage by itself, with both its neighbours in the suite's own hands. Each rule is a
-generator of sentences, one for each way in which the rule is broken; `check_stage` collects them
-all, and looks after each rule for what the stage left behind.
+Strategy: some rules are checked in a whole run, between a Python source and a Python sink. The others are
+checked in a `StageTrial`, which starts the stage by itself and plays both its neighbours. Each rule is a
+generator of sentences, one for each way in which the stage breaks it. `check_stage` collects them, and checks
+after each rule that the stage left nothing behind.
 
-Whatever may block happens in a thread that is joined with a timeout, so that a broken stage costs time but
-never hangs the suite. Whether a stage that was killed had ended by itself just before is not guessed: where
-it matters, the same trial is made again without the kill. What may not live here: anything of a test runner,
-and any knowledge of which stage is under test.
+Every call that may block runs in a thread that is joined with a timeout, so a broken stage costs time but
+never hangs the suite. A stage that was killed may have ended by itself just before. The suite does not guess:
+it repeats the trial without the kill if the answer matters.
+
+Out of scope: test runners, and any knowledge of the stage under test.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _LINES = b"".join(
 )
 """About 256 KiB: more than the pipes of a trial hold."""
 _SETTLE_S = 0.02
-"""Seconds in which a stage gets to sleep in its read or write; only how sharp a trial is depends on it."""
+"""Seconds for a stage to block in its read or write; a shorter time only makes a trial less strict."""
 
 
 def check_stage(
@@ -46,28 +47,32 @@ def check_stage(
     reusable: bool = True,
     timeout: float = 10.0,
 ) -> None:
-    r"""Check that the stages which `factory()` makes keep every rule of the contract for stages.
+    r"""Check that the stages which `factory()` returns keep every rule of the contract for stages.
 
-    `factory` takes nothing and returns a fresh stage each time: a custom `Stage` object, or what a
-    constructor such as `command` or `map_lines` returned. AssertionError where rules are broken, with a
-    sentence for each of them; TypeError where `factory` is not callable. It needs no test runner. A stage
-    with an async function is served by an asyncio event loop, in a thread of the suite's own.
+    - `factory` takes no arguments and returns a fresh stage each time: a custom `Stage` object, or the result
+      of a constructor such as `command` or `map_lines`.
+    - `input` is the bytes that the stage reads, by default 4096 lines of text. `expect` is the bytes that it
+      must write then; by default any output will do.
+    - `reusable=False` is for a stage that can run only once.
+    - `timeout` is the seconds after which a step counts as hanging.
 
-    `input` (bytes) is what the stage is given to read, by default 4096 lines of text; `expect` (bytes) what
-    it then writes, which is not looked at by default. `reusable=False` is for a stage that can be run only
-    once. `timeout` is the seconds after which a step that does not end counts as hanging. A stage may fail on
-    its input, read none of it, or never stop writing; it has to end once its input has, or its reader left.
+    A stage may fail on its input, read none of it, or never stop writing. It must end once its input has
+    ended or its reader has gone. The suite needs no test runner. A stage with an async function runs on an
+    asyncio event loop in a thread of the suite.
+
+    Raises AssertionError if the stage breaks rules, with a sentence for each, and TypeError if `factory` is
+    not callable.
 
     >>> from penstock import map_lines
     >>> check_stage(lambda: map_lines(bytes.upper), input=b"a\nb", expect=b"A\nB\n")
     """
     if not callable(factory):
         raise TypeError(f"check_stage() takes a function that makes a stage, not {factory!r}")
-    supervisor()  # it outlives every run, so it is no leak of the first
+    supervisor()  # it outlives every run, so it must not count as a leak of the first one
     data = _LINES if input is None else input
     try:
         case = StageUnderTest(factory, data, expect, reusable=reusable, timeout=timeout)
-    except (TypeError, ValueError) as error:  # what a pipeline says that is to hold it
+    except (TypeError, ValueError) as error:  # the pipeline refuses it
         raise AssertionError(f"this cannot be a stage of a pipeline: {error}") from error
     if traits_of(case.stage).asynchronous:
         from penstock.testing.loop_thread import LoopThread  # noqa: PLC0415 - it needs anyio
@@ -87,13 +92,13 @@ def check_stage(
 
 
 def _sentences(rule: Callable[[StageUnderTest], Iterator[str]], case: StageUnderTest) -> list[str]:
-    """How the stage breaks the rule, or what it leaves behind where it keeps it."""
+    """Return the ways in which the stage breaks the rule, or else the resources that it leaked."""
     before = ResourceSnapshot()
     title = rule.__name__.strip("_").replace("_", " ")
     found: list[str] = []
     try:
         found += rule(case)
-    except Exception as error:  # noqa: BLE001 - the stage's code is foreign, and the other rules are wanted too
+    except Exception as error:  # noqa: BLE001 - the stage is user code, and the other rules must be checked too
         found.append(f"rule {title!r}: the stage raised {error!r}")
     if not found:
         left: list[str] = []
@@ -102,7 +107,7 @@ def _sentences(rule: Callable[[StageUnderTest], Iterator[str]], case: StageUnder
             left[:] = ResourceSnapshot().leaked_since(before)
             return not left
 
-        # The last look counts: one more might meet what the supervisor has open at that moment.
+        # The last check counts: another one might see a descriptor that the supervisor has just opened.
         case.waits_for("leaks", nothing_left)
         found += [f"it leaves {thing} behind (rule {title!r})" for thing in left]
     return found
@@ -114,11 +119,11 @@ def _comes_from(error: BaseException | None, reason: BaseException) -> bool:
     return error is reason
 
 
-# The rules. What a stage is:
+# The rules about a stage as an object.
 
 
 def _is_a_stage(case: StageUnderTest) -> Iterator[str]:
-    """Broken, nothing else can be looked at."""
+    """Check that it is a stage; if not, no other rule can be checked."""
     if not isinstance(case.stage, Stage):
         yield "it is not a Stage: name, requirements or start() is missing"
     elif not isinstance(case.stage.requirements, Requirements):
@@ -142,11 +147,11 @@ def _survives_pickling(case: StageUnderTest) -> Iterator[str]:
     stage = case.fresh()
     try:
         pickled = pickle.dumps(stage)
-    except Exception:  # noqa: BLE001 - it does not claim to
+    except Exception:  # noqa: BLE001 - a stage need not be picklable
         return
     try:
         copy = pickle.loads(pickled)  # noqa: S301 - made two lines above
-    except Exception as error:  # noqa: BLE001 - whatever its class raises
+    except Exception as error:  # noqa: BLE001 - its class may raise anything
         yield f"it can be pickled, but its pickle cannot be loaded: {error!r}"
         return
     if (copy.name, copy.requirements) != (stage.name, stage.requirements):
@@ -157,11 +162,11 @@ def _survives_pickling(case: StageUnderTest) -> Iterator[str]:
             yield f"it can be pickled, but its copy {difference}"
 
 
-# How it runs:
+# The rules about its runs.
 
 
 def _starts_at_once(case: StageUnderTest) -> Iterator[str]:
-    """Broken, every run of it would hang."""
+    """Check that start() returns at once; if not, every run would hang."""
     for ends in case.ends:
         with StageTrial(case, ends) as trial:
             starter = Task(trial.start)
@@ -268,7 +273,7 @@ def _is_forgiven(error: BaseException | None) -> bool:
     return error is None or isinstance(error, FinishEarly) or is_pipe_error(error)
 
 
-# How it is killed:
+# The rules about kill().
 
 
 def _wakes_from_waiting_for_its_first_byte(case: StageUnderTest) -> Iterator[str]:
@@ -338,7 +343,7 @@ def _kill_from_a_thread(trial: StageTrial, reason: BaseException, which: str) ->
 
 
 def _ends_by_itself(case: StageUnderTest, block: Callable[[StageTrial], None], ends: tuple[str, str]) -> bool:
-    """Whether it ends in the same trial without being killed; then the kill may have come too late."""
+    """Return whether it ends in the same trial without a kill; then the kill may have come too late."""
     with StageTrial(case, ends) as trial:
         trial.start()
         block(trial)
@@ -348,7 +353,7 @@ def _ends_by_itself(case: StageUnderTest, block: Callable[[StageTrial], None], e
 _RULES: tuple[Callable[[StageUnderTest], Iterator[str]], ...] = (
     _has_a_name,
     _explains_its_edges,
-    _ends_in_a_run,  # the yardstick for the others
+    _ends_in_a_run,  # the others compare with its outcome
     _takes_empty_input,
     _is_reusable,
     _runs_twice_at_once,

@@ -1,7 +1,7 @@
-"""An event loop for whoever has none: the conformance suite's, for stages that are served by one.
+"""An asyncio event loop in a thread: the conformance suite runs async stages on it.
 
-It is asyncio's, in a thread of its own, and lives as long as one suite does. What may not live here: anything
-that a run needs. A run of an event loop's belongs to the loop that its caller is in.
+It lives as long as one suite. Out of scope: anything that a run needs. An async run belongs to the event loop
+of its caller.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["LoopThread"]
 
 
 class LoopThread:
-    """An asyncio event loop in a thread, for a stage that is served by one."""
+    """An asyncio event loop in a thread, for an async stage."""
 
     def __init__(self) -> None:
         async def current() -> Loop:
@@ -34,7 +34,7 @@ class LoopThread:
         self.loop: Loop = asyncio.run_coroutine_threadsafe(current(), self._native).result()
 
     def run(self, pipeline: Pipeline, options: Options, timeout: float) -> Result | None:
-        """The result of a run; None where it takes longer than `timeout` seconds, and is cancelled for it."""
+        """Return the result of a run, or cancel it after `timeout` seconds and return None."""
         over = threading.Event()
 
         async def work() -> Result:
@@ -52,7 +52,7 @@ class LoopThread:
             return None
 
     def close(self) -> None:
-        """End it, and what of a broken stage still goes on there."""
+        """Stop the loop, and cancel the tasks that a broken stage has left there."""
         self._native.call_soon_threadsafe(self._native.stop)
         self._thread.join()
         for task in asyncio.all_tasks(self._native):

@@ -1,9 +1,10 @@
-"""What the conformance suite does with a stage: whole runs, and trials of the stage by itself.
+"""Run a stage for the conformance suite: in whole runs, and in trials of the stage by itself.
 
 A `StageTrial` starts a stage between two narrow pipes, in memory or of the kernel, and holds their other
-ends: it plays both neighbours, in threads of its own. The context that the stage is given is a real one,
-taken from a run of a stage that does nothing else. Whatever may block happens in a thread that is joined with
-a timeout. What may not live here: any judgement of what is seen, which is `testing`'s.
+ends: it plays both neighbours, in threads of its own. The stage gets a real context, which comes from a run
+of a stage that does nothing else. Every call that may block runs in a thread that is joined with a timeout.
+
+Out of scope: deciding whether a stage keeps a rule (`conformance`).
 """
 
 from __future__ import annotations
@@ -43,54 +44,57 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "ResourceSnapshot", "StageTrial", "StageUnderTest", "Task", "wait_until"]
 
 _MAX_DRAINED_BYTES = 1 << 20
-"""Bytes of output that are looked at; then the reader leaves, since some stages never stop writing."""
+"""Bytes of output to read; then the reader leaves, because some stages never stop writing."""
 _PIECE_SIZE = 4096
 _MIN_TIMEOUT_S = 1.0
-"""Seconds that a step which ought to be over at once has at least, however short a hang was said to be: the
+"""The least timeout in seconds for a step that should end at once, however short `timeout` is, because the
 machine may be busy with something else.
 """
 
 
 def wait_until(true: Callable[[], bool], timeout: float) -> bool:
-    """Whether it comes true. What is over by now is not waited for; the rest tells nobody of its end."""
+    """Return whether `true()` becomes true within `timeout` seconds.
+
+    It polls, because most of these conditions notify nobody, and does not wait if the condition holds now.
+    """
     deadline = time.monotonic() + timeout
     looks = 0
     while not true():
         if time.monotonic() > deadline:
             return False
         if looks % 16 == 4:
-            gc.collect()  # what only a dead cycle holds is not kept; but most is over before that is asked
+            gc.collect()  # an object in a dead cycle is not a leak; most checks succeed before this is needed
         looks += 1
         threading.Event().wait(0.001)
     return True
 
 
 class ResourceSnapshot:
-    """What the process holds at one moment."""
+    """The descriptors, threads and children of the process at one moment."""
 
     def __init__(self) -> None:
         self.descriptors: dict[int, str] = {}
-        # Idle workers stay a while, by design: processes are one kind, threads another.
-        for fd in set(map(int, os.listdir("/dev/fd"))) - idle_descriptors():  # noqa: PTH208 - numbers are wanted, not paths
-            with contextlib.suppress(OSError):  # the listing's own is closed by now
+        # Idle worker processes and threads stay for a while, by design.
+        for fd in set(map(int, os.listdir("/dev/fd"))) - idle_descriptors():  # noqa: PTH208 - we need numbers, not paths
+            with contextlib.suppress(OSError):  # the descriptor of the listing is closed by now
                 status = os.fstat(fd)
                 self.descriptors[fd] = f"descriptor {fd} (device {status.st_dev}, inode {status.st_ino})"
         own = ("penstock-supervisor", "penstock-worker")
         self.threads = {each for each in threading.enumerate() if not each.name.startswith(own)}
         children: set[int] = set()
-        if may_have_children():  # to look for them takes milliseconds
+        if may_have_children():  # looking for them takes milliseconds
             children = {pid for pid, parent in procfs.parents().items() if parent == os.getpid()}
         self.children = children - idle_pids()
 
     def leaked_since(self, before: ResourceSnapshot) -> list[str]:
-        """What is held now and was not before."""
+        """Return descriptions of the resources that `before` does not have."""
         found = [text for fd, text in self.descriptors.items() if before.descriptors.get(fd) != text]
         found += [f"thread {thread.name!r}" for thread in self.threads - before.threads]
         return found + [f"child process {pid}" for pid in self.children - before.children]
 
 
 class StageUnderTest:
-    """The stage under test, and what is known of it."""
+    """The stage under test, with the parameters of `check_stage` and the outcome of its ordinary run."""
 
     def __init__(
         self, factory: Callable[[], Any], data: bytes, expect: bytes | None, *, reusable: bool, timeout: float
@@ -102,19 +106,19 @@ class StageUnderTest:
         self.timeout = timeout
         self.step_timeout = max(timeout, _MIN_TIMEOUT_S)
         self.timed_out_checks: set[str] = set()
-        """What it has been waited for in vain; such a thing is looked at again, and no longer waited for."""
+        """The checks that have timed out once; they are made again, but without waiting."""
         self.stage = checked_stage(factory())
         self.loop: LoopThread | None = None
-        """The event loop that serves it, where it needs one."""
+        """The event loop that runs it, if it is async."""
         self.ordinary: Outcome | None = None
-        """How it ended when nothing was done to it; None before that, and where it hung."""
+        """The outcome of an undisturbed run; None before that, and if the run hung."""
 
     def fresh(self) -> Any:
-        """A stage that was never run."""
+        """Return a stage that never ran."""
         return checked_stage(self.factory())
 
     def waits_for(self, what: str, true: Callable[[], bool]) -> bool:
-        """Whether it comes true within the timeout; it has no second one for the same `what`."""
+        """Return whether `true()` becomes true in time; after a timeout, `what` gets no second wait."""
         if wait_until(true, 0.0 if what in self.timed_out_checks else self.timeout):
             return True
         self.timed_out_checks.add(what)
@@ -122,7 +126,7 @@ class StageUnderTest:
 
     @property
     def ends(self) -> list[tuple[str, str]]:
-        """The pairs of ends that a run may give to it: in memory, or descriptors."""
+        """The pairs of stdin and stdout that a run may pass to it: in memory, or descriptors."""
         wants = self.stage.requirements
         fixed = {Stream.FORBIDDEN: "no stream", Stream.PREFER_FILE: "a descriptor"}
         pairs = [
@@ -132,7 +136,7 @@ class StageUnderTest:
         return list(dict.fromkeys(pairs))
 
     def run(self, stage: Any, data: bytes) -> Outcome:
-        """Run it between a Python source and a Python sink."""
+        """Run the stage between a Python source and a Python sink."""
         wants = stage.requirements
         received: list[bytes] = []
         most = max(_MAX_DRAINED_BYTES, len(self.expect or b"") + 1)
@@ -170,7 +174,7 @@ class StageUnderTest:
 
 
 class Outcome:
-    """How a run ended."""
+    """The outcome of a run."""
 
     def __init__(self, output: bytes, error: PipelineError | None, *, hangs: bool = False) -> None:
         self.output = output
@@ -178,7 +182,7 @@ class Outcome:
         self.hangs = hangs
 
     def difference(self, other: Outcome) -> str | None:
-        """In what the two differ, as far as a stage must do the same each time."""
+        """Return a difference that a reusable stage must not show, or None."""
         if self.hangs:
             return "hangs"
         if self.error is not None and other.error is None:
@@ -187,7 +191,7 @@ class Outcome:
 
 
 class Task(threading.Thread):
-    """A call in a thread of its own; `error` is what it raised."""
+    """A call in a thread of its own; `error` is the exception that it raised."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         super().__init__(name=f"check-stage-{getattr(call, '__name__', 'call')}", daemon=True)
@@ -196,20 +200,20 @@ class Task(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Call it."""
+        """Make the call."""
         try:
             self._call()
-        except BaseException as error:  # noqa: BLE001 - kept for who asks
+        except BaseException as error:  # noqa: BLE001 - kept for the suite
             self.error = error
 
     def ends(self, timeout: float) -> bool:
-        """Whether it ends within that many seconds."""
+        """Return whether the call ends within that many seconds."""
         self.join(timeout)
         return not self.is_alive()
 
 
 class StageTrial:
-    """One start of a stage between two narrow pipes whose other ends are the suite's."""
+    """One start of a stage between two narrow pipes; the suite holds their other ends."""
 
     def __init__(self, case: StageUnderTest, ends: tuple[str, str]) -> None:
         self._case = case
@@ -260,7 +264,7 @@ class StageTrial:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of everything, of a stage that hangs too as far as it lets us."""
+        """Close and join everything, as far as a stage that hangs lets us."""
         if self.waiter is not None and self.waiter.is_alive():
             Task(lambda: self.kill(Cancelled("the trial is over"))).join(self.timeout)
         for end in (self.reader, self.writer, self.input, self.output):
@@ -276,14 +280,14 @@ class StageTrial:
         """Start the stage, and wait for it in a thread."""
         try:
             running = self.stage.start(self._host.ctx, self.input, self.output)
-        except Exception as error:  # noqa: BLE001 - whatever it refuses with
+        except Exception as error:  # noqa: BLE001 - it may refuse with anything
             self.refusal = error
             return
         self.running = running
         self.waiter = Task(lambda: running.wait())  # noqa: PLW0108 - looked up in the thread: it may not be there
 
     def feed(self, data: bytes, *, close: bool = True) -> Task:
-        """Give it `data`, and EOF where `close`; that it does not take it all is fine."""
+        """Write `data` to its stdin, and EOF if `close`; the stage need not read all of it."""
 
         def feeding() -> None:
             with contextlib.suppress(BrokenPipeError, ValueError):
@@ -295,7 +299,7 @@ class StageTrial:
         return self._task(feeding if self.writer is not None else noop)
 
     def drain(self, most: int = _MAX_DRAINED_BYTES) -> Task:
-        """Read what it writes until EOF, at most that many bytes; then close."""
+        """Read its stdout until EOF, at most `most` bytes; then close it."""
 
         def draining() -> None:
             left = most
@@ -307,26 +311,26 @@ class StageTrial:
         return self._task(draining if self.reader is not None else noop)
 
     def peek(self) -> Task:
-        """Read one byte of what it writes, or see EOF; then hold still."""
+        """Read one byte of its stdout, or EOF; then read no more."""
         return self._task((lambda: self.reader.read1(1)) if self.reader is not None else noop)
 
     def kill(self, reason: BaseException) -> None:
-        """Tell it to end, as a run does."""
+        """Cancel the stage, as a run does."""
         self._host.ctx.cancel(reason)
         if self.running is not None:
             self.running.kill(reason)
 
     def ends(self) -> bool:
-        """Whether its wait() ends in time; one that refused to start has ended."""
+        """Return whether its wait() ends in time; a stage that refused to start has ended."""
         return self.waiter is None or self.waiter.ends(self.timeout)
 
     @property
     def error(self) -> BaseException | None:
-        """What its start or its wait() raised."""
+        """The exception that its start() or its wait() raised."""
         return self.refusal if self.waiter is None else self.waiter.error
 
     def open_streams(self) -> list[str]:
-        """Which of its streams it does not close."""
+        """Return the names of the streams that it does not close."""
         streams = {"stdin": self._stdin, "stdout": self._stdout}
         return [
             name
@@ -341,7 +345,7 @@ class StageTrial:
 
 
 class _Host:
-    """A stage that does nothing until it is let go: what a trial has its context from."""
+    """A stage that waits until it is released; a trial takes its context."""
 
     requirements = Requirements()
 
