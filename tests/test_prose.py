@@ -52,7 +52,6 @@ PATTERNS = {
 UNCLEAN: tuple[str, ...] = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    "docs/architecture.md",
     "docs/gotchas.md",
     "docs/performance.md",
     "docs/reliability.md",
