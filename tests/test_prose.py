@@ -52,7 +52,6 @@ PATTERNS = {
 UNCLEAN: tuple[str, ...] = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    "docs/gotchas.md",
     "docs/performance.md",
     "docs/reliability.md",
     "src/penstock/aio/__init__.py",
