@@ -25,7 +25,7 @@ CODE_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL 
 QUOTED_PATH = re.compile(r"`((?:src|tests|docs|\.ci)/[\w./-]+)(?:::(\w+))?`")
 PRINTED = re.compile(r"#> (.*)$", re.MULTILINE)
 GOTCHA = re.compile(r"## (\d+)\. ")
-LAST_PART = "# Traps that were met on the way"
+LAST_PART = "# Traps found during development"
 """The heading in `docs/gotchas.md` after which the traps have no numbers."""
 
 

@@ -53,7 +53,6 @@ UNCLEAN: tuple[str, ...] = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/performance.md",
-    "docs/reliability.md",
     "src/penstock/aio/__init__.py",
     "src/penstock/aio/copy_tasks.py",
     "src/penstock/aio/lines.py",
