@@ -50,8 +50,6 @@ PATTERNS = {
 }
 
 UNCLEAN: tuple[str, ...] = (
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
     "docs/performance.md",
     "src/penstock/aio/__init__.py",
     "src/penstock/aio/copy_tasks.py",
