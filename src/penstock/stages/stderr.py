@@ -1,7 +1,7 @@
 """Where the stderr of commands goes.
 
-A target is opened once by whoever the option belongs to, the pipeline or a single command, and each command
-takes from it the descriptor that its child gets, and a tap where Penstock reads it.
+The owner of the option, the pipeline or a single command, opens a target once. Each command takes from it the
+descriptor for its child, and a tap if Penstock reads that stderr.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class StderrTarget:
     def __init__(self, option: str, value: Any) -> None:
         """Open it.
 
-        OSError where a path cannot be opened; ValueError naming `option` where a file is closed.
+        Raises OSError if a path cannot be opened, and ValueError, naming `option`, if a file is closed.
         """
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
         self.closing = value.thing if isinstance(value, closing) else None
-        """What was handed over, to be closed by the run when it ends."""
+        """The object that the run closes when it ends, or None."""
         if self.closing is not None:
             value = self.closing
         if isinstance(value, Special):
@@ -79,8 +79,8 @@ class StderrTarget:
     def connect(
         self, stdout: int | None, reactor: Reactor, events: EventEmitter, stage: str
     ) -> tuple[int | None, Fd | None, Tap | None]:
-        """Return what one child gets: a file descriptor (None for /dev/null), the Fd to close after the
-        spawn, and the tap to start then.
+        """Return the descriptor for one child (None for /dev/null), the Fd to close after the spawn, and the
+        tap to start then.
         """
         if self._kind == _INHERIT:
             return 2, None, None
@@ -107,7 +107,7 @@ class StderrTarget:
         events: EventEmitter,
         stage: str,
     ) -> Tap:
-        """Return a tap that gives what it reads to the user's function."""
+        """Return a tap that gives the bytes that it reads to the user's function."""
 
         def guarded(data: bytes) -> None:
             try:
@@ -121,7 +121,7 @@ class StderrTarget:
         return CallbackTap(reactor, read_end, guarded, events.dispatcher, lines=lines)
 
     def close(self) -> None:
-        """Let go of what was opened."""
+        """Close what was opened. Idempotent."""
         if self._fd is not None:
             self._fd.close()
         writer = getattr(self._call, "__self__", None)

@@ -1,9 +1,8 @@
-"""What both ends of every stream share: being closed, and being interrupted from another thread.
+"""The state that both ends of every stream share: closed, or interrupted from another thread.
 
-A stream is used by the thread that reads or writes it, and stopped by any other. The stopping thread sets the
-state under the stream's lock and then calls the hook `_wake()`; the using thread looks at `_stopped` before
-each operation, and a subclass that blocks looks again after every sleep. No I/O lives here, and nothing in
-this module blocks.
+One thread reads or writes a stream, and any other may stop it. The stopping thread sets the state under the
+stream's lock and then calls the hook `_wake()`. The using thread checks `_stopped` before each operation, and
+a subclass that blocks checks again after every sleep. Nothing in this module blocks. Out of scope: I/O.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ __all__ = ["Stream", "before_sleep"]
 
 
 class _BeforeSleep(threading.local):
-    """What this thread calls before it sleeps in a stream, by `hook()`; None in most threads."""
+    """Calls this thread's `hook()` before it sleeps in a stream; most threads have none."""
 
     hook: Callable[[], None] | None = None
 
@@ -51,7 +50,7 @@ class Stream:
 
     @property
     def count(self) -> int:
-        """The number of bytes delivered to the caller, or taken from it."""
+        """The number of bytes that this end delivered (a reader) or took (a writer)."""
         return self._count
 
     @property
@@ -68,12 +67,13 @@ class Stream:
         return False
 
     def seekable(self) -> bool:
-        """No stream of a pipeline can seek."""
+        """Return False: no stream of a pipeline can seek."""
         return False
 
     def poison(self, reason: BaseException) -> None:
-        """Let every later read or write of this end raise `reason`, and one that fails by itself from
-        now on; wake nobody.
+        """Make every later read or write raise `reason`, and one under way that fails from now on.
+
+        Wakes no thread.
         """
         with self._lock:
             if self._reason is None:
@@ -85,7 +85,7 @@ class Stream:
         """Make a blocked read or write of this end, and every later one, raise `reason`; from any thread.
 
         The first reason stays. The stream's other end is not touched: it sees EOF, or a closed pipe, once
-        this one is closed.
+        this end is closed.
         """
         self.poison(reason)
         self._wake()
@@ -107,15 +107,15 @@ class Stream:
         self.close()
 
     def _wake(self) -> None:
-        """Wake the thread that is blocked in this end, if there is one; it will find the state changed."""
+        """Wake the thread that is blocked in this end, if any, to see that the state has changed."""
 
     def _release(self) -> None:
-        """Let go of what the end holds; called once, after the state says closed."""
+        """Release the resources of this end; called once, after the state says closed."""
 
     def _stop_error(self) -> BaseException:
-        """Return why this end is stopped, to be raised."""
+        """Return the exception to raise now that this end is stopped."""
         if self._reason is not None:
-            # Each raise adds to the exception's traceback: a function that tries again and again would grow
-            # it without bound, so each begins where the reason's own traceback ended.
+            # Each raise adds to the exception's traceback, so a function that tries again and again would
+            # grow it without bound. Therefore each raise begins where the reason's own traceback ended.
             return self._reason.with_traceback(self._traceback)
         return ValueError(f"{'read' if self.readable() else 'write'} of a closed stream")

@@ -1,9 +1,9 @@
-"""The pool of reusable buffers that copies borrow, so that a copy of any length allocates none of its own.
+"""A pool of reusable buffers for copies, so that a copy of any length allocates no buffer of its own.
 
-A buffer is out (borrowed) or idle (kept for the next borrower). Only what is out may come back, once, and at
-the length at which it went: a buffer given back twice would be lent to two copies at the same time, and one
-would overwrite the other's bytes. The pool keeps no reference to what is out, so a borrower that loses a
-buffer costs only the buffer.
+A buffer is borrowed, or idle and kept for the next borrower. Only a borrowed buffer may come back, once, and
+at the length that it had: a buffer given back twice would be lent to two copies at the same time, and one
+would overwrite the other's bytes. The pool keeps no reference to a borrowed buffer, so a borrower that loses
+it costs only that buffer.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["BufferPool", "buffer_pool"]
 class BufferPool:
     """Hands out bytearrays of one size and keeps a bounded number of them for the next borrower; thread-safe.
 
-    `size` is the length of a buffer in bytes, `limit` the most buffers that are kept while nobody uses them.
-    `hits` counts the borrowings that were met by a kept buffer, `misses` those that had to allocate. A buffer
-    comes with whatever its last borrower left in it. Borrowing never blocks.
+    `size` is the length of a buffer in bytes, `limit` the most buffers that are kept idle. `hits` counts the
+    borrowings that an idle buffer served, `misses` those that had to allocate one. A buffer still holds what
+    its last borrower left in it. Borrowing never blocks.
 
     >>> pool = BufferPool(size=4, limit=1)
     >>> with pool.lend() as buffer:
@@ -59,25 +59,25 @@ class BufferPool:
 
     @property
     def limit(self) -> int:
-        """The most buffers that are kept while nobody uses them."""
+        """The most buffers that are kept idle."""
         return self._limit
 
     @property
     def hits(self) -> int:
-        """How many borrowings were met by a kept buffer."""
+        """The number of borrowings that an idle buffer served."""
         return self._hits
 
     @property
     def misses(self) -> int:
-        """How many borrowings had to allocate a buffer."""
+        """The number of borrowings that had to allocate a buffer."""
         return self._misses
 
     def borrow(self) -> bytearray:
-        """Take a buffer of `size` bytes, to be handed to `give_back` when it is no longer used."""
+        """Return a buffer of `size` bytes; pass it to `give_back` when you no longer use it."""
         with self._lock:
             if self._idle:
                 self._hits += 1
-                # The one used last is the likeliest to be in the processor's cache.
+                # The buffer that was used last is most likely still in the processor's cache.
                 buffer = self._idle.pop()
             else:
                 self._misses += 1
@@ -86,14 +86,14 @@ class BufferPool:
         return buffer
 
     def give_back(self, buffer: bytearray) -> None:
-        """Return a borrowed buffer; the caller must not touch it, or a memoryview of it, afterwards.
+        """Give a borrowed buffer back; do not touch it, or a memoryview of it, afterwards.
 
-        ValueError where it is not out of this pool (a stranger, or given back before) or was resized
+        Raises ValueError if it is not borrowed from this pool, or was given back before, or was resized
         meanwhile.
         """
         with self._lock:
             size = self._borrowed.pop(id(buffer), None)
-            # After configure() a buffer of the old size is still welcome, but of no more use.
+            # After configure() a buffer of the old size may still come back, but is not kept.
             if size == len(buffer) == self._size and len(self._idle) < self._limit:
                 self._idle.append(buffer)
         if size is None:
@@ -105,7 +105,7 @@ class BufferPool:
 
     @contextmanager
     def lend(self) -> Iterator[bytearray]:
-        """Borrow a buffer for the length of a with block."""
+        """Borrow a buffer for the duration of a `with` block."""
         buffer = self.borrow()
         try:
             yield buffer
@@ -113,7 +113,7 @@ class BufferPool:
             self.give_back(buffer)
 
     def configure(self, *, size: int | None = None, limit: int | None = None) -> None:
-        """Change the size of buffers (bytes), or how many are kept idle; what no longer fits is let go."""
+        """Change the size of buffers (bytes), or how many are kept idle; drop those that no longer fit."""
         with self._lock:
             if size is not None:
                 size = _checked("size", size, least=1)
@@ -143,6 +143,6 @@ def _checked(option: str, value: int, *, least: int) -> int:
 
 buffer_pool = BufferPool()
 
-# A thread of the parent may hold the lock at the moment of a fork, and there is no such thread in the child
-# to let go.
-reset_in_child(buffer_pool._reset, "state")  # noqa: SLF001 - this module's own object
+# At the moment of a fork a thread of the parent may hold the lock, and the child has no such thread to
+# release it.
+os.register_at_fork(after_in_child=buffer_pool._reset)  # noqa: SLF001 - this module's own object

@@ -1,21 +1,20 @@
-"""Reads of a pipe that go on until nothing is there: many small writes make one chunk.
+"""Read a pipe until it is empty, so that many small writes make one chunk.
 
-Most programs write a page or two at a time, and where they write about as fast as we read, each read finds
-just that. The Python code around a read then costs as much as the read. So where a pipe brings much, one call
-goes on, in C, until the pipe is empty or as much has come as was asked for: `BufferedReader.read` of a
-descriptor with O_NONBLOCK (without it the call would wait for more). It waits for nothing, so what is there
-is passed on at once, as ever; and it keeps nothing, for its buffer is a single byte, which a read of more
-goes past. A signal's handler does not run in the middle of it, so a KeyboardInterrupt loses no more than that
-of a single read.
+Most programs write a page or two at a time. If they write about as fast as we read, each read finds just
+that, and the Python code around a read costs as much as the read. So if a pipe brings much, one call in C
+reads on until the pipe is empty or as much has come as was asked for: `BufferedReader.read` of a descriptor
+with O_NONBLOCK (without it the call would wait for more). It never waits, so the bytes are passed on at once,
+and it keeps nothing, because its buffer is a single byte, which a larger read bypasses. Signal handlers do
+not run in the middle of it, so a KeyboardInterrupt loses no more than in a single read.
 
-Only of pipes: what was gathered is lost where a later read of the same call fails. That of a pipe does not,
-while a connection may be reset behind bytes that have come. A file gives all that it is asked for in one
-read.
+Only pipes are read like that, because the bytes are lost if a later read of the same call fails. A read of a
+pipe does not fail, while a connection may be reset behind bytes that have arrived. A file gives all that it
+is asked for in one read.
 
-The objects know a descriptor by its number, and close nothing. Who closes the descriptor takes no read
-afterwards; but in a forked copy of the host it is closed behind everybody's back, and its number may have
-become another's. So there they are closed too. That needs none of their locks, which a thread that is not
-there may hold, and after it their finalizers ask for none. What may not live here: waiting.
+The objects know a descriptor by its number, and close nothing. A reader does not read after it has closed its
+descriptor. But in a forked copy of the host the descriptor is closed without the reader's knowledge, and its
+number may be reused. So there the objects are closed too. Closing needs none of their locks, which a thread
+that does not exist in the copy may hold, and afterwards their finalizers take none. Out of scope: waiting.
 """
 
 from __future__ import annotations
@@ -37,13 +36,14 @@ _raws: WeakSet[FileIO] = WeakSet()
 
 
 def bulk_reader(number: int) -> Callable[[int], bytes | None] | None:
-    """What reads at most so many bytes of a non-blocking pipe; it returns None where there are none yet.
+    """Return a function that reads at most so many bytes of a non-blocking pipe; None if it is not a pipe.
 
-    None where the descriptor is no pipe. The number must be that of the same pipe whenever it is called.
+    The function returns None if there are no bytes yet. The number must be that of the same pipe at each
+    call.
     """
     if not stat.S_ISFIFO(os.fstat(number).st_mode):
         return None
-    with fork_guard:  # a forked copy knows all of them
+    with fork_guard:  # so that a forked copy finds every one of them in the set
         raw = FileIO(number, closefd=False)
         _raws.add(raw)
     return BufferedReader(raw, buffer_size=1).read

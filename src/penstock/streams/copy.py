@@ -1,12 +1,12 @@
-"""The pooled copy between file-like objects: what is there is passed on at once, where the objects allow.
+"""The pooled copy between file-like objects, which passes bytes on as they come, if the objects allow that.
 
-Which method of the source is called is decided once. Those that return what is there come first (`readinto1`,
-`read1`, `readinto` of a raw stream); those that may wait until the buffer is full are for sources that have
-nothing better. A method that turns out to be unsupported is stepped down from before a byte has moved.
+The method of the source is chosen once. Methods that return the bytes that are there come first (`readinto1`,
+`read1`, `readinto` of a raw stream). Methods that may wait until the buffer is full are for sources that have
+nothing better. If a method turns out to be unsupported, the copy tries the next one, before a byte has moved.
 
-Who keeps what: the pooled buffer is lent to the source for a call of `readinto`, and to those sinks that are
-known not to keep it; all others get bytes, which nobody can change under them: copied out of the buffer while
-little comes, read as such once it is much. What may not live here: text, sockets, and the choice between this
+The pooled buffer is lent to the source for a call of `readinto`, and to those sinks that are known not to
+keep it. All other sinks get bytes, which cannot change under them: copied out of the buffer while little
+comes, and read as bytes objects once much comes. Out of scope: text, sockets, and the choice between this
 copy and a faster one.
 """
 
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 
 __all__ = ["copy_stream", "wait_for"]
 
-# Exactly these: a subclass may keep what it is given.
+# Sinks that do not keep what they are given. Exactly these types, because a subclass may keep it.
 _COPYING_SINKS: Final = frozenset(
     (io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 )
 
 _BY_REFERENCE: Final = (MemoryReader, BytesReader)
-"""Readers whose chunks are there already."""
+"""Readers whose chunks exist already."""
 
-# What is left after a short write is handed on in pieces of this size, where each piece has to be copied.
+# After a short write the rest is written in pieces of this size, if each piece has to be copied.
 _PIECE_BYTES: Final = 65536
 
 
 def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
-    """Copy all that binary `source` has yet to give into binary `sink`, and return how many bytes.
+    """Copy the rest of binary `source` into binary `sink`, and return the number of bytes.
 
-    `source` has any of `readinto1`, `read1`, `readinto` and `read`; `sink` has `write`, whose short writes
-    are completed (None counts as all, except from a raw stream, which says by it that it would block). A
-    non-blocking object over a descriptor is waited for. Neither is flushed or closed. TypeError where
-    `source` gives anything but bytes; else what the two raise.
+    `source` has any of `readinto1`, `read1`, `readinto` and `read`. `sink` has `write`, whose short writes
+    are completed. None from `write` counts as all, but from a raw stream it means that the write would block.
+    The copy waits for a non-blocking object over a descriptor. It flushes and closes neither. Raises
+    TypeError if `source` gives anything but bytes, and otherwise what the two raise.
     """
     write = sink.write if isinstance(sink, Writer) else partial(_write_all, sink)
     wants_bytes = _wants_bytes(sink)
@@ -56,7 +56,7 @@ def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
             total = _copy_small_reads(source, write, pool)
         write_once = sink.write
         for chunk in source.chunks():
-            # What nearly all sinks do is take all of it: that goes without a further call.
+            # Nearly all sinks take the whole chunk, which needs no further call.
             try:
                 size = write_once(chunk)
             except BlockingIOError as error:
@@ -79,10 +79,11 @@ def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
 
 
 def _copy_small_reads(source: Reader, write: Callable[[bytes], object], pool: BufferPool) -> int:
-    """Copy through a buffer until it is half filled at once or there is no more; how many bytes that were.
+    """Copy through a buffer until one read half fills it, or until EOF; return the number of bytes.
 
-    Of little, the bytes that are handed on cost next to nothing, and a buffer to read them into much. Where
-    much comes, it is the other way round: to read each chunk into bytes of its own saves copying it.
+    While little comes, copying it into a bytes object costs next to nothing, but allocating a large object to
+    read into costs much. When much comes it is the other way round: a read into a bytes object saves the
+    copy.
     """
     total = 0
     with pool.lend() as buffer, memoryview(buffer) as view:
@@ -95,7 +96,7 @@ def _copy_small_reads(source: Reader, write: Callable[[bytes], object], pool: Bu
 
 
 def _wants_bytes(sink: Any) -> bool:
-    """Whether the sink keeps what it is given, or might."""
+    """Whether the sink keeps, or may keep, the bytes that it is given."""
     if isinstance(sink, Writer):
         return isinstance(sink, MemoryWriter | CaptureWriter)
     return type(sink) not in _COPYING_SINKS
@@ -104,7 +105,7 @@ def _wants_bytes(sink: Any) -> bool:
 def _first_read(
     source: Any, view: memoryview, *, wants_bytes: bool
 ) -> tuple[Callable[[], bytes | memoryview | None], bytes | memoryview | None]:
-    """Find the way to read `source`, and return it with what it gave the first time."""
+    """Choose the method to read `source`; return it with the result of its first call."""
     unsupported: Exception | None = None
     for read in _read_methods(source, view, wants_bytes=wants_bytes):
         try:
@@ -122,10 +123,10 @@ def _first_read(
 def _read_methods(
     source: Any, view: memoryview, *, wants_bytes: bool
 ) -> Iterator[Callable[[], bytes | memoryview | None]]:
-    """Yield the ways that there are, best first; each returns None where it would block, b"" at EOF."""
+    """Yield the methods that the source has, best first; each returns None if it would block, b"" at EOF."""
     # One read of a raw stream is one system call, so both of its methods are prompt. `read1` comes late,
-    # though it would save a copy where bytes are wanted: that of a BufferedReader says EOF where a
-    # non-blocking descriptor has nothing yet.
+    # although it would save a copy if bytes are wanted: a BufferedReader's says EOF when a non-blocking
+    # descriptor has no bytes yet.
     raw = ("read" if wants_bytes else "readinto",) if isinstance(source, io.RawIOBase) else ()
     for name in ("readinto1", *raw, "read1", "readinto", "read"):
         method = getattr(source, name, None)
@@ -170,7 +171,7 @@ def _write_all(sink: Any, data: bytes | memoryview) -> None:
 
 
 def _write_rest(sink: Any, data: bytes | memoryview, done: int) -> None:
-    """Write what is left of `data` once `done` bytes of it have been taken."""
+    """Write the rest of `data` after its first `done` bytes."""
     if done >= len(data):
         return
     with memoryview(data) as view:
@@ -184,7 +185,7 @@ def _write_rest(sink: Any, data: bytes | memoryview, done: int) -> None:
 
 
 def _taken(sink: Any, size: Any, wanted: int) -> int:
-    """How much of `wanted` bytes a `write` took that returned `size`; waits where it would block."""
+    """Return how many of `wanted` bytes a `write` took that returned `size`; wait if it would block."""
     if size is None and isinstance(sink, io.RawIOBase):
         wait_for(sink, select.POLLOUT)
         return 0
@@ -196,8 +197,8 @@ def _taken(sink: Any, size: Any, wanted: int) -> int:
 
 
 def _taken_before_block(sink: Any, error: BlockingIOError) -> int:
-    """How much a `write` took that raised this, once it is worth trying again."""
-    # A buffered writer says how much it took all the same; the attribute is missing where nobody set it.
+    """Return how many bytes a `write` took that raised this error, once it is worth trying again."""
+    # A buffered writer says how much it took all the same. If nobody set the attribute, it is missing.
     taken = getattr(error, "characters_written", 0)
     wait_for(sink, select.POLLOUT)
     return int(taken)

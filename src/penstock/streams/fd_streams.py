@@ -1,24 +1,26 @@
-"""Streams over a descriptor, with blocking semantics and a way to wake whoever is blocked.
+"""Streams over a descriptor, with blocking semantics and a way to wake a blocked thread.
 
-Where the open file description is ours alone it is made non-blocking: try first, and only on EAGAIN poll the
-descriptor together with a `Waker`; after a write that was cut short, or a read of little, the next would be
-EAGAIN at once, so poll first. A read of a page or more is no such sign: whoever writes so much goes on, and
-to poll each time costs a fifth of the throughput. From a pipe that has brought a page a read goes on until
-nothing is there (`data.read_bulk`), and then a page is little. Where it is shared, with the caller or with a
-child, its flags are not ours to change (O_NONBLOCK sits in the description, so the others would get EAGAIN):
-poll first, then read what is there, or write no more than PIPE_BUF, which a pipe that polls as writable takes
-without blocking (pipe(7)). Should the others have made it non-blocking themselves, EAGAIN leads back to the
-poll. A regular file never blocks, and is neither polled nor written in pieces.
+If nobody else has the open file description, it is made non-blocking. Then we try first, and only on EAGAIN
+poll the descriptor together with a `Waker`. After a short write, or a read of little, the next call would get
+EAGAIN at once, so we poll first. A read of a page or more is not such a sign: a program that writes so much
+goes on, and polling each time costs a fifth of the throughput. Once a pipe has brought a page, each read goes
+on until the pipe is empty (`streams.bulk_read`), and from then on a page counts as little.
 
-What a shared description cannot give: where another process takes the bytes between our poll and our read,
-the read blocks until more come, and only those wake it.
+If the description is shared, with the caller or with a child, we must not change its flags: O_NONBLOCK
+belongs to the description, so the others would get EAGAIN. Then we poll first, and read the bytes that are
+there, or write no more than PIPE_BUF, which a pipe that polls as writable takes without blocking (pipe(7)).
+If the others made it non-blocking themselves, EAGAIN leads back to the poll. A regular file never blocks, and
+is neither polled nor written in pieces.
 
-A pipe that holds its user up, full before a write or at a read, or filled as fast as it is read, is made
-larger once, by what the budget of `system.pages` allows; that is given back with the descriptor. So nothing
-is spent on the many pipes that little passes through.
+One limit of a shared description: if another process takes the bytes between our poll and our read, the read
+blocks until more bytes come, and nothing else wakes it.
 
-`FdReader` and `FdWriter` are faces; `_Descriptor` does the waiting, and decides when the number may be
-closed. Only `perform` blocks.
+A pipe that makes its user wait (it is full at a write, or filled as fast as it is read) is made larger once,
+within the budget of `system.pipe_capacity`. The share is given back when the descriptor is closed. So the
+many pipes that carry little cost nothing.
+
+`FdReader` and `FdWriter` are thin; `_Descriptor` does the waiting, and decides when the number may be closed.
+Only `perform` blocks.
 """
 
 from __future__ import annotations
@@ -47,21 +49,21 @@ if TYPE_CHECKING:
 __all__ = ["FdReader", "FdWriter"]
 
 CHUNK_SIZE = 65536
-"""Bytes that a read asks for, and that a pipe holds as it is born: one that gave so many was full, or filled
-as fast as it was read.
+"""Bytes that a read asks for, and the size of a new pipe. A pipe that gave so many was full, or was filled as
+fast as it was read.
 """
 
 _PAGE = select.PIPE_BUF
-"""What the first read of a stream asks for: less is little."""
+"""Bytes that the first read of a stream asks for; fewer are little."""
 
 
 class _Descriptor:
-    """A descriptor in the hands of one thread at a time: `with descriptor:` around its use.
+    """A descriptor that one thread at a time uses, inside `with descriptor:`.
 
-    Closing from another thread must not close the number under a thread that is about to use it, since the
-    next open in any thread would get it. So `close` only says so, wakes the user, and leaves the rest to
-    whoever holds `_in_use` last: the closer tries to take it after saying so, and the user looks after
-    letting go of it, so that one of them does it.
+    `close` in another thread must not close the number while a thread is about to use it, because the next
+    open in any thread would get that number. So `close` sets `_closing`, wakes the using thread, and tries to
+    take `_in_use`. The using thread checks `_closing` after it has released `_in_use`. So one of the two
+    closes it.
     """
 
     __slots__ = (
@@ -92,9 +94,9 @@ class _Descriptor:
         self._poll_next = False
         self._read_bulk: Callable[[int], bytes | None] | None = None
         self.may_read_bulk = owned and event == select.POLLIN
-        """Whether it might be a pipe that brings much, and has not been looked at yet."""
+        """Whether it may be a pipe that brings much, and was not examined yet."""
         self.may_grow = owned
-        """Whether it might be a pipe of ours that has not been made larger yet."""
+        """Whether it may be our pipe, and was not made larger yet."""
         self.polls_first = False
         if owned:
             set_nonblocking(fd.fileno())
@@ -102,7 +104,7 @@ class _Descriptor:
             self.polls_first = not stat.S_ISREG(os.fstat(fd.fileno()).st_mode)
 
     def perform(self, call: Callable[[int, _Argument], _Answer], argument: _Argument) -> _Answer | None:
-        """Return `call(number, argument)`, waiting while that would block; None where it was stopped."""
+        """Return `call(number, argument)`, waiting while that would block; None if it was stopped."""
         if self.polls_first or self._poll_next:
             self._wait()
         while not self._stopped:
@@ -114,9 +116,9 @@ class _Descriptor:
         return None
 
     def read(self, size: int) -> bytes | None:
-        """Read what is there, at most `size` bytes; waits where nothing is, and is None where it was stopped.
+        """Return the bytes that are there, at most `size`; wait if there are none; None if it was stopped.
 
-        What can be had at once is had in as few steps as will do: half of the time goes into calls.
+        Bytes that are there take as few steps as possible, because half of the time goes into calls.
         """
         try:
             with self._in_use:
@@ -140,7 +142,7 @@ class _Descriptor:
                 self._close_unless_used()
 
     def moved(self, size: int, wanted: int, *, emptied: bool = False) -> None:
-        """Learn from what one call moved; `emptied`: it went on until nothing was there. In use."""
+        """Learn from the result of one call, while in use; `emptied`: it read until the pipe was empty."""
         if self.may_read_bulk and size >= _PAGE:
             self.may_read_bulk = False
             self._read_bulk = bulk_reader(self._fd.fileno())
@@ -149,23 +151,23 @@ class _Descriptor:
             self._poll_next = False
             return
         little = wanted if self._event == select.POLLOUT else min(wanted, _PAGE + emptied)
-        # Where nothing has been waited for yet it may be a file, or all that there will ever be.
+        # If it has never been waited for, it may be a file, or these may be all the bytes that ever come.
         self._poll_next = size < little and self._poll is not None
 
     def _grow(self) -> bool:
-        """Make a pipe larger, the first time that this is called; whether it is."""
+        """Make a pipe larger, at the first call only; return whether it is larger."""
         self.may_grow = False
         grown = resize(self._fd.fileno(), GROWN_SIZE)
-        if grown is None:  # perhaps it has the size that was asked for, and `pages` of that
+        if grown is None:  # perhaps it has the size that the user asked for, and `pages` for that
             return False
         self._fd.pages = grown
         return True
 
     def _wait(self) -> None:
         """Sleep until the descriptor polls as ready, or `stop` is called."""
-        # The waker is made here, when it is needed for the first time, under the lock that `stop` takes.
-        # Either `stop` came first, and is seen here; or it comes later, finds the waker, and makes it
-        # readable, which it then stays, so that the poll returns at once even if it begins only afterwards.
+        # The waker is made here at first need, under the lock that `stop` takes. Either `stop` came first,
+        # and is seen here. Or it comes later, finds the waker, and makes it readable, which it stays, so the
+        # poll returns at once even if it begins only afterwards.
         poll = self._poll
         if poll is None:
             with self._lock:
@@ -177,7 +179,7 @@ class _Descriptor:
                 poll.register(self._fd.fileno(), self._event)
                 self._waker, self._poll = waker, poll
         before_sleep()
-        # Errors and hang-ups are always reported: the call that follows meets them.
+        # poll() always reports errors and hang-ups; the call that follows meets them.
         poll.poll()
 
     def stop(self) -> None:
@@ -185,12 +187,12 @@ class _Descriptor:
         with self._lock:
             self._stopped = True
             waker = self._waker
-        # Outside the lock: a waker that has been closed meanwhile takes no harm.
+        # Outside the lock: waking a waker that was closed meanwhile does no harm.
         if waker is not None:
             waker.wake()
 
     def close(self) -> None:
-        """Stop it and close the descriptor, at once or when the thread that uses it lets go."""
+        """Stop it and close the descriptor, at once or when the using thread is done with it."""
         self._closing = True
         self.stop()
         self._close_unless_used()
@@ -217,9 +219,9 @@ class _Descriptor:
 class FdReader(Reader):
     """The reading end of a pipe, socket or file; owns `fd` and closes it.
 
-    `owned_description`: nobody else has this open file description, so that it may be made non-blocking.
+    `owned_description`: nobody else has this open file description, so it may be made non-blocking.
     `chunk_size` is the most bytes that one read asks for. Reads begin with a page, which is all that most
-    streams of short pipelines carry, and become as large as that once one was filled.
+    streams of short pipelines carry, and grow to `chunk_size` once a page was filled.
     """
 
     __slots__ = ("_chunk_size", "_descriptor", "_size")
@@ -237,7 +239,7 @@ class FdReader(Reader):
             self._count += len(chunk)
             yield chunk
             size = self._size
-            # The short cut from chunk to chunk; `_next` says what came instead of one.
+            # A short cut from chunk to chunk; `_next` raises or ends if no chunk came.
             while not (self._stopped or self._rest or self._at_eof):
                 more = read(size)
                 if not more:
@@ -293,15 +295,15 @@ class FdWriter(Writer):
         with self._descriptor:
             done = self._write(data)
             if done < len(data):
-                # Every view is let go of, also by an exception: the caller's bytearray cannot be resized
-                # before.
+                # Every view is released, also by an exception: until then the caller's bytearray cannot be
+                # resized.
                 with memoryview(data) as view:
                     while done < len(view):
                         with view[done:] as rest:
                             done += self._write(rest)
 
     def _write(self, data: bytes | memoryview) -> int:
-        """Write the first part of `data`, as much as goes at once, and return its length."""
+        """Write as much of `data` as one call takes, and return its length."""
         if len(data) > select.PIPE_BUF and self._descriptor.polls_first:
             with memoryview(data) as view, view[: select.PIPE_BUF] as part:
                 return self._write(part)

@@ -1,8 +1,8 @@
-"""The ends of a FIFO that the caller named by its path, as streams: each opens it when it is first used.
+"""Streams over a FIFO that the user named by its path; each opens it when it is first used.
 
-To open a FIFO waits for its other end, perhaps for ever. `start()` must not wait, for the other end may be
-what the caller starts next; so a FIFO is never opened for a child, but read or written by a worker, which
-also waits for it and is woken by a cancellation as any stream is.
+Opening a FIFO waits for its other end, perhaps for ever. `start()` must not wait, because the user may open
+the other end only afterwards. So a FIFO is never opened for a child. A worker reads or writes it, and waits
+for it there; a cancellation wakes the worker as it does in any stream.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FifoReader(Reader):
             if fd is None:
                 raise self._stop_error()
             self._inner = FdReader(fd, owned_description=True)
-            if self._stopped:  # who stopped it may not have seen what there is to stop since this moment
+            if self._stopped:  # the stopping thread may have looked before `_inner` was there to be stopped
                 self._inner.close()
                 raise self._stop_error()
         return self._inner
@@ -63,7 +63,7 @@ class FifoReader(Reader):
 
 
 class FifoWriter(Writer):
-    """The writing end; the first write, or `flush`, waits for a reader."""
+    """The writing end; the first write or `flush` waits for a reader."""
 
     __slots__ = ("_inner", "_opening")
 
@@ -87,7 +87,7 @@ class FifoWriter(Writer):
         self._count += self._opened().write(data)
 
     def flush(self) -> None:
-        """Open it, where that has not been done: a reader waits for that even where nothing is written."""
+        """Open it if it is not open yet: a reader waits for that even if nothing is written."""
         super().flush()
         self._opened()
 

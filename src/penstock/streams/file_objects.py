@@ -1,4 +1,4 @@
-"""The end of a pipe as one of Python's own file objects: what `run.stdin` and `run.stdout` are."""
+"""The ends of pipes as Python's own file objects, for `run.stdin` and `run.stdout`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class PipeReader(io.BufferedReader):
 
 
 class PipeWriter(io.BufferedWriter):
-    """A pipe to the first stage as a file object: what was written is on its way, so that a dialogue
-    needs no flush().
+    """A pipe to the first stage as a file object.
+
+    Each write goes into the pipe at once, so that a dialogue needs no flush().
     """
 
     def __init__(self, end: Fd) -> None:
@@ -42,7 +43,7 @@ class PipeWriter(io.BufferedWriter):
         return size
 
     def close(self) -> None:
-        """Close the pipe; that nobody reads any more is no error of who closes it."""
+        """Close the pipe. It is not an error if nobody reads any more."""
         with contextlib.suppress(BrokenPipeError):
             super().close()
         if self._pages is not None:

@@ -1,35 +1,37 @@
-"""The in-memory pipe: chunks cross from thread to thread by reference, a bounded number of bytes at a time.
+"""The in-memory pipe: chunks cross from thread to thread by reference, with a bound on the bytes in flight.
 
-Strategy. One lock guards the state and is never held across a sleep. Each side has one more lock, its gate,
-that is only ever slept on: who must wait sets its `asleep` flag under the state lock, lets go of it, and
-acquires the gate; who changes the state finds the flag, takes it down, and opens the gate once. That is far
-cheaper than a Condition, which makes a lock for each sleep. A writer that found the pipe full is woken when
-it is half empty, not at the first byte of room: a sleep and a wake cost as much as dozens of chunks.
+Sleeping. One lock guards the state and is never held across a sleep. Each side has one more lock, its gate,
+which is used only to sleep on. A thread that must wait sets its `asleep` flag under the state lock, releases
+that lock, and acquires the gate. A thread that changes the state finds the flag, clears it, and opens the
+gate once. That is far cheaper than a Condition, which makes a lock for each sleep. A writer that found the
+pipe full is woken when the pipe is half empty, not at the first byte of room: a sleep and a wake cost as much
+as dozens of chunks.
 
-The reader takes the whole queue in one go and delivers from it without the lock. What it holds is still in
-flight until it is delivered. Numbers that only grow say how much that is: `sent` and `delivered`. Only
-the reader writes `delivered`, and only a writer about to sleep writes `wake_when`, the value of it at which
-it wants to be woken. The writer sets that and then looks at `delivered`; the reader raises `delivered` and
-then looks at `wake_when`; so one of them sees the other. Were that order ever lost (it cannot be under the
-GIL), the writer would sleep on until the reader comes back for the next batch, which it does under the lock.
+Counting. The reader takes the whole queue at once and delivers from it without the lock. Bytes that it holds
+are in flight until they are delivered. Two numbers that only grow say how many bytes are in flight: `sent`
+and `delivered`. Only the reader writes `delivered`. Only a writer about to sleep writes `wake_when`, the
+value of `delivered` at which it wants to be woken. The writer sets `wake_when` and then reads `delivered`;
+the reader raises `delivered` and then reads `wake_when`; so one of them sees the other. If that order were
+ever lost (it cannot be under the GIL), the writer would sleep on until the reader comes back for the next
+batch, which it does under the lock.
 
-What a chunk costs is calls and names, so the two ways that nearly all go, a write where there is room and the
-next chunk of a batch, are written out in `write` and `chunks`, and the `count` of either end is worked out of
-the numbers above. `fits` makes the first of them one comparison: `sent_alone` may grow to this, whatever
-the reader has delivered meanwhile. It is worked out anew by a write that finds it too small, and taken down
-to 0 by whoever wants the next write to look closer.
+Hot paths. Calls and attribute lookups dominate the cost of a chunk. So the two hot paths, a write when there
+is room and the next chunk of a batch, are inlined in `write` and `chunks`, and the `count` of either end is
+computed from the numbers above. `fits` makes the first path a single comparison: `sent_alone` may grow to it,
+however much the reader has delivered meanwhile. A write that finds it too small computes it anew, and a
+thread that wants the next write to look closer sets it to 0.
 
-Nor does that write take the lock, which would be a fifth of the whole, as long as one thread alone has
-written: what it sends so is counted in a number of its own. A reader about to sleep raises its flag and then
-looks at the queue; the writer queues its chunk and then looks at the flag. A second thread that writes takes
-the way by the lock, and so does from then on the first; at most one chunk of its may be under way at that
-moment, and be one too many. Without a GIL all go by the lock.
+Nor does the hot write take the lock, which would be a fifth of its cost, as long as one thread alone has
+written. It counts its bytes in a number of its own. A reader about to sleep raises its flag and then looks at
+the queue; the writer queues its chunk and then looks at the flag. A second thread that writes takes the lock,
+and from then on so does the first. At most one chunk of the first thread may be under way at that moment, and
+exceed the bound. Without a GIL every write takes the lock.
 
-A chunk larger than the bound goes through when the pipe is empty. Chunks are bounded in number too, because a
-pipe full of tiny ones would hold many times its bound in object headers.
+A chunk larger than the bound goes through when the pipe is empty. The number of chunks is bounded too,
+because a pipe full of tiny chunks would hold many times its bound in object headers.
 
-One thread at a time reads. Several may write: each write is whole, and those that must wait take turns.
-Nothing but `_read_chunk` and `_write_chunk` may block.
+One thread at a time reads. Several may write: each write is whole, and writers that must wait take turns.
+Only `_read_chunk` and `_write_chunk` may block.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ __all__ = ["MemoryPipe", "MemoryReader", "MemoryWriter"]
 _DEFAULT_LIMIT: Final = 4 * 1024 * 1024
 MAX_CHUNKS: Final = 65536
 _MIN_CHARGE: Final = _DEFAULT_LIMIT // MAX_CHUNKS
-"""Bytes of the least chunk of which no more fit into the default limit than into the number."""
+"""The size of chunk at which the default limit of bytes and the limit on chunks are the same."""
 NEVER: Final = 1 << 62  # more than any number of bytes
 _NO_THREAD: Final = -1
 
@@ -64,7 +66,7 @@ _NO_THREAD: Final = -1
 class MemoryPipe:
     """A pipe between two Python stages, with at most `limit` bytes in flight; has a `reader` and a `writer`.
 
-    Whoever uses an end closes it.
+    The user of an end closes it.
     """
 
     __slots__ = ("__weakref__", "reader", "writer")
@@ -78,7 +80,7 @@ class MemoryPipe:
 
 
 class _State:
-    """What the two ends share; read and written under `lock`, but for `delivered` and `wake_when`."""
+    """The state that the two ends share, used under `lock`, except for `delivered` and `wake_when`."""
 
     __slots__ = (
         "delivered",
@@ -104,12 +106,12 @@ class _State:
         self.lock = threading.Lock()
         self.limit = limit
         self.queue: deque[bytes] = deque()
-        self.sole = 0  # the thread that alone has written so far, or _NO_THREAD once there were two
-        self.sent_alone = 0  # bytes that it put into the queue without the lock, and all others ...
-        self.sent_locked = 0  # ... which were put there under it
-        self.delivered = 0  # bytes that the reader ever gave away: what is between the two is in flight
-        self.fits = 0  # what `sent_alone` may become without looking at anything else; never too much
-        self.wake_at = 0  # the writer that sleeps is woken when no more bytes than this are in flight ...
+        self.sole = 0  # the only thread that has written so far, or _NO_THREAD once there were two
+        self.sent_alone = 0  # bytes that it put into the queue without the lock, and all other bytes ...
+        self.sent_locked = 0  # ... which were put there under the lock
+        self.delivered = 0  # bytes that the reader ever delivered: `sent` minus this is in flight
+        self.fits = 0  # `sent_alone` may grow to this without looking at anything else; never too large
+        self.wake_at = 0  # a sleeping writer is woken when no more bytes than this are in flight ...
         self.wake_when = NEVER  # ... which is when so many have been delivered
         self.reader_asleep = False
         self.writer_asleep = False
@@ -126,8 +128,8 @@ class _State:
         """Bytes that were ever put into the queue."""
         return self.sent_alone + self.sent_locked
 
-    # In both of these an interrupt may come once the flag is down, which nobody finds a second time: so the
-    # gate is opened all the same, with no call ahead of the one that opens it.
+    # In both of these an interrupt may come once the flag is cleared, and nobody would find it a second time.
+    # So the gate is opened all the same, with no call ahead of the one that opens it.
 
     def wake_reader(self) -> None:
         """Make the reader look at the state again. The lock must not be held."""
@@ -137,9 +139,9 @@ class _State:
                 asleep, self.reader_asleep = self.reader_asleep, False
         finally:
             if asleep:
-                try:  # noqa: SIM105 - a call of `suppress` would be one ahead
+                try:  # noqa: SIM105 - `suppress` would be a call ahead of it
                     self.reader_gate.release()
-                except RuntimeError:  # as `_open_gate` says
+                except RuntimeError:  # see `_open_gate`
                     pass
 
     def wake_writer(self) -> None:
@@ -158,9 +160,9 @@ class _State:
 
 
 def _open_gate(gate: threading.Lock) -> None:
-    # A sleeper that was torn away by a KeyboardInterrupt leaves its flag up, so that the gate may be opened
-    # for nobody, and a second time before anyone passes. An open gate lets the next sleeper through at once,
-    # and it looks again, so an opening too many does no harm and one too few cannot be.
+    # A sleeper that a KeyboardInterrupt took away leaves its flag set, so the gate may be opened for nobody,
+    # and a second time before a thread passes. An open gate lets the next sleeper through at once, and that
+    # looks again, so an opening too many does no harm, and there is never one too few.
     with suppress(RuntimeError):
         gate.release()
 
@@ -177,7 +179,7 @@ class MemoryReader(Reader):
 
     @property
     def count(self) -> int:
-        """The number of bytes delivered; of a chunk that is being delivered, what has been."""
+        """The number of bytes delivered, including the delivered part of the chunk in hand."""
         return self._state.delivered - max(0, len(self._rest) - self._offset)
 
     def chunks(self) -> Iterator[bytes]:
@@ -185,8 +187,8 @@ class MemoryReader(Reader):
         state = self._state
         while chunk := self._next():
             yield chunk
-            # `_next` and `_read_chunk` in one, for what is in hand already: calls are most of what a chunk
-            # costs.
+            # `_next` and `_read_chunk` in one, for chunks that are in hand already: calls are most of the
+            # cost of a chunk.
             while self._batch and not (self._stopped or self._rest):
                 chunk = self._batch.popleft()
                 state.delivered = delivered = state.delivered + len(chunk)
@@ -206,7 +208,7 @@ class MemoryReader(Reader):
         return chunk
 
     def _next_batch(self) -> deque[bytes]:
-        """Wait for the queue to fill, and take it; empty at EOF."""
+        """Wait until there is something in the queue, and take it; empty at EOF."""
         state = self._state
         while True:
             with state.lock:
@@ -228,19 +230,19 @@ class MemoryReader(Reader):
         raise self._stop_error()
 
     def _wake(self) -> None:
-        # Asked without the lock, since before this the state was changed under it: a reader that falls asleep
-        # later has seen that it was.
+        # Read without the lock, because the state was changed under the lock before this: a reader that falls
+        # asleep later has seen the change.
         if self._state.reader_asleep:
             self._state.wake_reader()
 
     def _release(self) -> None:
         state = self._state
-        state.delivered = self.count  # what is left of a chunk never will be
+        state.delivered = self.count  # the rest of the chunk in hand will not be delivered
         super()._release()
         with state.lock:
             state.reader_closed = True
-            # Left behind, not emptied: a reader that was closed by another thread may be taking from them.
-            # They go with the last reference, which is not under the lock: to free megabytes takes a while.
+            # Replaced, not emptied: if another thread closes the reader, that may be taking from them. They
+            # are freed with the last reference, outside the lock, because freeing megabytes takes a while.
             dropped = state.queue, self._batch
             state.queue, self._batch = deque(), deque()
             state.fits = 0
@@ -250,7 +252,7 @@ class MemoryReader(Reader):
 
 
 class MemoryWriter(Writer):
-    """The writing end of a `MemoryPipe`. Once it is closed the reader gets what is in flight, then EOF.
+    """The writing end of a `MemoryPipe`. Once it is closed, the reader gets the bytes in flight, then EOF.
 
     `write()` raises `ClosedPipe` once the reader is closed.
     """
@@ -270,7 +272,7 @@ class MemoryWriter(Writer):
         """Write all of `data` and return its length in bytes; see `Writer.write`."""
         state = self._state
         if type(data) is bytes and get_ident() == state.sole:
-            # All that has to be done where there is room, without a further call.
+            # All that has to be done if there is room, without a further call.
             size = len(data)
             sent = state.sent_alone + size
             if sent <= state.fits and size >= _MIN_CHARGE and not self._stopped:
@@ -285,7 +287,7 @@ class MemoryWriter(Writer):
         chunk = data if isinstance(data, bytes) else bytes(data)
         state = self._state
         with state.lock:
-            # Not past a writer that sleeps: small chunks could overtake a large one for ever.
+            # Not past a sleeping writer: small chunks could overtake a large one for ever.
             done = not state.writer_asleep and self._put(chunk)
             wake = done and state.reader_asleep
             if wake:
@@ -327,7 +329,7 @@ class MemoryWriter(Writer):
                     state.writer_asleep = True
                     state.fits = 0
                     state.wake_at = max(0, min(state.limit // 2, state.limit - len(chunk)))
-                    # Where there are too many chunks, room comes only when the reader takes the queue.
+                    # If there are too many chunks, room comes only when the reader takes the queue.
                     too_many_chunks = len(state.queue) >= MAX_CHUNKS
                     state.wake_when = NEVER if too_many_chunks else state.sent - state.wake_at
                     if state.delivered >= state.wake_when:
@@ -338,7 +340,7 @@ class MemoryWriter(Writer):
             _open_gate(state.reader_gate)
 
     def _wake(self) -> None:
-        if self._state.writer_asleep:  # as the reader's
+        if self._state.writer_asleep:  # as in the reader
             self._state.wake_writer()
 
     def _release(self) -> None:

@@ -1,9 +1,9 @@
 """The reading end of a stream: every way to read, built on one method that gets the next chunk.
 
-A chunk that was delivered in part stays as it is, with the offset of what is left, so that many small reads
-of a large chunk, and a large read over many small chunks, both cost time in proportion to the bytes. One
-thread at a time reads; any thread may interrupt or close. Where the chunks come from, and how to wait for
-them, does not belong here.
+A chunk that was delivered in part stays whole, together with the offset of the rest. So many small reads of a
+large chunk, and a large read over many small chunks, both cost time in proportion to the bytes. One thread at
+a time reads; any thread may interrupt or close. Out of scope: where the chunks come from, and how to wait for
+them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["BytesReader", "Reader"]
 
 
 class Reader(Stream, metaclass=ABCMeta):
-    """A readable binary stream: what a function gets as its stdin.
+    """A readable binary stream; a function gets one as its stdin.
 
-    Every method blocks until it can deliver, raises the reason after `interrupt()`, and ValueError after
-    `close()`. At EOF every read returns `b""` (0 for `readinto`), as often as it is asked. `count` is the
-    number of bytes delivered.
+    Every method blocks until it can deliver bytes. It raises the reason after `interrupt()`, and ValueError
+    after `close()`. At EOF every read returns `b""` (0 for `readinto`), however often it is called. `count`
+    is the number of bytes delivered.
     """
 
     __slots__ = ("_at_eof", "_offset", "_rest")
@@ -36,7 +36,7 @@ class Reader(Stream, metaclass=ABCMeta):
     def __init__(self, lock: threading.Lock | None = None) -> None:
         super().__init__(lock)
         self._rest = b""  # the chunk that is being delivered ...
-        self._offset = 0  # ... and how much of it was
+        self._offset = 0  # ... and how many bytes of it were
         self._at_eof = False
 
     @abstractmethod
@@ -44,14 +44,14 @@ class Reader(Stream, metaclass=ABCMeta):
         """Wait for the next chunk, which is not empty, or return `b""` at EOF."""
 
     def readable(self) -> bool:
-        """Whether this end is for reading: it is."""
+        """Return True: this end is for reading."""
         return True
 
     def flush(self) -> None:
         """Do nothing; file objects have it (`io.TextIOWrapper` calls it when it closes)."""
 
     def read(self, n: int | None = -1, /) -> bytes:
-        """Read `n` bytes, fewer only where EOF comes first; all up to EOF where `n` is negative or None."""
+        """Return `n` bytes, fewer only if EOF comes first; all up to EOF if `n` is negative or None."""
         if n is None or n < 0:
             return b"".join(self.chunks())
         data = self._take(n)
@@ -66,15 +66,15 @@ class Reader(Stream, metaclass=ABCMeta):
         return data
 
     def read1(self, n: int | None = -1, /) -> bytes:
-        """Read what is there, at most `n` bytes; waits only where nothing is. Without `n`: a whole chunk."""
+        """Return the bytes that are there, at most `n` or a whole chunk; wait only if there are none."""
         data = self._next() if n is None or n < 0 else self._take(n)
         self._count += len(data)
         return data
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Read what is there into a buffer and return how many bytes.
+        """Read the bytes that are there into a buffer and return their number.
 
-        At least one, unless at EOF or the buffer is empty.
+        That is at least one, unless at EOF or if the buffer is empty.
         """
         with memoryview(buffer) as view:
             if view.readonly:
@@ -87,7 +87,7 @@ class Reader(Stream, metaclass=ABCMeta):
     readinto1 = readinto
 
     def readline(self, limit: int | None = -1, /) -> bytes:
-        """Read a line with its LF; without one at EOF, or where `limit` bytes were read before it came."""
+        """Return a line with its LF; without LF at EOF, or if `limit` bytes came before it."""
         if self._stopped:
             raise self._stop_error()
         if limit is None or limit < 0:
@@ -104,7 +104,7 @@ class Reader(Stream, metaclass=ABCMeta):
         return self
 
     def __next__(self) -> bytes:
-        # The short cut for a line that is all in hand: most are, and half the time goes into calls.
+        # A short cut for a line that is all in hand: most are, and half the time goes into calls.
         start = self._offset
         end = self._rest.find(b"\n", start) + 1
         if end and not self._stopped:
@@ -134,17 +134,17 @@ class Reader(Stream, metaclass=ABCMeta):
             return True
         if self._at_eof:
             return False
-        # In this order, so that an exception out of the pull leaves nothing that was delivered before.
+        # In this order, so that after an exception out of `_read_chunk` nothing is delivered twice.
         self._rest = b""
         self._offset = 0
         self._rest = self._read_chunk()
-        if not self._rest and self._stopped:  # no end of the input: whoever wrote it was cancelled as well
+        if not self._rest and self._stopped:  # not EOF: the writer was cancelled as well
             raise self._stop_error()
         self._at_eof = not self._rest
         return not self._at_eof
 
     def _next(self) -> bytes:
-        """All that is left of the chunk in hand, else the next one; `b""` at EOF."""
+        """Return the rest of the chunk in hand, or else the next chunk; `b""` at EOF."""
         if self._stopped:
             raise self._stop_error()
         rest, offset = self._rest, self._offset
@@ -160,7 +160,7 @@ class Reader(Stream, metaclass=ABCMeta):
         return chunk
 
     def _take(self, n: int) -> bytes:
-        """At most `n` bytes of the chunk in hand, else of the next one; `b""` at EOF, or where `n` is 0."""
+        """Return at most `n` bytes of the chunk in hand, or else of the next; `b""` at EOF or if `n` is 0."""
         if n == 0:
             if self._stopped:
                 raise self._stop_error()
@@ -193,7 +193,7 @@ class Reader(Stream, metaclass=ABCMeta):
     def _readinto(self, view: memoryview) -> int:
         """Put at least one byte into `view`, unless it is empty, or return 0 at EOF.
 
-        By copying; for those to override who can read into a buffer.
+        This one copies. Override it in a class that can read into a buffer.
         """
         data = self._take(len(view))
         view[: len(data)] = data
@@ -201,7 +201,7 @@ class Reader(Stream, metaclass=ABCMeta):
 
 
 class BytesReader(Reader):
-    """A stream of bytes at hand, in one chunk; of none it is at EOF from the first: stdin from DEVNULL."""
+    """A stream of bytes at hand, in one chunk; without bytes it is at EOF at once, for stdin from DEVNULL."""
 
     __slots__ = ("_data",)
 

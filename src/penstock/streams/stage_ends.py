@@ -1,8 +1,8 @@
-"""The two ends of edges as stages get them: `Input` and `Output`, each a descriptor or an in-memory stream.
+"""The ends of edges that stages get: `Input` and `Output`, each a descriptor or an in-memory stream.
 
-A stage closes what it was given. An end that is borrowed (the process's own stdin, say) is not closed by
-that. One that is /dev/null is not open when a command gets it, whose process opens it for itself, which takes
-half the time; for any other stage it is opened before.
+A stage closes both of its ends. That does not close the descriptor of a borrowed end (the process's own
+stdin, say). An end that is /dev/null is not open when a command gets it: the command's process opens it,
+which takes half the time. For any other stage it is opened before.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _Stream = TypeVar("_Stream", Reader, Writer)
 
 
 class _End(Generic[_Stream]):
-    """What both ends have in common.
+    """The base of both ends.
 
-    `fd` is a descriptor that is owned, `borrowed` the number of one that is not, `is_devnull` stands for
-    /dev/null; `owned_description` says that nobody else has the open file description, so that its flags may
-    be changed.
+    `fd` is a descriptor that this end owns, `borrowed` the number of one that it does not own, and `devnull`
+    stands for /dev/null. `owned_description`: nobody else has the open file description, so its flags may be
+    changed.
     """
 
     __slots__ = ("_borrowed", "_count", "_devnull", "_fd", "_owned_description", "_stream")
@@ -53,67 +53,66 @@ class _End(Generic[_Stream]):
 
     @property
     def fd(self) -> int | None:
-        """The descriptor's number; None where the stream is in memory."""
+        """The descriptor's number; None if the stream is in memory."""
         return self._borrowed if self._fd is None else self._fd.fileno()
 
     @property
     def is_devnull(self) -> bool:
-        """Whether it is /dev/null, and not open."""
+        """Whether it is /dev/null and not open yet."""
         return self._devnull
 
     def open_devnull(self) -> None:
-        """Open it, where it is /dev/null. OSError where that cannot be."""
+        """Open it if it is /dev/null. Raises OSError if that fails."""
         if self._devnull:
             self._fd = null(writable=self._writable)
             self._devnull = False
 
     @property
     def count(self) -> int | None:
-        """Bytes that went through the file-like object; None where the stage used the descriptor
-        and nobody counted.
-        """
+        """Bytes that went through the file-like object; None if the stage used the descriptor uncounted."""
         return self._count if self._stream is None else self._stream.count
 
     def set_count(self, count: int | None) -> None:
-        """Record how many bytes went through the descriptor, as a process says that was given it."""
+        """Record how many bytes went through the descriptor, as reported by the process that used it."""
         self._count = count
 
     @property
     def owned_description(self) -> bool:
-        """Whether nobody else has the open file description, so that its flags may be changed."""
+        """Whether nobody else has the open file description, so its flags may be changed."""
         return self._owned_description
 
     @property
     def exclusive(self) -> bool:
-        """Whether it is a descriptor whose open file description nobody else has, and not in use yet."""
+        """Whether it is an unused descriptor whose open file description nobody else has."""
         return self._fd is not None and self._owned_description and self._stream is None
 
     def wrap(self, make: Callable[[Fd], Any]) -> Any:
-        """The stream that `make(descriptor)` gives, which owns the descriptor, in the place of a file-like
-        object.
+        """Return the stream that `make(descriptor)` makes, which owns the descriptor.
+
+        It takes the place of the file-like object.
         """
         self._stream = make(self._open_fd())
         return self._stream
 
     def close(self) -> None:
-        """Close the stream, unless it is only borrowed. Idempotent."""
+        """Close the stream, or the descriptor if this end owns it. Idempotent."""
         if self._stream is not None:
             self._stream.close()
         elif self._fd is not None:
             self._fd.close()
 
     def poison(self, reason: BaseException) -> None:
-        """As the stream's, where the stage uses that."""
+        """Poison the stream, if the stage uses it."""
         if self._stream is not None:
             self._stream.poison(reason)
 
     def interrupt(self, reason: BaseException) -> None:
-        """As the stream's, where the stage uses that."""
+        """Interrupt the stream, if the stage uses it."""
         if self._stream is not None:
             self._stream.interrupt(reason)
 
     def _open_fd(self) -> Fd:
-        """A descriptor that a reader or writer may close."""
+        """Return a descriptor that a reader or writer may close."""
         if self._fd is not None:
             return self._fd
         if self._borrowed is None:
@@ -122,9 +121,9 @@ class _End(Generic[_Stream]):
 
 
 class Input(_End[Reader]):
-    """What a stage reads: `fd` where it is a descriptor, and in any case `reader`, a file-like object.
+    """The stdin of a stage: `fd` if it is a descriptor, and always `reader`, a file-like object.
 
-    Use either `fd` or `reader`, not both: a reader may have taken bytes off the descriptor.
+    Use either `fd` or `reader`, not both: a reader may have taken bytes from the descriptor.
     """
 
     __slots__ = ()
@@ -140,9 +139,9 @@ class Input(_End[Reader]):
 
 
 class Output(_End[Writer]):
-    """What a stage writes: `fd` where it is a descriptor, and in any case `writer`, a file-like object.
+    """The stdout of a stage: `fd` if it is a descriptor, and always `writer`, a file-like object.
 
-    A writer is not buffered: what was written is on its way.
+    A writer is not buffered.
     """
 
     __slots__ = ()

@@ -1,40 +1,39 @@
-"""The copy between two descriptors: the kernel carries the bytes where it can, the pooled loop where not.
+"""Copy between two descriptors: the kernel carries the bytes if it can, and the pooled loop if not.
 
-`choose_methods` is the table of which ways ("methods") may be tried for a pair, best first; it is pure.
-`methods_for` asks it about two descriptors. A `Transfer` climbs down: a method that cannot (a kernel without
-it, a sandbox, a file system) gives way to the next one. The kernel's methods work at the descriptors' own
-positions and hold nothing back, so the next method goes on exactly where the last one stopped, whenever that
-happens. The pooled loop is the last: it can do every pair, and whatever error was real all along is met
-there.
+`choose_methods` is a pure table of the methods that may be tried for a pair, best first. `methods_for` asks
+it about two descriptors. If a method cannot carry the pair (an old kernel, a sandbox, a file system),
+`Transfer` tries the next one. The kernel's methods work at the descriptors' own positions and hold nothing
+back, so the next method goes on exactly where the last one stopped, whenever that happens. The pooled loop
+comes last: it can carry every pair, and an error that was real all along shows there.
 
-Nothing spins. On EAGAIN both sides are asked, and only the one that is not ready is waited for: with a full
-pipe as sink, to wait for both would return at once for the source's sake, for ever. Where both are ready and
-the kernel refuses all the same, time after time, the method is one that cannot.
+Nothing spins. On EAGAIN both sides are polled, and only the side that is not ready is waited for. With a full
+pipe as sink, a wait for both would return at once because of the source, for ever. If both sides are ready
+and the kernel refuses all the same, time after time, the method cannot carry the pair.
 
-Whose flags: a description that is ours alone becomes non-blocking. A borrowed one that blocks keeps its
-flags; it is polled first, and a sink then gets no more than PIPE_BUF at a time, except a pipe that is
-spliced to, where SPLICE_F_NONBLOCK does what is needed. What that cannot give: where another process takes
-the bytes or the room between our poll and our call, or where a terminal that polls as writable has less room
-than that, the call blocks until it can go on, and `interrupt` takes effect only then.
+Flags. A description that nobody else has becomes non-blocking. A borrowed description that blocks keeps its
+flags. It is polled first, and a sink then gets no more than PIPE_BUF at a time, except a pipe that is spliced
+to, because SPLICE_F_NONBLOCK does not wait. One limit: if another process takes the bytes or the room between
+our poll and our call, or a terminal that polls as writable has less room than PIPE_BUF, the call blocks until
+it can go on, and `interrupt` takes effect only then.
 
-A pipe is not spliced to a socket, though the kernel can: the pooled loop, which asks a pipe of 256 KiB
-for all it may hold at once, is faster. Medians of two series of 5 and 7 interleaved rounds, `head -c 512M`
-to a non-blocking TCP socket on loopback, against a loop that reads and sends 64 KiB (1.16 and 1.23 GiB/s;
-two cores):
+A pipe is not spliced to a socket, although the kernel can do that: the pooled loop, which asks a pipe of
+256 KiB for all that it may hold at once, is faster. Medians of two series of 5 and 7 interleaved rounds,
+`head -c 512M` to a non-blocking TCP socket on loopback, against a loop that reads and sends 64 KiB (1.16 and
+1.23 GiB/s; two cores):
 
     pipe of      64 KiB   128 KiB   256 KiB   512 KiB   1 MiB
     spliced      x 1.06    x 1.23    x 1.19    x 1.28   x 1.19
     pooled       x 0.95    x 1.26    x 1.46    x 1.42   x 1.31
 
-The machine was quiet. Under the load of other work the loop ran at 2.7 and 1.7 GiB/s in two more series; a
+The machine was quiet. Under the load of other work the loop ran at 2.7 and 1.7 GiB/s in two more series. A
 pooled pipe of 64 KiB then had x 0.94 and x 1.00 of that, one of 256 KiB (1.8 and 1.6 GiB/s) x 0.65 and x
-0.85. In a later series on a quiet machine splicing had x 0.82, 0.88 and 0.85 (64, 256, 1024 KiB) and a pooled
-pipe of 256 KiB x 1.16, when a socket passed to `head` itself, with nobody between, had x 1.2. So the gain of
-the larger pipe does not hold everywhere; why the loop's own speed varies is not known.
+0.85. In a later series on a quiet machine splicing had x 0.82, 0.88 and 0.85 (64, 256, 1024 KiB), and a
+pooled pipe of 256 KiB x 1.16; a socket passed to `head` itself, without a copy, had x 1.2. So the gain of the
+larger pipe does not hold everywhere. Why the loop's own speed varies is not known.
 
 In the other direction, from a TCP socket into a pipe, splice has three times the throughput of the loop.
 
-Only `Transfer.run` blocks. What may not live here: which objects may be copied by descriptor at all.
+Only `Transfer.run` blocks. Out of scope: which objects may be copied by descriptor at all.
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ __all__ = ["Transfer", "best_method", "choose_methods", "methods_for"]
 
 _POOLED: Final = "pooled"
 
-# Bytes per call of a kernel's mover. A pipe or a socket moves what it holds, so a larger number changes
-# nothing there; between files it bounds how long a call, and with it an interruption, takes.
+# Bytes per call of a kernel method. A pipe or a socket moves what it holds, so a larger number changes
+# nothing there. Between files it bounds how long a call takes, and with it an interruption.
 _CALL_BYTES: Final = 1 << 20
 _FILE_CALL_BYTES: Final = 1 << 24
 
@@ -87,7 +86,7 @@ def choose_methods(source: str, sink: str, *, append: bool, movers: Collection[s
     ['sendfile', 'pooled']
     """
     found: list[str] = []
-    # To an O_APPEND sink only a pipe may be spliced to; the rest is EINVAL or EBADF (splice(2), sendfile(2),
+    # With O_APPEND the sink may only be a pipe; anything else is EINVAL or EBADF (splice(2), sendfile(2),
     # copy_file_range(2)).
     if sink == _PIPE:
         # From a file `splice` is better than `sendfile`, whose waiting goes by the pipe's flags.
@@ -97,13 +96,13 @@ def choose_methods(source: str, sink: str, *, append: bool, movers: Collection[s
             found = ["splice"]
         elif source == _FILE:
             found = ["copy-file-range", "sendfile"] if sink == _FILE else ["sendfile"]
-    # Neither side a pipe or a file: two splices through a pipe of our own are no faster than the pooled loop
-    # between TCP sockets, and would have to be drained by hand where they stop half-way.
+    # If neither side is a pipe or a file: two splices through our own pipe are no faster than the pooled loop
+    # between TCP sockets, and if they stop half-way, that pipe would have to be drained by hand.
     return [*(method for method in found if method in movers), _POOLED]
 
 
 def methods_for(source: int, sink: int) -> list[str]:
-    """Return the methods for two open descriptors, best first; OSError where one is not open."""
+    """Return the methods for two open descriptors, best first. Raises OSError if one is not open."""
     append = bool(fcntl.fcntl(sink, fcntl.F_GETFL) & os.O_APPEND)
     return choose_methods(_kind(source), _kind(sink), append=append, movers=splice.movers())
 
@@ -126,7 +125,7 @@ def _kind(number: int) -> str:
 
 
 class _Side:
-    """One descriptor of a transfer: how it may be used, and how it is waited for."""
+    """One descriptor of a transfer, with how to use it and how to wait for it."""
 
     __slots__ = ("event", "fd", "kind", "must_poll_first", "poll", "ready")
 
@@ -138,8 +137,8 @@ class _Side:
         instant = self.kind == _FILE or _is_null(number)
         if owned and not instant:
             set_nonblocking(number)
-        # Whether a call may block, so that it has to be polled first: borrowed, and its owner wants it so. To
-        # poll a source costs next to nothing, so that is done also where its owner might yet change its mind.
+        # Whether a call may block, so that it has to be polled first: it is borrowed, and blocks. Polling a
+        # source costs next to nothing, so a non-blocking one is polled too: its owner may yet make it block.
         self.must_poll_first = not (owned or instant or (event == select.POLLOUT and is_nonblocking(number)))
         self.ready = select.poll()
         self.ready.register(number, event)
@@ -149,7 +148,7 @@ class _Side:
 class Transfer(Stream):
     """Moves all of `source` into `sink`, and owns both.
 
-    `source_owned`, `sink_owned`: nobody else has this open file description, so that it may be made
+    `source_owned`, `sink_owned`: nobody else has this open file description, so it may be made
     non-blocking. `count` is the number of bytes moved so far, for any thread to read. `kind` is the method
     that carries them: the one in use, or that was in use at the end.
     """
@@ -176,8 +175,8 @@ class Transfer(Stream):
     def run(self) -> int:
         """Move everything until EOF, and return how many bytes were moved in all. Closes nothing.
 
-        Raises the reason of `interrupt`, ValueError once closed, and what the kernel says otherwise
-        (BrokenPipeError where the sink's reader has gone); `count` says how much had been moved by then.
+        Raises the reason of `interrupt`, ValueError once closed, and otherwise the kernel's error
+        (BrokenPipeError if the sink's reader has gone). `count` says how much was moved by then.
         """
         try:
             with self._in_use:
@@ -192,7 +191,7 @@ class Transfer(Stream):
         return self.count
 
     def _move_with(self, method: str) -> bool:
-        """Move until EOF by one of the kernel's movers; False where the next method is to go on."""
+        """Move until EOF by one of the kernel's methods; return False if the next method is to go on."""
         source, sink = self._source, self._sink
         move, polled, length = self._call_terms(method)
         refusals = 0
@@ -205,7 +204,7 @@ class Transfer(Stream):
                 size = move(source.fd.fileno(), sink.fd.fileno(), length)
             except BlockingIOError:
                 if source.kind == _PIPE and _is_hung_up(source):
-                    return True  # into a full pipe, an empty one whose writers have gone gives EAGAIN, not 0
+                    return True  # into a full pipe, an empty one without writers gives EAGAIN, not 0
                 refusals = 0 if self._wait_for_the_blocked() else refusals + 1
                 if refusals == _MAX_REFUSALS:
                     return False
@@ -222,7 +221,7 @@ class Transfer(Stream):
     def _call_terms(self, method: str) -> tuple[Callable[[int, int, int], int], list[_Side], int]:
         """Return the mover, the sides that are to be polled before each call, and the bytes for a call."""
         source, sink = self._source, self._sink
-        spliced = method == "splice"  # it does not wait for pipes, whatever their flags say
+        spliced = method == "splice"  # it does not wait for pipes, whatever their flags are
         polled = [
             side for side in (source, sink) if side.must_poll_first and not (spliced and side.kind == _PIPE)
         ]
@@ -240,8 +239,8 @@ class Transfer(Stream):
         """Whether a mover's 0 is EOF."""
         if self._source.kind != _FILE or self.count:
             return True
-        # An empty file, or one of those (as in /proc) whose size says nothing: only a read tells. One byte
-        # would be lost to the sink if it were taken here, so it is asked for at the position.
+        # It is an empty file, or a file whose size means nothing (as in /proc): only a read tells. A byte
+        # that is read here would be lost to the sink, so pread reads it and leaves the position.
         try:
             return not os.pread(
                 self._source.fd.fileno(), 1, os.lseek(self._source.fd.fileno(), 0, os.SEEK_CUR)
@@ -294,7 +293,7 @@ class Transfer(Stream):
         raise self._stop_error()
 
     def _wait_for_the_blocked(self) -> bool:
-        """Wait for the side that is not ready, the source first; False where both are."""
+        """Wait for the side that is not ready, the source first; return False if both are ready."""
         for side in (self._source, self._sink):
             if not side.ready.poll(0):
                 self._wait(side)
@@ -307,7 +306,7 @@ class Transfer(Stream):
             return
         if side.poll is None:
             # Under the lock that `interrupt` and `close` take: either they came first, and are seen here, or
-            # they find the waker and make it readable, which it then stays.
+            # they find the waker and make it readable, which it stays.
             with self._lock:
                 if self._stopped:
                     return
@@ -317,7 +316,7 @@ class Transfer(Stream):
                 poll.register(self._waker.fileno(), select.POLLIN)
             poll.register(side.fd.fileno(), side.event)
             side.poll = poll
-        # Errors and hang-ups are always reported: the call that follows meets them.
+        # poll() always reports errors and hang-ups; the call that follows meets them.
         side.poll.poll()
 
     def _wake(self) -> None:
@@ -327,8 +326,9 @@ class Transfer(Stream):
             waker.wake()
 
     def _release(self) -> None:
-        # A number must not be closed under the thread that is about to use it. The closer says so and tries
-        # to take `_in_use`; the runner looks after letting go of it; so one of them closes.
+        # A number must not be closed while a thread is about to use it. The closing thread sets `_closing`
+        # and tries to take `_in_use`. The running thread checks `_closing` after releasing it. So one of them
+        # closes.
         self._closing = True
         self._close_unless_used()
 

@@ -1,8 +1,8 @@
-"""Copies between a stream of ours and an object of the caller's, by the object's own methods.
+"""Copies between our streams and the user's objects, by the methods of the objects.
 
-A file, a text file, a socket, an iterable, or whatever has `write_to` or `read_from`. Any of these methods
-may block for as long as it likes, so all of this runs in a worker. Which objects are copied like that is for
-`data.endpoints` to say.
+An object is a file, a text file, a socket, an iterable, or anything with `write_to` or `read_from`. Any of
+these methods may block for as long as it likes, so all of this runs in a worker. `streams.endpoints` decides
+which objects are copied like that.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["chunk_writer", "drain", "feed"]
 
 _END = object()
-"""What a source gives when it has no more: no chunk, not even a wrong one."""
+"""Marks the end of a source: it is not a chunk, not even a wrong one."""
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
 def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
-    """Copy all of a caller's object into `writer`: a file, a socket, an iterable of bytes.
+    """Copy all of the user's object into `writer`: a file, a socket, or an iterable of bytes.
 
-    The caller's code is called by `call(function, *arguments)` only, which raises where the copy is to end.
+    Calls user code by `call(function, *arguments)` only, which raises if the copy is to end.
     """
     write_to = getattr(source, "write_to", None)
     if callable(write_to):
         call(write_to, writer)
         return
     if isinstance(source, io.TextIOBase):
-        # One encoder for all, since some encodings begin with a mark; so it is the text that tells the end.
+        # One encoder for all chunks, since some encodings begin with a mark. So only the text tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
         read: Callable[[], Any] = partial(_encoded, source, encoder)
     elif any(hasattr(source, method) for method in _READ_METHODS):
@@ -53,7 +53,7 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
 
 
 def drain(reader: Reader, sink: Any) -> None:
-    """Copy all of `reader` into a caller's object: anything with `write` or `read_from`, or a socket."""
+    """Copy all of `reader` into the user's object: anything with `write` or `read_from`, or a socket."""
     read_from = getattr(sink, "read_from", None)
     write = None if callable(read_from) else chunk_writer(sink)
     if callable(read_from):
@@ -76,12 +76,9 @@ def drain(reader: Reader, sink: Any) -> None:
 
 
 def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
-    """How to give bytes to a sink that is no binary file: decoded to a text file, sent to a socket.
-
-    None for a binary one.
-    """
+    """Return a function that gives bytes to a text file (decoded) or a socket; None for a binary file."""
     if isinstance(sink, io.TextIOBase):
-        # A character may be split between two chunks, so the decoder keeps the rest of it for the next.
+        # A character may be split between two chunks, so the decoder keeps its beginning for the next one.
         decoder = codecs.getincrementaldecoder(sink.encoding or "utf-8")("replace")
         return lambda chunk: sink.write(decoder.decode(chunk, final=not chunk))
     if not hasattr(sink, "write"):
@@ -121,12 +118,12 @@ def _received(source: Any) -> Any:
 
 
 def _wants_retry(error: OSError) -> bool:
-    """TLS asks for the other direction first; the next wait is for either."""
+    """Whether TLS needs the other direction first; the next wait is for either."""
     return type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
 
 
 def _wait_while_blocked(source: Any, *, writing: bool) -> None:
-    """Wait until a non-blocking socket is ready; a TLS one may hold decrypted bytes that no poll tells of."""
+    """Wait until a non-blocking socket is ready; a TLS one may hold decrypted bytes that no poll reports."""
     pending = getattr(source, "pending", None)
     gettimeout = getattr(source, "gettimeout", None)
     if gettimeout is None or gettimeout() != 0 or (not writing and callable(pending) and pending()):
@@ -137,14 +134,14 @@ def _wait_while_blocked(source: Any, *, writing: bool) -> None:
 
 
 class _GuardedSource:
-    """A caller's object whose reading methods are called by `call`."""
+    """The user's object, with its reading methods called by `call`."""
 
     def __init__(self, source: Any, call: Callable[..., Any]) -> None:
         self._source = source
         self._call = call
 
     def __getattr__(self, name: str) -> Any:
-        if name == "fileno":  # to wait on, where it is non-blocking
+        if name == "fileno":  # to wait for it, if it is non-blocking
             return self._source.fileno
         if name not in _READ_METHODS:
             raise AttributeError(name)

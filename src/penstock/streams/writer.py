@@ -1,8 +1,7 @@
-"""The writing end of a stream: what may be written, and how it is handed on.
+"""The writing end of a stream: the types that may be written, and how they are passed on.
 
-`bytes` cannot change, so they go on by reference. Whatever else has a buffer may be reused by the caller as
-soon as `write()` returns, so it is copied wherever it is kept beyond that. How to wait for room does not
-belong here.
+`bytes` cannot change, so they are passed on by reference. The caller may reuse any other buffer as soon as
+`write()` returns, so a stream that keeps it longer copies it. Out of scope: how to wait for room.
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ __all__ = ["CaptureWriter", "NullWriter", "Writer"]
 
 
 class Writer(Stream, metaclass=ABCMeta):
-    """A writable binary stream: what a function gets as its stdout.
+    """A writable binary stream; a function gets one as its stdout.
 
-    Every method blocks until it is done, raises the reason after `interrupt()`, and ValueError after
-    `close()`; an OSError comes as the kernel gave it (EPIPE is a BrokenPipeError). `count` is the number of
-    bytes taken.
+    Every method blocks until it is done. It raises the reason after `interrupt()`, and ValueError after
+    `close()`. An OSError is passed on as the kernel gave it (EPIPE is a BrokenPipeError). `count` is the
+    number of bytes taken.
     """
 
     __slots__ = ()
 
     @abstractmethod
     def _write_chunk(self, data: bytes | memoryview) -> None:
-        """Take all of `data`, which is not empty, and add to `count` what was taken.
+        """Take all of `data`, which is not empty, and add the number of bytes taken to `count`.
 
-        A memoryview is flat, and of no use once this returns.
+        A memoryview is flat, and must not be used once this returns.
         """
 
     def writable(self) -> bool:
-        """Whether this end is for writing: it is."""
+        """Return True: this end is for writing."""
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data` and return its length in bytes. Writing nothing does nothing.
 
         `data` is bytes, or anything else with a buffer (bytearray, memoryview, array, mmap ...), which the
-        caller may reuse afterwards. TypeError for str: a stream has no encoding of its own.
+        caller may reuse afterwards. Raises TypeError for str, because a stream has no encoding.
         """
         if self._stopped:
             raise self._stop_error()
@@ -56,12 +55,12 @@ class Writer(Stream, metaclass=ABCMeta):
                 return len(data)
             return self._write_view(data)
         except BrokenPipeError:
-            if self._reason is not None:  # whoever read it was cancelled as well
+            if self._reason is not None:  # the reader was cancelled as well
                 raise self._stop_error() from None
             raise
 
     def _write_view(self, data: ReadableBuffer) -> int:
-        """Push what is no bytes object."""
+        """Write an object that has a buffer and is not bytes."""
         if isinstance(data, str):
             raise TypeError("write() takes bytes, not str: encode the text first, as in text.encode()")
         with memoryview(data) as view:
@@ -69,7 +68,7 @@ class Writer(Stream, metaclass=ABCMeta):
             if size == 0:
                 return 0
             if view.c_contiguous:
-                # Let go of the export even where this raises: a bytearray cannot be resized while it has one.
+                # Release the view even if this raises: a bytearray cannot be resized while it is exported.
                 with view.cast("B") as flat:
                     self._write_chunk(flat)
             else:
@@ -84,13 +83,13 @@ class Writer(Stream, metaclass=ABCMeta):
             self.write(line)
 
     def flush(self) -> None:
-        """Do nothing: what `write()` took is on its way already. Raises as `write()` does once stopped."""
+        """Do nothing, because `write()` keeps nothing back. Raises as `write()` does once stopped."""
         if self._stopped:
             raise self._stop_error()
 
 
 class NullWriter(Writer):
-    """A stream that drops and counts what it is given: stdout to DEVNULL."""
+    """A stream that counts and drops all bytes, for stdout to DEVNULL."""
 
     __slots__ = ()
 
@@ -100,7 +99,7 @@ class NullWriter(Writer):
 
 
 class CaptureWriter(Writer):
-    """A stream that appends each chunk to a list of bytes, which stays the caller's."""
+    """A stream that appends each chunk to a list that the caller owns."""
 
     __slots__ = ("_sink",)
 
