@@ -23,7 +23,7 @@ from penstock.system.process import Process, ProcessHandle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEAF = command("sh", "-c", "trap '' TERM; echo; while :; do sleep 1000; done")
+DEAF = command("sh", "-c", "trap '' TERM; sleep 1000 & echo; wait")
 LEAVER = command("sh", "-c", "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 &", on_leftover="kill")
 WORKER = function(stage_functions.heed_nothing, isolate="process")
 STRIDE = 4
