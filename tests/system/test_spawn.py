@@ -19,7 +19,7 @@ import pytest
 
 import penstock
 from penstock.system import fds, features, process, spawn, spawn_launcher, spawn_subprocess
-from penstock.system.spawn_request import SpawnRequest
+from penstock.system.spawn_request import SpawnRecord, SpawnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -358,6 +358,19 @@ def test_an_interrupt_in_the_call_leaves_no_child(spawner: str, monkeypatch: pyt
         monkeypatch.setattr(subprocess.Popen, "_execute_child", interrupted_too)
     with pytest.raises(KeyboardInterrupt):
         _spawn("/bin/sleep", "1000")  # the leak check sees whether the child is gone
+
+
+def test_the_record_knows_a_child_that_was_started_and_none_that_was_not(spawner: str) -> None:
+    """The fallback leaves it empty."""
+    record = SpawnRecord()
+    with pytest.raises(FileNotFoundError):
+        spawn.spawn(SpawnRequest("/nowhere/at/all", ["x"], {}), record)
+    assert record.pids() == []
+    pid = spawn.spawn(SpawnRequest("/bin/true", ["true"], {}), record)
+    assert record.pids() == ([pid] if spawner == "glibc" else [])
+    os.waitpid(pid, 0)
+    record.discard(pid)
+    assert record.pids() == []
 
 
 def test_without_ctypes_or_its_symbols_the_fallback_takes_over(

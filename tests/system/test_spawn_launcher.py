@@ -14,7 +14,7 @@ import pytest
 from penstock.system import fds, features, process, spawn, spawn_launcher
 from penstock.system.executables import SetupError, explain_failure
 from penstock.system.spawn_launcher import ChildSetup
-from penstock.system.spawn_request import SpawnRequest
+from penstock.system.spawn_request import SpawnRecord, SpawnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,6 +151,22 @@ def test_a_failed_setting_is_named_and_not_blamed_on_the_program() -> None:
     assert explain_failure(caught.value, program="true", executable="/bin/true", cwd=None) is caught.value
     with pytest.raises(SetupError, match="RLIMIT_NOFILE could not be set"):
         _start("/bin/true", setup=ChildSetup(rlimits={"NOFILE": (5, 4)}))
+
+
+class Other:
+    """Another child of the same start."""
+
+    pid = 1
+
+
+def test_a_launcher_that_fails_takes_its_own_child_out_of_the_record_and_no_other() -> None:
+    """So that an interrupt which comes later does not kill a process that has got its pid."""
+    record = SpawnRecord()
+    record.add(Other())
+    setup = ChildSetup(rlimits={"NOFILE": (5, 4)})
+    with pytest.raises(SetupError):
+        spawn.spawn(SpawnRequest("/bin/true", ["true"], {}, setup=setup), record)
+    assert record.pids() == [1]
 
 
 def test_the_arguments_that_everybody_may_read_hold_no_secret(

@@ -126,7 +126,7 @@ def resize(fd: int, size: int, *, asked_for: bool = False) -> PipeCapacityLease 
 
 def _soft_limit() -> int:
     try:
-        with open(_SOFT_LIMIT_FILE, "rb") as file:  # noqa: PTH123 - pathlib is dear to import
+        with open(_SOFT_LIMIT_FILE, "rb") as file:  # noqa: PTH123 - pathlib is slow to import
             return int(file.read())
     except (OSError, ValueError):
         return _DEFAULT_SOFT_LIMIT
@@ -134,7 +134,7 @@ def _soft_limit() -> int:
 
 def _may_exceed() -> bool:
     try:
-        with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - pathlib is dear to import
+        with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - pathlib is slow to import
             found = next((line for line in file if line.startswith(b"CapEff:")), b"CapEff: 0")
     except OSError:
         return False

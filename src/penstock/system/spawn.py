@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from penstock.system import fds, features, spawn_subprocess
 from penstock.system.executables import SetupError, is_plain
-from penstock.system.fork_guard import fork_guard
+from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,8 +122,7 @@ def _glibc() -> ModuleType | None:
         return _loaded
     try:
         # Here, because ctypes is slow to import, and a program that imports penstock may never start a child.
-        # Guarded, because a fork must not copy the lock of an import under way.
-        with fork_guard:
+        with late_import:
             from penstock.system import spawn_glibc  # noqa: PLC0415 - as said above
     except (
         ImportError,
@@ -139,8 +138,8 @@ def _glibc() -> ModuleType | None:
 
 def _launch_with_setup(request: SpawnRequest, setup: ChildSetup, record: SpawnRecord | None) -> int:
     """Start a launcher that becomes the program."""
-    with fork_guard:  # as above
-        from penstock.system import spawn_launcher  # noqa: PLC0415 - for those who set limits
+    with late_import:
+        from penstock.system import spawn_launcher  # noqa: PLC0415 - only a child with a setup needs it
 
     # If one is closed, a pipe that the launcher needs could get its number.
     if not all(source is None or fds.is_open(source) for source in request.stdio):

@@ -1,4 +1,4 @@
-# pathlib is dear to import.
+# pathlib is slow to import.
 # ruff: noqa: PTH119, PTH120
 """The launcher: a bare Python that applies settings in the child, then becomes the program.
 

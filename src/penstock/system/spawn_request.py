@@ -49,7 +49,7 @@ class SpawnRecord:
     """The children that one start has made, for a caller that is interrupted before it gets their pids.
 
     A mechanism adds its child before that exists, as an object that knows the pid as soon as the kernel does.
-    Only the one who added a child takes it out again, or changes it.
+    Whoever reaps a child discards its entry; only the one who added an entry may change it.
     """
 
     __slots__ = ("_spawned",)
@@ -62,7 +62,7 @@ class SpawnRecord:
         self._spawned.append(spawned)
 
     def discard(self, pid: int) -> None:
-        """Forget a child that has been reaped, or that somebody else owns now."""
+        """Forget a child that has been reaped, or that has another owner now."""
         self._spawned[:] = [spawned for spawned in self._spawned if spawned.pid != pid]
 
     def pids(self) -> list[int]:
