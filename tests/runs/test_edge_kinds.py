@@ -36,7 +36,7 @@ from penstock import (
     map_lines,
     transform,
 )
-from penstock.system import features
+from penstock.system import features, system_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -527,6 +527,6 @@ def test_explaining_opens_nothing(room: Room) -> None:
     """Not even a pipe to ask it what it is."""
     value, _ = SOURCES["non-blocking TCP socket"][2](room)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("pipe", "open", "dup"):
-            patch.setattr(os, name, None)
+        for owner, name in ((system_calls, "pipe"), (system_calls, "open_path"), (os, "open"), (os, "dup")):
+            patch.setattr(owner, name, None)
         assert COMMAND.explain(stdin=value, stdout=value.fileno()).edges[0].kind == SPLICE

@@ -14,7 +14,7 @@ from tests.support.waiting import DEADLINE, until_blocked
 
 from penstock.streams import fd_streams
 from penstock.streams.fd_streams import FdReader, FdWriter
-from penstock.system import features
+from penstock.system import features, system_calls
 from penstock.system.fds import (
     Fd,
     duplicate,
@@ -70,7 +70,7 @@ def test_a_descriptor_in_use_is_closed_by_the_thread_that_uses_it(
         return os.read(number, size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fd_streams, "os", type("SlowOs", (), {"read": staticmethod(slow_read)}))
+        patch.setattr(system_calls, "read", slow_read)
         reading = threads.submit(reader.read1)
         assert in_call.wait(DEADLINE)
         os.write(sink.fileno(), b"late")
@@ -236,7 +236,7 @@ def test_a_shared_blocking_pipe_gets_no_more_than_fits(
         return os.write(number, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fd_streams, "os", type("WatchedOs", (), {"write": staticmethod(write)}))
+        patch.setattr(system_calls, "write", write)
         writing = threads.submit(writer.write, bytes(MEBIBYTE))
         until_blocked(writer)
         writer.interrupt(KeyError("reason"))

@@ -20,7 +20,7 @@ from tests.support.waiting import DEADLINE, until
 
 from penstock.streams.buffer_pool import BufferPool
 from penstock.streams.transfer import Transfer, choose_methods, methods_for
-from penstock.system import features
+from penstock.system import features, system_calls
 from penstock.system.fds import Fd, duplicate, open_read, open_write, pipe
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ def test_a_full_pipe_does_not_spin(threads: ThreadPoolExecutor, tmp_path: Path) 
 
     source, sink = _source("pipe", b"", tmp_path), _sink("pipe", tmp_path)
     with open_and_close(source.write, sink.read), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "splice", counted)
+        patch.setattr(system_calls, "splice", counted)
         assert source.write is not None
         os.set_blocking(source.write.fileno(), False)
         transfer = Transfer(source.fd, sink.fd, source_owned=True, sink_owned=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock.streams.transfer import Transfer
-from penstock.system import features
+from penstock.system import features, system_calls
 from penstock.system.fds import open_read, open_write, pipe
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def pair(
 def _inject(
     patch: pytest.MonkeyPatch, name: str, fault: Callable[[int], None], *, most: int | None = None
 ) -> Callable[[], int]:
-    """Call `fault(n)` before the n-th call of `os.<name>`; let it move `most` bytes. Returns the count."""
-    real: Any = getattr(os, name)
+    """Call `fault(n)` before the n-th `system_calls.<name>`; let it move `most` bytes. Return the count."""
+    real: Any = getattr(system_calls, name)
     calls = 0
 
     def call(*arguments: Any, **options: Any) -> Any:
@@ -78,7 +78,7 @@ def _inject(
             arguments = _shortened(name, arguments, most)
         return real(*arguments, **options)
 
-    patch.setattr(os, name, call)
+    patch.setattr(system_calls, name, call)
     return lambda: calls
 
 

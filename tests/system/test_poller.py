@@ -6,29 +6,19 @@ import errno
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.system import fds, features, poller
+from penstock.system import fds, features, poller, system_calls
 
 if TYPE_CHECKING:
-    import select
     from collections.abc import Iterator
 
 
-class FullEpoll:
-    """An epoll of a user who watches as many descriptors as the kernel allows already."""
-
-    def __init__(self, real: select.epoll) -> None:
-        self._real = real
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def register(self, *_: int) -> None:
-        """Refuse."""
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def refuse(*_: object) -> None:
+    """Refuse, as the kernel does to a user who watches as many descriptors as it allows already."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture(params=["epoll", "full epoll", "poll"])
@@ -40,7 +30,7 @@ def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     made = poller.new_poller()
     if request.param == "full epoll":
         assert isinstance(made, poller.EpollPoller)
-        monkeypatch.setattr(made, "_epoll", FullEpoll(made._epoll))
+        monkeypatch.setattr(system_calls, "epoll_register", refuse)
     yield made
     made.close()
 

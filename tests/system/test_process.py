@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.processes import gone
 
-from penstock.system import fds, features, process, procfs
+from penstock.system import fds, features, process, procfs, system_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -313,7 +313,7 @@ def test_a_host_out_of_descriptors_does_without_a_pidfd(
     def refuse(_pid: int) -> int:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    monkeypatch.setattr(system_calls, "pidfd_open", refuse)
     child = start("true")
     assert child.fileno() is None
     assert finish(child).returncode == 0

@@ -14,7 +14,6 @@ selector still watches must not be closed under it.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from penstock.system import system_calls
 from penstock.system.fds import set_nonblocking
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class FdReceiver(_FdStream, ByteReceiveStream):
             while True:
                 number = self._usable()
                 try:
-                    data = os.read(number, max_bytes)
+                    data = system_calls.read(number, max_bytes)
                 except BlockingIOError:
                     await self._wait(number)
                     continue
@@ -164,7 +164,7 @@ class FdSender(_FdStream, ByteSendStream):
             number = self._usable()
             try:
                 with data[done:] as rest:
-                    size = os.write(number, rest)
+                    size = system_calls.write(number, rest)
             except BlockingIOError:
                 await self._wait(number)
                 continue

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from os import read, write
 from typing import TYPE_CHECKING
 
 from penstock.core.excerpt import Excerpt
+from penstock.system import system_calls
 from penstock.system.fds import pipe_capacity, set_nonblocking
 from penstock.system.poller import READ, WRITE
 
@@ -107,7 +107,7 @@ class Tap:
     def _take(self) -> int | None:
         """Read once: how many bytes, or None where there is nothing now or nothing any more."""
         try:
-            data = read(self._fd.fileno(), self._size)
+            data = system_calls.read(self._fd.fileno(), self._size)
         except BlockingIOError:
             return None
         except OSError as error:  # not the end: what is left of the stream is lost
@@ -275,7 +275,7 @@ class InputWriter:
         """
         try:
             while self._rest:
-                written = write(self._fd.fileno(), self._rest)
+                written = system_calls.write(self._fd.fileno(), self._rest)
                 self.count += written
                 self._rest = self._rest[written:]
         except BlockingIOError:

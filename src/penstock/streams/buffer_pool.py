@@ -145,4 +145,4 @@ buffer_pool = BufferPool()
 
 # At the moment of a fork a thread of the parent may hold the lock, and the child has no such thread to
 # release it.
-os.register_at_fork(after_in_child=buffer_pool._reset)  # noqa: SLF001 - this module's own object
+reset_in_child(buffer_pool._reset, "state")  # noqa: SLF001 - this module's own object

@@ -25,6 +25,7 @@ from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from penstock.system import system_calls
 from penstock.system.fork_guard import fork_guard, reset_in_child
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def bulk_reader(number: int) -> Callable[[int], bytes | None] | None:
     if not stat.S_ISFIFO(os.fstat(number).st_mode):
         return None
     with fork_guard:  # so that a forked copy finds every one of them in the set
-        raw = FileIO(number, closefd=False)
+        raw = system_calls.FileIO(number, closefd=False)
         _raws.add(raw)
     return BufferedReader(raw, buffer_size=1).read
 

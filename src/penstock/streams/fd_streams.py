@@ -35,6 +35,7 @@ from penstock.streams.base import before_sleep
 from penstock.streams.bulk_read import bulk_reader
 from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
+from penstock.system import system_calls
 from penstock.system.fds import Waker, set_nonblocking
 from penstock.system.pipe_capacity import GROWN_SIZE, resize
 
@@ -125,7 +126,11 @@ class _Descriptor:
                 if not (self.polls_first or self._poll_next or self._stopped):
                     read_bulk = self._read_bulk
                     try:
-                        data = os.read(self._fd.fileno(), size) if read_bulk is None else read_bulk(size)
+                        data = (
+                            system_calls.read(self._fd.fileno(), size)
+                            if read_bulk is None
+                            else read_bulk(size)
+                        )
                     except BlockingIOError:
                         data = None
                     if data is not None:
@@ -133,7 +138,7 @@ class _Descriptor:
                             self.moved(len(data), size, emptied=read_bulk is not None)
                         return data
                     self._poll_next = True
-                data = self.perform(os.read, size)
+                data = self.perform(system_calls.read, size)
                 if data is not None:
                     self.moved(len(data), size)
                 return data
@@ -307,7 +312,7 @@ class FdWriter(Writer):
         if len(data) > select.PIPE_BUF and self._descriptor.polls_first:
             with memoryview(data) as view, view[: select.PIPE_BUF] as part:
                 return self._write(part)
-        size = self._descriptor.perform(os.write, data)
+        size = self._descriptor.perform(system_calls.write, data)
         if size is None:
             raise self._stop_error()
         self._descriptor.moved(size, len(data))
@@ -322,4 +327,4 @@ class FdWriter(Writer):
 
 
 def _read_into(number: int, view: memoryview) -> int:
-    return os.readv(number, (view,))
+    return system_calls.readv(number, (view,))

@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from penstock.streams.base import Stream
 from penstock.streams.buffer_pool import BufferPool, buffer_pool
-from penstock.system import splice
+from penstock.system import splice, system_calls
 from penstock.system.fds import Waker, is_nonblocking, pipe_capacity, set_nonblocking
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class Transfer(Stream):
                 stack.enter_context(self._pool.lend()) for _ in range(min(_MAX_BUFFERS, max(1, wanted)))
             ]
             views = [stack.enter_context(memoryview(buffer)) for buffer in buffers]
-            while size := self._perform(source, os.readv, views):
+            while size := self._perform(source, system_calls.readv, views):
                 done = 0
                 while done < size:
                     end = min(size, done + select.PIPE_BUF) if sink.must_poll_first else size
@@ -275,8 +275,8 @@ class Transfer(Stream):
             place += len(view)
         try:
             if len(parts) == 1:
-                return self._perform(self._sink, os.write, parts[0])
-            return self._perform(self._sink, os.writev, parts)
+                return self._perform(self._sink, system_calls.write, parts[0])
+            return self._perform(self._sink, system_calls.writev, parts)
         finally:
             for part in parts:
                 part.release()

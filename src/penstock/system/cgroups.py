@@ -25,7 +25,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-from penstock.system import features
+from penstock.system import features, system_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -333,8 +333,8 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = system_calls.open_path(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, text.encode())
+        system_calls.write(fd, text.encode())
     finally:
         os.close(fd)

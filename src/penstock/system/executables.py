@@ -14,6 +14,8 @@ import os
 import stat
 from functools import lru_cache
 
+from penstock.system import system_calls
+
 _PATH_ERRORS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG})
 
 _RESOURCES = {
@@ -155,9 +157,9 @@ def _wrong_interpreter(code: int, executable: str) -> OSError | None:
     """Return an error if the script's interpreter or the binary's loader is the reason, else None."""
     try:
         # O_NONBLOCK, so that a FIFO in the place of the program cannot block us.
-        file = os.open(executable, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = system_calls.open_path(executable, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            head = os.read(file, 256)
+            head = system_calls.read(file, 256)
         finally:
             os.close(file)
     except OSError:

@@ -30,7 +30,7 @@ from itertools import chain, starmap
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
-from penstock.system import features
+from penstock.system import features, system_calls
 from penstock.system.fork_guard import fork_guard, reset_in_child
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def open_fd(call: Callable[..., int], *arguments: object) -> Fd:
 def pipe() -> tuple[Fd, Fd]:
     """Return the ends of a new pipe, (read, write), blocking and close-on-exec."""
     with fork_guard:
-        reader, writer = _adopt((Fd(), Fd()), chain.from_iterable(starmap(os.pipe, ((),))))
+        reader, writer = _adopt((Fd(), Fd()), chain.from_iterable(starmap(system_calls.pipe, ((),))))
         return reader, writer
 
 
@@ -277,7 +277,7 @@ class Waker:
                 (event,) = _adopt((_SharedFd(),), making)
                 self._ends = event, event
             else:
-                pair = chain.from_iterable(starmap(os.pipe, ((),)))
+                pair = chain.from_iterable(starmap(system_calls.pipe, ((),)))
                 reader, writer = _adopt((_SharedFd(), _SharedFd()), pair)
                 self._ends = reader, writer
                 set_nonblocking(reader.fileno())
@@ -325,7 +325,9 @@ _ONE = b"\1" * 8
 def _open(path: Path, flags: int) -> Fd:
     # Outside the guard, because opening a FIFO may wait for its other end. If the host forks in the instant
     # before the guard is taken, the copy keeps the descriptor.
-    (fd,) = _adopt((Fd(),), starmap(os.open, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),)))
+    (fd,) = _adopt(
+        (Fd(),), starmap(system_calls.open_path, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),))
+    )
     return fd
 
 

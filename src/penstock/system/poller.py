@@ -13,7 +13,7 @@ import select
 import time
 from typing import Final, Protocol
 
-from penstock.system import fds, features
+from penstock.system import fds, features, system_calls
 from penstock.system.fork_guard import fork_guard
 
 READ: Final = select.POLLIN
@@ -83,7 +83,7 @@ class EpollPoller:
     def add(self, fd: int, events: int) -> None:
         """Watch one."""
         try:
-            self._epoll.register(fd, events)
+            system_calls.epoll_register(self._epoll, fd, events)
         except FileExistsError:  # added by a call that was interrupted
             self._epoll.modify(fd, events)
         except OSError as error:
@@ -110,12 +110,16 @@ class EpollPoller:
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait."""
         if not self._refused:
-            return self._epoll.poll(None if timeout is None else min(max(timeout, 0), _MAX_TIMEOUT_S))
+            return system_calls.epoll_wait(
+                self._epoll, None if timeout is None else min(max(timeout, 0), _MAX_TIMEOUT_S)
+            )
         end = time.monotonic() + (_MAX_TIMEOUT_S if timeout is None else timeout)
         while True:
             ready = self._poll_refused()
             left = end - time.monotonic()
-            ready += self._epoll.poll(0 if ready else max(0, min(left, _FALLBACK_POLL_INTERVAL_S)))
+            ready += system_calls.epoll_wait(
+                self._epoll, 0 if ready else max(0, min(left, _FALLBACK_POLL_INTERVAL_S))
+            )
             if ready or left <= 0:
                 return ready
 
@@ -166,8 +170,8 @@ class PollPoller:
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait."""
-        return self._poll.poll(
-            None if timeout is None else math.ceil(min(max(timeout, 0), _MAX_TIMEOUT_S) * 1000)
+        return system_calls.poll_wait(
+            self._poll, None if timeout is None else math.ceil(min(max(timeout, 0), _MAX_TIMEOUT_S) * 1000)
         )
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ import signal
 import threading
 from typing import TypeAlias
 
-from penstock.system import fds, features, procfs
+from penstock.system import fds, features, procfs, system_calls
 
 ProcessTable: TypeAlias = "dict[int, procfs.Stat]"
 
@@ -324,6 +324,6 @@ def _open_pidfd(pid: int) -> fds.Fd | None:
     if not features.PIDFD:
         return None
     try:
-        return fds.open_fd(os.pidfd_open, pid)
+        return fds.open_fd(system_calls.pidfd_open, pid)
     except OSError:
         return None

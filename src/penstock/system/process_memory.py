@@ -22,7 +22,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.system import features, procfs
+from penstock.system import features, procfs, system_calls
 from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
@@ -248,8 +248,8 @@ def _psutil() -> Any:
 
 
 def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = system_calls.open_path(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(fd, 4096)
+        return system_calls.read(fd, 4096)
     finally:
         os.close(fd)

@@ -16,7 +16,7 @@ import time
 from itertools import starmap
 from typing import TYPE_CHECKING
 
-from penstock.system import features
+from penstock.system import features, system_calls
 from penstock.system.fork_guard import late_import
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def _read(path: bytes) -> bytes:
     opened: list[int] = []
     try:
         # In C, into a list, so that no interrupt can make the descriptor leak (see `fds`).
-        opened.extend(starmap(os.open, ((path, os.O_RDONLY | os.O_CLOEXEC),)))
-        data = os.read(opened[0], 4096)
+        opened.extend(starmap(system_calls.open_path, ((path, os.O_RDONLY | os.O_CLOEXEC),)))
+        data = system_calls.read(opened[0], 4096)
     finally:
         for fd in opened:
             os.close(fd)
@@ -200,11 +200,11 @@ def reset_peak() -> None:
     """Reset this process's peak memory to its current memory, if the kernel can do that."""
     if features.PROCFS:
         try:
-            fd = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+            fd = system_calls.open_path("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         except OSError:  # no CONFIG_PROC_PAGE_MONITOR
             return
         try:
-            os.write(fd, b"5")  # proc(5)
+            system_calls.write(fd, b"5")  # proc(5)
         except OSError:
             pass
         finally:
@@ -216,9 +216,9 @@ def own_peak() -> int:
     if not features.PROCFS:
         return 0
     try:
-        fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        fd = system_calls.open_path("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            text = os.read(fd, 65536)
+            text = system_calls.read(fd, 65536)
         finally:
             os.close(fd)
         return int(text.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024

@@ -31,7 +31,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from penstock.system import fds, process
+from penstock.system import fds, process, system_calls
 from penstock.system.executables import SetupError
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _move_above_4(fd: fds.Fd) -> fds.Fd:
 def _wait_for_exec(status: int) -> None:
     """Wait for the launcher to become the program, which closes the status pipe."""
     answer = b""
-    while chunk := os.read(status, 4096):
+    while chunk := system_calls.read(status, 4096):
         answer += chunk
     if answer == b"0 ":
         return
@@ -217,6 +217,6 @@ def _write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     try:
         while rest:
-            rest = rest[os.write(fd, rest) :]
+            rest = rest[system_calls.write(fd, rest) :]
     except BrokenPipeError:
         pass  # the launcher has ended; the status pipe says why

@@ -23,7 +23,7 @@ import os
 import sys
 from typing import Final
 
-from penstock.system import features
+from penstock.system import features, system_calls
 
 __all__ = ["cannot", "copy_file_range", "movers", "sendfile", "splice"]
 
@@ -63,7 +63,7 @@ def splice(source: int, sink: int, length: int) -> int:
     """
     if not features.SPLICE:
         raise _missing()
-    return os.splice(source, sink, length, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+    return system_calls.splice(source, sink, length, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
 
 
 def sendfile(source: int, sink: int, length: int) -> int:
@@ -74,7 +74,7 @@ def sendfile(source: int, sink: int, length: int) -> int:
     """
     if not _has_sendfile():
         raise _missing()
-    return os.sendfile(sink, source, None, length)
+    return system_calls.sendfile(sink, source, None, length)
 
 
 def copy_file_range(source: int, sink: int, length: int) -> int:
@@ -85,7 +85,7 @@ def copy_file_range(source: int, sink: int, length: int) -> int:
     """
     if not features.COPY_FILE_RANGE:
         raise _missing()
-    return os.copy_file_range(source, sink, length)
+    return system_calls.copy_file_range(source, sink, length)
 
 
 def _has_sendfile() -> bool:
