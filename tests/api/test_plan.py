@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import io
 import os
+import pickle
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,3 +218,47 @@ def test_a_plan_leaves_what_was_given_as_it_is(things: dict[str, Any]) -> None:
     assert next(things["generator"]) == b"data\n"
     missing = Path("/no/such/folder/file")
     assert COMMAND.explain(stdout=missing).edges[-1].kind == "pass-fd"
+
+
+def test_two_stages_of_one_name_are_two_nodes() -> None:
+    """Nodes and edges have ids beside the names; a result has the same ones."""
+    pipeline = COMMAND | COMMAND | FUNCTION
+    plan = pipeline.explain(stdout=CAPTURE)
+    assert [(node.id, node.name, node.kind) for node in plan.nodes] == [
+        ("stdin", "stdin", "endpoint"),
+        ("0", "cat", "command"),
+        ("1", "cat", "command"),
+        ("2", "copy", "function"),
+        ("stdout", "stdout", "endpoint"),
+    ]
+    assert [(edge.source_id, edge.target_id) for edge in plan.edges] == [
+        ("stdin", "0"),
+        ("0", "1"),
+        ("1", "2"),
+        ("2", "stdout"),
+    ]
+    assert {(edge.port, edge.elastic) for edge in plan.edges} == {("main", False)}
+    assert plan.edges[1].source == plan.edges[1].target == "cat"
+    result = pipeline.run(stdout=CAPTURE)
+    assert [stage.id for stage in result.stages] == [node.id for node in plan.nodes[1:-1]]
+    assert [(edge.source_id, edge.target_id) for edge in result.edges] == [
+        (edge.source_id, edge.target_id) for edge in plan.edges
+    ]
+
+
+def test_a_result_finds_a_stage_by_name() -> None:
+    """A KeyError says which names there are, or that several stages have this one."""
+    result = (COMMAND | COMMAND | FUNCTION).run(stdout=CAPTURE)
+    assert result.stage("copy") is result.stages[2]
+    with pytest.raises(KeyError, match="no stage is named 'sort'; there are 'cat', 'cat', 'copy'"):
+        result.stage("sort")
+    with pytest.raises(KeyError, match="2 stages are named 'cat'"):
+        result.stage("cat")
+
+
+def test_a_plan_can_be_pickled() -> None:
+    """With the ids and kinds of its nodes."""
+    plan = (COMMAND | FUNCTION).explain(stdout=CAPTURE)
+    copied = pickle.loads(pickle.dumps(plan))
+    assert (copied.nodes, copied.edges) == (plan.nodes, plan.edges)
+    assert [(node.id, node.kind) for node in copied.nodes] == [(node.id, node.kind) for node in plan.nodes]

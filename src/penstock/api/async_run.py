@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from penstock.aio.streams import FdReceiver, FdSender
     from penstock.api.owned_run import OwnedRun
     from penstock.core.result import Result
-    from penstock.engine.tree import PipelineSpec
+    from penstock.engine.graph import PipelineSpec
 
 __all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "run_to_end"]
 

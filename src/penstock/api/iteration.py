@@ -10,7 +10,7 @@ from penstock.api.run import Run
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from penstock.engine.tree import PipelineSpec
+    from penstock.engine.graph import PipelineSpec
 
 __all__ = ["iterate"]
 

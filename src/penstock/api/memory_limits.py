@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from penstock.api.pipeline import checked_stage, watched
 from penstock.core.options import check_handler, check_seconds
 from penstock.core.sizes import parse_size
-from penstock.engine.tree import PipelineSpec
+from penstock.engine.graph import PipelineSpec
 from penstock.limits.memory_watch import MemoryWatch
 from penstock.limits.sampling_interval import MAX_INTERVAL_S
 from penstock.stages.command import Command

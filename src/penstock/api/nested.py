@@ -13,7 +13,7 @@ from penstock.core.errors import FinishEarly
 
 if TYPE_CHECKING:
     from penstock.core.stage import RunningStage
-    from penstock.engine.tree import PipelineSpec
+    from penstock.engine.graph import PipelineSpec
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.core.result import Result
-    from penstock.engine.tree import PipelineSpec
+    from penstock.engine.graph import PipelineSpec
     from penstock.system.event_loops import Loop
 
 __all__ = ["OwnedRun", "begin", "run_to_end"]

@@ -19,11 +19,10 @@ from penstock.api.nested import start_nested
 from penstock.api.run import Run
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
-from penstock.core.plan import Edge, Plan
 from penstock.core.stage import Requirements
+from penstock.engine.graph import PipelineSpec
 from penstock.engine.loop_binding import bind
 from penstock.engine.run_plan import plan_run
-from penstock.engine.tree import PipelineSpec
 from penstock.stages.filters import Filtered, ignoring
 from penstock.system.fork_guard import late_import
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from penstock.api.async_run import AsyncBytes, AsyncLines, StartingRun
     from penstock.core.matchers import Matcher
     from penstock.core.options import Options
+    from penstock.core.plan import Plan
     from penstock.core.result import Result
     from penstock.core.stage import RunningStage, Stage
     from penstock.limits.memory_watch import MemoryWatch
@@ -105,6 +105,7 @@ class Pipeline(PipelineSpec):
     def __init__(self, *stages: Joinable, **options: Unpack[Options]) -> None:
         self._options = check(options)
         self._stages = _flat(stages)
+        self._graph = None
         self.depth = _depth(self._stages)
 
     @classmethod
@@ -113,6 +114,7 @@ class Pipeline(PipelineSpec):
         made = cls.__new__(cls)
         made._stages = stages  # noqa: SLF001 - this is the other constructor
         made._options = options  # noqa: SLF001
+        made._graph = None  # noqa: SLF001
         made.depth = _depth(stages)
         return made
 
@@ -309,9 +311,7 @@ class Pipeline(PipelineSpec):
         >>> [edge.kind for edge in (command("a") | command("b")).explain(input="x").edges]
         ['pooled', 'os-pipe', 'inherit']
         """
-        plan = plan_run(self, self._merged(options))
-        names = ["stdin", *(leaf.stage.name for leaf in plan.leaves), "stdout"]
-        return Plan(names, [Edge(*edge) for edge in zip(names[:-1], names[1:], plan.kinds, strict=True)])
+        return plan_run(self, self._merged(options)).explain()
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pipeline's options with those of a call laid over them, checked."""

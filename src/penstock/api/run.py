@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from penstock.core.result import Result
-    from penstock.engine.tree import PipelineSpec
+    from penstock.engine.graph import PipelineSpec
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
@@ -81,7 +81,7 @@ class Run:
         try:
             reactor = self._reactor()
         except (OSError, RuntimeError) as error:  # there is no descriptor, or no thread, for the supervisor
-            raise StartError(plan.leaves[0].stage.name, error, index=0) from error
+            raise StartError(plan.stages[0].name, error, index=0) from error
         self._execution = execution = Execution(plan, reactor)
         try:
             if held is not None:

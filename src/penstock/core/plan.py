@@ -15,10 +15,11 @@ from penstock.core.stage import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any, Self
 
     from penstock.core.stage import Requirements
 
-__all__ = ["Edge", "Plan", "carriers"]
+__all__ = ["Edge", "Node", "Plan", "carriers"]
 
 _PREFER_FILE = Stream.PREFER_FILE
 
@@ -68,28 +69,66 @@ def carriers(
     return [feed, *between, drain]
 
 
+class Node(str):
+    """A node of a plan, known by its `id`. As a str it is its name, which other nodes may have too.
+
+    `kind` is `endpoint` for stdin and stdout, else the kind of the stage as in a `Result`.
+    """
+
+    __slots__ = ("id", "kind")
+    id: str
+    kind: str
+
+    def __new__(cls, name: str, id: str, kind: str) -> Self:  # noqa: A002 - the public name of the attribute
+        """Make a node."""
+        node = super().__new__(cls, name)
+        node.id = id
+        node.kind = kind
+        return node
+
+    @property
+    def name(self) -> str:
+        """The name: of the stage, or of the endpoint."""
+        return str(self)
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (str(self), self.id, self.kind)
+
+
 class Edge:
-    """One edge of a plan: the names of its nodes, and the `kind` of carrier, such as "os-pipe"."""
+    """One edge of a plan: the names and ids of its nodes, and the `kind` of carrier, such as "os-pipe".
 
-    __slots__ = ("kind", "source", "target")
+    `port` is `main` for an edge from a node's stdout to the next one's stdin, `elastic` whether it may hold
+    more than its pipe does.
+    """
 
-    def __init__(self, source: str, target: str, kind: str) -> None:
+    __slots__ = ("elastic", "kind", "port", "source", "source_id", "target", "target_id")
+
+    def __init__(
+        self, source: str, target: str, kind: str, source_id: str | None = None, target_id: str | None = None
+    ) -> None:
         self.source = source
         self.target = target
         self.kind = kind
+        self.source_id = source if source_id is None else source_id
+        self.target_id = target if target_id is None else target_id
+        self.port = "main"
+        self.elastic = False
 
     def __repr__(self) -> str:
         return f"Edge({self.source!r}, {self.target!r}, {self.kind!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Edge) and (self.source, self.target, self.kind) == (
-            other.source,
-            other.target,
-            other.kind,
-        )
+        return isinstance(other, Edge) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash((self.source, self.target, self.kind))
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, ...]:
+        return self.source, self.target, self.kind, self.source_id, self.target_id
 
 
 class Plan:
@@ -101,7 +140,7 @@ class Plan:
 
     __slots__ = ("edges", "nodes")
 
-    def __init__(self, nodes: Sequence[str], edges: Sequence[Edge]) -> None:
+    def __init__(self, nodes: Sequence[Node], edges: Sequence[Edge]) -> None:
         self.nodes = tuple(nodes)
         self.edges = tuple(edges)
 

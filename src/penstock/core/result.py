@@ -29,6 +29,7 @@ class StageResult:
       that it waited for, from the kernel (wait4(2)). `max_rss`: bytes. They are None without a process.
     - `peak_memory`: the most anonymous memory, in bytes, of the command and its descendants. None unless
       `memory_limit` or `memory_observer` measured it.
+    - `id`: the id of the stage's node in the plan.
     """
 
     name: str
@@ -43,6 +44,7 @@ class StageResult:
     max_rss: int | None = None
     elapsed: float | None = None
     peak_memory: int | None = None
+    id: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,12 +52,16 @@ class EdgeResult:
     """The means that carried the bytes between two neighbours, and their number.
 
     `bytes` is None if the kernel carried them, because Penstock did not see them then.
+
+    `source` and `target` are names, `source_id` and `target_id` the ids of the nodes in the plan.
     """
 
     source: str
     target: str
     kind: str
     bytes: int | None = None
+    source_id: str = ""
+    target_id: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +93,17 @@ class Result:
     def returncodes(self) -> tuple[int | None, ...]:
         """The exit statuses of the leaf stages, as in subprocess; None for a Python stage."""
         return tuple(stage.returncode for stage in self.stages)
+
+    def stage(self, name: str) -> StageResult:
+        """Return the result of the stage with that name; KeyError if there is none, or more than one."""
+        found = [stage for stage in self.stages if stage.name == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise KeyError(f"{len(found)} stages are named {name!r}; look in `stages`")
+        raise KeyError(
+            f"no stage is named {name!r}; there are {', '.join(repr(s.name) for s in self.stages)}"
+        )
 
     def __str__(self) -> str:
         rows = [

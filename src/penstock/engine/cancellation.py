@@ -1,4 +1,4 @@
-"""Stages made to end before their time, for the reasons that were noted on their leaves."""
+"""Cancel stages, using the reasons that are recorded for them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from penstock.system import procfs
 
 if TYPE_CHECKING:
-    from penstock.engine.tree import Leaf
+    from penstock.engine.tree import StageRun
 
 __all__ = ["cancel_stages"]
 
 
-def cancel_stages(leaves: list[Leaf]) -> None:
+def cancel_stages(leaves: list[StageRun]) -> None:
     """Have those stages end that have a reason to. In the reactor's thread; doing it again does no harm."""
     told = [(leaf, leaf.reason.error) for leaf in leaves if leaf.reason is not None]
     running = [(leaf.running, error) for leaf, error in told if leaf.running is not None]

@@ -27,7 +27,7 @@ from penstock.engine.memory_watches import Watches
 from penstock.engine.outcome import build_result, conclude
 from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import RunResources, StartFailure
-from penstock.engine.tree import CancelReason, Filter, Group, Leaf, Node, NodeOutcome
+from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
 from penstock.runtime import thread_pool
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
@@ -61,11 +61,10 @@ class Execution:
     def __init__(self, plan: RunPlan, reactor: Reactor) -> None:
         self.began = time.monotonic()
         self.reactor = reactor
-        self.root = plan.root
-        self.leaves = plan.leaves
-        self.kinds = plan.kinds
         self._plan = plan
-        self._state = RunState(plan.root, plan.leaves)
+        self._state = RunState(plan)
+        self.root = self._state.root
+        self.leaves = self._state.leaves
         self.dispatcher = Dispatcher()
         self._events = EventEmitter(self.root.option("on_event"), self.dispatcher)
         self.ended = Latch()
@@ -86,7 +85,7 @@ class Execution:
         self._start_slot = StartSlot()
         self._scopes: dict[int, Scope] = {}
         self._resources = RunResources()
-        self._watches = Watches(plan.groups, self.leaves, reactor, self.dispatcher)
+        self._watches = Watches(self._state.groups, self.leaves, reactor, self.dispatcher)
         self._barrier = StartBarrier(reactor)
         self._closing = ClosingTask(reactor, plan.objects_to_close)
 
@@ -142,7 +141,7 @@ class Execution:
             self._start_slot.release()
 
     def _launch(self) -> None:
-        groups, reactor = self._plan.groups, self.reactor
+        groups, reactor = self._state.groups, self.reactor
         self._scopes = startup.make_scopes(
             groups, reactor, self.dispatcher, self.began, self._resources.stderrs, self._closing.objects
         )
@@ -152,7 +151,7 @@ class Execution:
         self.source, self.sink = startup.open_ports(self._plan, reactor, pipe_size, self.advance)
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
         ports = self.source, self.sink
-        startup.start_stages(self.leaves, self.kinds, ports, self._started, self._resources.pages)
+        startup.start_stages(self.leaves, self._plan.kinds, ports, self._started, self._resources.pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
@@ -164,7 +163,7 @@ class Execution:
             raise StartFailure(error, leaf=self.leaves[0]) from error
         self._launched = True
 
-    def _started(self, leaf: Leaf, running: Running) -> None:
+    def _started(self, leaf: StageRun, running: Running) -> None:
         reason = self._state.record_start(leaf, running)
         ctx = leaf.ctx
         if ctx is not None:
@@ -202,7 +201,7 @@ class Execution:
 
     # The ends of stages, travelling up the tree; in whatever thread a stage ends.
 
-    def _leaf_ended(self, leaf: Leaf) -> None:
+    def _leaf_ended(self, leaf: StageRun) -> None:
         running = leaf.running
         end = leaf_outcome(leaf, self.failure)
         if running is not None and running.ctx.listened_to and self._state.claim_exit_event(leaf):
@@ -213,7 +212,7 @@ class Execution:
     def _propagate(self, node: Node) -> None:
         """End what the end of `node` completes. Doing it again does no harm."""
         for parent, end in self._state.propagate(node):
-            if isinstance(parent, Filter):
+            if isinstance(parent, FilterRun):
                 self._call_filter(parent, end)
                 continue
             if end.error is not None and end.failed and parent.option("fail_fast"):
@@ -221,7 +220,7 @@ class Execution:
             self._watches.ended(parent)
         self.advance()
 
-    def _call_filter(self, node: Filter, end: NodeOutcome) -> None:
+    def _call_filter(self, node: FilterRun, end: NodeOutcome) -> None:
         """Have the caller's filter decide, in a worker: it may take its time, and only this stage
         waits for it.
         """
@@ -234,7 +233,7 @@ class Execution:
         except RuntimeError:  # no thread to be had
             decide()
 
-    def _fail_fast(self, group: Group, end: NodeOutcome) -> None:
+    def _fail_fast(self, group: GroupRun, end: NodeOutcome) -> None:
         name = "a stage" if end.index is None else self.leaves[end.index].stage.name
         reason = CancelReason(Cancelled(f"{name} failed"), PipelineCancelled, group, collateral=True)
         self.post_cancel(reason)
@@ -245,11 +244,11 @@ class Execution:
         """Have the pipeline where the reason comes from cancelled. From any thread or signal handler."""
         self.reactor.post(partial(self._cancel, reason.origin, reason))
 
-    def _time_out(self, group: Group, timeout: float) -> None:
+    def _time_out(self, group: GroupRun, timeout: float) -> None:
         error = TimeoutError(f"timed out after {timeout:g} s")
         self._cancel(group, CancelReason(error, PipelineTimeout, group))
 
-    def _cancel(self, group: Group, reason: CancelReason) -> None:
+    def _cancel(self, group: GroupRun, reason: CancelReason) -> None:
         """In the reactor's thread, or in the starter's where nothing is driven yet."""
         if self.ended.is_set():
             self._defer_release()  # what was posted may be the last that refers to it
@@ -261,20 +260,20 @@ class Execution:
         self._limit_filters(group, reason)
         self.advance()
 
-    def _limit_filters(self, group: Group, reason: CancelReason) -> None:
+    def _limit_filters(self, group: GroupRun, reason: CancelReason) -> None:
         """What the caller's filters have not decided when the grace time is over is decided by the reason."""
         now = time.monotonic()
         for node, grace in self._state.undecided_filters(group):
             self.reactor.call_at(now + grace, partial(self._abandon_filter, node, reason))
 
-    def _abandon_filter(self, node: Filter, reason: CancelReason) -> None:
+    def _abandon_filter(self, node: FilterRun, reason: CancelReason) -> None:
         """The caller's function has not decided in time: the reason is the end."""
         leaf = next(leaf for leaf in self.leaves if leaf.within(node))
         end = NodeOutcome(reason.error, leaf.index, reason, excluded=reason.collateral)
         if self._finish_filter(node, end) and leaf.ctx is not None:
             leaf.ctx.emit_event("abandoned", "its error filter did not return", reason.error)
 
-    def _finish_filter(self, node: Filter, end: NodeOutcome) -> bool:
+    def _finish_filter(self, node: FilterRun, end: NodeOutcome) -> bool:
         first = self._state.record_decision(node, end)
         self._propagate(node)
         return first
@@ -390,4 +389,4 @@ class Execution:
         return self._closing.error
 
     def _build_result(self, error: PipelineError | None) -> Result:
-        return build_result(self.leaves, self.kinds, (self.source, self.sink), self.elapsed, error)
+        return build_result(self.leaves, self._plan, (self.source, self.sink), self.elapsed, error)

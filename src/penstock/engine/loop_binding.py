@@ -35,14 +35,10 @@ def bind(plan: RunPlan, loop: Loop | None) -> RunPlan:
     if loop is None:
         _require_sync(plan)
         return plan
-    for leaf in plan.leaves:
-        if isinstance(leaf.stage, PythonStage):
-            leaf.stage = leaf.stage.bind_loop(loop)
-    source = _bound_stdin(plan.source, loop, plan.root.option("grace"))
+    stages = [stage.bind_loop(loop) if isinstance(stage, PythonStage) else stage for stage in plan.stages]
+    source = _bound_stdin(plan.source, loop, plan.option("grace"))
     sink = _bound_stdout(plan.sink, loop)
-    if source is plan.source and sink is plan.sink:
-        return plan
-    return RunPlan(plan.groups, plan.leaves, source, sink)
+    return RunPlan(plan.graph, plan.options, source, sink, stages)
 
 
 def _bound_stdin(source: StdinEndpoint, loop: Loop, grace: float) -> StdinEndpoint:
@@ -64,12 +60,12 @@ def _bound_stdout(sink: StdoutEndpoint, loop: Loop) -> StdoutEndpoint:
 
 
 def _require_sync(plan: RunPlan) -> None:
-    for leaf in plan.leaves:
-        if traits_of(leaf.stage).asynchronous:
+    for stage in plan.stages:
+        if traits_of(stage).asynchronous:
             raise TypeError(
-                f"stage {leaf.stage.name!r} is async: it can only run in arun() and the other async methods"
+                f"stage {stage.name!r} is async: it can only run in arun() and the other async methods"
             )
-    fed = "stdin" if plan.root.option("input") is None else "input"
+    fed = "stdin" if plan.option("input") is None else "input"
     for option, end in ((fed, plan.source), ("stdout", plan.sink)):
         if isinstance(end, AsyncObjectStdin | AsyncObjectStdout):
             raise TypeError(

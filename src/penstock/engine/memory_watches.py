@@ -20,7 +20,7 @@ from penstock.system.fork_guard import late_import
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.engine.tree import Group, Leaf, Node
+    from penstock.engine.tree import GroupRun, Node, StageRun
     from penstock.limits.memory_sampler import Watch
     from penstock.limits.memory_watch import MemoryWatch
     from penstock.runtime.dispatcher import Dispatcher
@@ -35,7 +35,7 @@ class _Entry:
 
     __slots__ = ("end_reported", "group", "leaves", "name", "spec", "watch")
 
-    def __init__(self, group: Group, wish: MemoryWatch, watch: Watch, leaves: list[Leaf]) -> None:
+    def __init__(self, group: GroupRun, wish: MemoryWatch, watch: Watch, leaves: list[StageRun]) -> None:
         self.group = group
         self.spec = wish
         self.watch = watch
@@ -49,14 +49,14 @@ class Watches:
 
     def __init__(
         self,
-        groups: Sequence[Group],
-        leaves: Sequence[Leaf],
+        groups: Sequence[GroupRun],
+        leaves: Sequence[StageRun],
         reactor: Reactor,
         dispatcher: Dispatcher,
     ) -> None:
         self._reactor = reactor
         self._dispatcher = dispatcher
-        self._cancel: Callable[[Group, CancelReason], None] | None = None
+        self._cancel: Callable[[GroupRun, CancelReason], None] | None = None
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
         for group in groups:
@@ -65,7 +65,7 @@ class Watches:
                 below = [leaf for leaf in leaves if leaf.within(group)]
                 self._entries.append(self._entry(group, wish, below))
 
-    def _entry(self, group: Group, wish: MemoryWatch, leaves: list[Leaf]) -> _Entry:
+    def _entry(self, group: GroupRun, wish: MemoryWatch, leaves: list[StageRun]) -> _Entry:
         with late_import:
             from penstock.limits.memory_sampler import Watch  # noqa: PLC0415 - most runs have none
 
@@ -82,7 +82,9 @@ class Watches:
         entry = _Entry(group, wish, Watch(wish.limit, wish.longest, exceeded, grown), leaves)
         return entry
 
-    def started(self, leaf: Leaf, running: Running, cancel: Callable[[Group, CancelReason], None]) -> None:
+    def started(
+        self, leaf: StageRun, running: Running, cancel: Callable[[GroupRun, CancelReason], None]
+    ) -> None:
         """Watch a stage that has just been started, where somebody wants it watched.
 
         `cancel` is called in the reactor's thread, where its group has grown past the limit.

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from penstock.core.result import Result
     from penstock.engine.ports import StdinPort, StdoutPort
+    from penstock.engine.run_plan import RunPlan
     from penstock.engine.startup import StartFailure
-    from penstock.engine.tree import CancelReason, Group, Leaf
+    from penstock.engine.tree import CancelReason, GroupRun, StageRun
 
 __all__ = ["Conclusion", "build_result", "conclude"]
 
@@ -40,8 +41,8 @@ class Conclusion:
 
 
 def conclude(  # noqa: PLR0913 - the facts that a run is judged by
-    root: Group,
-    leaves: Sequence[Leaf],
+    root: GroupRun,
+    leaves: Sequence[StageRun],
     *,
     stdin_error: BaseException | None,
     stdout_error: BaseException | None,
@@ -67,7 +68,7 @@ def conclude(  # noqa: PLR0913 - the facts that a run is judged by
 
 
 def _final_outcome(
-    root: Group,
+    root: GroupRun,
     stdin_error: BaseException | None,
     stdout_error: BaseException | None,
     reason: CancelReason | None,
@@ -90,7 +91,7 @@ def _final_outcome(
 
 
 def _error_of(
-    end: NodeOutcome, cause: BaseException, leaves: Sequence[Leaf], stdin_error: BaseException | None
+    end: NodeOutcome, cause: BaseException, leaves: Sequence[StageRun], stdin_error: BaseException | None
 ) -> PipelineError:
     """Return the error that the run raises for `cause`, the error that its verdict has kept."""
     kind = PipelineError if end.reason is None else end.reason.reported_as
@@ -105,14 +106,14 @@ def _error_of(
 
 
 def build_result(
-    leaves: Sequence[Leaf],
-    kinds: Sequence[str],
+    leaves: Sequence[StageRun],
+    plan: RunPlan,
     ports: tuple[StdinPort | None, StdoutPort | None],
     elapsed: float,
     error: PipelineError | None,
 ) -> Result:
     """Collect all that is known of a run that has ended; OSError if the module for it cannot be loaded."""
-    result: Result = _maker()(leaves, kinds, ports, elapsed, error)
+    result: Result = _maker()(leaves, plan, ports, elapsed, error)
     return result
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.core.result import EdgeResult, Result, StageResult
+from penstock.engine.graph import STDIN, STDOUT
 from penstock.stages.base import traits_of
 
 if TYPE_CHECKING:
@@ -16,40 +17,42 @@ if TYPE_CHECKING:
 
     from penstock.core.errors import PipelineError
     from penstock.engine.ports import StdinPort, StdoutPort
-    from penstock.engine.tree import Leaf
+    from penstock.engine.run_plan import RunPlan
+    from penstock.engine.tree import StageRun
 
 __all__ = ["make_result"]
 
 
 def make_result(
-    leaves: Sequence[Leaf],
-    kinds: Sequence[str],
+    leaves: Sequence[StageRun],
+    plan: RunPlan,
     ports: tuple[StdinPort | None, StdoutPort | None],
     elapsed: float,
     error: PipelineError | None,
 ) -> Result:
     """Collect all that is known of a run that has ended."""
     source, sink = ports
-    # What carried each edge, and how many bytes where one of its sides is Penstock's.
+    # Each edge's bytes are counted by one of its sides, if that is Penstock's.
     edges = []
-    name, written = "stdin", None if source is None else source.count
-    for leaf, kind in zip(leaves, kinds, strict=False):
+    name, written = STDIN, None if source is None else source.count
+    for leaf, edge, kind in zip(leaves, plan.graph.edges, plan.kinds, strict=False):
         stdin, stdout, target = leaf.stdin, leaf.stdout, leaf.stage.name
         count = stdin.count if written is None and stdin is not None else written
-        edges.append(EdgeResult(name, target, kind, count))
+        edges.append(EdgeResult(name, target, kind, count, edge.source, edge.target))
         name, written = target, None if stdout is None else stdout.count
     count = sink.count if written is None and sink is not None else written
-    edges.append(EdgeResult(name, "stdout", kinds[-1], count))
+    last = plan.graph.edges[-1]
+    edges.append(EdgeResult(name, STDOUT, plan.kinds[-1], count, last.source, last.target))
     stages = tuple([_stage_result(leaf) for leaf in leaves])
     captured = None if sink is None else sink.captured
     return Result(error, elapsed, stages, tuple(edges), captured)
 
 
-def _stage_result(leaf: Leaf) -> StageResult:
+def _stage_result(leaf: StageRun) -> StageResult:
     stage, running = leaf.stage, leaf.running
     kind = traits_of(stage).kind
     if running is None:
-        return StageResult(stage.name, kind, error=leaf.error)
+        return StageResult(stage.name, kind, error=leaf.error, id=leaf.node.id)
     status = running.status
     usage = running.usage or status
     returncode = None if status is None else status.returncode
@@ -67,4 +70,5 @@ def _stage_result(leaf: Leaf) -> StageResult:
         None if usage is None else usage.max_rss,
         running.ended - running.started,
         running.peak_memory,
+        leaf.node.id,
     )

@@ -1,76 +1,94 @@
-"""What a run is going to be, found by looking only: nothing is opened, and nothing started.
+"""Plan a run without side effects: nothing is opened or started.
 
-The pipeline is taken apart, the endpoints are told from one another, and what carries each edge is settled. A
-mistake that can be seen so far is told here, by the name of the option or the stage. `explain()` asks for no
-more than this.
+A plan is the structure of the pipeline, the options of this run, the two endpoints, and what carries each
+edge. It is immutable, and may be run more than once. A mistake that can be seen so far is raised here, by the
+name of the option or the stage. `explain()` needs no more than this.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.constants import Special
-from penstock.core.plan import carriers
+from penstock.core.options import DEFAULTS
+from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.stage import Stream
+from penstock.engine.graph import STDIN, STDOUT, PlanGroup, is_plain
 from penstock.engine.stdin_endpoints import GivenStdin, stdin_endpoint
 from penstock.engine.stdout_endpoints import ITERATED, GivenStdout, stdout_endpoint
-from penstock.engine.tree import build_tree
 from penstock.stages.base import traits_of
-from penstock.stages.chain import ChainStage
 from penstock.streams.endpoints import check_open
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.core.stage import Requirements
+    from penstock.core.stage import Stage
+    from penstock.engine.graph import Graph, PipelineSpec
     from penstock.engine.stdin_endpoints import StdinEndpoint
     from penstock.engine.stdout_endpoints import StdoutEndpoint
-    from penstock.engine.tree import Group, Leaf, PipelineSpec
     from penstock.streams.stage_ends import Input, Output
 
-__all__ = ["RunPlan", "plan_run", "requirements_of"]
+__all__ = ["RunPlan", "plan_run"]
 
-
-LONGEST_CHAIN = 50
-"""Stages that may be fused."""
 _FORBIDDEN = Stream.FORBIDDEN
-_PLAIN = (str, bytes, float, Special, NoneType)
 
 
 class RunPlan:
-    """What a run is going to be: its pipelines (itself first) and leaves, its endpoints, and what carries
-    each edge.
+    """The plan of a run: what is to be run, and how.
+
+    `stages` are those of the graph's nodes, in the same order, `kinds` what carries each of its edges. A plan
+    that is bound to an event loop has stages and endpoints that know the loop, and is for one run.
     """
 
-    __slots__ = ("groups", "kinds", "leaves", "root", "sink", "source")
+    __slots__ = ("graph", "kinds", "options", "requirements", "sink", "source", "stages")
 
     def __init__(
-        self, groups: list[Group], leaves: list[Leaf], source: StdinEndpoint, sink: StdoutEndpoint
+        self,
+        graph: Graph,
+        options: Mapping[str, Any],
+        source: StdinEndpoint,
+        sink: StdoutEndpoint,
+        stages: Sequence[Stage] | None = None,
     ) -> None:
-        self.root = groups[0]
-        self.groups = groups
-        self.leaves = leaves
+        self.graph = graph
+        self.options = options
+        """Those of the outermost pipeline that were given."""
         self.source = source
         self.sink = sink
-        self.kinds = _edge_kinds(leaves, source, sink)
+        self.stages = [node.stage for node in graph.nodes] if stages is None else stages
+        self.requirements = [traits_of(stage).requirements for stage in self.stages]
+        """What each stage asks of its streams; a custom one that says nothing takes any."""
+        self.kinds: Sequence[str] = _edge_kinds(self)
+
+    def option(self, name: str) -> Any:
+        """Return an option of the outermost pipeline."""
+        return self.options.get(name, DEFAULTS[name])
 
     @property
     def has_user_objects(self) -> bool:
-        """Whether there may be code of the caller's in it, finalizers for one: an object, a function."""
-        return not (
-            all(
-                traits_of(leaf.stage).has_no_user_objects and leaf.parent is leaf.group
-                for leaf in self.leaves
-            )
-            and all(_is_plain(*option) for group in self.groups for option in group.options.items())
-        )
+        """Whether there may be user code in it, a finalizer for one: an object, a function."""
+        return self.graph.has_user_objects or not is_plain(self.options)
 
     @property
     def objects_to_close(self) -> list[Any]:
-        """What is to be closed after the run."""
+        """The objects that are to be closed after the run."""
         return [end.closing for end in (self.source, self.sink) if end.closing is not None]
+
+    def explain(self) -> Plan:
+        """Return what users see of it."""
+        nodes = [
+            Node(STDIN, STDIN, "endpoint"),
+            *(
+                Node(stage.name, node.id, getattr(stage, "kind", "custom"))
+                for stage, node in zip(self.stages, self.graph.nodes, strict=True)
+            ),
+            Node(STDOUT, STDOUT, "endpoint"),
+        ]
+        names = {node.id: str(node) for node in nodes}
+        edges = [
+            Edge(names[edge.source], names[edge.target], kind, edge.source, edge.target)
+            for edge, kind in zip(self.graph.edges, self.kinds, strict=True)
+        ]
+        return Plan(nodes, edges)
 
 
 def plan_run(
@@ -80,56 +98,42 @@ def plan_run(
     iterate: bool = False,
     ends: tuple[Input, Output] | None = None,
 ) -> RunPlan:
-    """Take a pipeline apart for a run; starts and opens nothing.
+    """Plan a run of `pipeline` with `options` in the place of its own.
 
-    TypeError or ValueError, naming the option or the stage, where the pipeline cannot be run like that.
+    `iterate` is for a caller that reads the last stage's output in chunks, `ends` for a custom stage that
+    holds the pipeline. Raises TypeError or ValueError, naming the option or the stage, if the pipeline cannot
+    be run like that.
     """
-    groups, leaves = build_tree(pipeline, options)
-    root = groups[0]
+    graph = pipeline.graph
     source: StdinEndpoint
     sink: StdoutEndpoint
     if ends is not None:
         source, sink = GivenStdin(ends[0]), GivenStdout(ends[1])
     else:
-        source = stdin_endpoint(root.option("stdin"), root.option("input"))
-        sink = ITERATED if iterate else stdout_endpoint(root.option("stdout"))
-    for group in groups:
-        check_open("stderr", group.options.get("stderr"))
-    for leaf in leaves:
-        check_open("stderr", traits_of(leaf.stage).stderr)
-    return RunPlan(groups, leaves, source, sink)
+        source = stdin_endpoint(options.get("stdin", DEFAULTS["stdin"]), options.get("input"))
+        sink = ITERATED if iterate else stdout_endpoint(options.get("stdout", DEFAULTS["stdout"]))
+    check_open("stderr", options.get("stderr"))
+    for parent in graph.parents:
+        if isinstance(parent, PlanGroup):
+            check_open("stderr", parent.options.get("stderr"))
+    for node in graph.nodes:
+        check_open("stderr", traits_of(node.stage).stderr)
+    return RunPlan(graph, options, source, sink)
 
 
-def _edge_kinds(leaves: Sequence[Leaf], source: StdinEndpoint, sink: StdoutEndpoint) -> list[str]:
+def _edge_kinds(plan: RunPlan) -> list[str]:
     """How each edge is going to be carried; ValueError naming the stage where a stream is forbidden to it."""
-    requirements = [requirements_of(leaf) for leaf in leaves]
+    source, sink, requirements = plan.source, plan.sink, plan.requirements
     for place, wants in enumerate(requirements):
         if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):
             raise ValueError(
-                f"stage {leaves[place].stage.name!r} takes no stdin: it must be first, with stdin=DEVNULL"
+                f"stage {plan.stages[place].name!r} takes no stdin: it must be first, with stdin=DEVNULL"
             )
-        if wants.stdout is _FORBIDDEN and (place < len(leaves) - 1 or sink.kind not in ("null", "inherit")):
+        if wants.stdout is _FORBIDDEN and (
+            place < len(requirements) - 1 or sink.kind not in ("null", "inherit")
+        ):
             raise ValueError(
-                f"stage {leaves[place].stage.name!r} has no stdout: it must be last, with stdout=DEVNULL"
+                f"stage {plan.stages[place].name!r} has no stdout: it must be last, with stdout=DEVNULL"
             )
-    groups = [leaf.group if isinstance(leaf.stage, ChainStage) else None for leaf in leaves]
-    # Each stage of a chain takes a few frames of its worker's stack.
-    chained = [
-        left is right and left is not None and place % LONGEST_CHAIN > 0
-        for place, (left, right) in enumerate(pairwise(groups), 1)
-    ]
+    chained = [edge.chained for edge in plan.graph.edges[1:-1]]
     return carriers(requirements, source.kind, sink.kind, chained, (source.carrier, sink.carrier))
-
-
-def requirements_of(leaf: Leaf) -> Requirements:
-    """What a stage asks of its streams; a custom one that says nothing takes any."""
-    return traits_of(leaf.stage).requirements
-
-
-def _is_plain(option: str, value: object) -> bool:
-    """Whether a value is no object of the caller's.
-
-    What a number stands for may be copied by a worker: of stdin and stdout the ports know that, of stderr
-    nobody does.
-    """
-    return isinstance(value, _PLAIN) or (isinstance(value, int) and option != "stderr")

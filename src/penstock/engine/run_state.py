@@ -13,13 +13,16 @@ import time
 from typing import TYPE_CHECKING
 
 from penstock.core.errors import Cancelled
-from penstock.engine.tree import Filter, NodeOutcome
+from penstock.engine.graph import PlanGroup
+from penstock.engine.tree import FilterRun, GroupRun, NodeOutcome, StageRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from penstock.engine.graph import PlanFilter
+    from penstock.engine.run_plan import RunPlan
     from penstock.engine.startup import StartFailure
-    from penstock.engine.tree import CancelReason, Group, Leaf, Node
+    from penstock.engine.tree import CancelReason, Node
     from penstock.stages.running import Running
 
 __all__ = ["RunState", "leaf_outcome"]
@@ -28,35 +31,49 @@ __all__ = ["RunState", "leaf_outcome"]
 class RunState:
     """The stages of one run, and the tree of pipelines and filters above them; for any thread."""
 
-    __slots__ = ("_lock", "cancelled_at", "leaves", "reason", "root")
+    __slots__ = ("_lock", "cancelled_at", "groups", "leaves", "reason", "root")
 
-    def __init__(self, root: Group, leaves: Sequence[Leaf]) -> None:
-        self.root = root
-        self.leaves = leaves
+    def __init__(self, plan: RunPlan) -> None:
+        graph = plan.graph
+        self.root = root = GroupRun(graph.root, None, plan.options)
+        self.groups = [root]
+        """The pipelines, outer ones first."""
+        parents: dict[PlanGroup | PlanFilter, GroupRun | FilterRun] = {graph.root: root}
+        for part in graph.parents:
+            above = None if part.parent is None else parents[part.parent]
+            if isinstance(part, PlanGroup):
+                parents[part] = group = GroupRun(part, above, part.options)
+                self.groups.append(group)
+            elif above is not None:
+                parents[part] = FilterRun(part, above)
+        self.leaves = [
+            StageRun(node, parents[node.parent], stage)
+            for node, stage in zip(graph.nodes, plan.stages, strict=True)
+        ]
         self.reason: CancelReason | None = None
         """Why the whole run was cancelled."""
         self.cancelled_at = 0.0
         """When that was, by `time.monotonic()`."""
         self._lock = threading.Lock()
 
-    def record_start(self, leaf: Leaf, running: Running) -> CancelReason | None:
+    def record_start(self, leaf: StageRun, running: Running) -> CancelReason | None:
         """Record that a stage was started; return why it is to end, if a reason came meanwhile."""
         with self._lock:
             leaf.set_running(running)
             return leaf.reason
 
-    def claim_exit_event(self, leaf: Leaf) -> bool:
+    def claim_exit_event(self, leaf: StageRun) -> bool:
         """Return True for the first call only."""
         with self._lock:
             return leaf.claim_exit_event()
 
-    def record_end(self, leaf: Leaf, end: NodeOutcome) -> None:
+    def record_end(self, leaf: StageRun, end: NodeOutcome) -> None:
         """Record how a stage ended; the first time counts."""
         with self._lock:
             if leaf.end is None:
                 leaf.finish(end)
 
-    def record_decision(self, node: Filter, end: NodeOutcome) -> bool:
+    def record_decision(self, node: FilterRun, end: NodeOutcome) -> bool:
         """Record what a filter has decided; False if that was decided before."""
         with self._lock:
             first = node.end is None
@@ -64,7 +81,7 @@ class RunState:
                 node.finish(end)
             return first
 
-    def propagate(self, node: Node) -> Iterator[tuple[Group | Filter, NodeOutcome]]:
+    def propagate(self, node: Node) -> Iterator[tuple[GroupRun | FilterRun, NodeOutcome]]:
         """End what the end of `node` completes, upwards; doing it again does no harm.
 
         Yields what each end has come to, with the end itself: a pipeline, or a filter that is to decide now.
@@ -72,7 +89,7 @@ class RunState:
         end = node.end
         while end is not None and node.parent is not None:
             parent = node.parent
-            if isinstance(parent, Filter):
+            if isinstance(parent, FilterRun):
                 with self._lock:
                     first = parent.claim()
                     if parent.end is None and not parent.applies(end):
@@ -87,7 +104,7 @@ class RunState:
                 yield parent, end
             node, end = parent, parent.end
 
-    def cancel(self, group: Group, reason: CancelReason) -> list[Leaf] | None:
+    def cancel(self, group: GroupRun, reason: CancelReason) -> list[StageRun] | None:
         """Record `reason` for the stages of a pipeline that have none and go on; return these.
 
         None if it is for the whole run, and that was cancelled before.
@@ -107,7 +124,7 @@ class RunState:
                 leaf.cancel(reason)
         return leaves
 
-    def cancel_again(self) -> list[Leaf]:
+    def cancel_again(self) -> list[StageRun]:
         """Return the stages that go on, each with the run's reason if it has none of its own."""
         leaves = [leaf for leaf in self.leaves if leaf.end is None]
         for leaf in leaves:
@@ -115,7 +132,7 @@ class RunState:
                 leaf.cancel(self.reason)
         return leaves
 
-    def undecided_filters(self, group: Group) -> Iterator[tuple[Filter, float]]:
+    def undecided_filters(self, group: GroupRun) -> Iterator[tuple[FilterRun, float]]:
         """Yield the filters in `group` that were asked and have not answered, and the grace time of each."""
         for leaf in self.leaves:
             grace = leaf.group.option("grace")
@@ -124,7 +141,7 @@ class RunState:
                     yield node, grace
 
 
-def leaf_outcome(leaf: Leaf, failure: StartFailure | None) -> NodeOutcome:
+def leaf_outcome(leaf: StageRun, failure: StartFailure | None) -> NodeOutcome:
     """Return how a stage ended that has, or that was never started; `failure` is the run's, if it failed."""
     running, reason = leaf.running, leaf.reason
     if running is not None:

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.stage import Stream
-from penstock.engine.run_plan import requirements_of
 from penstock.runtime.events import EventEmitter
 from penstock.stages.base import traits_of
 from penstock.stages.chain import start_fused
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
-    from penstock.engine.tree import Group, Leaf
+    from penstock.engine.tree import GroupRun, StageRun
     from penstock.limits.confinement import Confinement
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor, Timer
@@ -53,7 +52,7 @@ __all__ = [
 class StartFailure(Exception):  # noqa: N818 - never leaves the package
     """What kept a run from starting, and whose it was: a leaf's, or an endpoint's by name."""
 
-    def __init__(self, cause: BaseException, *, leaf: Leaf | None = None, stage: str = "") -> None:
+    def __init__(self, cause: BaseException, *, leaf: StageRun | None = None, stage: str = "") -> None:
         super().__init__(cause)
         self.cause = cause
         self.leaf = leaf
@@ -82,7 +81,7 @@ class RunResources:
 
 
 def make_scopes(  # noqa: PLR0913 - what scopes are made of
-    groups: Sequence[Group],
+    groups: Sequence[GroupRun],
     reactor: Reactor,
     dispatcher: Dispatcher,
     began: float,
@@ -107,7 +106,7 @@ def make_scopes(  # noqa: PLR0913 - what scopes are made of
 
 
 def _scope(  # noqa: PLR0913 - what a scope is made of
-    group: Group,
+    group: GroupRun,
     outer: Scope | None,
     reactor: Reactor,
     dispatcher: Dispatcher,
@@ -148,7 +147,7 @@ def _scope(  # noqa: PLR0913 - what a scope is made of
     )
 
 
-def _confinement(group: Group, outer: Scope | None, to_close: list[Any]) -> Confinement | None:
+def _confinement(group: GroupRun, outer: Scope | None, to_close: list[Any]) -> Confinement | None:
     """The limits of a pipeline, over those of the one around it."""
     limits = group.options.get("limits")
     around = None if outer is None else outer.confinement
@@ -163,10 +162,10 @@ def _confinement(group: Group, outer: Scope | None, to_close: list[Any]) -> Conf
 
 
 def set_deadlines(
-    groups: Sequence[Group],
+    groups: Sequence[GroupRun],
     reactor: Reactor,
     began: float,
-    expire: Callable[[Group, float], None],
+    expire: Callable[[GroupRun, float], None],
     timers: list[Timer],
 ) -> None:
     """Have `expire(group, timeout)` called for each pipeline that has a timeout, unless its timer is
@@ -195,7 +194,7 @@ def open_ports(
     plan: RunPlan, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None]
 ) -> tuple[StdinPort, StdoutPort]:
     """Open both endpoints, or neither."""
-    first, last = requirements_of(plan.leaves[0]).stdin, requirements_of(plan.leaves[-1]).stdout
+    first, last = plan.requirements[0].stdin, plan.requirements[-1].stdout
     try:
         feed = plan.source.open(reactor, pipe_size, wants_file=first is Stream.PREFER_FILE)
     except OSError as error:
@@ -214,7 +213,7 @@ def open_ports(
     return feed, drain
 
 
-def _pipe_size(left: Leaf, right: Leaf) -> int | None:
+def _pipe_size(left: StageRun, right: StageRun) -> int | None:
     """As the innermost pipeline says that both belong to."""
     group = left.group
     if right.group is not group:
@@ -224,10 +223,10 @@ def _pipe_size(left: Leaf, right: Leaf) -> int | None:
 
 
 def start_stages(
-    leaves: Sequence[Leaf],
+    leaves: Sequence[StageRun],
     kinds: Sequence[str],
     ports: tuple[StdinPort, StdoutPort],
-    started: Callable[[Leaf, Running], None],
+    started: Callable[[StageRun, Running], None],
     pages: list[PipeCapacityLease],
 ) -> None:
     """Start the stages in order, and tell `started` of each.
@@ -267,7 +266,7 @@ def start_stages(
         place += 1
 
 
-def kill_unregistered_children(leaves: Sequence[Leaf], *, adopt: bool) -> None:
+def kill_unregistered_children(leaves: Sequence[StageRun], *, adopt: bool) -> None:
     """End children that were born, but not yet known as a leaf's when an interrupt came in between.
 
     With `adopt` one that its stage had begun to watch becomes the leaf's, to be ended as any other is.
@@ -284,7 +283,7 @@ def kill_unregistered_children(leaves: Sequence[Leaf], *, adopt: bool) -> None:
             leaf.set_running(child)
 
 
-def _start(unit: Sequence[Leaf], stdin: Input, stdout: Output) -> Sequence[Running]:
+def _start(unit: Sequence[StageRun], stdin: Input, stdout: Output) -> Sequence[Running]:
     """Start one stage, or several that are fused. Both ends are theirs from here on.
 
     A custom stage is given a worker that waits for it.

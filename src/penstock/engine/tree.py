@@ -1,10 +1,10 @@
-"""A pipeline taken apart for one run.
+"""The state of one run of a pipeline: its stages in order, and the tree of pipelines and filters above them.
 
-The leaf stages in order, and the tree of pipelines and filters above them.
+Each is made from its like in the plan (`graph`), which it refers to.
 
-Ends travel up the tree. A leaf has ended when its running stage has; a filter when its child has and the
-caller's function has said what that counts as; a group (a pipeline, nested or not) when all its children
-have, by the verdict. Nothing here waits or does I/O; who calls it looks after the order.
+Ends travel up the tree. A stage has ended when its running stage has; a filter when its child has and user
+code has said what that counts as; a group (a pipeline, nested or not) when all its children have, by the
+verdict. Nothing here waits or does I/O; `RunState` looks after the order.
 """
 
 from __future__ import annotations
@@ -15,38 +15,17 @@ from penstock.core.errors import Cancelled, FinishEarly, checked_error
 from penstock.core.matchers import is_pipe_error
 from penstock.core.options import DEFAULTS
 from penstock.core.verdict import Outcome, verdict
-from penstock.stages.filters import Filtered
-from penstock.stages.function import Function
-from penstock.streams.copy import copy_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from penstock.core.errors import PipelineError
     from penstock.core.stage import Stage
+    from penstock.engine.graph import PlanFilter, PlanGroup, PlanNode
     from penstock.stages.context import StageContext
     from penstock.stages.running import Running
 
-__all__ = ["CancelReason", "Filter", "Group", "Leaf", "Node", "NodeOutcome", "PipelineSpec", "build_tree"]
-
-
-class PipelineSpec:
-    """What a pipeline is to the engine: stages, the options that were given, and how deep it is nested."""
-
-    __slots__ = ("_options", "_stages", "depth")
-    _stages: tuple[Stage | PipelineSpec, ...]
-    _options: Mapping[str, Any]
-    depth: int
-
-    @property
-    def stages(self) -> tuple[Stage | PipelineSpec, ...]:
-        """The pipeline's own stages, nested pipelines as one."""
-        return self._stages
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """The options that were given, checked."""
-        return self._options
+__all__ = ["CancelReason", "FilterRun", "GroupRun", "Node", "NodeOutcome", "StageRun"]
 
 
 class CancelReason:
@@ -64,7 +43,7 @@ class CancelReason:
         self,
         error: BaseException,
         reported_as: type[PipelineError],
-        origin: Group,
+        origin: GroupRun,
         *,
         collateral: bool = False,
     ) -> None:
@@ -130,14 +109,15 @@ class Node:
 
     __slots__ = ("_place", "end", "parent")
 
-    def __init__(self, parent: Group | Filter | None) -> None:
+    def __init__(self, parent: GroupRun | FilterRun | None, place: int) -> None:
+        """`place` is which child of its parent it is."""
         self.parent = parent
-        self._place = parent.add_child() if isinstance(parent, Group) else 0
+        self._place = place
         self.end: NodeOutcome | None = None
 
     def finish(self, end: NodeOutcome) -> None:
         """Record how it ended, above it first: where an interrupt comes in between it is done again."""
-        if isinstance(self.parent, Group):
+        if isinstance(self.parent, GroupRun):
             self.parent.ends[self._place] = end
         self.end = end
 
@@ -151,16 +131,28 @@ class Node:
         return False
 
 
-class Leaf(Node):
-    """One stage of one run."""
+class StageRun(Node):
+    """One stage of one run. `stage` is the node's own, or that stage bound to an event loop."""
 
-    __slots__ = ("ctx", "exit_event_sent", "group", "index", "reason", "running", "stage", "stdin", "stdout")
+    __slots__ = (
+        "ctx",
+        "exit_event_sent",
+        "group",
+        "index",
+        "node",
+        "reason",
+        "running",
+        "stage",
+        "stdin",
+        "stdout",
+    )
 
-    def __init__(self, parent: Group | Filter, index: int, stage: Stage) -> None:
-        super().__init__(parent)
+    def __init__(self, node: PlanNode, parent: GroupRun | FilterRun, stage: Stage) -> None:
+        super().__init__(parent, node.place)
+        self.node = node
         self.group = parent.group
         """The innermost pipeline that it belongs to."""
-        self.index = index
+        self.index = node.index
         self.stage = stage
         self.ctx: StageContext | None = None
         self.running: Running | None = None
@@ -194,11 +186,11 @@ class Leaf(Node):
         first, self.exit_event_sent = not self.exit_event_sent, True
         return first
 
-    def filters(self) -> Iterator[Filter]:
+    def filters(self) -> Iterator[FilterRun]:
         """The filters that its end goes through, innermost first."""
         node: Node | None = self.parent
         while node is not None:
-            if isinstance(node, Filter):
+            if isinstance(node, FilterRun):
                 yield node
             node = node.parent
 
@@ -206,25 +198,21 @@ class Leaf(Node):
     def error(self) -> BaseException | None:
         """What its result shows: the error after the filters around just this stage."""
         node: Node = self
-        while isinstance(node.parent, Filter) and node.parent.end is not None:
+        while isinstance(node.parent, FilterRun) and node.parent.end is not None:
             node = node.parent
         error = None if node.end is None else node.end.error
         return None if isinstance(error, FinishEarly) else error
 
 
-class Filter(Node):
+class FilterRun(Node):
     """The caller's say about how a stage or pipeline ended."""
 
     __slots__ = ("fn", "group", "started")
 
-    def __init__(
-        self,
-        parent: Group | Filter,
-        fn: Callable[[BaseException | None], BaseException | None],
-    ) -> None:
-        super().__init__(parent)
-        self.group: Group = parent.group
-        self.fn = fn
+    def __init__(self, plan: PlanFilter, parent: GroupRun | FilterRun) -> None:
+        super().__init__(parent, plan.place)
+        self.group: GroupRun = parent.group
+        self.fn = plan.fn
         self.started = False
 
     def claim(self) -> bool:
@@ -253,23 +241,25 @@ class Filter(Node):
         return NodeOutcome(error, end.index, end.reason if error is end.error else None, excluded=end.ignored)
 
 
-class Group(Node):
+class GroupRun(Node):
     """A pipeline of this run, the outermost one or a nested one."""
 
     __slots__ = ("_first_open", "_options", "ends", "options")
 
-    def __init__(self, parent: Group | Filter | None, options: Mapping[str, Any]) -> None:
-        super().__init__(parent)
+    def __init__(
+        self, plan: PlanGroup, parent: GroupRun | FilterRun | None, options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(parent, plan.place)
         self.options = options
         """Those that were given for this very pipeline."""
         around = DEFAULTS if parent is None else parent.group._options  # noqa: SLF001 - another group's
         self._options: Mapping[str, Any] = {**around, **options}
-        self.ends: list[NodeOutcome | None] = []
+        self.ends: list[NodeOutcome | None] = [None] * plan.children
         """How its children ended, in their order; None where one goes on."""
         self._first_open = 0
 
     @property
-    def group(self) -> Group:
+    def group(self) -> GroupRun:
         """Itself."""
         return self
 
@@ -277,20 +267,15 @@ class Group(Node):
         """An option of its own, else that of the pipeline around it."""
         return self._options[name]
 
-    def ancestors(self) -> list[Group]:
+    def ancestors(self) -> list[GroupRun]:
         """The pipelines around it, outermost first, and itself."""
         groups = []
         node: Node | None = self
         while node is not None:
-            if isinstance(node, Group):
+            if isinstance(node, GroupRun):
                 groups.append(node)
             node = node.parent
         return groups[::-1]
-
-    def add_child(self) -> int:
-        """The place of one more child among the ends."""
-        self.ends.append(None)
-        return len(self.ends) - 1
 
     @property
     def finished(self) -> bool:
@@ -315,34 +300,3 @@ class Group(Node):
             end.ignored and end.reason is not None and not end.reason.origin.within(self) for end in ends
         )
         return NodeOutcome(FinishEarly() if kept.finished_early else None, None, excluded=cut)
-
-
-def build_tree(pipeline: PipelineSpec, options: Mapping[str, Any]) -> tuple[list[Group], list[Leaf]]:
-    """A pipeline taken apart, with `options` in the place of its own.
-
-    Every pipeline in it, outer ones first, so that itself is the first; and its leaves in order.
-    """
-    groups = [Group(None, options)]
-    leaves: list[Leaf] = []
-    _add_stages(groups[0], pipeline.stages, groups, leaves)
-    return groups, leaves
-
-
-def _add_stages(
-    group: Group, stages: Sequence[Stage | PipelineSpec], groups: list[Group], leaves: list[Leaf]
-) -> None:
-    # As in go-pipe, a pipeline without stages copies its stdin to its stdout.
-    for stage in stages or (Function(_copy, "copy"),):
-        parent: Group | Filter = group
-        inner: Any = stage
-        while isinstance(inner, Filtered):
-            parent, inner = Filter(parent, inner.fn), inner.stage
-        if isinstance(inner, PipelineSpec):
-            groups.append(Group(parent, inner.options))
-            _add_stages(groups[-1], inner.stages, groups, leaves)
-        else:
-            leaves.append(Leaf(parent, len(leaves), inner))
-
-
-def _copy(_ctx: object, stdin: Any, stdout: Any) -> None:
-    copy_stream(stdin, stdout)
