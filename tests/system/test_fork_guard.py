@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import penstock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,3 +39,10 @@ def test_resets_go_by_their_steps_and_one_that_fails_keeps_none_from_being_calle
 ) -> None:
     """In the child only, whatever registered first; the interpreter reports the failure, as of any hook."""
     assert host(PROGRAM, ['exec "$@"']) == "descriptors state state again runs failed "
+
+
+def test_no_other_module_has_a_hook_of_its_own() -> None:
+    """Its place would depend on the order of imports."""
+    (folder,) = penstock.__path__
+    modules = [path for path in Path(folder).rglob("*.py") if "register_at_fork" in path.read_text("utf-8")]
+    assert [path.name for path in modules] == ["fork_guard.py"]
