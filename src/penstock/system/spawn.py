@@ -115,7 +115,7 @@ def _launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
 
 def _glibc() -> ModuleType | None:
     """Return the better mechanism, or None if this platform does not have it."""
-    global _loaded  # noqa: PLW0603 - as `import` itself would say, at a fifth of the price
+    global _loaded  # noqa: PLW0603 - a cache: an import statement takes five times as long
     if not features.GLIBC_SPAWN:
         return None
     if _loaded is not None:
@@ -124,11 +124,8 @@ def _glibc() -> ModuleType | None:
         # Here, because ctypes is slow to import, and a program that imports penstock may never start a child.
         with late_import:
             from penstock.system import spawn_glibc  # noqa: PLC0415 - as said above
-    except (
-        ImportError,
-        AttributeError,
-        OSError,
-    ) as error:  # no ctypes; another C library; a C library that cannot be loaded
+    # No ctypes, another C library, or a C library that cannot be loaded.
+    except (ImportError, AttributeError, OSError) as error:
         if getattr(error, "errno", None) not in _OUT_OF_RESOURCES:
             features.GLIBC_SPAWN = False
         return None
