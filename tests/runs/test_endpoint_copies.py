@@ -6,6 +6,7 @@ What they carry is seen in `test_planner.py`.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ from tests.support.waiting import DEADLINE
 from penstock import (
     CAPTURE,
     DEVNULL,
+    INHERIT,
     PIPE,
     Pipeline,
     PipelineCancelled,
@@ -25,9 +27,13 @@ from penstock import (
     command,
     function,
 )
+from penstock.engine.stdin_endpoints import stdin_endpoint
+from penstock.engine.stdout_endpoints import stdout_endpoint
+from penstock.runtime.supervisor import supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Pair: TypeAlias = tuple[socket.socket, socket.socket]
 
@@ -208,3 +214,82 @@ def test_a_sink_that_copies_by_itself_is_flushed_when_it_can_be() -> None:
     assert COMMAND.run(input=b"x", stdout=sink).edges[-1].kind == "read-from"
     assert sink.flushed
     assert sink.found == b"x"
+
+
+# Endpoints are part of a plan, so they serve any number of runs.
+
+
+def _state(endpoint: Any) -> list[Any]:
+    names = [name for kind in type(endpoint).__mro__ for name in getattr(kind, "__slots__", ())]
+    return [getattr(endpoint, name) for name in names]
+
+
+@pytest.fixture
+def given(tmp_path: Path, sockets: Callable[[str], Pair]) -> Callable[[str], Any]:
+    """Makes what may be given as stdin or stdout, by name."""
+    path = tmp_path / "file"
+    path.touch()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    blocking, nonblocking = sockets("unix")
+    nonblocking.settimeout(0)
+    values = {
+        "DEVNULL": DEVNULL,
+        "INHERIT": INHERIT,
+        "PIPE": PIPE,
+        "CAPTURE": CAPTURE,
+        "path": path,
+        "FIFO": fifo,
+        "descriptor": blocking,
+        "non-blocking": nonblocking,
+        "object": io.BytesIO(),
+        "copier": Failing(),
+    }
+    return values.__getitem__
+
+
+@pytest.mark.parametrize("wants_file", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    ["DEVNULL", "INHERIT", "PIPE", "path", "FIFO", "descriptor", "non-blocking", "object", "copier", "input"],
+)
+def test_a_stdin_endpoint_opens_again_and_keeps_nothing(
+    given: Callable[[str], Any], name: str, *, wants_file: bool
+) -> None:
+    """Two ports have nothing in common, and the endpoint is as it was."""
+    endpoint = stdin_endpoint(DEVNULL, b"data") if name == "input" else stdin_endpoint(given(name), None)
+    before = _state(endpoint)
+    ports = [endpoint.open(supervisor(), None, wants_file=wants_file) for _ in range(2)]
+    assert ports[0].input is not ports[1].input
+    assert _state(endpoint) == before
+    for port in ports:
+        port.abandon()
+
+
+@pytest.mark.parametrize("wants_file", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DEVNULL",
+        "INHERIT",
+        "PIPE",
+        "CAPTURE",
+        "path",
+        "FIFO",
+        "descriptor",
+        "non-blocking",
+        "object",
+        "copier",
+    ],
+)
+def test_a_stdout_endpoint_opens_again_and_keeps_nothing(
+    given: Callable[[str], Any], name: str, *, wants_file: bool
+) -> None:
+    """As for stdin."""
+    endpoint = stdout_endpoint(given(name))
+    before = _state(endpoint)
+    ports = [endpoint.open(supervisor(), None, lambda: None, wants_file=wants_file) for _ in range(2)]
+    assert ports[0].output is not ports[1].output
+    assert _state(endpoint) == before
+    for port in ports:
+        port.abandon()
