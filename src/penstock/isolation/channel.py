@@ -1,8 +1,8 @@
-"""Messages between the host and one worker process, over a socket that also hands descriptors over.
+"""Messages between the host and one worker process, over a socket that also passes file descriptors.
 
-A message is a length and so many bytes; what they mean is for `parcels` and who sends them. The host's side
-never blocks: `send` queues, and `flush` writes as much as the socket takes. The worker's side may wait for
-room (`send_all`), in any of its threads: `_lock` keeps messages whole.
+A message is a length and so many bytes; `isolation.messages` and the senders define the content. The host's
+side never blocks: `send` queues, and `flush` writes as much as the socket takes. The worker's side may wait
+for room (`send_all`), in any of its threads: `_lock` keeps messages whole.
 """
 
 from __future__ import annotations
@@ -35,18 +35,16 @@ class Channel:
         self._rights: Sequence[int] = ()
         self._in = bytearray()
         self.arrived: list[Fd] = []
-        """Descriptors that came in and are whoever's that takes them."""
+        """File descriptors that came in; the code that takes them out owns them."""
         self.ended = False
-        """Whether the other side has closed its end, or is dead."""
+        """Whether the peer has closed its end, or is dead."""
 
     def fileno(self) -> int:
-        """The number to poll."""
+        """Return the file descriptor to poll."""
         return self._fd.fileno()
 
     def send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Queue a message. Descriptors travel with its first byte; they stay open until `flush` says that
-        all is written.
-        """
+        """Queue a message. Descriptors travel with its first byte; keep them open until `flush` is true."""
         with self._lock:
             self._out += _LENGTH.pack(len(data))
             self._out += data
@@ -54,9 +52,9 @@ class Channel:
                 self._rights = descriptors
 
     def flush(self) -> bool:
-        """Write what the socket takes now; whether that was all. To a dead process everything is written.
+        """Write what the socket takes now. Return whether that was all, which is also true of a dead peer.
 
-        Raises OSError where the descriptors cannot be handed over (ETOOMANYREFS).
+        Raises OSError if the descriptors cannot be passed (ETOOMANYREFS).
         """
         with self._lock:
             while self._out:
@@ -80,7 +78,7 @@ class Channel:
             poll.poll()
 
     def receive(self) -> list[bytes]:
-        """The messages that are complete by now."""
+        """Return the messages that are complete by now."""
         while not self.ended:
             try:
                 data, fds = fd_passing.recv_fds(self._fd.fileno(), _CHUNK)
@@ -102,7 +100,7 @@ class Channel:
         return messages
 
     def close(self) -> None:
-        """Close it, and what came in and was taken by nobody. Idempotent."""
+        """Close the socket, and the descriptors in `arrived`. Idempotent."""
         for fd in self.arrived:
             fd.close()
         self._fd.close()

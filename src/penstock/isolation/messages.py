@@ -1,11 +1,11 @@
-"""What travels between the host and a worker process, as bytes: stages there, exceptions back.
+"""The content of messages between the host and a worker process: stages there, exceptions back.
 
-Both are pickles. Functions and classes go by their names, so a stage is checked when it is made; the
-program's own `__main__` is made known to the worker as multiprocessing's spawn method does it. An exception
-is sent with its causes (matchers look through them) and with its traceback as a note; each that cannot be
-pickled, or whose pickle cannot be loaded, is replaced by a `RemoteError`.
+Both are pickles. Functions and classes are pickled by name, so a stage is checked when it is made. The worker
+gets the program's `__main__` as with multiprocessing's spawn method. An exception is sent with its causes
+(matchers look through them) and with its traceback as a note. Each that cannot be pickled, or whose pickle
+cannot be loaded, is replaced by a `RemoteError`.
 
-Pickling and loading run code of the user's, so neither may happen in a thread that steers runs.
+Pickling and loading run user code, so neither may happen in a thread that drives a reactor.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["decode_error", "dump", "dumps_or_repr", "encode_error", "load", "main_is_loading", "main_module"]
 
 _MAX_CAUSES = 20
-"""Links of a chain of causes that are sent."""
+"""Exceptions of a chain of causes that are sent."""
 main_is_loading = False
 """In a worker: whether it is importing the host's main module, which must not start further workers."""
 _MAIN_COPY = "__mp_main__"
-"""What multiprocessing calls the program's main module in a process that is not the program."""
+"""multiprocessing's name for the program's main module in its child processes."""
 
 
 class _Pickler(pickle.Pickler):
-    """Notes whether what it pickles has to be looked up in the main module."""
+    """Records whether anything that it pickles is defined in the main module."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
@@ -48,7 +48,7 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds in the program's main module what a worker knows by another name."""
+    """Finds in the program's main module objects that a worker knows by another module name."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Find it."""
@@ -58,9 +58,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def dump(thing: object) -> tuple[bytes, bool]:
-    """The pickle of a stage, and whether it can be loaded only where the main module is known.
+    """Return the pickle of a stage, and whether loading it needs the main module.
 
-    Raises whatever pickling raises, and PicklingError where the main module is no file that another process
+    Raises the error of pickling, and PicklingError if the main module is not a file that another process
     could import.
     """
     file = io.BytesIO()
@@ -72,14 +72,14 @@ def dump(thing: object) -> tuple[bytes, bool]:
 
 
 def load(data: bytes) -> Any:
-    """What was pickled, by this program or a worker of it."""
+    """Load a pickle of this program or of one of its workers."""
     return _Unpickler(io.BytesIO(data)).load()
 
 
 def main_module() -> tuple[str, str] | None:
-    """How the main module can be imported by another process, as `multiprocessing.spawn.prepare` takes it.
+    """Return how another process can import the main module, as `multiprocessing.spawn.prepare` takes it.
 
-    (`get_preparation_data` there would settle the host's start method for good, which is not ours to do.)
+    (`get_preparation_data` there would fix the host's start method for good, which is the host's decision.)
     """
     main = sys.modules.get("__main__")
     name = getattr(getattr(main, "__spec__", None), "name", None)
@@ -90,7 +90,7 @@ def main_module() -> tuple[str, str] | None:
 
 
 def encode_error(error: BaseException, *, with_traceback: bool = True) -> bytes:
-    """An exception, its causes and its traceback as bytes."""
+    """Return an exception, its causes and its traceback as bytes."""
     chain: list[tuple[bytes | None, str, str]] = []
     text = _traceback_of(error) if with_traceback else ""
     link: BaseException | None = error
@@ -108,7 +108,7 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def decode_error(data: bytes) -> BaseException:
-    """The exception, with its causes; the traceback as a note."""
+    """Return the exception with its causes, and the traceback as a note."""
     pid, chain, text = pickle.loads(data)  # noqa: S301 - bytes and str, made by `encode_error`
     errors = [_loaded(*link) for link in chain]
     for error, cause in pairwise(errors):
@@ -119,7 +119,7 @@ def decode_error(data: bytes) -> BaseException:
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    """Its pickle, if that can be loaded again: many a class takes other arguments than it keeps."""
+    """Return its pickle, if that can be loaded: the `__init__` of many classes takes more than `args`."""
     try:
         data = pickle.dumps(error)
         if isinstance(load(data), BaseException):
@@ -141,7 +141,7 @@ def _loaded(data: bytes | None, kind: str, text: str) -> BaseException:
 
 
 def dumps_or_repr(thing: Any, fallback: Callable[[Any], Any]) -> bytes:
-    """The pickle of a thing, or of what `fallback(thing)` makes of it."""
+    """Return the pickle of a thing, or else of `fallback(thing)`."""
     try:
         return pickle.dumps(thing)
     except Exception:  # noqa: BLE001 - as above

@@ -1,12 +1,11 @@
 """The host's side of a stage in a worker process, while it runs.
 
-The socket and the process are watched by the run's reactor, in whose thread all of this happens, and no
-thread is needed. Loading what the worker sends (values of events, exceptions) runs code of the user's, so
-that is left to a dispatcher or a worker thread.
+The run's reactor watches the socket and the process, and everything here happens in its thread. Loading what
+the worker sends (values of events, exceptions) runs user code, so a dispatcher or a pool thread does that.
 
-How it ends. The worker says how the stage ended, and is idle again. Where the stage was cancelled, the worker
-has the grace time to say so, since its blocked read or write wakes with the reason; then, or when the time
-is over, the process and its descendants get SIGKILL. SIGTERM is sent to nobody; from elsewhere it kills the
+How the stage ends. The worker reports the outcome, and is idle again. If the stage was cancelled, its blocked
+read or write wakes with the reason, and the worker has the grace time to report. Then, or when that time is
+over, the process and its descendants get SIGKILL. Nobody sends SIGTERM here; from elsewhere it kills the
 worker. A worker that dies before the stage has ended is a `WorkerDied`.
 """
 
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["RunningIsolated"]
 
 _POLL_INTERVAL_S = 0.02
-"""Seconds between two looks at a process that no descriptor tells of."""
+"""Seconds between two polls of a process without a pidfd."""
 _SAFE_MODULES = frozenset({"builtins", "penstock.core.errors"})
-"""Where reasons come from that can be pickled without running code of the user's."""
+"""Modules of reasons that can be pickled without running user code."""
 
 
 class RunningIsolated(RunningProcess):
@@ -47,7 +46,7 @@ class RunningIsolated(RunningProcess):
     _failure: BaseException | None = None
     """The error that kept the job from being handed over."""
     _outcome: tuple[bytes | None, tuple[float, float, int], tuple[int | None, int | None]] | None = None
-    """What the worker said at the end of the stage."""
+    """The worker's report: the encoded error, the resources used, and the bytes read and written."""
 
     def __init__(
         self, ctx: StageContext, worker: Worker, ends: tuple[Input, Output], job: dict[str, Any]
@@ -69,7 +68,7 @@ class RunningIsolated(RunningProcess):
     # The start.
 
     def _begin(self) -> None:
-        """Send the job, and the streams with it, which are the worker's from then on."""
+        """Send the job together with the streams, which belong to the worker from then on."""
         if self.done or self._reason is not None:
             return
         self._enter(ProcessState.RUNNING)  # first: the worker may have the job from now on
@@ -78,7 +77,7 @@ class RunningIsolated(RunningProcess):
         except BaseException as error:
             self._failure = error
             self._force()
-            # An end was closed before, or too many descriptors are under way: that is the stage's outcome.
+            # An end was closed before, or too many descriptors are in flight: that is the stage's outcome.
             if not isinstance(error, OSError | ValueError):
                 raise
         finally:
@@ -93,7 +92,7 @@ class RunningIsolated(RunningProcess):
             reactor.watch(pidfd, READ, self._on_exit)
         reactor.watch(channel.fileno(), READ, self._on_message)
         stdin, stdout = self._ends
-        # Not before now, when it is certain to be told.
+        # Only now, because the worker is certain to get it.
         self._job["state_delta"] = self._worker.state_delta(self._job.pop("host_state"))
         self._job["owned"] = stdin.owned_description, stdout.owned_description
         streams = _number(stdin), _number(stdout)
@@ -102,7 +101,7 @@ class RunningIsolated(RunningProcess):
             self._push()
 
     def _push(self) -> None:
-        """Write what is queued; watch for room where that does not all go at once."""
+        """Write queued messages; watch for room if the socket does not take all at once."""
         reactor, channel = self.ctx.reactor, self._worker.channel
         done = channel.flush()
         reactor.unwatch(channel.fileno())
@@ -112,7 +111,7 @@ class RunningIsolated(RunningProcess):
         for end in self._ends:
             end.close()
 
-    # What the worker says.
+    # Messages from the worker.
 
     def _on_message(self, events: int) -> None:
         if not self._has_worker:
@@ -129,7 +128,7 @@ class RunningIsolated(RunningProcess):
                 self._on_outcome(*content)
             if self._inbox:
                 self._inbox.popleft()
-        if channel.ended and self._has_worker:  # its end is what the pidfd tells, or `_poll_exit` finds
+        if channel.ended and self._has_worker:  # the pidfd or `_poll_exit` reports its exit
             self.ctx.reactor.unwatch(channel.fileno())
 
     def _pass_on(self, kind: str, message: str, values: dict[str, bytes]) -> None:
@@ -157,9 +156,7 @@ class RunningIsolated(RunningProcess):
         self._report_outcome(packed)
 
     def _report_outcome(self, packed: bytes | None) -> None:
-        """Report the outcome; where it is an error, that is loaded, and shown to `on_exception`, in a worker
-        thread.
-        """
+        """Complete the stage; a pool thread loads an error, and passes it to `on_exception`."""
         if packed is None:
             self.complete(self.outcome(None))
             return
@@ -172,16 +169,18 @@ class RunningIsolated(RunningProcess):
 
         try:
             thread_pool.submit(decide)
-        except RuntimeError:  # no thread to be had
+        except RuntimeError:  # no thread can be started
             decide()
 
-    # Its end by force.
+    # Ending it by force.
 
     def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
-        """Have the worker be told, so that it does not take the end of its input for a real one."""
+        """Send the reason to the worker, so that it does not take the end of its input for a real EOF."""
         if self.done or self._reason is not None:
             return
-        self._reason = reason  # first: a worker that an interrupt keeps from being told is killed in time
+        self._reason = (
+            reason  # first: an interrupt may lose the message, and then the grace time ends the worker
+        )
         if self._has_worker:
             self._tell(reason)
 
@@ -196,17 +195,17 @@ class RunningIsolated(RunningProcess):
 
         try:
             thread_pool.submit(pack)
-        except RuntimeError:  # no thread to be had: the text will do
+        except RuntimeError:  # no thread can be started: the text will do
             self._send_reason(messages.encode_error(Cancelled(text_of(reason)), with_traceback=False))
 
     def _send_reason(self, packed: bytes) -> None:
-        # After a failure half a job may be queued; and when it is killed, nobody is there to be told.
+        # After a failure, half a job may be queued; after SIGKILL, nobody reads.
         if self._failure is None and self._state < ProcessState.KILLED:
             self._worker.channel.send(pickle.dumps(("cancel", packed)))
             self._push()
 
     def check_exit(self) -> None:
-        """See what may have been lost to an interrupt."""
+        """Check for everything that an interrupt may have lost."""
         if self._reason is not None:
             self._kill(self._reason)
         if self._has_worker:
@@ -223,7 +222,7 @@ class RunningIsolated(RunningProcess):
             worker_pool.release(self._worker)
             self.complete(self._reason)
         elif self._state is ProcessState.RELEASED and self._outcome is None:
-            self.complete(self._reason)  # an interrupt came before that
+            self.complete(self._reason)  # an interrupt came before this
         elif self._timer is None:
             state = ProcessState.TERMINATING if self._state is ProcessState.RUNNING else self._state
             self._enter(state, self._call_later(self.ctx.grace, self._force))
@@ -232,7 +231,7 @@ class RunningIsolated(RunningProcess):
 
     def _force(self) -> None:
         if self._state is ProcessState.RELEASED:
-            # The user's `on_exception`, or the loading of an exception, takes its time.
+            # User code, an `on_exception` or the loading of an exception, has used up the grace time.
             self.complete(self._reason)
         else:
             super()._force()
@@ -248,12 +247,12 @@ class RunningIsolated(RunningProcess):
     def _on_exit(self, _events: int) -> None:
         if not self._has_worker or not self._process.exited():
             return
-        self._on_message(0)  # what it said last
+        self._on_message(0)  # its last messages
         if self._has_worker:
             self._finish()
 
     def _poll_exit(self) -> None:
-        """Poll for its exit, where there is no pidfd."""
+        """Poll for an exit without a pidfd."""
         self._on_exit(0)
         if self._has_worker:
             self.ctx.reactor.call_at(time.monotonic() + _POLL_INTERVAL_S, self._poll_exit)
@@ -265,7 +264,7 @@ class RunningIsolated(RunningProcess):
         self.ctx.reactor.unwatch(self._worker.channel.fileno())
 
     def _finish(self) -> None:
-        """The process is dead: reap it, and report."""
+        """Reap the dead process, and complete the stage."""
         worker = self._worker
         self._detach()
         error = self._reason or self._failure
@@ -295,5 +294,5 @@ def _number(end: Input | Output) -> int:
 
 
 def _loaded(values: dict[str, bytes]) -> dict[str, Any]:
-    """Return the context of one of the worker's events."""
+    """Load the context of one of the worker's events."""
     return {name: messages.load(value) for name, value in values.items()}

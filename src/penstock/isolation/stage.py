@@ -1,7 +1,7 @@
-"""A Python stage in a process of its own, so that it has a core of its own: `isolate="process"`.
+"""A Python stage in a separate process, where it does not share the GIL: `isolate="process"`.
 
-The stage inside is any Python stage, unchanged; it is pickled at each start and sent to a worker process
-together with the descriptors of its two streams. What happens from then on is `control.isolated`'s.
+The inner stage is any Python stage, unchanged. At each start it is pickled, and sent to a worker process
+together with the file descriptors of its two streams. `isolation.running` takes over from there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Isolated(BuiltinStage):
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
 
     def __init__(self, inner: PythonStage) -> None:
-        """TypeError where the stage cannot be sent to another process."""
+        """Raise TypeError if the stage cannot be sent to another process."""
         self.inner = inner
         self.name = inner.name
         self.kind = inner.kind
@@ -49,9 +49,9 @@ class Isolated(BuiltinStage):
         return f"{self.inner!r} in a process"
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
-        """Have it run in a worker process, an idle one or a new one.
+        """Run the stage in a worker process, an idle or a new one.
 
-        RuntimeError where this is such a process that has not come far enough.
+        RuntimeError if this is a worker process that is still importing the main module.
         """
         copied = False
         try:
@@ -70,7 +70,7 @@ class Isolated(BuiltinStage):
                 worker.terminate()
                 raise
         except BaseException:
-            if not copied:  # else the copies, which have only just begun, close them
+            if not copied:  # else the copies, which have only just started, close them
                 stdin.close()
                 stdout.close()
             raise
@@ -85,7 +85,7 @@ def _check_main(name: str) -> None:
 
 
 def _job(ctx: StageContext, stage: bytes, needs_main: bool) -> dict[str, Any]:  # noqa: FBT001
-    """What the worker needs to know."""
+    """Return everything that the worker needs for the stage."""
     try:
         here = os.getcwd()  # noqa: PTH109 - pathlib is dear to import
     except OSError:  # it has been deleted

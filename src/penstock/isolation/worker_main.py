@@ -1,13 +1,13 @@
-"""The program of a worker process: it takes one job after the other from its socket, until that ends.
+"""The program of a worker process: it takes one job after the other from its socket, until EOF.
 
-The main thread drives a reactor, as the supervisor does in the host: it reads the socket, and is there for
-the timers of line stages. The stage itself runs as it would in the host, in a worker thread with streams over
-descriptors, so one engine serves both. What is told to the host goes straight into the socket, from whatever
-thread, so events arrive in order and before the end.
+The main thread drives a reactor, as the supervisor does in the host. It reads the socket, and runs the timers
+of line stages. The stage itself runs as in the host, in a worker thread with streams over file descriptors,
+so one engine serves both. Messages to the host go straight into the socket, from any thread, so events arrive
+in order and before the end.
 
-The socket is moved away from 0, 1 and 2 at once, or a program that the user's function starts would have it
-for its stdin. SIGINT is the host's affair, which ends its stages: here a handler does nothing (an ignored
-signal would be inherited by such programs). SIGTERM ends the process, as it does by default.
+The socket is moved away from 0, 1 and 2 at once, because a program that user code starts would inherit it as
+its stdin. The host handles SIGINT, and cancels its stages. Here a handler does nothing (such programs would
+inherit an ignored signal). SIGTERM ends the process, as it does by default.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _STREAM_COUNT = 4
 
 
 def main() -> NoReturn:
-    """Serve until the host closes the socket, or dies."""
+    """Serve jobs until the host closes the socket, or dies."""
     signal.signal(signal.SIGINT, lambda *_: None)
     channel = Channel(duplicate(0))
     _redirect_to_devnull(0)
@@ -75,7 +75,7 @@ class _Server:
             if what == "job":
                 self._job = _Job(self._channel, self._reactor, content)
                 self._job.begin()
-            elif self._job is not None:  # else it has ended in this very moment
+            elif self._job is not None:  # else it ended just now
                 self._job.cancel(content)
         if self._channel.ended:
             os._exit(0)
@@ -95,7 +95,7 @@ class _Job:
         procfs.reset_peak()
 
     def begin(self) -> None:
-        """Start the stage, or say why it cannot be."""
+        """Start the stage, or report why that fails."""
         try:
             self._running = running = self._start()
         except BaseException as error:  # noqa: BLE001 - whatever an import or a pickle raises is the stage's outcome
@@ -105,7 +105,7 @@ class _Job:
             running.on_done(lambda: self._reactor.post(lambda: self._report(running.error)))
 
     def cancel(self, packed: bytes) -> None:
-        """Have `ctx.cancelled` be true, and wake the stage from its streams."""
+        """Make `ctx.cancelled` true, and wake the stage from its streams."""
         running = self._running
         if running is None or running.done or self._cancelled:
             return
@@ -136,7 +136,7 @@ class _Job:
             _apply_state(content["state_delta"])
             stage = messages.load(content["stage"])
             barrier = StartBarrier(self._reactor)
-            barrier.open()  # here nothing is waited for
+            barrier.open()  # no other stage is to be started first
             ctx = _Context(content["name"], self._scope(), barrier, self._channel)
         except BaseException:
             for end in ends:
@@ -159,9 +159,9 @@ class _Job:
         )
 
     def _report(self, error: BaseException | None) -> None:
-        """Tell the host how it ended; this process is idle from then on."""
+        """Send the outcome to the host; this process is idle from then on."""
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # nobody is there any more who reads it
+            with contextlib.suppress(Exception):  # its reader has gone
                 stream.flush()
         for number in (1, 2):
             _redirect_to_devnull(number)
@@ -174,7 +174,7 @@ class _Job:
 
 
 class _Context(StageContext):
-    """What the stage is told of its run; what it tells goes to the host."""
+    """The stage's view of its run; its events go to the host."""
 
     def __init__(self, name: str, scope: Scope, barrier: StartBarrier, channel: Channel) -> None:
         super().__init__(name, scope, barrier)
@@ -199,7 +199,7 @@ def _send(channel: Channel, *message: object) -> None:
 
 
 def _apply_state(delta: Mapping[str, Any]) -> None:
-    """Become as the host is: what has changed since the last job."""
+    """Apply what has changed in the host since the last job."""
     if "path" in delta:
         sys.path[:] = delta["path"]
     if "argv" in delta:
@@ -220,13 +220,13 @@ def _apply_state(delta: Mapping[str, Any]) -> None:
 
 
 def _usage() -> tuple[float, float]:
-    """User and system seconds of this process, and of the children that it has waited for."""
+    """Return user and system seconds of this process, and of the children that it has waited for."""
     own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + others.ru_utime, own.ru_stime + others.ru_stime
 
 
 def _complete(fds: list[Fd]) -> list[Fd]:
-    """Those that came with a job. The kernel drops what the receiver may not have (unix(7))."""
+    """Check that all file descriptors of a job came; the kernel drops those beyond our limit (unix(7))."""
     if len(fds) < _STREAM_COUNT:
         raise OSError(errno.EMFILE, "the stage's streams could not be passed to it: out of descriptors")
     return fds

@@ -1,14 +1,13 @@
-"""Worker processes for stages that are to have a core of their own, and the pool of those that are idle.
+"""Worker processes for isolated stages, and the pool of idle ones.
 
-A worker is a bare interpreter of our own starting (never a fork), which runs `serving`. Its stdin is one end
-of a socket; whatever else it needs comes through that: the job, with the stage's streams as descriptors. It
-serves one stage at a time. One that has ended its stage well stays for `_IDLE_TIMEOUT_S` seconds, and at most
-`_MAX_IDLE_WORKERS` of them do, those that were used last; one whose stage was cancelled is killed by who used
-it.
+A worker is a fresh interpreter (never a fork) that runs `isolation.worker_main`. Its stdin is one end of a
+socket; everything else comes through that: the job, with the stage's streams as file descriptors. It serves
+one stage at a time. A worker whose stage ended well stays idle for `_IDLE_TIMEOUT_S` seconds. At most
+`_MAX_IDLE_WORKERS` do, those that were used last. A worker whose stage was cancelled is killed by that stage.
 
-Idle workers hold nothing of the host's: no pipe, no terminal. They end by themselves when the host has died,
-since their socket then ends. The supervisor sends them away when their time is over, and reaps them; in a
-forked copy of the host they are simply somebody else's.
+Idle workers hold no pipe and no terminal of the host. They exit when the host has died, because their socket
+then reaches EOF. The supervisor terminates and reaps them when their time is over. A forked copy of the host
+forgets them, because they belong to its parent.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Worker", "acquire", "idle_descriptors", "idle_pids", "release", "shutdown"]
 
 _IDLE_TIMEOUT_S = 10.0
-"""Seconds that an idle worker stays."""
+"""Seconds until an idle worker is terminated."""
 _MAX_IDLE_WORKERS = max(4, os.cpu_count() or 1)
 """Workers that may be idle at once."""
 
@@ -49,7 +48,7 @@ _PROGRAM = (
 
 
 class Worker:
-    """One worker process, in the hands of one stage or idle."""
+    """One worker process, used by one stage or idle."""
 
     __slots__ = ("channel", "process", "sent_state", "used")
 
@@ -57,44 +56,44 @@ class Worker:
         self.process = process
         self.channel = channel
         self.sent_state: dict[str, Any] = {}
-        """What it has been told of the host: sys.path, the environment and so on."""
+        """The host's state that it has been sent: sys.path, the environment and so on."""
         self.used = (0.0, 0.0)
-        """User and system seconds that its former stages have used."""
+        """User and system seconds of its earlier stages."""
 
     @property
     def pid(self) -> int:
-        """Its pid, as a `SpawnRecord` asks for it."""
+        """The pid, as a `SpawnRecord` reads it."""
         return self.process.pid
 
     def state_delta(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """What it has not been told yet."""
+        """Return the part of the state that it has not been sent yet."""
         delta = {name: value for name, value in state.items() if self.sent_state.get(name) != value}
         self.sent_state.update(delta)
         return delta
 
     def terminate(self) -> None:
-        """Kill it and leave it to the supervisor to be reaped."""
+        """Kill it, and let the supervisor reap it."""
         self.process.send_signal(signal.SIGKILL)
         self.channel.close()
         OrphanReaper(self.process, ()).watch()
 
 
 def acquire(record: SpawnRecord) -> Worker:
-    """A worker for one stage, an idle one or a new one. OSError where none can be started.
+    """Return a worker for one stage, an idle or a new one. OSError if none can be started.
 
-    It is put into `record` before it can be lost to an interrupt.
+    It is put into `record` before an interrupt can lose it.
     """
     while (worker := _idle.take(record.add)) is not None:
         if not worker.process.exited():
             return worker
-        record.discard(worker.pid)  # killed by somebody while it was idle
+        record.discard(worker.pid)  # it was killed while it was idle
         worker.channel.close()
         OrphanReaper(worker.process, ()).watch()
     return _start(record)
 
 
 def release(worker: Worker) -> None:
-    """Take back a worker that has ended its stage well, or has not begun it."""
+    """Take back a worker whose stage ended well, or was never started."""
     _idle.put(worker)
 
 
@@ -108,15 +107,15 @@ def shutdown() -> None:
 
 
 def idle_pids() -> set[int]:
-    """The processes that are here although no run goes on, for who counts what a run leaves behind."""
+    """Return the pids of idle workers, which a check for leaked processes must leave out."""
     return {worker.pid for worker in _idle.items()}
 
 
 def idle_descriptors() -> set[int]:
-    """The descriptors that belong to them."""
+    """Return the file descriptors of idle workers."""
     found: set[int | None] = set()
     for worker in _idle.items():
-        with contextlib.suppress(ValueError):  # the supervisor has just sent it away
+        with contextlib.suppress(ValueError):  # the supervisor has just terminated it
             found |= {worker.channel.fileno(), worker.process.fileno()}
     return {fd for fd in found if fd is not None}
 
@@ -133,7 +132,7 @@ def _start(record: SpawnRecord) -> Worker:
         raise RuntimeError("isolate='process' needs a Python interpreter, but sys.executable is not set")
     ours, theirs = socket_pair()
     try:
-        # As multiprocessing does: what this interpreter was told by its own command line.
+        # As multiprocessing does: pass on the options of this interpreter's command line.
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
         root = os.path.dirname(sys.modules["penstock"].__path__[0])  # noqa: PTH120 - pathlib is dear to import
         pid = spawn(
@@ -141,8 +140,7 @@ def _start(record: SpawnRecord) -> Worker:
                 python,
                 [python, *flags, "-P", "-c", _PROGRAM, root],
                 dict(os.environ),
-                # Until the first job brings the host's own, and where an interpreter that does not even start
-                # says why.
+                # Until the first job brings the host's own; an interpreter that fails to start says why here.
                 stdio=(theirs.fileno(), 2, 2),
                 process_group=False,  # else it could not read a terminal
             ),

@@ -1,9 +1,9 @@
-"""Neighbouring stages that turn an iterator of chunks into another, run as one chain in one worker.
+"""Run neighbouring stages, each of which turns an iterator of chunks into another, in one thread.
 
-Each stage has a guard around its iterator: it records how the stage ended and then ends the iterator, so that
-an error stays with the stage that raised it, the stages after it see EOF, and those before it, which were not
-read to their end, a closed pipe. Guards are closed from the last to the first. The last stage has ended only
-when what it made has been written.
+A guard generator around each stage's iterator records how the stage ended, and then ends the iterator. So an
+error stays with the stage that raised it. The stages after it see EOF; those before it, whose output was not
+read to its end, see a closed pipe. Guards are closed from the last to the first. The last stage has ended
+only when its output has been written.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ class ChainStage(PythonStage):
     """A stage that can be fused with its neighbours."""
 
     outlet: str = "direct"
-    """How what it makes is written.
+    """How the stage's output is written.
 
-    `direct`, `joined` (many small chunks are held and joined), or `shared` (another thread may write for it,
-    while it is busy).
+    `direct`, `joined` (many small chunks are held back and joined), or `shared` (another thread may write
+    finished results while the function is busy).
     """
 
     def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Iterator[bytes]:
         """Turn the input's chunks into the output's, lazily.
 
-        `outlet` is what the last stage writes to, if it shares.
+        `outlet` is the writer of the last stage, if that shares its results.
         """
         raise NotImplementedError
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> _ChainedStage:
-        """Start it alone."""
+        """Start the stage alone."""
         return start_fused([(self, ctx)], stdin, stdout)[0]
 
 
@@ -58,14 +58,14 @@ class Transform(ChainStage):
     kind = "transform"
 
     def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Iterator[bytes]:
-        """Just what the function makes."""
+        """Return the function's own iterator."""
         return iterator_of(self, self.fn(chunks))
 
 
 def start_fused(
     stages: Sequence[tuple[ChainStage, StageContext]], stdin: Input, stdout: Output
 ) -> Sequence[_ChainedStage]:
-    """Start stages as one chain between two ends; a running stage for each of them."""
+    """Start stages as one chain between two ends; return a running stage for each of them."""
     try:
         chain = _Chain(stdin.reader, stdout.writer)
         last = len(stages) - 1
@@ -84,10 +84,10 @@ class _ChainedStage(ThreadedStage):
     """One stage of a chain while it runs."""
 
     count = 0
-    """Bytes that it made."""
+    """Bytes of output."""
     failure: BaseException | None = None
     was_iterated = False
-    """Whether anything was ever asked of it."""
+    """Whether the guard's generator was ever advanced."""
 
     def __init__(self, stage: ChainStage, ctx: StageContext, chain: _Chain, *, last: bool) -> None:
         super().__init__(ctx, *chain.streams)
@@ -96,7 +96,7 @@ class _ChainedStage(ThreadedStage):
         self._last = last
 
     def interrupt(self, reason: BaseException) -> None:
-        """Wake the worker; where it has not begun, it never will."""
+        """Wake the worker thread; if it has not started on the chain, it never will."""
         super().interrupt(reason)
         if self._chain.drop():
             self.release()
@@ -105,7 +105,7 @@ class _ChainedStage(ThreadedStage):
     def run(  # noqa: C901 - one case for each way to end
         self, chunks: Iterator[bytes], close: Callable[[], None], outlet: CoalescingWriter | None
     ) -> Generator[bytes]:
-        """Yield what the stage makes of `chunks`; then `close()` its input, and record how it ended."""
+        """Yield the stage's output for `chunks`; then `close()` its input, and record how it ended."""
         self.was_iterated = True
         made: Any = None
         cut: _OutputFailed | None = None
@@ -118,7 +118,7 @@ class _ChainedStage(ThreadedStage):
                     yield data
         except _OutputFailed as raised:
             cut = raised
-            if not self._last:  # which learns itself what went wrong
+            if not self._last:  # the last one gets the write error itself
                 self._fail(ClosedPipe())
         except GeneratorExit:
             self._fail(ClosedPipe())
@@ -137,8 +137,9 @@ class _ChainedStage(ThreadedStage):
             raise cut
 
     def close(self, guarded: Generator[bytes], close: Callable[[], None]) -> None:
-        """Close what `run` returned. Where nothing was ever asked of that, none of its code runs then: what
-        it does at its end is done here.
+        """Close the generator that `run` returned.
+
+        If that was never advanced, closing it runs none of its code, so its last steps are done here.
         """
         guarded.close()
         if not self.was_iterated:
@@ -152,7 +153,7 @@ class _ChainedStage(ThreadedStage):
         self.complete(self.outcome(self.failure))
 
     def _fail(self, error: BaseException) -> None:
-        """Record an error, unless there is one, as `on_exception` sees it where it is the function's own."""
+        """Record the first error; one of the function's own goes through `on_exception`."""
         if self.failure is not None:
             return
         self.failure = (
@@ -161,8 +162,9 @@ class _ChainedStage(ThreadedStage):
 
 
 class _OutputFailed(GeneratorExit):
-    """Nobody takes what the chain makes: `failed` is what a write raised. No end of the input, which a
-    function would take for complete.
+    """The chain's output failed; `failed` is the write error.
+
+    It must not look like EOF, which a function would take for the complete input.
     """
 
     def __init__(self, failed: BaseException | None) -> None:
@@ -171,8 +173,9 @@ class _OutputFailed(GeneratorExit):
 
 
 class _Chain:
-    """What the parts share: one worker, and the streams at both ends. They refer to it for ever, it to them
-    only until they begin or are given up.
+    """The thread and the two outer streams that the stages of a chain share.
+
+    The stages refer to the chain for good; the chain refers to them only until it starts or is dropped.
     """
 
     def __init__(self, stdin: Reader, stdout: Writer) -> None:
@@ -186,12 +189,12 @@ class _Chain:
         self._parts: Sequence[_ChainedStage] = ()
 
     def add_parts(self, parts: Sequence[_ChainedStage]) -> None:
-        """Have `parts` run in a worker, once every stage of the run has been started."""
+        """Run `parts` in a worker thread, once every stage of the run has been started."""
         self._parts = parts
         parts[0].ctx.barrier.add_stage(self)
 
     def drop(self) -> bool:
-        """Whether the worker has not begun; then it never does."""
+        """Keep the chain from starting. Return False if it has started already."""
         with self._gate:
             self._dropped = not self._work_started
         if self._dropped:
@@ -199,7 +202,7 @@ class _Chain:
         return self._dropped
 
     def fail(self, error: BaseException) -> None:
-        """End all parts with `error`, unless the chain has begun."""
+        """End all parts with `error`, unless the chain has started."""
         parts = self._parts
         if self.drop():
             for part in parts:
@@ -207,7 +210,7 @@ class _Chain:
                 part.complete(error)
 
     def work(self) -> None:
-        """Run the chain, and report how its parts ended."""
+        """Run the chain, and report how its stages ended."""
         with self._gate:
             if self._dropped:
                 return
@@ -245,7 +248,7 @@ class _Chain:
 
 
 def _flush_before_read(stdin: Reader, coalescer: CoalescingWriter) -> Iterator[bytes]:
-    """The chunks of `stdin`; what is held is passed on ahead of each read, since it may block."""
+    """Yield the chunks of `stdin`. Flush the output ahead of each read, because a read may block."""
     chunks = stdin.chunks()
     while coalescer.try_flush():
         chunk = next(chunks, None)
@@ -256,7 +259,7 @@ def _flush_before_read(stdin: Reader, coalescer: CoalescingWriter) -> Iterator[b
 
 
 def _as_bytes(stage: ChainStage, chunk: Any) -> bytes:
-    """A copy of a chunk that its maker may reuse; TypeError naming the stage where it is no such thing."""
+    """Copy a chunk, because its maker may reuse the buffer. TypeError naming the stage if it is not one."""
     try:
         return memoryview(chunk).tobytes()
     except TypeError:
@@ -264,8 +267,9 @@ def _as_bytes(stage: ChainStage, chunk: Any) -> bytes:
 
 
 def iterator_of(stage: PythonStage, made: Any) -> Iterator[bytes]:
-    """What a stage's function returned, if that is an iterable of bytes; else a TypeError naming the
-    stage.
+    """Return an iterator over what a stage's function returned.
+
+    TypeError naming the stage if that is not an iterable of bytes.
     """
     if made is None or isinstance(made, bytes | bytearray | str):
         raise TypeError(

@@ -1,9 +1,9 @@
-"""Small writes joined to large ones, without holding anything back for long.
+"""Join small writes to large ones, without holding anything back for long.
 
-What is held is written when it has grown to a block, before each read that may block, and once it is 50 ms
-old: a timer of the reactor's has a worker do the last, since the stage itself may be busy with something else
-by then. `_order` makes the writes one after the other, whoever does them; it is held while writing, which may
-block, so only the stage's thread and that worker take it.
+Pieces are written when they have grown to a block, before each read that may block, and once they are 50 ms
+old. For the last case a reactor timer starts a worker thread, because the stage itself may be busy by then.
+The lock `_order` serializes the writes. It is held during a write, which may block, so only the stage's
+thread and that worker thread take it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["CoalescingWriter"]
 _MAX_DELAY_S = 0.05
 """Seconds that anything may be held back."""
 _BLOCK_SIZE = 65536
-"""Bytes that are worth a write of their own."""
+"""Bytes that are worth a separate write."""
 
 
 class CoalescingWriter(Writer):
-    """A writer that joins what it is given, in front of another."""
+    """A writer in front of another that joins small pieces."""
 
     __slots__ = (
         "_armed",
@@ -55,7 +55,7 @@ class CoalescingWriter(Writer):
         self._armed = False
         self._result_source: Callable[[], bytes] | None = None
         self.failed: BaseException | None = None
-        """What a write raised in `try_flush`, which does not raise itself."""
+        """The error of a write in `try_flush`, which does not raise it."""
 
     def _write_chunk(self, data: bytes | memoryview) -> None:
         now = time.monotonic()
@@ -71,17 +71,16 @@ class CoalescingWriter(Writer):
                 self._write_out()
 
     def flush(self) -> None:
-        """Pass on what is held."""
+        """Write all pieces."""
         with self._order:
             self._check()
             self._write_out()
 
     def set_result_source(self, source: Callable[[], bytes] | None) -> None:
-        """While the stage is busy, `source()` may be asked (under the lock) for what it has ready.
+        """Let another thread call `source()` for finished results while the stage is busy; None ends that.
 
-        With None no longer.
-
-        Writes what was held before, and returns when nobody is asking or writing any more.
+        `source` is called under the lock. First write all pieces. Once this returns, no thread is in the old
+        source or in a write.
         """
         with self._order:
             self._result_source = source
@@ -91,12 +90,12 @@ class CoalescingWriter(Writer):
                 self._arm()
 
     def try_flush(self) -> bool:
-        """Pass on what is held; False, and the error in `failed`, where that does not work."""
+        """Write all pieces. If that fails, keep the error in `failed` and return False."""
         with self._order:
             if self.failed is None:
                 try:
                     self._write_out()
-                except BaseException as error:  # noqa: BLE001 - it is kept for who writes next
+                except BaseException as error:  # noqa: BLE001 - it is kept for the next write
                     self.failed = error
             return self.failed is None
 
@@ -106,10 +105,10 @@ class CoalescingWriter(Writer):
             self._ctx.reactor.call_at(time.monotonic() + _MAX_DELAY_S, self._tick)
 
     def _tick(self) -> None:
-        """In the reactor's thread, which must not write itself."""
+        """Start a thread that writes: the reactor's own, which calls this, must not block."""
         self._armed = False
         if self._pieces or self._result_source is not None:
-            # Where there is no thread to be had, the stage itself writes it, before it reads or when it ends.
+            # If no thread can be started, the stage itself writes, before its next read or at its end.
             with suppress(RuntimeError):
                 thread_pool.submit(self._flush_late)
 

@@ -77,7 +77,7 @@ class Command(BuiltinStage):
         return f"command({', '.join(repr(arg) for arg in self.argv)})"
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
-        """Start the process. OSError, with a text that says what is missing, where that fails."""
+        """Start the process. OSError with a text that says what is missing, if that fails."""
         copied = False
         try:
             source = None if stdin.is_devnull else stdin.fd
@@ -88,12 +88,12 @@ class Command(BuiltinStage):
                 return running
             return self._start(ctx, source, sink)
         finally:
-            if not copied:  # else the copies, which have only just begun, close them
+            if not copied:  # else the copies, which have only just started, close them
                 stdin.close()
                 stdout.close()
 
     def _start(self, ctx: StageContext, stdin: int | None, stdout: int | None) -> RunningCommand:
-        """Start it between two descriptors; None is /dev/null."""
+        """Start the process between two file descriptors; None is /dev/null."""
         environ = ctx.scope.environ() if not self.env else merge(ctx.scope.environ(), self.env)
         cwd = self.cwd or ctx.cwd
         argv = [_reveal(arg) for arg in self.argv]
@@ -105,7 +105,7 @@ class Command(BuiltinStage):
                 executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
         except OSError as error:
             raise self._redacted(error) from None
-        # A terminal stops whoever reads from it in another group than the one in its foreground (SIGTTIN).
+        # A terminal stops a reader in any other group than its foreground group (SIGTTIN).
         group = self.process_group and not (stdin is not None and os.isatty(stdin))
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
         if own is not None and own.closing is not None:
@@ -141,7 +141,7 @@ class Command(BuiltinStage):
         return child
 
     def _confinement(self, ctx: StageContext) -> Confinement | None:
-        """The limits that hold for it: its own over those of the pipeline."""
+        """Return its limits: its own, merged over those of the pipeline."""
         if self.limits is None:
             return ctx.scope.confinement
         with late_import:
@@ -150,14 +150,14 @@ class Command(BuiltinStage):
         return Confinement.within(ctx.scope.confinement, self.limits, ctx.scope.to_close, exclusive=True)
 
     def _redacted(self, error: OSError) -> OSError:
-        """The error as it may be seen, where the program's name is a secret."""
+        """Return the error, without the program's name if that is a secret."""
         if isinstance(self.argv[0], Secret):
             return type(error)(error.errno, "the program, whose name is a secret, could not be started")
         return error
 
 
 def _explained(error: OSError, program: str, environ: Mapping[str, str], cwd: str | None) -> OSError:
-    """What was wrong, where the program could not be started for `error`."""
+    """Return an error that says why the program could not be started; `error` is the kernel's."""
     try:
         executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
     except OSError as found:
@@ -170,7 +170,7 @@ def _reveal(arg: str | bytes | Secret) -> str | bytes:
 
 
 def _argument(what: str, arg: object) -> str | bytes | Secret:
-    """An argument as it is kept: str, bytes or Secret."""
+    """Check an argument; return it as str, bytes or Secret."""
     if isinstance(arg, os.PathLike):
         arg = os.fspath(arg)
     if isinstance(arg, Secret):

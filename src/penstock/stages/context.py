@@ -1,4 +1,4 @@
-"""What a stage knows of its run."""
+"""The context that a run gives to each of its stages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Scope", "StageContext"]
 
 
 class Scope:
-    """What the stages of one pipeline (a nested one too) share; made at start, read-only from then on.
+    """The settings that the stages of one pipeline (a nested one too) share; read-only once the run starts.
 
     `environ()` evaluates the environment once, in the starter's thread and context, for all stages that add
-    nothing of their own.
+    no variables.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Scope:
         self._base: dict[str, str] | None = None
 
     def environ(self) -> dict[str, str]:
-        """The environment of the pipeline's stages, which other runs may share: not to be changed."""
+        """Return the environment of the pipeline's stages. Do not change it: other runs may share it."""
         if self._base is None:
             base = inherited() if self.inherit_env else {}
             self._base = merge(base, *self.env_layers) if self.env_layers else base
@@ -84,15 +84,15 @@ class Scope:
 
 
 class StageContext:
-    """What a running stage is told of its run, and may ask of it.
+    """A running stage's view of its run.
 
-    `name` is the stage's, `cwd` the folder its relative paths belong to (None: the process's own), `environ`
-    the environment that a child would get (names and values as str; secrets in clear), `deadline` the time by
-    `time.monotonic()` at which the run ends (None: none).
+    `name` is the stage's name. `cwd` is the directory of its relative paths (None: the process's own).
+    `environ` is the environment that a child would get (names and values as str, secrets in clear text).
+    `deadline` is the `time.monotonic()` at which the run ends (None: no limit).
     """
 
     child: Running | None = None
-    """The last command that is being watched, in case the start is interrupted before it returns it."""
+    """The last command that is being watched, in case an interrupt keeps `start` from returning it."""
     _reason: BaseException | None = None
     _environ: dict[str, str] | None = None
 
@@ -100,9 +100,9 @@ class StageContext:
         self.name = name
         self.scope = scope
         self.barrier = barrier
-        """What is to begin once every stage has been started."""
+        """Runs calls once every stage has been started."""
         self.spawned = SpawnRecord()
-        """Knows the pid of a child from the moment it exists."""
+        """Holds the pid of a child from the moment it exists."""
 
     def __repr__(self) -> str:
         return f"StageContext({self.name!r})"
@@ -121,18 +121,16 @@ class StageContext:
 
     @property
     def deadline(self) -> float | None:
-        """When the run ends at the latest, by `time.monotonic()`."""
+        """The `time.monotonic()` at which the run ends at the latest; None for no limit."""
         return self.scope.deadline
 
     @property
     def cancelled(self) -> bool:
-        """Whether the stage has been told to end."""
+        """Whether the stage has been cancelled."""
         return self._reason is not None
 
     def check(self) -> None:
-        """Raise the reason of the cancellation, if there is one; for a long computation to call now
-        and then.
-        """
+        """Raise the reason of the cancellation, if any. A long computation calls this now and then."""
         if self._reason is not None:
             raise self._reason
 
@@ -144,21 +142,21 @@ class StageContext:
 
     @property
     def reactor(self) -> Reactor:
-        """Who steers the run."""
+        """The event loop that drives the run."""
         return self.scope.reactor
 
     @property
     def grace(self) -> float:
-        """Seconds between asking a stage to end and making it."""
+        """Seconds between asking a stage to end and forcing it."""
         return self.scope.grace
 
     def cancel(self, reason: BaseException) -> None:
-        """From now on `cancelled` is true. The first reason stands."""
+        """Make `cancelled` true. The first reason stands."""
         if self._reason is None:
             self._reason = reason
 
     def register(self, child: Running) -> None:
-        """Note a command that is being watched, in case the start is interrupted before it returns it."""
+        """Note a command that is being watched, in case an interrupt keeps `start` from returning it."""
         self.child = child
 
     def unregister(self) -> None:

@@ -1,4 +1,4 @@
-"""Stages around a stage or a whole pipeline that change what its end counts as."""
+"""Stages around a stage or a whole pipeline that change its outcome."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Filtered", "ignoring"]
 
 
 class Filtered(BuiltinStage):
-    """`fn(error | None)` gives the error that counts, or None; see `penstock.filter_error`.
+    """`fn(error | None)` returns the error that counts, or None; see `penstock.filter_error`.
 
-    A run takes the stage out and asks `fn` itself; `start` is for custom stages that hold one of these.
+    A run takes the inner stage out and calls `fn` itself; `start` is for custom stages around this one.
     """
 
     kind = "filtered"
@@ -59,9 +59,7 @@ class _RunningFiltered:
         self._reason: BaseException | None = None
 
     def wait(self) -> None:
-        """Wait for the stage, and raise what the filter makes of its error, or the reason of its
-        cancellation, which it is not asked about.
-        """
+        """Wait for the stage, and raise the filter's error; the reason of a cancellation is not filtered."""
         error: BaseException | None = None
         try:
             self._inner.wait()
@@ -81,7 +79,7 @@ class _RunningFiltered:
 
 
 def ignoring(matcher: Matcher) -> Callable[[BaseException | None], BaseException | None]:
-    """A filter that takes away what `matcher` matches; it can be pickled where the matcher can."""
+    """Return a filter that drops errors `matcher` matches; it can be pickled if the matcher can."""
     return partial(_unless, matcher)
 
 

@@ -1,8 +1,8 @@
-"""Python functions as stages: the base of all of them, and those that get their streams themselves.
+"""Python functions as stages: their base class, and the stages whose function gets the streams themselves.
 
-A Python stage is a `body(ctx, stdin, stdout)` that runs in a worker, in a copy of the starter's contextvars
-context. The streams are closed when it returns or raises: EOF for the next stage, a closed pipe for the one
-before.
+A Python stage is a `body(ctx, stdin, stdout)` that runs in a worker thread, in a copy of the starter's
+contextvars context. The streams are closed when it returns or raises: EOF for the next stage, a closed pipe
+for the one before.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Echo", "Function", "PythonStage", "Scan", "Source", "name_of"]
 
 
 class PythonStage(BuiltinStage):
-    """A stage whose work is a Python function in a worker."""
+    """A stage whose work is a Python function in a worker thread."""
 
     kind = "function"
 
@@ -44,15 +44,15 @@ class PythonStage(BuiltinStage):
         return f"{self.kind}({name_of(self.fn)})"
 
     def bind_loop(self, loop: Loop) -> Self:
-        """The stage for a run of an event loop's: itself, unless it needs the loop."""
+        """Return the stage for a run on an event loop: itself, unless it needs the loop."""
         return self
 
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
-        """Do the work; what it raises is the stage's outcome."""
+        """Do the work. An exception that it raises is the stage's outcome."""
         raise NotImplementedError
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
-        """Have the body run in a worker."""
+        """Run the body in a worker thread."""
         try:
             return _RunningFunction(ctx, self.body, stdin.reader, stdout.writer)
         except BaseException:
@@ -64,7 +64,7 @@ class PythonStage(BuiltinStage):
 class _RunningFunction(ThreadedStage):
     """A Python stage while it runs.
 
-    `_work_started` and `_dropped` are under `_lock`: either the worker begins, or a kill comes first.
+    The lock `_gate` guards `_work_started` and `_dropped`: either the thread starts, or a kill comes first.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class _RunningFunction(ThreadedStage):
         ctx.barrier.add_stage(self)
 
     def interrupt(self, reason: BaseException) -> None:
-        """Wake the function where it reads or writes; where it has not begun, it never will."""
+        """Wake the function from a read or write; if it has not started, it never will."""
         super().interrupt(reason)
         self.fail(reason)
 
     def fail(self, error: BaseException) -> None:
-        """End with `error`, unless it has begun."""
+        """End with `error`, unless the function has started."""
         with self._gate:
             self._dropped = not self._work_started
         if self._dropped:
@@ -109,7 +109,7 @@ class _RunningFunction(ThreadedStage):
         except FinishEarly as early:
             error = early
         except BaseException as raised:  # noqa: BLE001 - whatever the function raises is the stage's outcome
-            # Without this frame, which would tie the error to all that the run holds.
+            # Drop this frame from the traceback: it would keep everything alive that the run holds.
             error = self.apply_on_exception(
                 raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
             )
@@ -164,9 +164,8 @@ class Source(PythonStage):
                 ctx.check()
                 stdout.write(chunk)
         finally:
-            if iterator is not self.fn or isinstance(
-                iterator, GeneratorType
-            ):  # a file is its own iterator, and the caller's
+            # A file is its own iterator, and belongs to the caller.
+            if iterator is not self.fn or isinstance(iterator, GeneratorType):
                 close_iterator(iterator)
 
 
@@ -188,14 +187,14 @@ class Echo(PythonStage):
 
 
 def close_iterator(iterator: object) -> None:
-    """Let a generator that was not read to its end run its `finally` now, in this thread."""
+    """Close an iterator that has a `close`, so that a generator runs its `finally` now, in this thread."""
     close = getattr(iterator, "close", None)
     if callable(close):
         close()
 
 
 def name_of(fn: Any) -> str:
-    """What to call a stage after its function: its name, that of the function in a partial, or the type's."""
+    """Return a stage's name: that of its function, of the function in a partial, or of its type."""
     while hasattr(fn, "func"):
         fn = fn.func
     name = getattr(fn, "__name__", None) or type(fn).__name__

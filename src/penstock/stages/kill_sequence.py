@@ -196,7 +196,7 @@ class RunningProcess(Running):
         for descendant in self._descendants:
             descendant.close()
 
-    # What subclasses add.
+    # The parts of subclasses.
 
     def _on_forced(self) -> None:
         """Do what else belongs to SIGKILL, in whatever thread."""

@@ -1,8 +1,8 @@
-"""Stages that work on blocks of lines: a function for one line is mapped over many, or is given many at once.
+"""Stages that work on blocks of lines: a function is mapped over many lines, or is given many at once.
 
-The lines that one read brought are cut into slices by the time that the function takes. The results of a
-slice lie in a list that grows while the function is still busy; where that takes long, another thread takes
-from its front what has been ready for 50 ms (`_LineSlice.take_results`). Both take under the outlet's lock,
+The lines of one read are cut into slices by the time that the function takes. The results of a slice lie in a
+list that grows while the function is still busy. If that takes long, another thread takes from its front the
+results that have been ready for 50 ms (`_LineSlice.take_results`). Both threads take under the outlet's lock,
 so each result is written once, and in order.
 """
 
@@ -29,26 +29,26 @@ _MAX_SLICE_S = 0.005
 
 
 class _BlockStage(ChainStage):
-    """What is common to them; `outlet` lets another thread write for a function that is busy."""
+    """The common part; `outlet` lets another thread write for a function that is busy."""
 
     outlet = "shared"
     one_for_each = True
-    """Whether the function is called for each line, and makes one result of it."""
+    """Whether the function is called for each line, and returns one result for it."""
 
     def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
-        """Append what the function makes of `lines`, one after the other."""
+        """Append the function's results for `lines`, one after the other."""
         results.extend(map(fn, lines))
 
     def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
-        """What is to be joined for these results, which were made of `lines`."""
+        """Return the lines to join for these results, which were made of `lines`."""
         return results
 
     def kept(self, results: list[Any]) -> list[Any]:
-        """The same without what stands for no line; asked only where joining has failed."""
+        """Return the results that stand for a line; called only if joining has failed."""
         return results
 
     def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Generator[bytes]:
-        """A chunk for each slice."""
+        """Yield a chunk for each slice."""
         size = 1
         fn = self.fn
         for block in LineSplitter().iter_blocks(chunks):
@@ -62,7 +62,7 @@ class _BlockStage(ChainStage):
                 took = part.make(fn)
                 if outlet is not None:
                     outlet.set_result_source(None)
-                if part.reuses_a_buffer:  # as the very first result tells, whose slice has one line
+                if part.reuses_a_buffer:  # the very first result shows it; its slice has one line
                     fn = partial(_copying, self.fn)
                 yield from part.rest()
                 if took < _MAX_SLICE_S and len(part.lines) == size:
@@ -71,12 +71,12 @@ class _BlockStage(ChainStage):
                     size //= 4
 
     def slice_size(self, size: int) -> int:
-        """How many lines the next slice may have, where `size` would take the time that it may."""
+        """Return how many lines the next slice may have; `size` is the number that fits the time."""
         return size
 
 
 class _LineSlice:
-    """Some lines, and what has been made of them so far."""
+    """Some lines, and their results so far."""
 
     __slots__ = ("_delivered", "_failure", "_stage", "lines", "results", "reuses_a_buffer")
 
@@ -89,22 +89,22 @@ class _LineSlice:
         self.reuses_a_buffer = False
 
     def make(self, fn: Callable[..., Any]) -> float:
-        """Call the function; how many seconds that took."""
+        """Call the function; return how many seconds that took."""
         began = time.monotonic()
         try:
             self._stage.make(fn, self.lines, self.results)
         except BaseException as raised:  # noqa: BLE001 - raised by `rest`, after what came before it
             self._failure = raised
-        first = self.results[:1]  # a copy: what is ready may be lent at this very moment
+        first = self.results[:1]  # a copy: the other thread may take the results at this very moment
         self.reuses_a_buffer = bool(first) and isinstance(first[0], bytearray | memoryview)
         return time.monotonic() - began
 
     def rest(self) -> Generator[bytes]:
-        """What has not been lent as one chunk; then the error, if there was one. The function is not busy."""
+        """Yield the remaining results as one chunk, then raise the error, if any. The function has ended."""
         failure = self._failure
         count = self._delivered + len(self.results)
         if failure is None and self._stage.one_for_each and count < len(self.lines):
-            # Inside `map` it passes for the end of the lines.
+            # Inside `map` it looks like the end of the lines.
             failure = RuntimeError(f"{self._stage.name} raised StopIteration")
         results, self.results = self.results, []
         data, mistake = self._joined(results)
@@ -117,7 +117,10 @@ class _LineSlice:
                 raise failure
 
     def take_results(self) -> bytes:
-        """What is ready, for another thread to write; a mistake is left for the stage's own to find."""
+        """Take the results that are ready, for another thread to write.
+
+        A result that is not a line is left for the stage's own thread to report.
+        """
         ready = len(self.results)
         # A list may be cut at its front while `extend` in another thread is in the middle of adding to its
         # end.
@@ -126,7 +129,7 @@ class _LineSlice:
         return self._joined(results)[0]
 
     def _joined(self, results: list[Any]) -> tuple[bytes, TypeError | None]:
-        """The next results as one chunk, and what is wrong with the first that is none."""
+        """Return the next results as one chunk, and the error for the first that is not a line."""
         begin, end = self._delivered, self._delivered + len(results)
         self._delivered = end
         whole = begin == 0 and end == len(self.lines)
@@ -134,7 +137,7 @@ class _LineSlice:
         made = stage.lines_of(self.lines if whole else self.lines[begin:end], results)
         try:
             return (b"\n".join(made) + b"\n" if made else b""), None
-        except TypeError:  # it costs nothing where nothing is wrong
+        except TypeError:  # as a check it costs nothing if all results are lines
             made = stage.kept(made)
         try:
             return (b"\n".join(made) + b"\n" if made else b""), None
@@ -151,12 +154,12 @@ class _LineSlice:
 
 
 class MapLines(_BlockStage):
-    """`fn(line)` gives a line or None; see `penstock.map_lines`."""
+    """`fn(line)` returns a line or None; see `penstock.map_lines`."""
 
     kind = "map-lines"
 
     def kept(self, results: list[Any]) -> list[Any]:
-        """Those that are not None."""
+        """Drop None."""
         return [line for line in results if line is not None]
 
 
@@ -166,22 +169,22 @@ class FilterLines(_BlockStage):
     kind = "filter-lines"
 
     def lines_of(self, lines: list[bytes], results: list[Any]) -> list[Any]:
-        """Those that it is true of."""
+        """Return the lines whose result is true."""
         return list(compress(lines, results))
 
 
 class MapLineBatches(_BlockStage):
-    """`fn(lines)` gives lines for a whole block; see `penstock.map_line_batches`."""
+    """`fn(lines)` returns lines for a whole block; see `penstock.map_line_batches`."""
 
     kind = "map-line-batches"
     one_for_each = False
 
     def slice_size(self, size: int) -> int:
-        """All that a read brought."""
+        """Take all lines of a read."""
         return 1 << 62
 
     def make(self, fn: Callable[..., Any], lines: list[bytes], results: list[Any]) -> None:
-        """Call the function once. What a generator yields may be a buffer that it uses again."""
+        """Call the function once. Copy what a generator yields, because it may reuse a buffer."""
         made = fn(lines)
         if isinstance(made, list | tuple):
             results.extend(made)

@@ -1,8 +1,8 @@
 """Stages that see their input as lines, one after the other.
 
-Lines are split on LF only and carry none; a last line without LF is delivered, and every line that is made
-gets one. What was made before an error is passed on before the error is raised, and nothing is held back
-while the input has to be waited for.
+Lines are split on LF only, and passed without it. A last line without LF is delivered, and every line of the
+output gets one. Output that was made before an error is written before the error is raised. Nothing is held
+back while the stage waits for input.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["EachLine", "TransformLines", "check_line"]
 
 
 class TransformLines(ChainStage):
-    """`fn(lines)` gives lines; see `penstock.transform_lines`."""
+    """`fn(lines)` returns lines; see `penstock.transform_lines`."""
 
     kind = "transform-lines"
     outlet = "joined"
 
     def chain(self, chunks: Iterator[bytes], outlet: CoalescingWriter | None) -> Generator[bytes]:
-        """Each line as a chunk of its own: the function may wait for input after any of them."""
+        """Yield each line as a separate chunk: the function may wait for input after any of them."""
         made = iterator_of(self, self.fn(chain.from_iterable(LineSplitter().iter_blocks(chunks))))
         try:
             for line in made:
@@ -52,7 +52,7 @@ class EachLine(PythonStage):
         self.max_line = max_line
 
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
-        """Call it for each line."""
+        """Call the function for each line."""
         fn = self.fn
         coalescer = CoalescingWriter(ctx, stdout)
         try:
@@ -60,12 +60,12 @@ class EachLine(PythonStage):
                 for line in block:
                     fn(ctx, line, coalescer)
         except BaseException:
-            coalescer.try_flush()  # what was written before the error
+            coalescer.try_flush()  # the output from before the error
             raise
         coalescer.flush()
 
 
 def check_line(stage: PythonStage, line: Any) -> None:
-    """TypeError naming the stage where what its function made is no line."""
+    """Raise a TypeError that names the stage if its function returned something that is not a line."""
     if not isinstance(line, bytes | bytearray | memoryview):
         raise TypeError(f"{stage.name} returned {type(line).__name__} for a line, not bytes")

@@ -1,6 +1,6 @@
-"""Descriptors for a stage that needs them, where it was given in-memory streams.
+"""Give pipes to a stage that needs file descriptors but was given in-memory streams.
 
-A run plans OS pipes around commands, so this is for a custom stage that wraps a command without passing its
+A run plans OS pipes around commands. So this is for a custom stage that wraps a command without passing its
 requirements on.
 """
 
@@ -30,9 +30,7 @@ __all__ = ["start_with_pipes"]
 def start_with_pipes(
     start: Callable[[StageContext, Input, Output], Running], ctx: StageContext, stdin: Input, stdout: Output
 ) -> Running:
-    """Call `start` with descriptors in the place of what is in memory, and copy between the two in
-    workers.
-    """
+    """Call `start` with pipes in place of in-memory streams, and copy between the two in worker threads."""
     feeder: Feeder | None = None
     if stdin.fd is None:
         read_end, write_end = pipe()
@@ -58,13 +56,13 @@ def start_with_pipes(
         stdin.close()
     if feeder is not None:
         feeder.start()
-        # A command that leaves its stdin unread must not keep who writes it waiting, nor a worker.
+        # A command that leaves its stdin unread must block neither the writer nor a worker thread.
         running.on_done(partial(feeder.release, noop))
     return running
 
 
 class _PipeAdapter(ThreadedStage):
-    """A stage whose stdout is copied on: it has ended when both it and the copy have."""
+    """A stage whose stdout is copied; it has ended when both the stage and the copy have."""
 
     def __init__(self, ctx: StageContext, inner: Running, reader: Reader, writer: Writer) -> None:
         super().__init__(ctx, writer, reader)

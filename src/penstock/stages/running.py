@@ -1,8 +1,8 @@
-"""A stage while it runs: who is told of its end, and how it is made to end.
+"""A stage while it runs: its end, the callbacks at that, and its cancellation.
 
-`Running` is the base of the engine's own running stages. It ends exactly once, by `complete`, in whatever
-thread that happens; those who asked are called there. It fulfils the public `RunningStage` as well, so that a
-custom stage may wrap one.
+`Running` is the base of the engine's own running stages. It ends exactly once, by `complete`, in any thread;
+the callbacks run in that thread. It also fulfils the public `RunningStage`, so that a custom stage may wrap
+one.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["CustomStageAdapter", "Running", "ThreadedStage"]
 
 _RETRY_DELAY_S = 0.05
-"""Seconds until what no thread was to be had for is tried again."""
+"""Seconds until a call for which no thread could be started is tried again."""
 
 
 class Running:
     """One started stage of the engine's own."""
 
-    # Most stages never have more than these; an attribute of its own costs each of them its making.
+    # Most stages never change these, and setting an instance attribute takes time.
     error: BaseException | None = None
     done = False
     ended = 0.0
     pid: int | None = None
     status: ExitStatus | None = None
     usage: Usage | None = None
-    """What it used, where that is known of a stage without an exit status."""
+    """The resources it used, if those are known of a stage without an exit status."""
     peak_memory: int | None = None
-    """The most anonymous memory, in bytes, that was seen of its processes; None where nobody looked."""
+    """The most anonymous memory, in bytes, that its processes were seen to have; None if not watched."""
     stderr = b""
     wait_thread_error: RuntimeError | None = None
-    """Why the stage, which has been started, cannot be waited for now: no thread is to be had."""
+    """Why the stage, which has been started, cannot be waited for yet: no thread can be started."""
     _reason: BaseException | None = None
 
     def __init__(self, ctx: StageContext) -> None:
@@ -54,7 +54,7 @@ class Running:
         self._callbacks: list[Callable[[], None]] = []
 
     def complete(self, error: BaseException | None) -> bool:
-        """Record the outcome and tell those who wait for it; False where it had ended before."""
+        """Record the outcome and run the callbacks. Return False if the stage had ended before."""
         with self._lock:
             if self.done:
                 return False
@@ -67,7 +67,7 @@ class Running:
         return True
 
     def on_done(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` at the end, in the thread where it happens; at once if it has happened."""
+        """Call `callback()` when the stage ends, in that thread; at once if it has ended."""
         with self._lock:
             if not self.done:
                 self._callbacks.append(callback)
@@ -75,7 +75,7 @@ class Running:
         callback()
 
     def wait(self) -> None:
-        """Wait for the end; raise the stage's error, if any."""
+        """Wait until the stage ends; raise its error, if any."""
         ended = threading.Event()
         self.on_done(ended.set)
         ended.wait()
@@ -83,34 +83,30 @@ class Running:
             raise self.error
 
     def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
-        """All stages that are to end are told so before the first of them is made to.
+        """Prepare for `kill`. Every stage that is to end is prepared before the first is killed.
 
-        In the reactor's thread.
-
-        `processes` is what runs on the machine at that moment.
+        In the reactor's thread. `processes` are the machine's processes at that moment.
         """
 
     def kill(self, reason: BaseException) -> None:
-        """Make the stage end with `reason`. From any thread; the first reason stands."""
+        """Cancel the stage with `reason`. From any thread; the first reason stands."""
         raise NotImplementedError
 
     def kill_now(self, processes: ProcessTable) -> None:
-        """SIGKILL to its processes, if it has any: the host process ends, or its user insists.
+        """Send SIGKILL to its processes, if any: the host process ends, or its user insists.
 
-        In whatever thread that is. `processes` is what runs on the machine.
+        In any thread. `processes` are the machine's processes at that moment.
         """
 
     def check_exit(self) -> None:
-        """See whether it has ended, where the news may have been lost to an interrupt."""
+        """Check whether the stage has ended, because an interrupt may have lost the event."""
 
     def outcome(self, error: BaseException | None) -> BaseException | None:
-        """What the end counts as: a stage that was cancelled while it ran reports the reason, however
-        it ended.
-        """
+        """Return the stage's outcome: if it was cancelled while it ran, the reason, however it ended."""
         return error if self._reason is None else self._reason
 
     def apply_on_exception(self, error: BaseException) -> BaseException | None:
-        """What `on_exception` makes of an error of the function's; its wake-up at a cancellation is none."""
+        """Return what `on_exception` makes of an error of the function, but not of its own cancellation."""
         handler = self.ctx.scope.on_exception
         if handler is None or error is self._reason:
             return error
@@ -120,10 +116,10 @@ class Running:
             return raised
 
     def begin_watch(self) -> None:
-        """Begin to watch what runs, again if an interrupt came in the middle of it."""
+        """Start watching, again if an interrupt cut that short."""
 
     def kill_if_cancelled(self) -> None:
-        """Take what is left of the grace time away, where it was told to end. From any thread."""
+        """End the grace time now, if the stage was cancelled. From any thread."""
 
 
 class Stoppable(Protocol):
@@ -208,8 +204,8 @@ class CustomStageAdapter(ThreadedStage):
     def __init__(self, ctx: StageContext, inner: RunningStage, stdin: Input, stdout: Output) -> None:
         super().__init__(ctx, stdout, stdin)
         self._inner = inner
-        # Not deferred as functions are: the stage runs already, and has to be waited for also where the start
-        # fails.
+        # Not deferred as functions are: the stage runs already, and must be waited for even if the start of
+        # the run fails.
         self.wait_in_thread(self._wait)
 
     def _wait(self) -> None:

@@ -1,13 +1,13 @@
-"""One child process while it runs: its exit, its stderr, and what it leaves behind.
+"""One child process while it runs: its exit, its stderr, and the processes it leaves behind.
 
-All of it happens in the reactor's thread; `kill` only hands over. A command is done when its process has
-exited and what it had written to stderr is read, whoever else still holds that pipe's other end. How it is
-made to end before that is in `stages.kill_sequence`.
+Everything happens in the reactor's thread; `kill` only posts. A command is done when its process has exited
+and its stderr is read, even if another process still holds the write end. The steps that end it before that
+are in `stages.kill_sequence`.
 
-Why a dead leader may be left unreaped for a while: after a cancellation its group may have members that still
-tidy up, and they have the rest of the grace time to do so. The number of the group is the leader's pid, and
-the kernel gives a pid away again once it is reaped; so the zombie is kept until the group is empty or has got
-its SIGKILL. That is what makes the signal to the group race-free.
+Why a dead leader may be left unreaped for a while: after a cancellation, members of its process group may
+still be tidying up, and they have the rest of the grace time for that. The group's id is the leader's pid,
+and the kernel may reuse a pid once it is reaped. So the zombie is kept until the group is empty or has got
+SIGKILL. This makes the signal to the group race-free.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["RunningCommand"]
 
 _STDERR_WATCH_DELAY_S = 0.002
-"""Seconds that a command has to end before its stderr is watched, where that saves a wake-up."""
+"""Seconds that a command has to end before its stderr is watched, if that saves a wake-up."""
 _MIN_POLL_INTERVAL_S = 0.0005
 _MAX_POLL_INTERVAL_S = 0.02
-"""Seconds between two looks at what no descriptor tells of: doubled each time, between these bounds."""
+"""Seconds between two polls for an exit that no descriptor reports: doubled each time within these bounds."""
 
 
 class RunningCommand(RunningProcess):
@@ -49,7 +49,7 @@ class RunningCommand(RunningProcess):
     _stderr_timer: Timer | None = None
     _poll_interval = _MIN_POLL_INTERVAL_S
 
-    def __init__(  # noqa: PLR0913 - what is known of a command when it starts
+    def __init__(  # noqa: PLR0913 - everything is known when it starts
         self,
         ctx: StageContext,
         process: Process,
@@ -70,12 +70,11 @@ class RunningCommand(RunningProcess):
         ctx.register(self)
 
     def begin_watch(self) -> None:
-        """Begin to watch, again if an interrupt came in the middle of it."""
+        """Start watching, again if an interrupt cut that short."""
         tap, reactor = self._tap, self.ctx.reactor
         if tap is not None and reactor.in_driver_thread:
-            # A command that ends at once closes its stderr just before it exits, and each would wake this
-            # thread. What it wrote by then lies in the pipe, so nothing is lost by looking at the pipe only a
-            # little later.
+            # A command that ends at once closes its stderr just before it exits, and each of the two would
+            # wake this thread. Its output waits in the pipe, so watching that a little later loses nothing.
             self._stderr_timer = reactor.call_at(time.monotonic() + _STDERR_WATCH_DELAY_S, tap.start)
         elif tap is not None:
             tap.start()
@@ -89,32 +88,32 @@ class RunningCommand(RunningProcess):
             self.ctx.reactor.watch(fd, READ, self._on_exit)
 
     def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
-        """Stop it and its descendants, as long as they can be told for such."""
+        """Stop the process and its descendants, while those can still be identified."""
         if self._state < ProcessState.FROZEN and not (self.done or self._process.exited()):
             self._freeze(processes)
 
     def kill_if_cancelled(self) -> None:
-        """SIGKILL at once, where it was told to end."""
+        """Send SIGKILL at once, if the command was cancelled. From any thread."""
         self.ctx.reactor.post(self._kill_if_cancelled)
 
     def check_exit(self) -> None:
-        """See whether it has exited, where the news may have been lost, and watch for it where that was."""
+        """Check for an exit, because an interrupt may have lost the event or the watch for it."""
         if self._process.exited():
             self._on_exit(0)
         elif not self.done:
-            with contextlib.suppress(FileExistsError):  # epoll's word for what is watched already
+            with contextlib.suppress(FileExistsError):  # by epoll, if it is watched already
                 self._watch()
 
     def _kill(self, reason: BaseException) -> None:
         if self.done:
             return
-        if self._state is ProcessState.SWEEPING:  # it ended by itself, and what it left is not waited for now
+        if self._state is ProcessState.SWEEPING:  # it ended by itself, and its leftovers have no time now
             self._force()
             return
         if self._state >= ProcessState.TERMINATING:
             self._resume()
             return
-        if self._reason is None and self._process.exited():  # it ended by itself; only the news is under way
+        if self._reason is None and self._process.exited():  # it ended by itself just now
             self._finish()
             return
         self.prepare_cancel(reason, None)
@@ -157,7 +156,7 @@ class RunningCommand(RunningProcess):
             self._finish()
 
     def _must_linger(self) -> bool:
-        """Whether it has exited, and is left unreaped for what comes from it and still runs."""
+        """Whether it has exited, but is left unreaped while its descendants still run."""
         if self._reason is None and self._on_leftover == "ignore":
             return False
         if self._no_grace or self._state >= ProcessState.KILLED:
@@ -172,7 +171,7 @@ class RunningCommand(RunningProcess):
         )
 
     def _check_leftover(self) -> bool:
-        """Tell of what it has left behind, and ask that to end where it is to; whether it is."""
+        """Report the processes that it has left behind. Return whether they were asked to end."""
         members = [] if self._confinement is None else self._confinement.members()
         left = open_handles({*self._process.group_members(), *members} - {self.pid})
         if left:
@@ -188,7 +187,7 @@ class RunningCommand(RunningProcess):
         return True
 
     def _poll_exit(self) -> None:
-        """Poll for what no descriptor tells: an exit without pidfd, the last member of a group."""
+        """Poll for events without a descriptor: an exit without pidfd, the end of a group's last member."""
         if self.done:
             return
         if self._process.exited() and not self._must_linger():
@@ -203,13 +202,13 @@ class RunningCommand(RunningProcess):
             self.ctx.reactor.unwatch(fd)
 
     def _finish(self) -> None:
-        """Reap it, if it has exited indeed, read what it wrote last, and report."""
+        """Reap the process, if it has really exited, read the rest of its stderr, and complete the stage."""
         error: BaseException | None = None
         self._unwatch()
         self._wake()
         try:
             self.status = self._process.reap()
-            if self.status is None:  # called for nothing
+            if self.status is None:  # a spurious call
                 self._watch()
                 return
         except ChildProcessError as lost:
@@ -230,7 +229,7 @@ class RunningCommand(RunningProcess):
         self.complete(error)
 
     def _failure(self, returncode: int) -> BaseException:
-        """What its end counts as: a limit that the kernel has kept, or its own exit."""
+        """Return the stage's error: a memory limit that the kernel enforced, or the exit status."""
         limited = None if self._confinement is None else self._confinement.explain(returncode)
         if limited is None:
             return ExitError(returncode, [show(arg) for arg in self._argv], self.stderr)

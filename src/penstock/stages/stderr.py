@@ -1,4 +1,4 @@
-"""Where the stderr of commands goes.
+"""The destination of the stderr of commands.
 
 The owner of the option, the pipeline or a single command, opens a target once. Each command takes from it the
 descriptor for its child, and a tap if Penstock reads that stderr.
