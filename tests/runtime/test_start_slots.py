@@ -167,3 +167,21 @@ def test_turns_that_are_never_ended_hold_nobody_up_for_long(in_threads: Callable
     finally:
         over.set()
     assert not start_slots._holders
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_thread_that_is_exempt_needs_no_turn() -> None:
+    """As the workers that start runs for event loops: their queue limits how many start at once."""
+    slots = [start_slots.StartSlot() for _ in range(start_slots.MAX_CONCURRENT_STARTS)]
+    holding = [threading.Thread(target=slot.acquire) for slot in slots]
+    for thread in holding:
+        thread.start()
+    for thread in holding:
+        thread.join(30)
+    try:
+        with start_slots.exempt():
+            assert TRUE.run().ok
+        assert threading.get_ident() not in start_slots._exempt
+    finally:
+        for slot in slots:
+            slot.release()

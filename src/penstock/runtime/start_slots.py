@@ -19,13 +19,17 @@ that a signal handler may find taken by its own thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from penstock.system.fork_guard import reset_in_child
 
-__all__ = ["MAX_CONCURRENT_STARTS", "STALL_TIMEOUT_S", "StartSlot"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MAX_CONCURRENT_STARTS", "STALL_TIMEOUT_S", "StartSlot", "exempt"]
 
 MAX_CONCURRENT_STARTS: Final = min(4, max(2, os.cpu_count() or 1))
 """Threads that may be in the middle of a start. While one sleeps in a spawn, another prepares the next; with
@@ -39,6 +43,8 @@ _holders: set[int] = set()
 """The threads that have a turn."""
 _waiting: dict[int, threading.Lock] = {}
 """Those that wait for one, in their order; releasing the lock lets one in."""
+_exempt: set[int] = set()
+"""Threads whose starts are limited elsewhere."""
 _release_count = 0
 """Grows whenever a turn ends: how those who wait see that the line moves."""
 
@@ -55,7 +61,7 @@ class StartSlot:
         """Wait for it. A thread that has one already, for another start, goes on without."""
         me = threading.get_ident()
         with _lock:
-            if me in _holders or me in _waiting:
+            if me in _holders or me in _waiting or me in _exempt:
                 return
             self._thread = me
             if len(_holders) < MAX_CONCURRENT_STARTS:  # then nobody waits
@@ -76,6 +82,17 @@ class StartSlot:
                 _holders.discard(thread)
                 _waiting.pop(thread, None)
                 _wake_next()
+
+
+@contextlib.contextmanager
+def exempt() -> Iterator[None]:
+    """Let the calling thread start runs without a turn: something else limits how many do so at once."""
+    me = threading.get_ident()
+    _exempt.add(me)
+    try:
+        yield
+    finally:
+        _exempt.discard(me)
 
 
 def _check_stall(seen: int) -> int:
@@ -101,6 +118,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()
     _holders.clear()
     _waiting.clear()
+    _exempt.clear()
 
 
 reset_in_child(_after_fork_in_child, "state")
