@@ -86,7 +86,7 @@ class Run:
         try:
             if held is not None:
                 held.append(self)
-            execution.start(self, in_turn=loop is None)  # a loop's are few at once anyway: see starter.py
+            execution.start(self)
         except BaseException as error:
             self._reap(error)
             self._take_files()

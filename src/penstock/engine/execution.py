@@ -110,8 +110,8 @@ class Execution:
 
     # Starting, in the thread that called `start()`.
 
-    def start(self, handle: ManagedRun, *, in_turn: bool = True) -> None:
-        """Start all stages; `in_turn`: once it is the calling thread's turn.
+    def start(self, handle: ManagedRun) -> None:
+        """Start all stages, once it is the calling thread's turn.
 
         Where one cannot be, the others are told to end, and the run ends with a StartError. `handle` is by
         what the end of the process, and forks, find the run until it has ended.
@@ -124,8 +124,7 @@ class Execution:
         try:
             self.ended.on_set(partial(active_runs.discard, handle))
             active_runs.add(handle)
-            if in_turn:
-                self._start_slot.acquire()
+            self._start_slot.acquire()
             self._launch()
         except StartFailure as failure:
             self.failure = failure
