@@ -146,7 +146,7 @@ def test_below_its_limit_a_command_is_left_alone() -> None:
 
 def _look_again(run: Any) -> None:
     """Wait until the watches of a run have looked once more."""
-    (watch,) = [entry.watch for entry in run._execution._watches._entries]
+    (watch,) = [entry.watch for entry in run._run.execution._watches._entries]
     before = watch.samples
     until(lambda: watch.samples > before)
 

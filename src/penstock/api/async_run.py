@@ -16,7 +16,7 @@ Imported by the first use of an async method, since it needs anyio.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -25,14 +25,13 @@ from penstock.core.errors import LineTooLong
 from penstock.core.framing import LineSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
     from penstock.aio.streams import FdReceiver, FdSender
     from penstock.api.owned_run import OwnedRun
     from penstock.core.result import Result
-    from penstock.engine.graph import PipelineSpec
+    from penstock.engine.run_plan import RunPlan
 
 __all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "run_to_end"]
 
@@ -103,16 +102,15 @@ class AsyncRun:
 class StartingRun:
     """What `astart()` returns: entered by `async with`, it starts the run, and looks after its end."""
 
-    def __init__(self, pipeline: PipelineSpec, options: Mapping[str, Any]) -> None:
-        self._pipeline = pipeline
-        self._options = options
+    def __init__(self, plan: RunPlan) -> None:
+        self._plan = plan
         self._owned: OwnedRun | None = None
 
     async def __aenter__(self) -> AsyncRun:
         """Start it. StartError where a stage cannot be started; then nothing is left."""
         if self._owned is not None:
             raise RuntimeError("astart() can be entered only once; call it again for another run")
-        self._owned = await begin(self._pipeline, self._options)
+        self._owned = await begin(self._plan)
         return AsyncRun(self._owned)
 
     async def __aexit__(
@@ -138,9 +136,8 @@ class AsyncBytes:
     waiting.
     """
 
-    def __init__(self, pipeline: PipelineSpec, options: Mapping[str, Any]) -> None:
-        self._pipeline = pipeline
-        self._options = options
+    def __init__(self, plan: RunPlan) -> None:
+        self._plan = plan
         self._owned: OwnedRun | None = None
         self._over = False
         self._busy = False
@@ -157,7 +154,7 @@ class AsyncBytes:
         self._busy = True
         try:
             if self._owned is None:
-                self._owned = await begin(self._pipeline, self._options, iterate=True)
+                self._owned = await begin(self._plan)
                 if self._over:  # closed meanwhile, by another task
                     await self._owned.leave()
                     raise StopAsyncIteration  # noqa: TRY301 - as after any other end

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from penstock.api.run import Run
+from penstock.engine.managed_run import ManagedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
 
-    from penstock.engine.graph import PipelineSpec
+    from penstock.engine.run_plan import RunPlan
 
 __all__ = ["iterate"]
 
 
-def iterate(pipeline: PipelineSpec, options: Mapping[str, Any]) -> Generator[bytes]:
-    """Start a run with the first `next()`; what its last stage writes, in chunks as they come.
+def iterate(plan: RunPlan) -> Generator[bytes]:
+    """Start a run with the first `next()`; yield the last stage's output, in chunks as they come.
 
-    Its failure is raised after the last. Closed early it ends the run, which is no failure then.
+    Its failure is raised after the last chunk. Closing the iterator early ends the run, and is no failure.
     """
-    held: list[Run] = []
+    run = ManagedRun(plan)
     try:
-        run = Run(pipeline, options, iterate=True, held=held)
+        run.start()
         if run.failed_to_start:
             run.wait()
         for chunk in _read(run):  # noqa: UP028 - what is thrown in here is not for the reader
@@ -31,15 +31,15 @@ def iterate(pipeline: PipelineSpec, options: Mapping[str, Any]) -> Generator[byt
         run.wait()
     except BaseException:
         try:
-            _leave(held)
+            _leave(run)
         except BaseException:  # one more interrupt
-            _leave(held)
+            _leave(run)
             raise
         raise
 
 
-def _read(run: Run) -> Generator[bytes]:
-    """What its last stage writes, until its end or until the run has a reason for there being no more."""
+def _read(run: ManagedRun) -> Generator[bytes]:
+    """Yield the last stage's output, until its end or until the run has a reason for there being no more."""
     try:
         yield from run.reader.chunks()
     except Exception as error:
@@ -47,10 +47,11 @@ def _read(run: Run) -> Generator[bytes]:
             raise
 
 
-def _leave(held: list[Run]) -> None:
+def _leave(run: ManagedRun) -> None:
     """End a run that is no longer iterated over."""
-    for run in held:
-        if not run.done():
-            run.close_reader()
-        elif not sys.is_finalizing():  # else a lock may be held by a thread that will never go on
-            run.close_streams()  # it had ended before, with what it wrote unread
+    if not run.started:
+        return
+    if not run.done():
+        run.close_reader()
+    elif not sys.is_finalizing():  # else a lock may be held by a thread that will never go on
+        run.close_streams()  # the run had ended before, with output unread

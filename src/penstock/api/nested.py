@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.api.run import Run
 from penstock.core.env import merge
 from penstock.core.errors import FinishEarly
+from penstock.engine.managed_run import ManagedRun
+from penstock.engine.run_plan import plan_run
 
 if TYPE_CHECKING:
     from penstock.core.stage import RunningStage
@@ -42,16 +43,21 @@ def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout
         options["limits"] = scope.confinement.add(
             own.get("limits"), scope.to_close, own.get("on_leftover", scope.on_leftover)
         )
-    run = Run(pipeline, options, ends=(stdin, stdout))
-    if run.failed_to_start:
-        stdin.close()
-        stdout.close()
-        run.wait()
-    return _RunningPipeline(run)
+    run = ManagedRun(plan_run(pipeline, options, ends=(stdin, stdout)))
+    try:
+        run.start()
+        if run.failed_to_start:
+            stdin.close()
+            stdout.close()
+            run.wait()
+        return _RunningPipeline(run)
+    except BaseException as error:
+        run.end(error)
+        raise
 
 
 class _RunningPipeline:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ManagedRun) -> None:
         self._run = run
 
     def wait(self) -> None:

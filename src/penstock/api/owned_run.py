@@ -20,23 +20,27 @@ whether their loops are still open, and ends those whose is not.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
-from penstock.api.run import CANCEL_MARGIN_S, Run
-from penstock.engine import outcome  # noqa: F401 - now, rather than on the loop's thread when the first run ends
+from penstock.engine import results  # noqa: F401 - now, rather than on the loop's thread when the first run ends
+from penstock.engine.loop_binding import bind
+from penstock.engine.managed_run import CANCEL_MARGIN_S, ManagedRun
+from penstock.engine.run_plan import plan_run
 from penstock.runtime import start_queue
 from penstock.runtime.supervisor import supervisor
 from penstock.system.event_loops import current_loop, threads_context
 from penstock.system.fork_guard import reset_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from penstock.core.result import Result
     from penstock.engine.graph import PipelineSpec
+    from penstock.engine.run_plan import RunPlan
     from penstock.system.event_loops import Loop
 
 __all__ = ["OwnedRun", "begin", "run_to_end"]
@@ -54,20 +58,20 @@ class OwnedRun:
         self.ended = anyio.Event()
         """Also where it could not be made at all."""
         self._begun = anyio.Event() if tell else None
-        self._run: Run | None = None
+        self._run: ManagedRun | None = None
         self._error: BaseException | None = None
         self._unwanted = False
 
     @property
-    def run(self) -> Run:
+    def run(self) -> ManagedRun:
         """The run, once it is made."""
         assert self._run is not None
         return self._run
 
-    def start(self, pipeline: PipelineSpec, options: Mapping[str, Any], *, iterate: bool = False) -> None:
-        """Have a worker make the run."""
+    def start(self, make_plan: Callable[[], RunPlan]) -> None:
+        """Have a worker make the run of the plan that `make_plan()` gives, and start it."""
         context = threads_context()
-        start_queue.submit(lambda: context.run(self._start_in_thread, pipeline, options, iterate=iterate))
+        start_queue.submit(lambda: context.run(self._start_in_thread, make_plan))
 
     async def begun(self) -> None:
         """Wait until it is made, and raise what kept it from being. A cancellation ends what was started."""
@@ -118,14 +122,16 @@ class OwnedRun:
         if self._error is not None:
             raise self._error
 
-    def _start_in_thread(self, pipeline: PipelineSpec, options: Mapping[str, Any], *, iterate: bool) -> None:
+    def _start_in_thread(self, make_plan: Callable[[], RunPlan]) -> None:
         """In the worker."""
         try:
-            self._run = run = Run(pipeline, options, iterate=iterate, loop=self.loop)
+            run = ManagedRun(bind(make_plan(), self.loop))
+            run.start()
         except BaseException as error:  # noqa: BLE001 - it is raised where the start was asked for
             self._error = error
             self.loop.call(self._failed)
             return
+        self._run = run
         _going.add(self)
         run.on_end(self._over)
         _watch_loops()
@@ -148,7 +154,7 @@ class OwnedRun:
             self._begun.set()
         self.ended.set()
 
-    def _discard(self, run: Run, error: BaseException | None = None) -> None:
+    def _discard(self, run: ManagedRun, error: BaseException | None = None) -> None:
         """End it, from any thread; a failure of the owner's own is the reason."""
         failed = isinstance(error, Exception)
         run.cancel(error if failed else "the task that owned the run was cancelled")
@@ -187,10 +193,10 @@ def _after_fork_in_child() -> None:
 reset_in_child(_after_fork_in_child, "runs")
 
 
-async def begin(pipeline: PipelineSpec, options: Mapping[str, Any], *, iterate: bool = False) -> OwnedRun:
+async def begin(plan: RunPlan) -> OwnedRun:
     """Start a run. StartError, once nothing is left, where that is not possible."""
     owned = OwnedRun(current_loop(), tell=True)
-    owned.start(pipeline, options, iterate=iterate)
+    owned.start(lambda: plan)
     await owned.begun()
     if owned.run.failed_to_start:
         await owned.finish(check=True)
@@ -200,7 +206,7 @@ async def begin(pipeline: PipelineSpec, options: Mapping[str, Any], *, iterate: 
 async def run_to_end(pipeline: PipelineSpec, options: Mapping[str, Any], *, check: bool) -> Result:
     """Start a run, and wait for its end."""
     owned = OwnedRun(current_loop(), tell=False)
-    owned.start(pipeline, options)
+    owned.start(partial(plan_run, pipeline, options))
     return await owned.finish(check=check)
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, overload
 from penstock.api.iteration import iterate
 from penstock.api.lines import Lines, lines_of
 from penstock.api.nested import start_nested
-from penstock.api.run import Run
+from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.stage import Requirements
 from penstock.engine.graph import PipelineSpec
-from penstock.engine.loop_binding import bind
+from penstock.engine.managed_run import run_inline
 from penstock.engine.run_plan import plan_run
 from penstock.stages.filters import Filtered, ignoring
 from penstock.system.fork_guard import late_import
@@ -183,7 +183,7 @@ class Pipeline(PipelineSpec):
         """
         merged = self._merged(options)
         check_ends(merged, "run")
-        return Run.run_inline(self, merged).get_result(check=check)
+        return run_inline(plan_run(self, merged)).get_result(check=check)
 
     def output(self, **options: Unpack[Options]) -> bytes:
         """Run the pipeline and return the bytes that its last stage wrote, unchanged.
@@ -195,7 +195,7 @@ class Pipeline(PipelineSpec):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "output")
-        return Run.run_inline(self, merged).captured()
+        return run_inline(plan_run(self, merged)).captured()
 
     def text(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
         """Run the pipeline as `output` does, and return the output decoded; a trailing LF and CRs stay.
@@ -216,8 +216,9 @@ class Pipeline(PipelineSpec):
         check_ends(options, "iter_bytes", ("stdout",))
         merged = self._merged(options)
         check_ends(merged, "iter_bytes")
-        bind(plan_run(self, merged, iterate=True), None)
-        return iterate(self, merged)
+        plan = plan_run(self, merged, iterate=True)
+        plan.require_sync()
+        return iterate(plan)
 
     def iter_lines(self, **options: Unpack[Options]) -> Lines:
         r"""Run the pipeline as `iter_bytes` does, and yield lines: bytes without LF.
@@ -245,7 +246,7 @@ class Pipeline(PipelineSpec):
         if given:
             ctx, stdin, stdout = given
             return start_nested(self, ctx, stdin, stdout)
-        return Run.begin(self, self._merged(options))
+        return start_run(plan_run(self, self._merged(options)))
 
     # Running in an event loop.
 
@@ -284,8 +285,7 @@ class Pipeline(PipelineSpec):
         check_ends(options, "aiter_bytes", ("stdout",))
         merged = self._merged(options)
         check_ends(merged, "aiter_bytes")
-        plan_run(self, merged, iterate=True)
-        iterator: AsyncBytes = _aio().AsyncBytes(self, merged)
+        iterator: AsyncBytes = _aio().AsyncBytes(plan_run(self, merged, iterate=True))
         return iterator
 
     def aiter_lines(self, **options: Unpack[Options]) -> AsyncLines:
@@ -299,9 +299,7 @@ class Pipeline(PipelineSpec):
         `run` is an `AsyncRun`. Leaving the block closes `run.stdin` and `run.stdout` and waits for the run.
         An exception in the block, including a cancellation, cancels the run first.
         """
-        merged = self._merged(options)
-        plan_run(self, merged)
-        starting: StartingRun = _aio().StartingRun(self, merged)
+        starting: StartingRun = _aio().StartingRun(plan_run(self, self._merged(options)))
         return starting
 
     def explain(self, **options: Unpack[Options]) -> Plan:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
     from penstock.runtime.reactor import Reactor
-    from penstock.runtime.supervisor import ManagedRun
+    from penstock.runtime.supervisor import ActiveRun
     from penstock.stages.context import Scope
     from penstock.stages.running import Running
     from penstock.system.process import ProcessTable
@@ -110,7 +110,7 @@ class Execution:
 
     # Starting, in the thread that called `start()`.
 
-    def start(self, handle: ManagedRun) -> None:
+    def start(self, handle: ActiveRun) -> None:
         """Start all stages, once it is the calling thread's turn.
 
         Where one cannot be, the others are told to end, and the run ends with a StartError. `handle` is by

@@ -12,7 +12,6 @@ from penstock.engine.ports import DrainedPort, StdinPort, StdoutPort, close_on_e
 from penstock.engine.run_plan import RunPlan
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, PipeStdin, StdinEndpoint
 from penstock.engine.stdout_endpoints import AsyncObjectStdout, IteratedStdout, PipeStdout, StdoutEndpoint
-from penstock.stages.base import traits_of
 from penstock.stages.function import PythonStage
 from penstock.streams.stage_ends import Input, Output
 from penstock.system.fork_guard import late_import
@@ -26,19 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["bind"]
 
 
-def bind(plan: RunPlan, loop: Loop | None) -> RunPlan:
+def bind(plan: RunPlan, loop: Loop) -> RunPlan:
     """Return the plan with `loop` serving what is for an event loop, or what a thread would serve otherwise.
 
-    A plan that is bound to a loop is for one run. Raises TypeError, naming the stage or option, if something
-    is for a loop and there is none.
+    A plan that is bound to a loop is for one run.
     """
-    if loop is None:
-        _require_sync(plan)
-        return plan
     stages = [stage.bind_loop(loop) if isinstance(stage, PythonStage) else stage for stage in plan.stages]
     source = _bound_stdin(plan.source, loop, plan.option("grace"))
     sink = _bound_stdout(plan.sink, loop)
-    return RunPlan(plan.graph, plan.options, source, sink, stages)
+    return RunPlan(plan.graph, plan.options, source, sink, stages=stages, loop=loop)
 
 
 def _bound_stdin(source: StdinEndpoint, loop: Loop, grace: float) -> StdinEndpoint:
@@ -57,20 +52,6 @@ def _bound_stdout(sink: StdoutEndpoint, loop: Loop) -> StdoutEndpoint:
     if isinstance(sink, AsyncObjectStdout):
         return _LoopStdout(sink, loop)
     return sink
-
-
-def _require_sync(plan: RunPlan) -> None:
-    for stage in plan.stages:
-        if traits_of(stage).asynchronous:
-            raise TypeError(
-                f"stage {stage.name!r} is async: it can only run in arun() and the other async methods"
-            )
-    fed = "stdin" if plan.option("input") is None else "input"
-    for option, end in ((fed, plan.source), ("stdout", plan.sink)):
-        if isinstance(end, AsyncObjectStdin | AsyncObjectStdout):
-            raise TypeError(
-                f"{option} is async: it can only be used by arun() and the other async methods: {end.value!r}"
-            )
 
 
 class _LoopPipeStdin(StdinEndpoint):

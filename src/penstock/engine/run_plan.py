@@ -13,8 +13,8 @@ from penstock.core.options import DEFAULTS
 from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.stage import Stream
 from penstock.engine.graph import STDIN, STDOUT, PlanGroup, is_plain
-from penstock.engine.stdin_endpoints import GivenStdin, stdin_endpoint
-from penstock.engine.stdout_endpoints import ITERATED, GivenStdout, stdout_endpoint
+from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
+from penstock.engine.stdout_endpoints import ITERATED, AsyncObjectStdout, GivenStdout, stdout_endpoint
 from penstock.stages.base import traits_of
 from penstock.streams.endpoints import check_open
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from penstock.engine.stdin_endpoints import StdinEndpoint
     from penstock.engine.stdout_endpoints import StdoutEndpoint
     from penstock.streams.stage_ends import Input, Output
+    from penstock.system.event_loops import Loop
 
 __all__ = ["RunPlan", "plan_run"]
 
@@ -39,21 +40,25 @@ class RunPlan:
     that is bound to an event loop has stages and endpoints that know the loop, and is for one run.
     """
 
-    __slots__ = ("graph", "kinds", "options", "requirements", "sink", "source", "stages")
+    __slots__ = ("graph", "kinds", "loop", "options", "requirements", "sink", "source", "stages")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a plan
         self,
         graph: Graph,
         options: Mapping[str, Any],
         source: StdinEndpoint,
         sink: StdoutEndpoint,
+        *,
         stages: Sequence[Stage] | None = None,
+        loop: Loop | None = None,
     ) -> None:
         self.graph = graph
         self.options = options
         """Those of the outermost pipeline that were given."""
         self.source = source
         self.sink = sink
+        self.loop = loop
+        """The event loop that serves a part of it; None for a plan that needs none."""
         self.stages = [node.stage for node in graph.nodes] if stages is None else stages
         self.requirements = [traits_of(stage).requirements for stage in self.stages]
         """What each stage asks of its streams; a custom one that says nothing takes any."""
@@ -73,12 +78,27 @@ class RunPlan:
         """The objects that are to be closed after the run."""
         return [end.closing for end in (self.source, self.sink) if end.closing is not None]
 
+    def require_sync(self) -> None:
+        """Raise TypeError, naming the stage or option, if something can only be served by an event loop."""
+        for stage in self.stages:
+            if traits_of(stage).asynchronous:
+                raise TypeError(
+                    f"stage {stage.name!r} is async: it can only run in arun() and the other async methods"
+                )
+        fed = "stdin" if self.options.get("input") is None else "input"
+        for option, end in ((fed, self.source), ("stdout", self.sink)):
+            if isinstance(end, AsyncObjectStdin | AsyncObjectStdout):
+                raise TypeError(
+                    f"{option} is async: it can only be used by arun() and the other async methods: "
+                    f"{end.value!r}"
+                )
+
     def explain(self) -> Plan:
         """Return what users see of it."""
         nodes = [
             Node(STDIN, STDIN, "endpoint"),
             *(
-                Node(stage.name, node.id, getattr(stage, "kind", "custom"))
+                Node(stage.name, node.id, traits_of(stage).kind)
                 for stage, node in zip(self.stages, self.graph.nodes, strict=True)
             ),
             Node(STDOUT, STDOUT, "endpoint"),

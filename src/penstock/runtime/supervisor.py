@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock.system.process import ProcessTable
 
 __all__ = [
-    "ManagedRun",
+    "ActiveRun",
     "active_runs",
     "begin_start",
     "block_if_finalizing",
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-class ManagedRun(Protocol):
+class ActiveRun(Protocol):
     """A run, as far as the end of the process concerns it."""
 
     def kill_at_exit(self, processes: ProcessTable) -> None:
@@ -78,7 +78,7 @@ class _Supervisor(Reactor):
             self._kept.extend(things)
 
 
-active_runs: set[ManagedRun] = set()
+active_runs: set[ActiveRun] = set()
 """The runs that go on, so that exit and fork find them.
 
 Adding and discarding are atomic under the interpreter's lock.

@@ -1,0 +1,343 @@
+"""One run from outside the engine: start it, wait for it, cancel it, and leave nothing of it behind.
+
+A run is made from a plan first, and started then. A run that was not started holds nothing and needs no
+clean-up. So whoever starts one has it in hand when an interrupt comes, and ends it by `end`.
+
+Who drives. A run is steered by a reactor: the supervisor's, or one that the calling thread drives itself
+while it waits (`inline`). That is possible if nobody else ever gets hold of the run.
+
+Out of scope: the shape that users see (`api.run`, `api.async_run`), and the steps of a run (`execution`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
+from penstock.engine.execution import Execution
+from penstock.engine.tree import CancelReason
+from penstock.runtime import thread_pool
+from penstock.runtime.latch import wait_in_slices
+from penstock.runtime.supervisor import active_runs, block_if_finalizing, local_reactor, supervisor
+from penstock.system import procfs
+from penstock.system.fork_guard import fork_guard_held
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
+
+    from penstock.core.result import Result
+    from penstock.engine.run_plan import RunPlan
+    from penstock.streams.reader import Reader
+    from penstock.system.process import ProcessTable
+
+__all__ = ["CANCEL_MARGIN_S", "ManagedRun", "run_inline"]
+
+CANCEL_MARGIN_S = 1.0
+"""Seconds within which a run that was cancelled has ended, after its grace time."""
+
+
+class ManagedRun:
+    """A run of a plan: not started yet, going on, or ended."""
+
+    def __init__(self, plan: RunPlan, *, inline: bool = False) -> None:
+        """Make a run; nothing of it is started.
+
+        Raises StartError if there is no descriptor, or no thread, for the supervisor, and TypeError, naming
+        the stage or option, if something is for an event loop and the plan is not bound to one.
+        """
+        if plan.loop is None:
+            plan.require_sync()
+        self._owner = os.getpid()
+        self._inline = inline
+        self.stdin: io.BufferedWriter | None = None
+        """The pipe to the first stage, for a `stdin=PIPE` that no event loop serves; set by `start`."""
+        self.stdout: io.BufferedReader | None = None
+        """The pipe from the last stage, likewise."""
+        try:
+            reactor = local_reactor() if inline else supervisor()
+        except (OSError, RuntimeError) as error:
+            raise StartError(plan.stages[0].name, error, index=0) from error
+        self.execution = Execution(plan, reactor)
+        self.started = False
+        """Whether a start was begun; if not, there is nothing to end."""
+
+    def __repr__(self) -> str:
+        names = " | ".join(leaf.stage.name for leaf in self.execution.leaves)
+        return f"<Run {'ended' if self.done() else 'going'}: {names}>"
+
+    def start(self) -> None:
+        """Start all stages. An exception ends the run before it is raised here.
+
+        If a stage cannot be started, the run has ended when this returns, as `failed_to_start` says.
+        """
+        execution = self.execution
+        try:
+            self.started = True
+            execution.start(self)
+        except BaseException as error:
+            self._reap(error)
+            self._take_files()
+            self._close_ends()
+            raise
+        self._take_files()
+        if execution.failure is not None:
+            self._sleep()
+            self._close_ends()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the commands that were started, in order; an ended one's may be another
+        process's by now.
+        """
+        running = [leaf.running for leaf in self.execution.leaves]
+        return tuple(one.pid for one in running if one is not None and one.pid is not None)
+
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return self.execution.ended.is_set()
+
+    def wait(self, timeout: float | None = None, *, check: bool = True) -> Result:
+        """Wait for the end, at most `timeout` seconds; see `penstock.Run.wait`."""
+        self.wait_done(timeout)
+        return self.get_result(check=check)
+
+    def wait_done(self, timeout: float | None = None) -> None:
+        """Wait as `wait` does, without a look at the verdict."""
+        if os.getpid() != self._owner:
+            raise RuntimeError("this run belongs to the parent process, of which this one is a fork")
+        if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
+            raise ValueError("timeout must be a number of seconds, not nan")
+        try:
+            if not self._sleep(timeout):
+                raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
+            block_if_finalizing()
+            self.execution.dispatcher.flush()
+        except BaseException as interrupt:
+            # An inline run has no other driver, so whatever a signal handler raises ends it.
+            if self._inline or isinstance(interrupt, KeyboardInterrupt):
+                self._reap(interrupt)
+            raise
+        if self.stdin is not None and not self.stdin.closed:
+            self.stdin.close()
+
+    def get_result(self, *, check: bool) -> Result:
+        """What `wait` returns or raises, once it has ended."""
+        if check:
+            self._raise_error()
+        return self.execution.result
+
+    def captured(self) -> bytes:
+        """What was captured of stdout, once it has ended. Raises as `wait` does."""
+        self._raise_error()
+        sink = self.execution.sink
+        return (sink and sink.captured) or b""
+
+    def _raise_error(self) -> None:
+        error = self.execution.error
+        if error is not None:
+            if error.result is None:
+                with contextlib.suppress(OSError):  # there is still no descriptor to load what makes it
+                    error.result = self.execution.result
+            # Every caller that waits is given the same object, whose traceback would grow with each.
+            raise error.with_traceback(None)
+
+    def cancel(self, reason: BaseException | str | None = None) -> None:
+        """Cancel the run; see `penstock.Run.cancel`."""
+        if reason is None or isinstance(reason, str):
+            reason = Cancelled(reason or "cancelled")
+        elif not isinstance(reason, BaseException):
+            raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
+        elif isinstance(reason, FinishEarly):
+            raise TypeError("reason must not be FinishEarly, which is not a failure")
+        self.cancel_for(reason)
+
+    def cancel_for(self, error: BaseException) -> None:
+        """Cancel the run because of `error`, of whatever kind. Return at once."""
+        self.execution.post_cancel(CancelReason(error, PipelineCancelled, self.execution.root))
+
+    def end(self, error: BaseException) -> None:
+        """Cancel a run that still goes on, and wait until nothing is left, whatever interrupts that.
+
+        Do nothing in a forked copy, where nothing of the run is.
+        """
+        try:
+            if self.started and not self.done() and os.getpid() == self._owner:
+                self._reap(error)
+        except KeyboardInterrupt:  # a further one; the first is what is raised
+            self.end(error)
+
+    @property
+    def failed_to_start(self) -> bool:
+        """Whether a stage could not be started; then the run has ended already."""
+        return self.execution.failure is not None
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether it succeeded with its input left unread on purpose."""
+        return self.execution.finished_early
+
+    def explains(self, error: BaseException) -> bool:
+        """Whether its outcome says what ended the reading of its output: the reason of its cancellation,
+        or that the kernel failed, which is from here on an error of `stdout`.
+        """
+        if self.execution.was_cancelled_by(error) or not isinstance(error, OSError):
+            return self.execution.was_cancelled_by(error)
+        self.execution.fail_reading(error)
+        self.abandon_reader()
+        return True
+
+    @property
+    def reader(self) -> Reader:
+        """The stream of a run that was started to be iterated over."""
+        sink = self.execution.sink
+        assert sink is not None
+        assert sink.reader is not None
+        return sink.reader
+
+    def close_reader(self) -> None:
+        """The iterator over stdout was closed: close the pipe, end what is left, and wait; none of it
+        is a failure.
+        """
+        execution = self.execution
+        if not self.abandon_reader():
+            return
+        # It may be the garbage collector that closes the iterator, in any thread: in the one that steers, or
+        # with a lock held.
+        if not (execution.reactor.in_driver_thread or fork_guard_held()):
+            wait_in_slices(execution.ended, self.cancel_timeout)
+
+    @property
+    def cancel_timeout(self) -> float:
+        """Seconds within which it has ended after a cancellation."""
+        return float(self.execution.root.option("grace")) + CANCEL_MARGIN_S
+
+    def abandon_reader(self) -> bool:
+        """As `close_reader`, without waiting for the end; False where nothing is left to be ended."""
+        execution = self.execution
+        if os.getpid() != self._owner:  # a forked copy's, where nothing of the run is left
+            return False
+        if sys.is_finalizing():
+            # Left open until the interpreter ends: its children are dead by now, and a lock may be held by a
+            # thread that will never go on.
+            return False
+        execution.left_early = True
+        self.reader.close()
+        reason = Cancelled("the reader of its output has gone")
+        execution.post_cancel(CancelReason(reason, PipelineCancelled, execution.root, collateral=True))
+        return True
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` when it has ended and its handlers have been given what they had to get.
+
+        In whatever thread that is: it hands over, and does no more.
+        """
+
+        def ended() -> None:
+            dispatcher = self.execution.dispatcher
+            if not dispatcher.busy:
+                callback()
+                return
+            try:
+                thread_pool.submit(flushed)  # which may wait, unlike who steers runs
+            except RuntimeError:  # no thread to be had: nobody delivers either
+                callback()
+
+        def flushed() -> None:
+            self.execution.dispatcher.flush()
+            callback()
+
+        self.execution.ended.on_set(ended)
+
+    @property
+    def streams(self) -> tuple[Any, Any]:
+        """What an event loop has in the place of `stdin` and `stdout`."""
+        source, sink = self.execution.source, self.execution.sink
+        return (source and source.stream), (sink and sink.stream)
+
+    # What the end of the process, and forks, concern.
+
+    def kill_at_exit(self, processes: ProcessTable) -> None:
+        """Kill every child at once: the interpreter is ending. The kernel hands the dead to init."""
+        self.execution.kill_now(processes)
+
+    def forget_in_child(self) -> None:
+        """In a forked copy: its descriptors are closed there, and its threads are not there."""
+        self.close_files()
+
+    def _take_files(self) -> None:
+        source, sink = self.execution.source, self.execution.sink
+        if source is not None and sink is not None:
+            self.stdin, self.stdout = source.file, sink.file
+
+    def close_streams(self) -> None:
+        """Close what an event loop has in the place of the files, and what it reads."""
+        sink = self.execution.sink
+        reader = None if sink is None else sink.reader
+        for stream in (*self.streams, reader):
+            if stream is not None:
+                stream.close()
+
+    def close_files(self) -> None:
+        """Close `stdin` and `stdout`."""
+        for file in (self.stdin, self.stdout):
+            if file is not None:
+                file.close()
+
+    def _close_ends(self) -> None:
+        """Nobody was, or will be, given the other ends of a run that did not start."""
+        self.close_files()
+        self.close_streams()
+
+    def _sleep(self, timeout: float | None = None) -> bool:
+        """Sleep until the end, driving the run's own reactor where it has one; False where time is over."""
+        execution = self.execution
+        if not self._inline:
+            return wait_in_slices(execution.ended, timeout)
+        while not execution.ended.is_set():
+            execution.reactor.run_once()
+        execution.reactor.close()
+        return True
+
+    def _reap(self, interrupt: BaseException | None = None) -> None:
+        """Cancel for `interrupt`, if that is given, and wait until nothing is left.
+
+        Each further Ctrl-C takes what is left of the grace time away. It may come at any moment, between two
+        steps of this too, so all of them are taken again, and there is a second net under the first.
+        """
+        execution = self.execution
+        forced = False
+        while True:
+            try:
+                try:
+                    if interrupt is not None:
+                        self.cancel_for(interrupt)
+                    if forced:
+                        execution.kill_now(procfs.table())
+                    execution.reactor.post(execution.recover)
+                    self._sleep()
+                except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile
+                    forced = True
+                else:
+                    active_runs.discard(self)  # an interrupt may have kept its end from seeing to that
+                    return
+            except BaseException:  # noqa: BLE001 - as above
+                forced = True
+
+
+def run_inline(plan: RunPlan) -> ManagedRun:
+    """Run a plan that nobody gets hold of before it has ended, driving it in this thread.
+
+    Whatever interrupts it, between the two steps too, ends the run.
+    """
+    run = ManagedRun(plan, inline=True)
+    try:
+        run.start()
+        run.wait_done()
+    except BaseException as error:
+        run.end(error)
+        raise
+    return run
