@@ -41,7 +41,7 @@ def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout
     options = {**inherited, **own, "inherit_env": False, "env": merge(ctx.environ, own.get("env") or {})}
     if scope.confinement is not None:
         options["limits"] = scope.confinement.add(
-            own.get("limits"), scope.to_close, own.get("on_leftover", scope.on_leftover)
+            own.get("limits"), scope.services.resources.cgroups, own.get("on_leftover", scope.on_leftover)
         )
     run = ManagedRun(plan_run(pipeline, options, ends=(stdin, stdout)))
     try:

@@ -26,7 +26,7 @@ from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
 from penstock.engine.memory_watches import Watches
 from penstock.engine.outcome import build_result, conclude
 from penstock.engine.run_state import RunState, leaf_outcome
-from penstock.engine.startup import RunResources, StartFailure
+from penstock.engine.startup import StartFailure
 from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
 from penstock.runtime import thread_pool
 from penstock.runtime.dispatcher import Dispatcher
@@ -36,6 +36,7 @@ from penstock.runtime.stage_scheduler import StartBarrier
 from penstock.runtime.start_slots import StartSlot
 from penstock.runtime.supervisor import active_runs, begin_start, end_start
 from penstock.stages.context import StageContext
+from penstock.stages.run_services import RunResources, RunServices
 
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from penstock.engine.run_plan import RunPlan
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.supervisor import ActiveRun
-    from penstock.stages.context import Scope
     from penstock.stages.running import Running
     from penstock.system.process import ProcessTable
 
@@ -65,8 +65,10 @@ class Execution:
         self._state = RunState(plan)
         self.root = self._state.root
         self.leaves = self._state.leaves
-        self.dispatcher = Dispatcher()
-        self._events = EventEmitter(self.root.option("on_event"), self.dispatcher)
+        self.dispatcher = dispatcher = Dispatcher()
+        self._resources = RunResources(plan.objects_to_close)
+        events = EventEmitter(self.root.option("on_event"), dispatcher)
+        self._services = RunServices(reactor, dispatcher, self._resources, events)
         self.ended = Latch()
         self.source: StdinPort | None = None
         self.sink: StdoutPort | None = None
@@ -83,11 +85,9 @@ class Execution:
         """Why the caller could not read what the last stage wrote."""
         self._launched = False
         self._start_slot = StartSlot()
-        self._scopes: dict[int, Scope] = {}
-        self._resources = RunResources()
         self._watches = Watches(self._state.groups, self.leaves, reactor, self.dispatcher)
         self._barrier = StartBarrier(reactor)
-        self._closing = ClosingTask(reactor, plan.objects_to_close)
+        self._closing = ClosingTask(reactor, self._resources.objects_to_close)
 
     @property
     def reason(self) -> CancelReason | None:
@@ -141,11 +141,9 @@ class Execution:
 
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor
-        self._scopes = startup.make_scopes(
-            groups, reactor, self.dispatcher, self.began, self._resources.stderrs, self._closing.objects
-        )
+        scopes = startup.make_scopes(groups, self._services, self.began)
         for leaf in self.leaves:
-            leaf.prepare(StageContext(leaf.stage.name, self._scopes[id(leaf.group)], self._barrier))
+            leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = startup.open_ports(self._plan, reactor, pipe_size, self.advance)
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
@@ -332,11 +330,11 @@ class Execution:
             self._watches.close()
             self._resources.close()
             if self._closing.abandoned:
-                emit_abandoned(self._events, self._closing.error)
+                emit_abandoned(self._services.events, self._closing.error)
             self.elapsed = time.monotonic() - self.began
             error = self._judge()
             if error is not None and self.failure is None:
-                emit_failed(self._events, error)
+                emit_failed(self._services.events, error)
             self._defer_release()
             self.ended.set()
             self.reactor.wake()

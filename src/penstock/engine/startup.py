@@ -11,10 +11,9 @@ closed here. A cancellation that arrives in between is looked for around each st
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.core.stage import Stream
-from penstock.runtime.events import EventEmitter
 from penstock.stages.base import traits_of
 from penstock.stages.chain import start_fused
 from penstock.stages.context import Scope
@@ -34,12 +33,11 @@ if TYPE_CHECKING:
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import GroupRun, StageRun
     from penstock.limits.confinement import Confinement
-    from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor, Timer
+    from penstock.stages.run_services import RunResources, RunServices
     from penstock.system.pipe_capacity import PipeCapacityLease
 
 __all__ = [
-    "RunResources",
     "StartFailure",
     "kill_unregistered_children",
     "make_scopes",
@@ -59,44 +57,16 @@ class StartFailure(Exception):  # noqa: N818 - never leaves the package
         self.stage = stage if leaf is None else leaf.stage.name
 
 
-class RunResources:
-    """What a run holds from its start to its end, beside its stages and endpoints."""
+def make_scopes(groups: Sequence[GroupRun], services: RunServices, began: float) -> dict[int, Scope]:
+    """Make one scope for each pipeline, by its id: options, environment, stderr.
 
-    __slots__ = ("pages", "stderrs", "timers")
-
-    def __init__(self) -> None:
-        self.stderrs: list[StderrTarget] = []
-        self.pages: list[PipeCapacityLease] = []
-        """What the pipes between stages take of the budget; they end with the stages."""
-        self.timers: list[Timer] = []
-
-    def close(self) -> None:
-        """Let go of it."""
-        for timer in self.timers:
-            timer.cancel()
-        for target in self.stderrs:
-            target.close()
-        for pages in self.pages:
-            pages.release()
-
-
-def make_scopes(  # noqa: PLR0913 - what scopes are made of
-    groups: Sequence[GroupRun],
-    reactor: Reactor,
-    dispatcher: Dispatcher,
-    began: float,
-    opened: list[StderrTarget],
-    to_close: list[Any],
-) -> dict[int, Scope]:
-    """One scope for each pipeline, by its id: options, environment, stderr.
-
-    What is opened for that is added to `opened`, what the caller handed over with it to `to_close`. An
-    environment with values of the pipeline's own is evaluated here, in the starter's thread and context.
+    The resources of the run get what is opened for that. An environment with values of the pipeline's own is
+    evaluated here, in the starter's thread and context.
     """
     scopes: dict[int, Scope] = {}
     for group in groups:
         outer = scopes.get(id(group.ancestors()[-2])) if group.parent is not None else None
-        scope = scopes[id(group)] = _scope(group, outer, reactor, dispatcher, began, opened, to_close)
+        scope = scopes[id(group)] = _scope(group, outer, services, began)
         if scope.env_layers:
             try:
                 scope.environ()
@@ -105,50 +75,40 @@ def make_scopes(  # noqa: PLR0913 - what scopes are made of
     return scopes
 
 
-def _scope(  # noqa: PLR0913 - what a scope is made of
-    group: GroupRun,
-    outer: Scope | None,
-    reactor: Reactor,
-    dispatcher: Dispatcher,
-    began: float,
-    opened: list[StderrTarget],
-    to_close: list[Any],
-) -> Scope:
+def _scope(group: GroupRun, outer: Scope | None, services: RunServices, began: float) -> Scope:
     timeout = group.options.get("timeout")
     deadline = None if timeout is None else began + timeout
     if outer is not None and outer.deadline is not None:
         deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
-    value = group.option("stderr")
-    if isinstance(value, StderrTarget):  # a pipeline within a custom stage shares that stage's
-        stderr = value
-    elif outer is None or "stderr" in group.options:
-        try:
-            stderr = StderrTarget("stderr", value)
-        except OSError as error:
-            raise StartFailure(error, stage="stderr") from error
-        opened.append(stderr)
-        if stderr.closing is not None:
-            to_close.append(stderr.closing)
-    else:
-        stderr = outer.stderr
     return Scope(
-        reactor=reactor,
-        cwd=group.option("cwd"),
+        services,
+        group.merged_options,
         env_layers=tuple(layer for each in group.ancestors() if (layer := each.options.get("env"))),
-        inherit_env=group.option("inherit_env"),
-        grace=group.option("grace"),
         deadline=deadline,
-        stderr=stderr,
-        events=EventEmitter(group.option("on_event"), dispatcher),
-        on_exception=group.option("on_exception"),
-        to_close=to_close,
-        confinement=_confinement(group, outer, to_close),
-        on_leftover=group.option("on_leftover"),
+        stderr=_stderr(group, outer, services.resources),
+        confinement=_confinement(group, outer, services.resources),
     )
 
 
-def _confinement(group: GroupRun, outer: Scope | None, to_close: list[Any]) -> Confinement | None:
-    """The limits of a pipeline, over those of the one around it."""
+def _stderr(group: GroupRun, outer: Scope | None, resources: RunResources) -> StderrTarget:
+    """Return where the stderr of a pipeline's commands goes, by default where that of the outer one goes."""
+    value = group.option("stderr")
+    if isinstance(value, StderrTarget):  # a pipeline within a custom stage shares that stage's
+        return value
+    if outer is not None and "stderr" not in group.options:
+        return outer.stderr
+    try:
+        stderr = StderrTarget("stderr", value)
+    except OSError as error:
+        raise StartFailure(error, stage="stderr") from error
+    resources.stderrs.append(stderr)
+    if stderr.closing is not None:
+        resources.objects_to_close.append(stderr.closing)
+    return stderr
+
+
+def _confinement(group: GroupRun, outer: Scope | None, resources: RunResources) -> Confinement | None:
+    """Return the limits of a pipeline, over those of the one around it."""
     limits = group.options.get("limits")
     around = None if outer is None else outer.confinement
     if limits is None:
@@ -158,7 +118,7 @@ def _confinement(group: GroupRun, outer: Scope | None, to_close: list[Any]) -> C
 
     if isinstance(limits, Confinement):  # a pipeline within a custom stage shares that stage's
         return limits
-    return Confinement.within(around, limits, to_close, leftover=group.option("on_leftover"))
+    return Confinement.within(around, limits, resources.cgroups, leftover=group.option("on_leftover"))
 
 
 def set_deadlines(

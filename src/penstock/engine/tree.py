@@ -263,6 +263,11 @@ class GroupRun(Node):
         """Itself."""
         return self
 
+    @property
+    def merged_options(self) -> Mapping[str, Any]:
+        """All options: its own, over those of the pipelines around it, over the defaults."""
+        return self._options
+
     def option(self, name: str) -> Any:
         """An option of its own, else that of the pipeline around it."""
         return self._options[name]

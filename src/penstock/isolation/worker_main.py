@@ -22,6 +22,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from penstock.core.constants import DEVNULL
+from penstock.core.options import DEFAULTS
 from penstock.isolation import messages
 from penstock.isolation.channel import Channel
 from penstock.runtime.dispatcher import Dispatcher
@@ -29,6 +30,7 @@ from penstock.runtime.events import EventEmitter
 from penstock.runtime.stage_scheduler import StartBarrier
 from penstock.runtime.supervisor import local_reactor
 from penstock.stages.context import Scope, StageContext
+from penstock.stages.run_services import RunResources, RunServices
 from penstock.stages.stderr import StderrTarget
 from penstock.streams.stage_ends import Input, Output
 from penstock.system import procfs
@@ -145,17 +147,15 @@ class _Job:
         return stage.start(ctx, *ends)  # type: ignore[no-any-return]  # a stage closes its ends itself
 
     def _scope(self) -> Scope:
+        dispatcher = Dispatcher()
+        services = RunServices(self._reactor, dispatcher, RunResources([]), EventEmitter(None, dispatcher))
+        options = {**DEFAULTS, "cwd": self._content["cwd"], "grace": self._content["grace"]}
         return Scope(
-            reactor=self._reactor,
-            cwd=self._content["cwd"],
+            services,
+            options,
             env_layers=({},),
-            inherit_env=True,
-            grace=self._content["grace"],
             deadline=self._content["deadline"],
             stderr=StderrTarget("stderr", DEVNULL),
-            events=EventEmitter(None, Dispatcher()),
-            on_exception=None,
-            to_close=[],
         )
 
     def _report(self, error: BaseException | None) -> None:

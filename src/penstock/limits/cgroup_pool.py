@@ -65,9 +65,15 @@ def acquire(limits: Limits) -> tuple[Cgroup | None, dict[str, str]]:
 
 
 def release(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
-    """Kill or release the processes in a group, then keep or remove it. Never raises OSError."""
+    """Kill or release the processes in a group, then keep or remove it. Never raises OSError.
+
+    Do nothing if it was released before.
+    """
     if os.getpid() != _owner:  # a forked copy, which does not own the run
         return
+    with _lock:
+        if cgroup not in _busy:  # released before, or the process ends, and whoever sees to that has it
+            return
     if cgroup.members():
         if kill:
             cgroup.kill()

@@ -2,15 +2,14 @@
 
 A `Confinement` holds merged limits, and the cgroup that enforces them. Commands and nested pipelines whose
 own limits need no cgroup share the group of the pipeline around them. The group is acquired when the first
-command needs it, in the thread that starts the run. The run gives it back when it closes the objects that the
-caller has handed over.
+command needs it, in the thread that starts the run. The run gives it back when it has ended.
 """
 
 from __future__ import annotations
 
 import errno
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.core.errors import MemoryLimitExceeded
 from penstock.core.limits import GROUPED, merge_limits
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.runtime.events import EventEmitter
     from penstock.system.cgroups import Cgroup
 
-__all__ = ["Confinement"]
+__all__ = ["CgroupLease", "Confinement"]
 
 _FALLBACKS = {"memory": "RLIMIT_DATA for each process", "processes": "RLIMIT_NPROC"}
 
@@ -33,7 +32,7 @@ class Confinement:
 
     __slots__ = ("_lease", "limits")
 
-    def __init__(self, limits: Limits, lease: _CgroupLease) -> None:
+    def __init__(self, limits: Limits, lease: CgroupLease) -> None:
         self.limits = limits
         self._lease = lease
 
@@ -42,27 +41,27 @@ class Confinement:
         cls,
         outer: Confinement | None,
         limits: Limits,
-        to_close: list[Any],
+        leases: list[CgroupLease],
         *,
         leftover: str = "ignore",
         exclusive: bool = False,
     ) -> Confinement:
         """Return the confinement of a pipeline or command that adds `limits` to those of `outer`.
 
-        The lease of the cgroup is added to `to_close`, which the run closes at its end. `leftover` is the
+        The lease of the cgroup is added to `leases`, which the run gives back at its end. `leftover` is the
         `on_leftover` of a pipeline. A single command is `exclusive`, and handles its leftover itself.
         """
         if outer is None:
-            return cls(limits, _CgroupLease(limits, to_close, leftover, exclusive=exclusive))
+            return cls(limits, CgroupLease(limits, leases, leftover, exclusive=exclusive))
         merged = merge_limits(outer.limits, limits)
         assert merged is not None
         if any(getattr(limits, field) is not None for field in (*GROUPED, "cgroup", "name")):
-            return cls(merged, _CgroupLease(merged, to_close, leftover, exclusive=exclusive))
+            return cls(merged, CgroupLease(merged, leases, leftover, exclusive=exclusive))
         return cls(merged, outer._lease)  # noqa: SLF001 - of its own kind
 
-    def add(self, limits: Limits | None, to_close: list[Any], leftover: str) -> Confinement:
+    def add(self, limits: Limits | None, leases: list[CgroupLease], leftover: str) -> Confinement:
         """Return this confinement with the limits of a nested pipeline added."""
-        return self if limits is None else Confinement.within(self, limits, to_close, leftover=leftover)
+        return self if limits is None else Confinement.within(self, limits, leases, leftover=leftover)
 
     def enter(self, events: EventEmitter, stage: str) -> ChildSetup:
         """Return the settings of the next child. OSError if a cgroup is required and cannot be made.
@@ -102,25 +101,25 @@ class Confinement:
         return None
 
 
-class _CgroupLease:
+class CgroupLease:
     """A cgroup while a run uses it."""
 
     __slots__ = (
         "_entered",
         "_events",
+        "_leases",
         "_leftover",
         "_stage",
-        "_to_close",
         "cgroup",
         "exclusive",
         "limits",
         "must_kill",
     )
 
-    def __init__(self, limits: Limits, to_close: list[Any], leftover: str, *, exclusive: bool) -> None:
+    def __init__(self, limits: Limits, leases: list[CgroupLease], leftover: str, *, exclusive: bool) -> None:
         self.limits = limits
         self.cgroup: Cgroup | None = None
-        self._to_close = to_close
+        self._leases = leases
         self._leftover = leftover
         self._events: EventEmitter | None = None
         self._stage = ""
@@ -131,6 +130,7 @@ class _CgroupLease:
         self._entered = False
 
     def enter(self, events: EventEmitter, stage: str) -> Cgroup | None:
+        """Take the cgroup, for the first command in it; return the same for the others."""
         if self._entered:
             return self.cgroup
         limits, mode = self.limits, self.limits.mode
@@ -139,7 +139,7 @@ class _CgroupLease:
         cgroup, missing = cgroup_pool.acquire(limits)
         if cgroup is not None:
             self.cgroup, self._events, self._stage = cgroup, events, stage
-            self._to_close.append(self)
+            self._leases.append(self)
         if mode == "require" and (cgroup is None or missing):
             reasons = "; ".join(f"{field}: {why}" for field, why in missing.items())
             text = f"a cgroup is required and cannot be made ({reasons or 'no usable hierarchy'})"
@@ -157,8 +157,8 @@ class _CgroupLease:
         return cgroup
 
     def close(self) -> None:
-        """Give the group back when the run has ended."""
-        cgroup, self.cgroup = self.cgroup, None
+        """Give the group back when the run has ended; again if an interrupt came in the middle of it."""
+        cgroup = self.cgroup
         self._entered = False
         if cgroup is None:
             return
@@ -173,3 +173,4 @@ class _CgroupLease:
                 self._events.emit_leftover(self._stage, pids)
                 self.must_kill = self._leftover == "kill"
         cgroup_pool.release(self.limits, cgroup, kill=self.must_kill)
+        self.cgroup = None

@@ -109,7 +109,7 @@ class Command(BuiltinStage):
         group = self.process_group and not (stdin is not None and os.isatty(stdin))
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
         if own is not None and own.closing is not None:
-            ctx.scope.to_close.append(own.closing)
+            ctx.scope.services.resources.objects_to_close.append(own.closing)
         stderr_fd: Fd | None = None
         tap: Tap | None = None
         try:
@@ -147,7 +147,8 @@ class Command(BuiltinStage):
         with late_import:
             from penstock.limits.confinement import Confinement  # noqa: PLC0415 - most commands have none
 
-        return Confinement.within(ctx.scope.confinement, self.limits, ctx.scope.to_close, exclusive=True)
+        leases = ctx.scope.services.resources.cgroups
+        return Confinement.within(ctx.scope.confinement, self.limits, leases, exclusive=True)
 
     def _redacted(self, error: OSError) -> OSError:
         """Return the error, without the program's name if that is a secret."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.env import merge
+from penstock.runtime.events import EventEmitter
 from penstock.system.environment import inherited
 from penstock.system.spawn_request import SpawnRecord
 
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from penstock.limits.confinement import Confinement
-    from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.stage_scheduler import StartBarrier
+    from penstock.stages.run_services import RunServices
     from penstock.stages.running import Running
     from penstock.stages.stderr import StderrTarget
 
@@ -40,39 +41,36 @@ class Scope:
         "on_exception",
         "on_leftover",
         "reactor",
+        "services",
         "stderr",
-        "to_close",
     )
 
-    def __init__(  # noqa: PLR0913 - a record
+    def __init__(  # noqa: PLR0913 - what differs between the pipelines of a run
         self,
+        services: RunServices,
+        options: Mapping[str, Any],
         *,
-        reactor: Reactor,
-        cwd: str | None,
         env_layers: tuple[Mapping[str, Any], ...],
-        inherit_env: bool,
-        grace: float,
         deadline: float | None,
         stderr: StderrTarget,
-        events: EventEmitter,
-        on_exception: Callable[[str, BaseException], BaseException | None] | None,
-        to_close: list[Any],
         confinement: Confinement | None = None,
-        on_leftover: str = "ignore",
     ) -> None:
-        self.reactor = reactor
-        self.cwd = cwd
+        """`options` are the pipeline's own over those of the pipelines around it."""
+        self.services = services
+        self.reactor = services.reactor
+        self.cwd: str | None = options["cwd"]
         self.env_layers = env_layers
-        self.inherit_env = inherit_env
-        self.grace = grace
+        self.inherit_env: bool = options["inherit_env"]
+        self.grace: float = options["grace"]
         self.deadline = deadline
         self.stderr = stderr
-        self.events = events
-        self.on_exception = on_exception
-        self.to_close = to_close
+        self.events = EventEmitter(options["on_event"], services.dispatcher)
+        self.on_exception: Callable[[str, BaseException], BaseException | None] | None = options[
+            "on_exception"
+        ]
         self.confinement = confinement
         """The limits of its commands."""
-        self.on_leftover = on_leftover
+        self.on_leftover: str = options["on_leftover"]
         self._base: dict[str, str] | None = None
 
     def environ(self) -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""The services of a run that its stages use, and the resources that it holds until it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.limits.confinement import CgroupLease
+    from penstock.runtime.dispatcher import Dispatcher
+    from penstock.runtime.events import EventEmitter
+    from penstock.runtime.reactor import Reactor, Timer
+    from penstock.stages.stderr import StderrTarget
+    from penstock.system.pipe_capacity import PipeCapacityLease
+
+__all__ = ["RunResources", "RunServices"]
+
+
+class RunResources:
+    """The resources that a run holds from its start to its end, beside its stages and endpoints."""
+
+    __slots__ = ("cgroups", "objects_to_close", "pages", "stderrs", "timers")
+
+    def __init__(self, objects_to_close: list[Any]) -> None:
+        self.objects_to_close = objects_to_close
+        """User objects that were handed over in `closing(...)`. A worker closes them, not `close`."""
+        self.cgroups: list[CgroupLease] = []
+        self.stderrs: list[StderrTarget] = []
+        self.pages: list[PipeCapacityLease] = []
+        """The shares of the pipe budget that the pipes between stages take; they end with the stages."""
+        self.timers: list[Timer] = []
+
+    def close(self) -> None:
+        """Give everything back. It may be done again, if an interrupt came in the middle of it."""
+        for timer in self.timers:
+            timer.cancel()
+        for target in self.stderrs:
+            target.close()
+        for pages in self.pages:
+            pages.release()
+        for lease in self.cgroups:
+            lease.close()
+
+
+class RunServices:
+    """What all stages of one run share, whichever pipeline they belong to."""
+
+    __slots__ = ("dispatcher", "events", "reactor", "resources")
+
+    def __init__(
+        self, reactor: Reactor, dispatcher: Dispatcher, resources: RunResources, events: EventEmitter
+    ) -> None:
+        self.reactor = reactor
+        """Steers the run."""
+        self.dispatcher = dispatcher
+        """Delivers events and lines to user code."""
+        self.resources = resources
+        self.events = events
+        """Emits the events about the run itself."""
