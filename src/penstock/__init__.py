@@ -205,7 +205,25 @@ _HOMES = {
         "memory_observer",
     ),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+# Not public, but pickles of public things name them, as they do the public ones: by `penstock`.
+_PICKLED = {
+    "penstock.aio.stages": ("AsyncFunction", "AsyncLineStage", "AsyncSource", "AsyncTransform"),
+    "penstock.api.pipeline": ("_restore_pipeline",),
+    "penstock.core.constants": ("Special",),
+    "penstock.core.errors": ("Cancelled", "ClosedPipe", "_restore_error"),
+    "penstock.core.matchers": ("_died_of", "_is_equal", "_is_of_type", "_matches_any"),
+    "penstock.core.plan": ("Edge", "Node"),
+    "penstock.core.result": ("EdgeResult",),
+    "penstock.isolation.stage": ("Isolated",),
+    "penstock.limits.memory_watch": ("MemoryWatch",),
+    "penstock.stages.command": ("Command",),
+    "penstock.stages.chain": ("Transform",),
+    "penstock.stages.filters": ("Filtered", "_unless"),
+    "penstock.stages.function": ("Echo", "Function", "Scan", "Source"),
+    "penstock.stages.line_map": ("FilterLines", "MapLineBatches", "MapLines"),
+    "penstock.stages.lines": ("EachLine", "TransformLines"),
+}
+_HOME_OF = {name: home for homes in (_HOMES, _PICKLED) for home, names in homes.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
@@ -215,7 +233,9 @@ def __getattr__(name: str) -> Any:
     with late_import:
         import importlib  # noqa: PLC0415 - for the first use only
 
-        value = globals()[name] = getattr(importlib.import_module(home), name)
+        value = getattr(importlib.import_module(home), name)
+    if name in __all__:
+        globals()[name] = value
     return value
 
 

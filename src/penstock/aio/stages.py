@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import DEFAULT_MAX_LINE
+from penstock.core.public import exported
 from penstock.core.stage import Requirements, Stream
 from penstock.stages.function import PythonStage
 
@@ -60,6 +61,7 @@ class AsyncStage(PythonStage):
         raise NotImplementedError
 
 
+@exported
 class AsyncFunction(AsyncStage):
     """`await fn(ctx, stdin, stdout)`; see `penstock.function`."""
 
@@ -68,6 +70,7 @@ class AsyncFunction(AsyncStage):
         await self.fn(ctx, stdin, stdout)
 
 
+@exported
 class AsyncTransform(AsyncStage):
     """An async generator over chunks; see `penstock.transform`."""
 
@@ -80,6 +83,7 @@ class AsyncTransform(AsyncStage):
         await write_all(self.fn(stdin), stdout, self.name)
 
 
+@exported
 class AsyncSource(AsyncStage):
     """Emits the chunks of an async iterable; see `penstock.source`."""
 
@@ -99,6 +103,7 @@ class AsyncSource(AsyncStage):
         await write_all(self.fn, stdout, self.name)
 
 
+@exported
 class AsyncLineStage(AsyncStage):
     """The line stages, by `kind`: one class, since what differs is what is made of a line."""
 

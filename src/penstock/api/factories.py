@@ -21,6 +21,7 @@ from penstock.api.variants import (
 )
 from penstock.core.async_detection import is_async_source, plain
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
+from penstock.core.public import exported
 from penstock.stages.chain import Transform
 from penstock.stages.command import Command
 from penstock.stages.filters import Filtered, ignoring
@@ -58,6 +59,7 @@ __all__ = [
 ]
 
 
+@exported
 def command(  # noqa: PLR0913 - what can be said of a command
     program: str | bytes | os.PathLike[str] | Secret,
     *args: str | bytes | os.PathLike[str] | Secret,
@@ -111,6 +113,7 @@ def command(  # noqa: PLR0913 - what can be said of a command
     return Pipeline(made)
 
 
+@exported
 def function(
     fn: Callable[[StageContext, Any, Any], object],
     *,
@@ -147,6 +150,7 @@ def function(
     )
 
 
+@exported
 def transform(
     fn: Callable[[Any], Iterable[bytes] | AsyncIterable[bytes]],
     *,
@@ -169,6 +173,7 @@ def transform(
     return python_stage("transform", fn, isolate, lambda: Transform(fn, name), make, generator=True)
 
 
+@exported
 def transform_lines(
     fn: Callable[[Any], Iterable[bytes] | AsyncIterable[bytes]],
     *,
@@ -194,6 +199,7 @@ def transform_lines(
     )
 
 
+@exported
 def map_lines(
     fn: Callable[[bytes], bytes | Awaitable[bytes | None] | None],
     *,
@@ -217,6 +223,7 @@ def map_lines(
     return line_stage("map_lines", MapLines, fn, name, isolate, concurrency)
 
 
+@exported
 def filter_lines(
     fn: Callable[[bytes], object],
     *,
@@ -234,6 +241,7 @@ def filter_lines(
     return line_stage("filter_lines", FilterLines, fn, name, isolate, concurrency)
 
 
+@exported
 def map_line_batches(
     fn: Callable[[list[bytes]], Iterable[bytes] | Awaitable[Iterable[bytes]]],
     *,
@@ -253,6 +261,7 @@ def map_line_batches(
     return line_stage("map_line_batches", MapLineBatches, fn, name, isolate, concurrency)
 
 
+@exported
 def each_line(
     fn: Callable[[StageContext, bytes, Any], object],
     *,
@@ -279,6 +288,7 @@ def each_line(
     return python_stage("each_line", fn, isolate, lambda: EachLine(fn, name, max_line), make)
 
 
+@exported
 def scan(
     split: Callable[[Reader], Iterator[Any]],
     fn: Callable[[StageContext, Any, Writer], object],
@@ -302,6 +312,7 @@ def scan(
     return placed(Scan(split, plain("scan", check_callable("scan", fn)), name), isolate)
 
 
+@exported
 def source(iterable: Iterable[bytes] | AsyncIterable[bytes], *, name: str | None = None) -> Pipeline:
     """Make a stage that reads no stdin and writes the chunks of an iterable of bytes, one after the other.
 
@@ -322,6 +333,7 @@ def source(iterable: Iterable[bytes] | AsyncIterable[bytes], *, name: str | None
     return Pipeline(Source(iterable, name))  # type: ignore[arg-type] # it is not an async one
 
 
+@exported
 def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None) -> Pipeline:
     """Make a stage that reads no stdin and writes `text` and `end`; str is encoded as UTF-8.
 
@@ -333,6 +345,7 @@ def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None)
     return Pipeline(Echo(_encoded("text", text) + _encoded("end", end), name))
 
 
+@exported
 def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
     """Make a stage that runs `stage` and succeeds if it fails with an error that `matcher` accepts.
 
@@ -351,6 +364,7 @@ def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
     return filter_error(stage, ignoring(matcher))
 
 
+@exported
 def filter_error(
     stage: Stage | Pipeline, fn: Callable[[BaseException | None], BaseException | None]
 ) -> Pipeline:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from penstock.api.pipeline import checked_stage, watched
 from penstock.core.options import check_handler, check_seconds
+from penstock.core.public import exported
 from penstock.core.sizes import parse_size
 from penstock.engine.graph import PipelineSpec
 from penstock.limits.memory_watch import MemoryWatch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["memory_limit", "memory_observer"]
 
 
+@exported
 def memory_limit(
     stage: Stage | Pipeline,
     limit: int | str,
@@ -57,6 +59,7 @@ def memory_limit(
     return _watched("memory_limit", stage, parse_size("limit", limit), on_event, interval)
 
 
+@exported
 def memory_observer(
     stage: Stage | Pipeline,
     *,

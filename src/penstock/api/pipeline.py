@@ -19,6 +19,7 @@ from penstock.api.nested import start_nested
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
+from penstock.core.public import exported
 from penstock.core.stage import Requirements
 from penstock.engine.graph import PipelineSpec
 from penstock.engine.managed_run import run_inline
@@ -66,6 +67,7 @@ class _Signature:
         return Signature([Parameter("stages", Parameter.VAR_POSITIONAL), *options])
 
 
+@exported
 class Pipeline(PipelineSpec):
     r"""Stages joined by pipes, with options. Immutable: `replace`, `then` and `|` return new pipelines.
 
@@ -130,7 +132,7 @@ class Pipeline(PipelineSpec):
         return shown if watch is None else watch.show(shown)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._stages, dict(self._options))
+        return _restore_pipeline, (type(self), self._stages, dict(self._options))
 
     # As a stage.
 
@@ -392,5 +394,6 @@ def _is_stage(thing: object) -> bool:
     )
 
 
-def _restore(cls: type[Pipeline], stages: tuple[Joinable, ...], options: dict[str, Any]) -> Pipeline:
+@exported
+def _restore_pipeline(cls: type[Pipeline], stages: tuple[Joinable, ...], options: dict[str, Any]) -> Pipeline:
     return cls._of(stages, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.core.public import exported
 from penstock.engine.managed_run import ManagedRun
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Run", "start_run"]
 
 
+@exported
 class Run:
     """A pipeline that goes on, or has ended; what `start()` returns.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import enum
 
+from penstock.core.public import exported
+
 __all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "Special", "closing"]
 
 
+@exported
 class Special(enum.IntEnum):
     """A stream's source or destination other than an object that the caller passes in.
 
@@ -32,6 +35,7 @@ CAPTURE = Special.CAPTURE
 INHERIT = Special.INHERIT
 
 
+@exported
 class closing:  # noqa: N801 - reads as a verb in a call, like contextlib's
     """Hand a file object, socket or file descriptor over to the run, which closes it when it has ended.
 

@@ -16,6 +16,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from penstock.core.public import exported
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
@@ -27,6 +29,7 @@ __all__ = ["Secret", "check_layer", "merge", "show"]
 _HIDDEN: Final = "***"
 
 
+@exported
 class Secret:
     """A string that reaches the child, and is shown as `***` everywhere else.
 

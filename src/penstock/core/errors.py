@@ -16,6 +16,8 @@ import signal as signals
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.public import exported
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 
+@exported
 class PenstockError(Exception):
     """The root of all errors that penstock itself defines.
 
@@ -45,6 +48,7 @@ class PenstockError(Exception):
     """
 
 
+@exported
 class PipelineError(PenstockError):
     """A run failed, and this stage is the reason.
 
@@ -78,9 +82,10 @@ class PipelineError(PenstockError):
         # The result, which holds this error in turn, belongs to the state: arguments that lead back to the
         # object being pickled would never end.
         state = {name: value for name, value in vars(self).items() if name not in {"stage", "cause", "index"}}
-        return _restore, (type(self), self.stage, self.cause, self.index), state
+        return _restore_error, (type(self), self.stage, self.cause, self.index), state
 
 
+@exported
 class StartError(PipelineError):
     """A stage could not be started. The stages before it were cancelled and reaped; nothing is left."""
 
@@ -88,6 +93,7 @@ class StartError(PipelineError):
         return f'starting stage "{self.stage}": {self.cause}'
 
 
+@exported
 class PipelineTimeout(PipelineError, TimeoutError):
     """The deadline ended the run; `stage` is the earliest stage that was still running.
 
@@ -95,10 +101,12 @@ class PipelineTimeout(PipelineError, TimeoutError):
     """
 
 
+@exported
 class PipelineCancelled(PipelineError):
     """`Run.cancel()` ended the run; `cause` is the reason passed to it, if that was an exception."""
 
 
+@exported
 class MemoryLimitExceeded(PenstockError):
     """A stage was killed because its processes used more memory than allowed.
 
@@ -114,6 +122,7 @@ class MemoryLimitExceeded(PenstockError):
         return f"memory limit of {self.limit} bytes exceeded: {self.used} bytes used"
 
 
+@exported
 class LineTooLong(PenstockError):
     """A line was longer than `limit` bytes, the stage's `max_line`. The lines before it were delivered."""
 
@@ -125,6 +134,7 @@ class LineTooLong(PenstockError):
         return f"a line is longer than {self.limit} bytes"
 
 
+@exported
 class ExitError(PenstockError, subprocess.CalledProcessError):
     """A command exited with a status outside its `ok_codes`, or was killed by a signal.
 
@@ -151,6 +161,7 @@ class ExitError(PenstockError, subprocess.CalledProcessError):
         return f"signal: {(signals.strsignal(self.signal) or str(self.signal)).lower()}"
 
 
+@exported
 class WorkerDied(ExitError):
     """The worker process of a stage with `isolate="process"` ended before the stage had.
 
@@ -169,6 +180,7 @@ class WorkerDied(ExitError):
         return f"its worker process died: {super().__str__()}"
 
 
+@exported
 class RemoteError(PenstockError):
     """A stand-in for an exception of a stage with `isolate="process"` that could not be pickled or unpickled.
 
@@ -185,10 +197,12 @@ class RemoteError(PenstockError):
         return f"{self.type_name}: {self.text}" if self.text else self.type_name
 
 
+@exported
 class FinishEarly(Exception):
     """Raise this in a function to end its stage as a success, with input left unread. Never reported."""
 
 
+@exported
 class ClosedPipe(BrokenPipeError):
     """A function wrote to an in-memory pipe whose reader has gone, as EPIPE for a file descriptor."""
 
@@ -200,11 +214,15 @@ class ClosedPipe(BrokenPipeError):
         return type(self), (), vars(self)
 
 
+@exported
 class Cancelled(PenstockError):
     """The reason that a cancelled stage reports if the caller gave no exception."""
 
 
-def _restore(kind: type[PipelineError], stage: str, cause: BaseException, index: int | None) -> PipelineError:
+@exported
+def _restore_error(
+    kind: type[PipelineError], stage: str, cause: BaseException, index: int | None
+) -> PipelineError:
     return kind(stage, cause, index=index)
 
 

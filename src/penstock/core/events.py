@@ -6,12 +6,15 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.public import exported
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Event"]
 
 
+@exported
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
     """An event of a run, as `on_event` gets it. A frozen dataclass.

@@ -14,6 +14,7 @@ import math
 from typing import TYPE_CHECKING, Final, Literal
 
 from penstock.core.options import check_seconds
+from penstock.core.public import exported
 from penstock.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _MODES: Final = ("prefer", "require", "never")
 _LARGEST: Final = 2**62
 
 
+@exported
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Resource limits for commands, which the kernel enforces from before the program's first instruction.

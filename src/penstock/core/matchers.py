@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.core.errors import ClosedPipe, ExitError
+from penstock.core.public import exported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__
 
 
+@exported
 def is_error(wanted: type[BaseException] | BaseException) -> Matcher:
     """Match an error of a type, or one exception object (by identity or equality).
 
@@ -57,6 +59,7 @@ def is_error(wanted: type[BaseException] | BaseException) -> Matcher:
     return partial(_is_equal, wanted)
 
 
+@exported
 def is_signal(signum: int) -> Matcher:
     """Match a command that died of the signal `signum`, real-time signals included.
 
@@ -73,11 +76,13 @@ def is_signal(signum: int) -> Matcher:
     return partial(_died_of, int(signum))
 
 
+@exported
 def is_sigpipe(error: BaseException) -> bool:
     """Return whether a command was killed by SIGPIPE: it wrote to a pipe whose reader had gone (pipe(7))."""
     return _died_of(signal.SIGPIPE, error)
 
 
+@exported
 def is_epipe(error: BaseException) -> bool:
     """Return whether a function's write failed with EPIPE: the reader of its pipe or socket had gone."""
     return any(
@@ -88,11 +93,13 @@ def is_epipe(error: BaseException) -> bool:
     )
 
 
+@exported
 def is_closed_pipe(error: BaseException) -> bool:
     """Return whether a function wrote to an in-memory pipe whose reader had gone."""
     return any(isinstance(link, ClosedPipe) for link in _chain(error))
 
 
+@exported
 def is_pipe_error(error: BaseException) -> bool:
     """Return whether the error only says that the reader had gone.
 
@@ -104,6 +111,7 @@ def is_pipe_error(error: BaseException) -> bool:
     return is_sigpipe(error) or is_epipe(error) or is_closed_pipe(error)
 
 
+@exported
 def any_error(*matchers: Matcher) -> Matcher:
     """Match an error that at least one of `matchers` matches; raise TypeError if one is not callable.
 
@@ -119,17 +127,21 @@ def any_error(*matchers: Matcher) -> Matcher:
 # Functions bound by `partial`, not closures, so that a pipeline that holds a matcher can be pickled.
 
 
+@exported
 def _is_of_type(wanted: type[BaseException], error: BaseException) -> bool:
     return any(isinstance(link, wanted) for link in _chain(error))
 
 
+@exported
 def _is_equal(wanted: BaseException, error: BaseException) -> bool:
     return any(link is wanted or link == wanted for link in _chain(error))
 
 
+@exported
 def _died_of(signum: int, error: BaseException) -> bool:
     return any(isinstance(link, ExitError) and link.signal == signum for link in _chain(error))
 
 
+@exported
 def _matches_any(matchers: tuple[Matcher, ...], error: BaseException) -> bool:
     return any(matcher(error) for matcher in matchers)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING
 
+from penstock.core.public import exported
 from penstock.core.stage import Stream
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def carriers(
     return [feed, *between, drain]
 
 
+@exported
 class Node(str):
     """A node of a plan, known by its `id`. As a str it is its name, which other nodes may have too.
 
@@ -98,6 +100,7 @@ class Node(str):
         return Node, (str(self), self.id, self.kind)
 
 
+@exported
 class Edge:
     """One edge of a plan: the names and ids of its nodes, and the `kind` of carrier, such as "os-pipe".
 
@@ -131,6 +134,7 @@ class Edge:
         return self.source, self.target, self.kind, self.source_id, self.target_id
 
 
+@exported
 class Plan:
     """The nodes of a pipeline and the edges between them, as `Pipeline.explain` returns them.
 

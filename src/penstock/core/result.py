@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from penstock.core.public import exported
 from penstock.core.table import table
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["EdgeResult", "Result", "StageResult"]
 
 
+@exported
 @dataclasses.dataclass(frozen=True, slots=True)
 class StageResult:
     """The outcome of one leaf stage.
@@ -47,6 +49,7 @@ class StageResult:
     id: str = ""
 
 
+@exported
 @dataclasses.dataclass(frozen=True, slots=True)
 class EdgeResult:
     """The means that carried the bytes between two neighbours, and their number.
@@ -64,6 +67,7 @@ class EdgeResult:
     target_id: str = ""
 
 
+@exported
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
     """The outcome of a run.

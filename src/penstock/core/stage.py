@@ -5,12 +5,15 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from penstock.core.public import exported
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Requirements", "RunningStage", "Stage", "Stream"]
 
 
+@exported
 class Stream(enum.Enum):
     """The kind of stream that a stage needs as its stdin or stdout."""
 
@@ -22,6 +25,7 @@ class Stream(enum.Enum):
     """No such stream: the stage must be first (stdin) or last (stdout), and its end not connected."""
 
 
+@exported
 class Requirements:
     """The streams that a stage needs, a `Stream` for each; both default to `Stream.ANY`.
 
@@ -94,6 +98,7 @@ class ContextLike(Protocol):
     def emit(self, message: str, **context: Any) -> None: ...
 
 
+@exported
 @runtime_checkable
 class RunningStage(Protocol):
     """A started stage, as `Stage.start` returns it."""
@@ -111,6 +116,7 @@ class RunningStage(Protocol):
         """
 
 
+@exported
 @runtime_checkable
 class Stage(Protocol):
     """One element of a pipeline: the protocol of custom stages.

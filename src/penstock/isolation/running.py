@@ -35,7 +35,7 @@ __all__ = ["RunningIsolated"]
 
 _POLL_INTERVAL_S = 0.02
 """Seconds between two polls of a process without a pidfd."""
-_SAFE_MODULES = frozenset({"builtins", "penstock.core.errors"})
+_SAFE_MODULES = frozenset({"builtins", "penstock"})
 """Modules of reasons that can be pickled without running user code."""
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.public import exported
 from penstock.core.stage import Requirements, Stream
 from penstock.isolation import messages, worker_pool
 from penstock.isolation.running import RunningIsolated
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Isolated"]
 
 
+@exported
 class Isolated(BuiltinStage):
     """A Python stage that runs in a worker process."""
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.core.public import exported
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryWatch"]
 
 
+@exported
 class MemoryWatch:
     """The wanted watch of a pipeline's memory.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import ClosedPipe, FinishEarly
 from penstock.core.noop import noop
+from penstock.core.public import exported
 from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
 from penstock.stages.running import ThreadedStage
@@ -52,6 +53,7 @@ class ChainStage(PythonStage):
         return start_fused([(self, ctx)], stdin, stdout)[0]
 
 
+@exported
 class Transform(ChainStage):
     """`fn(chunks)` gives chunks; see `penstock.transform`."""
 

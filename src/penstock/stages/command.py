@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, show
 from penstock.core.options import check_leftover, check_limits, check_stderr, path
+from penstock.core.public import exported
 from penstock.core.stage import Requirements, Stream
 from penstock.stages.base import BuiltinStage
 from penstock.stages.pipe_adapter import start_with_pipes
@@ -34,6 +35,7 @@ __all__ = ["Command"]
 _FILES = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
 
 
+@exported
 class Command(BuiltinStage):
     """One program with its arguments; see `penstock.command`."""
 

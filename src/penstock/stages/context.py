@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.env import merge
+from penstock.core.public import exported
 from penstock.runtime.events import EventEmitter
 from penstock.system.environment import inherited
 from penstock.system.spawn_request import SpawnRecord
@@ -81,6 +82,7 @@ class Scope:
         return self._base
 
 
+@exported
 class StageContext:
     """A running stage's view of its run.
 

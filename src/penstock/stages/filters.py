@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from penstock.core.public import exported
 from penstock.stages.base import BuiltinStage
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Filtered", "ignoring"]
 
 
+@exported
 class Filtered(BuiltinStage):
     """`fn(error | None)` returns the error that counts, or None; see `penstock.filter_error`.
 
@@ -83,5 +85,6 @@ def ignoring(matcher: Matcher) -> Callable[[BaseException | None], BaseException
     return partial(_unless, matcher)
 
 
+@exported
 def _unless(matcher: Matcher, error: BaseException | None) -> BaseException | None:
     return None if error is None or matcher(error) else error

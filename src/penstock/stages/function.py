@@ -13,6 +13,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import FinishEarly
+from penstock.core.public import exported
 from penstock.stages.base import BuiltinStage
 from penstock.stages.running import ThreadedStage
 
@@ -117,6 +118,7 @@ class _RunningFunction(ThreadedStage):
         self.complete(self.outcome(error))
 
 
+@exported
 class Function(PythonStage):
     """`fn(ctx, stdin, stdout)`; see `penstock.function`."""
 
@@ -125,6 +127,7 @@ class Function(PythonStage):
         self.fn(ctx, stdin, stdout)
 
 
+@exported
 class Scan(PythonStage):
     """`split(stdin)` into tokens, `fn(ctx, token, stdout)` for each; see `penstock.scan`."""
 
@@ -144,6 +147,7 @@ class Scan(PythonStage):
             close_iterator(tokens)
 
 
+@exported
 class Source(PythonStage):
     """Emits the chunks of an iterable; see `penstock.source`."""
 
@@ -169,6 +173,7 @@ class Source(PythonStage):
                 close_iterator(iterator)
 
 
+@exported
 class Echo(PythonStage):
     """Writes one text; see `penstock.echo`."""
 

@@ -14,6 +14,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import LineSplitter
+from penstock.core.public import exported
 from penstock.stages.chain import ChainStage, iterator_of
 from penstock.stages.lines import check_line
 
@@ -153,6 +154,7 @@ class _LineSlice:
         return b"".join(bytes(good) + b"\n" for good in lines), None
 
 
+@exported
 class MapLines(_BlockStage):
     """`fn(line)` returns a line or None; see `penstock.map_lines`."""
 
@@ -163,6 +165,7 @@ class MapLines(_BlockStage):
         return [line for line in results if line is not None]
 
 
+@exported
 class FilterLines(_BlockStage):
     """`fn(line)` says whether the line is kept; see `penstock.filter_lines`."""
 
@@ -173,6 +176,7 @@ class FilterLines(_BlockStage):
         return list(compress(lines, results))
 
 
+@exported
 class MapLineBatches(_BlockStage):
     """`fn(lines)` returns lines for a whole block; see `penstock.map_line_batches`."""
 

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import LineSplitter
+from penstock.core.public import exported
 from penstock.stages.chain import ChainStage, iterator_of
 from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["EachLine", "TransformLines", "check_line"]
 
 
+@exported
 class TransformLines(ChainStage):
     """`fn(lines)` returns lines; see `penstock.transform_lines`."""
 
@@ -42,6 +44,7 @@ class TransformLines(ChainStage):
             close_iterator(made)
 
 
+@exported
 class EachLine(PythonStage):
     """`fn(ctx, line, stdout)` for each line; see `penstock.each_line`."""
 

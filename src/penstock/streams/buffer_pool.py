@@ -13,6 +13,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from penstock.core.public import exported
 from penstock.system.fork_guard import reset_in_child
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["BufferPool", "buffer_pool"]
 
 
+@exported
 class BufferPool:
     """Hands out bytearrays of one size and keeps a bounded number of them for the next borrower; thread-safe.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from penstock.core.public import exported
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
@@ -120,6 +121,7 @@ class _End(Generic[_Stream]):
         return duplicate(self._borrowed)
 
 
+@exported
 class Input(_End[Reader]):
     """The stdin of a stage: `fd` if it is a descriptor, and always `reader`, a file-like object.
 
@@ -138,6 +140,7 @@ class Input(_End[Reader]):
         return reader
 
 
+@exported
 class Output(_End[Writer]):
     """The stdout of a stage: `fd` if it is a descriptor, and always `writer`, a file-like object.
 
