@@ -1,10 +1,16 @@
-"""A run that somebody iterates over: started by the first step, ended with the last, or when it is left."""
+"""The iterators that `iter_bytes` and `iter_lines` return.
+
+The first `next()` starts the run; the last one, or closing or dropping the iterator, ends it. Lines come out
+of chunks at the speed of the interpreter's own `chain`.
+"""
 
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from penstock.core.framing import LineSplitter
 from penstock.engine.managed_run import ManagedRun
 
 if TYPE_CHECKING:
@@ -12,7 +18,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.run_plan import RunPlan
 
-__all__ = ["iterate"]
+__all__ = ["Lines", "iterate", "lines_of"]
 
 
 def iterate(plan: RunPlan) -> Generator[bytes]:
@@ -55,3 +61,35 @@ def _leave(run: ManagedRun) -> None:
         run.close_reader()
     elif not sys.is_finalizing():  # else a lock may be held by a thread that will never go on
         run.close_streams()  # the run had ended before, with output unread
+
+
+class Lines(chain[bytes]):
+    """Lines as bytes without LF. `close()` ends what they come from; so does dropping the iterator."""
+
+    _blocks: Generator[list[bytes]]
+    _block: list[list[bytes]]
+
+    def close(self) -> None:
+        """Stop early: end the run, and wait for it. Idempotent; there are no more lines afterwards."""
+        self._block[0].clear()  # the chain may be in the middle of it
+        self._blocks.close()
+
+
+def lines_of(chunks: Generator[bytes]) -> Lines:
+    """The lines of `chunks`, which are closed with the iterator."""
+    block: list[list[bytes]] = [[]]
+    blocks = _blocks(chunks, block)
+    lines = Lines.from_iterable(blocks)
+    assert isinstance(lines, Lines)
+    lines._blocks, lines._block = blocks, block  # noqa: SLF001 - from_iterable() is the only constructor
+    return lines
+
+
+def _blocks(chunks: Generator[bytes], block: list[list[bytes]]) -> Generator[list[bytes]]:
+    """The lines that each chunk completes, the last of them as `block[0]`."""
+    try:
+        for lines in LineSplitter().iter_blocks(chunks):
+            block[0] = lines
+            yield lines
+    finally:
+        chunks.close()

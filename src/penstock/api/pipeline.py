@@ -13,8 +13,7 @@ import codecs
 from functools import cache
 from typing import TYPE_CHECKING, Any, overload
 
-from penstock.api.iteration import iterate
-from penstock.api.lines import Lines, lines_of
+from penstock.api.iteration import Lines, iterate, lines_of
 from penstock.api.nested import start_nested
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
