@@ -345,6 +345,10 @@ class Execution:
         if keep is not None and (self.reason is not None or self._plan.has_user_objects):
             keep(self)
 
+    def record_left_early(self) -> None:
+        """Record that the caller has stopped reading the last stage's output."""
+        self.left_early = True
+
     def fail_reading(self, error: OSError) -> None:
         """The caller could not read what the last stage wrote; the run may have been judged before that."""
         with self._conclusion:

@@ -224,7 +224,7 @@ class ManagedRun:
             # Left open until the interpreter ends: its children are dead by now, and a lock may be held by a
             # thread that will never go on.
             return False
-        execution.left_early = True
+        execution.record_left_early()
         self.reader.close()
         reason = Cancelled("the reader of its output has gone")
         execution.post_cancel(CancelReason(reason, PipelineCancelled, execution.root, collateral=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class RunResources:
         for pages in self.pages:
             pages.release()
         for lease in self.cgroups:
-            lease.close()
+            # Without a descriptor or a thread for the supervisor a cgroup stays until the process ends.
+            with contextlib.suppress(OSError, RuntimeError):
+                lease.close()
 
 
 class RunServices:
