@@ -1,9 +1,9 @@
 """The engine of a run: from the first open descriptor to the verdict.
 
-What counts as the end. A run has ended when its tree of stages has, its stdout is drained where Penstock does
-that, and what fed its stdin is released. Each of these facts can be read off at any time; `advance` looks at
-them and does what is due, as often as it is called. That is what lets a KeyboardInterrupt fall into the
-middle of it, in a thread that drives its own run: afterwards `recover` looks again, and nothing was missed.
+The end. A run has ended when its tree of stages has, its stdout is drained if Penstock drains it, and its
+stdin port is released. Each of these facts can be read at any time; `advance` looks at them and does what is
+due, as often as it is called. So a KeyboardInterrupt may come in the middle of it, in a thread that drives
+its own run: afterwards `recover` looks again, and nothing was missed.
 
 Locks. `RunState` guards the ends in the tree and the reasons; `_conclusion` lets one thread at a time
 conclude. `post_cancel` takes no lock at all: it appends and wakes the reactor, so it may be called from a
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["Execution"]
 
 _CLOSE_GRACE_S = 0.2
-"""Seconds that the caller's own code has to end after a cancellation, however late it is called."""
+"""Seconds that user code has to end after a cancellation, however late it is called."""
 
 
 class Execution:
@@ -77,7 +77,7 @@ class Execution:
         self.left_early = plan.sink.kind == "pipe"
         """The caller reads the last stage's output, and may have stopped doing so before its end."""
         self.failure: StartFailure | None = None
-        """What kept it from starting, where a stage could not be started."""
+        """The reason why a stage could not be started, if one could not."""
         self._conclusion = threading.Lock()
         self._concluded: Conclusion | None = None
         self._result: Result | None = None
@@ -95,12 +95,12 @@ class Execution:
         return self._state.reason
 
     def was_cancelled_by(self, error: BaseException) -> bool:
-        """Whether `error` is the reason of the whole run's cancellation."""
+        """Return whether `error` is the reason why the whole run was cancelled."""
         return self.reason is not None and self.reason.error is error
 
     @property
     def error(self) -> PipelineError | None:
-        """What the run raises, once it has ended."""
+        """The error that the run raises, once it has ended."""
         return None if self._concluded is None else self._concluded.error
 
     @property
@@ -113,8 +113,8 @@ class Execution:
     def start(self, handle: ActiveRun) -> None:
         """Start all stages, once it is the calling thread's turn.
 
-        Where one cannot be, the others are told to end, and the run ends with a StartError. `handle` is by
-        what the end of the process, and forks, find the run until it has ended.
+        If one cannot be started, the others are cancelled, and the run ends with a StartError. Exit and fork
+        handlers find the run by `handle` until it has ended.
         """
         try:
             begin_start()
@@ -175,7 +175,7 @@ class Execution:
             raise running.wait_thread_error
 
     def abort(self, reason: CancelReason) -> None:
-        """Cancel what was started, and let the rest end without."""
+        """Cancel the stages that were started; the others end unstarted."""
         self._release_unstarted()
         self._cancel(self.root, reason)
         for leaf in self.leaves:
@@ -183,7 +183,7 @@ class Execution:
                 self._leaf_ended(leaf)
 
     def _release_unstarted(self) -> None:
-        """Of all that waited for the rest of the start. Doing it again does no harm."""
+        """Release everything that waited for the rest of the start. Doing it again does no harm."""
         self._barrier.abort()
         startup.kill_unregistered_children(self.leaves, adopt=self.failure is None)
         if self.source is not None and self.leaves[0].running is None:
@@ -218,9 +218,7 @@ class Execution:
         self.advance()
 
     def _call_filter(self, node: FilterRun, end: NodeOutcome) -> None:
-        """Have the caller's filter decide, in a worker: it may take its time, and only this stage
-        waits for it.
-        """
+        """Ask the user's filter in a worker: it may take its time, and only this stage waits for it."""
 
         def decide() -> None:
             self._finish_filter(node, node.apply(end))
@@ -238,7 +236,7 @@ class Execution:
     # Cancelling.
 
     def post_cancel(self, reason: CancelReason) -> None:
-        """Have the pipeline where the reason comes from cancelled. From any thread or signal handler."""
+        """Cancel the pipeline that the reason comes from. From any thread or signal handler."""
         self.reactor.post(partial(self._cancel, reason.origin, reason))
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:
@@ -246,9 +244,9 @@ class Execution:
         self._cancel(group, CancelReason(error, PipelineTimeout, group))
 
     def _cancel(self, group: GroupRun, reason: CancelReason) -> None:
-        """In the reactor's thread, or in the starter's where nothing is driven yet."""
+        """Cancel; in the reactor's thread, or in the starter's if nothing is driven yet."""
         if self.ended.is_set():
-            self._defer_release()  # what was posted may be the last that refers to it
+            self._defer_release()  # the posted call may hold the last reference to it
             return
         leaves = self._state.cancel(group, reason)
         if leaves is None:
@@ -258,13 +256,13 @@ class Execution:
         self.advance()
 
     def _limit_filters(self, group: GroupRun, reason: CancelReason) -> None:
-        """What the caller's filters have not decided when the grace time is over is decided by the reason."""
+        """Let the reason decide for those filters that have not answered when the grace time is over."""
         now = time.monotonic()
         for node, grace in self._state.undecided_filters(group):
             self.reactor.call_at(now + grace, partial(self._abandon_filter, node, reason))
 
     def _abandon_filter(self, node: FilterRun, reason: CancelReason) -> None:
-        """The caller's function has not decided in time: the reason is the end."""
+        """End a filter with the reason, because the user's function has not answered in time."""
         leaf = next(leaf for leaf in self.leaves if leaf.within(node))
         end = NodeOutcome(reason.error, leaf.index, reason, excluded=reason.collateral)
         if self._finish_filter(node, end) and leaf.ctx is not None:
@@ -282,10 +280,10 @@ class Execution:
                 leaf.running.kill_now(processes)
 
     def recover(self) -> None:
-        """Look at everything again, after an interruption in the middle of who knows what.
+        """Look at everything again after an interrupt, which may have come anywhere.
 
-        In the reactor's thread. The start may have been left half-way, a cancellation not been carried out,
-        or an end not been told.
+        In the reactor's thread. The start may have stopped half-way, a cancellation may not have been carried
+        out, or an end not have been recorded.
         """
         if not self._launched:
             self._release_unstarted()
@@ -303,26 +301,26 @@ class Execution:
     # The end.
 
     def advance(self) -> None:
-        """See what is due once the stages have ended; conclude where nothing is."""
+        """Do what is due once the stages have ended; conclude if nothing is left."""
         if self.root.end is None:
             return
         source, sink, reason = self.source, self.sink, self.reason
         if source is not None:
             source.release(self.advance)
-        # Where a stage has used the grace time up, what comes after it is given a moment of its own.
-        late = time.monotonic() + _CLOSE_GRACE_S
+        # If a stage used up the grace period, the endpoints still get `_CLOSE_GRACE_S` seconds.
+        deadline = time.monotonic() + _CLOSE_GRACE_S
         if reason is not None:
-            late = max(late, self._state.cancelled_at + self.root.option("grace"))
+            deadline = max(deadline, self._state.cancelled_at + self.root.option("grace"))
         if sink is not None and not sink.finished and reason is not None:
-            sink.stop(reason.error, late)
+            sink.stop(reason.error, deadline)
         if (source is None or source.finished) and (sink is None or sink.finished):
             if not self._closing.finished:
-                self._closing.close(None if reason is None else reason.error, late, self.advance)
+                self._closing.close(None if reason is None else reason.error, deadline, self.advance)
             if self._closing.finished:
                 self._conclude()
 
     def _conclude(self) -> None:
-        """Judge, and let go of everything."""
+        """Judge the run, and release everything."""
         with self._conclusion:
             if self.ended.is_set():
                 return
@@ -340,7 +338,7 @@ class Execution:
             self.reactor.wake()
 
     def _defer_release(self) -> None:
-        """Have it be let go of where finalizers of the caller's may run, if there may be any."""
+        """Keep a reference until a worker drops it, so user finalizers never run on the supervisor thread."""
         keep = self.reactor.defer_release
         if keep is not None and (self.reason is not None or self._plan.has_user_objects):
             keep(self)
@@ -350,7 +348,7 @@ class Execution:
         self.left_early = True
 
     def fail_reading(self, error: OSError) -> None:
-        """The caller could not read what the last stage wrote; the run may have been judged before that."""
+        """Record that reading the last stage's output has failed; the run may have been judged before."""
         with self._conclusion:
             self._read_error = error
             if self.ended.is_set():
@@ -358,7 +356,7 @@ class Execution:
 
     @property
     def result(self) -> Result:
-        """What is known of it, once it has ended; made when somebody asks, and the same each time."""
+        """The result, once the run has ended; built when it is first asked for, and the same each time."""
         with self._conclusion:
             if self._result is None:
                 self._result = self._build_result(self.error)

@@ -1,11 +1,11 @@
-"""The structure of a pipeline: which stages it has, and what joins them. Immutable, and made once a pipeline.
+"""The structure of a pipeline: its stages, and the edges that join them. Immutable, made once a pipeline.
 
 Nodes and edges are known by ids, because two stages may have the same name. An edge leads from a port of one
 node to a port of another; `STDIN` and `STDOUT` stand for the two ends of the whole pipeline. The nodes lie in
 a topological order: every edge leads forwards. Pipelines and error filters are the tree above the nodes.
 
-Out of scope: endpoints, the options of one run, and what carries an edge (see `run_plan`); the state of a run
-(see `tree`).
+Out of scope: endpoints, the options of one run, and the carriers of edges (see `run_plan`); the state of a
+run (see `tree`).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class PlanNode:
 
 
 class PlanEdge:
-    """What leads from a port of one node to a port of another, both by their ids.
+    """An edge from a port of one node to a port of another, both known by their ids.
 
     `index` is its place among all edges, `chained` whether it joins two stages that can be fused.
     """

@@ -1,9 +1,9 @@
 """One run from outside the engine: start it, wait for it, cancel it, and leave nothing of it behind.
 
 A run is made from a plan first, and started then. A run that was not started holds nothing and needs no
-clean-up. So whoever starts one has it in hand when an interrupt comes, and ends it by `end`.
+clean-up. So the code that starts one already refers to it when an interrupt comes, and ends it by `end`.
 
-Who drives. A run is steered by a reactor: the supervisor's, or one that the calling thread drives itself
+The driver. A run is steered by a reactor: the supervisor's, or one that the calling thread drives itself
 while it waits (`inline`). That is possible if nobody else ever gets hold of the run.
 
 Out of scope: the shape that users see (`api.run`, `api.async_run`), and the steps of a run (`execution`).
@@ -106,7 +106,7 @@ class ManagedRun:
         return self.get_result(check=check)
 
     def wait_done(self, timeout: float | None = None) -> None:
-        """Wait as `wait` does, without a look at the verdict."""
+        """Wait as `wait` does, but raise no error of the run itself."""
         if os.getpid() != self._owner:
             raise RuntimeError("this run belongs to the parent process, of which this one is a fork")
         if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
@@ -125,13 +125,13 @@ class ManagedRun:
             self.stdin.close()
 
     def get_result(self, *, check: bool) -> Result:
-        """What `wait` returns or raises, once it has ended."""
+        """Return the result, once the run has ended; with `check` raise its error if it failed."""
         if check:
             self._raise_error()
         return self.execution.result
 
     def captured(self) -> bytes:
-        """What was captured of stdout, once it has ended. Raises as `wait` does."""
+        """Return the captured stdout, once the run has ended. Raises as `wait` does."""
         self._raise_error()
         sink = self.execution.sink
         return (sink and sink.captured) or b""
@@ -140,9 +140,9 @@ class ManagedRun:
         error = self.execution.error
         if error is not None:
             if error.result is None:
-                with contextlib.suppress(OSError):  # there is still no descriptor to load what makes it
+                with contextlib.suppress(OSError):  # there is still no descriptor to load the module with
                     error.result = self.execution.result
-            # Every caller that waits is given the same object, whose traceback would grow with each.
+            # Every caller that waits gets the same object, and its traceback would grow with each.
             raise error.with_traceback(None)
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
@@ -181,8 +181,10 @@ class ManagedRun:
         return self.execution.finished_early
 
     def explains(self, error: BaseException) -> bool:
-        """Whether its outcome says what ended the reading of its output: the reason of its cancellation,
-        or that the kernel failed, which is from here on an error of `stdout`.
+        """Return whether the outcome of the run explains why reading its output failed with `error`.
+
+        It does if `error` is the reason of its cancellation. If the kernel failed, that is from here on an
+        error of `stdout`.
         """
         if self.execution.was_cancelled_by(error) or not isinstance(error, OSError):
             return self.execution.was_cancelled_by(error)
@@ -192,21 +194,19 @@ class ManagedRun:
 
     @property
     def reader(self) -> Reader:
-        """The stream of a run that was started to be iterated over."""
+        """The stream that the iterator reads, of a run that is iterated over."""
         sink = self.execution.sink
         assert sink is not None
         assert sink.reader is not None
         return sink.reader
 
     def close_reader(self) -> None:
-        """The iterator over stdout was closed: close the pipe, end what is left, and wait; none of it
-        is a failure.
-        """
+        """Close the pipe, end what is left, and wait, because the iterator was closed. That is no failure."""
         execution = self.execution
         if not self.abandon_reader():
             return
-        # It may be the garbage collector that closes the iterator, in any thread: in the one that steers, or
-        # with a lock held.
+        # The garbage collector may close the iterator in any thread: in the one that drives the run, or in
+        # one that holds a lock.
         if not (execution.reactor.in_driver_thread or fork_guard_held()):
             wait_in_slices(execution.ended, self.cancel_timeout)
 
@@ -216,9 +216,9 @@ class ManagedRun:
         return float(self.execution.root.option("grace")) + CANCEL_MARGIN_S
 
     def abandon_reader(self) -> bool:
-        """As `close_reader`, without waiting for the end; False where nothing is left to be ended."""
+        """Do as `close_reader` without waiting for the end; return False if nothing is left to be ended."""
         execution = self.execution
-        if os.getpid() != self._owner:  # a forked copy's, where nothing of the run is left
+        if os.getpid() != self._owner:  # in a forked copy nothing of the run is left
             return False
         if sys.is_finalizing():
             # Left open until the interpreter ends: its children are dead by now, and a lock may be held by a
@@ -231,9 +231,9 @@ class ManagedRun:
         return True
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` when it has ended and its handlers have been given what they had to get.
+        """Call `callback()` when the run has ended and its handlers have got all events.
 
-        In whatever thread that is: it hands over, and does no more.
+        The thread may be any one, so `callback` only hands over.
         """
 
         def ended() -> None:
@@ -242,7 +242,7 @@ class ManagedRun:
                 callback()
                 return
             try:
-                thread_pool.submit(flushed)  # which may wait, unlike who steers runs
+                thread_pool.submit(flushed)  # a worker may wait; the thread that drives runs may not
             except RuntimeError:  # no thread to be had: nobody delivers either
                 callback()
 
@@ -254,18 +254,18 @@ class ManagedRun:
 
     @property
     def streams(self) -> tuple[Any, Any]:
-        """What an event loop has in the place of `stdin` and `stdout`."""
+        """The streams that an event loop has instead of `stdin` and `stdout`."""
         source, sink = self.execution.source, self.execution.sink
         return (source and source.stream), (sink and sink.stream)
 
-    # What the end of the process, and forks, concern.
+    # For exit and fork handlers.
 
     def kill_at_exit(self, processes: ProcessTable) -> None:
-        """Kill every child at once: the interpreter is ending. The kernel hands the dead to init."""
+        """Kill every child at once, because the interpreter is ending. Init reaps them."""
         self.execution.kill_now(processes)
 
     def forget_in_child(self) -> None:
-        """In a forked copy: its descriptors are closed there, and its threads are not there."""
+        """Close the files, in a forked copy: the descriptors are closed there, and no threads exist."""
         self.close_files()
 
     def _take_files(self) -> None:
@@ -274,7 +274,7 @@ class ManagedRun:
             self.stdin, self.stdout = source.file, sink.file
 
     def close_streams(self) -> None:
-        """Close what an event loop has in the place of the files, and what it reads."""
+        """Close the streams that an event loop has instead of files, and the reader."""
         sink = self.execution.sink
         reader = None if sink is None else sink.reader
         for stream in (*self.streams, reader):
@@ -288,12 +288,12 @@ class ManagedRun:
                 file.close()
 
     def _close_ends(self) -> None:
-        """Nobody was, or will be, given the other ends of a run that did not start."""
+        """Close our pipe ends after a failed start; no caller holds them."""
         self.close_files()
         self.close_streams()
 
     def _sleep(self, timeout: float | None = None) -> bool:
-        """Sleep until the end, driving the run's own reactor where it has one; False where time is over."""
+        """Sleep until the end, driving the run's own reactor if it has one; False if the time is over."""
         execution = self.execution
         if not self._inline:
             return wait_in_slices(execution.ended, timeout)
@@ -305,8 +305,8 @@ class ManagedRun:
     def _reap(self, interrupt: BaseException | None = None) -> None:
         """Cancel for `interrupt`, if that is given, and wait until nothing is left.
 
-        Each further Ctrl-C takes what is left of the grace time away. It may come at any moment, between two
-        steps of this too, so all of them are taken again, and there is a second net under the first.
+        Each further Ctrl-C skips the rest of the grace time. An interrupt can arrive between any two steps,
+        so the sequence is retried; the outer `except` catches one raised while the inner handler runs.
         """
         execution = self.execution
         forced = False
@@ -329,9 +329,9 @@ class ManagedRun:
 
 
 def run_inline(plan: RunPlan) -> ManagedRun:
-    """Run a plan that nobody gets hold of before it has ended, driving it in this thread.
+    """Run a plan to its end, driving it in this thread; nobody else gets hold of the run before that.
 
-    Whatever interrupts it, between the two steps too, ends the run.
+    An interrupt ends the run, between the two steps too.
     """
     run = ManagedRun(plan, inline=True)
     try:

@@ -1,7 +1,7 @@
 """The memory watches of one run: one for each `memory_limit` and `memory_observer` in its pipeline.
 
 A watch belongs to the group that it was put around. It begins when the first command of that group has been
-started, and ends with the group, at the latest with the run. What it has found is told then, once, to the
+started, and ends with the group, at the latest with the run. Then it reports its findings once, to the
 handler that was given with it and to the pipeline's own.
 """
 
@@ -31,16 +31,16 @@ __all__ = ["Watches"]
 
 
 class _Entry:
-    """A watch, what it is about, and whether its end was told."""
+    """A watch, the group and stages that it is for, and whether its end was reported."""
 
     __slots__ = ("end_reported", "group", "leaves", "name", "spec", "watch")
 
-    def __init__(self, group: GroupRun, wish: MemoryWatch, watch: Watch, leaves: list[StageRun]) -> None:
+    def __init__(self, group: GroupRun, spec: MemoryWatch, watch: Watch, leaves: list[StageRun]) -> None:
         self.group = group
-        self.spec = wish
+        self.spec = spec
         self.watch = watch
         self.leaves = leaves
-        self.name = wish.name
+        self.name = spec.name
         self.end_reported = False
 
 
@@ -60,12 +60,12 @@ class Watches:
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
         for group in groups:
-            wish: MemoryWatch | None = group.options.get("watch")
-            if wish is not None:
+            spec: MemoryWatch | None = group.options.get("watch")
+            if spec is not None:
                 below = [leaf for leaf in leaves if leaf.within(group)]
-                self._entries.append(self._entry(group, wish, below))
+                self._entries.append(self._entry(group, spec, below))
 
-    def _entry(self, group: GroupRun, wish: MemoryWatch, leaves: list[StageRun]) -> _Entry:
+    def _entry(self, group: GroupRun, spec: MemoryWatch, leaves: list[StageRun]) -> _Entry:
         with late_import:
             from penstock.limits.memory_sampler import Watch  # noqa: PLC0415 - most runs have none
 
@@ -79,15 +79,15 @@ class Watches:
                 if leaf.running is not None:
                     leaf.running.kill_if_cancelled()
 
-        entry = _Entry(group, wish, Watch(wish.limit, wish.longest, exceeded, grown), leaves)
+        entry = _Entry(group, spec, Watch(spec.limit, spec.longest, exceeded, grown), leaves)
         return entry
 
     def started(
         self, leaf: StageRun, running: Running, cancel: Callable[[GroupRun, CancelReason], None]
     ) -> None:
-        """Watch a stage that has just been started, where somebody wants it watched.
+        """Watch a stage that has just been started, if it is to be watched.
 
-        `cancel` is called in the reactor's thread, where its group has grown past the limit.
+        `cancel` is called in the reactor's thread, if its group has grown past the limit.
         """
         for entry in self._entries:
             if leaf in entry.leaves and running.pid is not None:
@@ -95,7 +95,7 @@ class Watches:
                 entry.watch.add(running)
 
     def ended(self, node: Node) -> None:
-        """End the watch around a group, where that has ended."""
+        """End the watch around a group, if the group has ended."""
         for entry in self._entries:
             if entry.group is node and node.end is not None:
                 self._end(entry)
@@ -125,8 +125,8 @@ class Watches:
             return
         error = MemoryLimitExceeded(limit, used)
         cancel(entry.group, CancelReason(error, PipelineError, entry.group))
-        # Told when the commands have been asked to end: what a handler does about it (it may close their
-        # input) must not end one of them first, by itself and in peace. And before any of their ends is told.
+        # Sent after the commands were asked to end, because a handler may close their input, and none of them
+        # may end by that first, as a success. And before the event about any of their exits.
         self._reactor.post(partial(self._emit, entry, "memory-limit", str(error), error, used))
 
     def _emit(

@@ -29,13 +29,13 @@ _NOTE_BYTES = 2000
 
 
 class Conclusion:
-    """What a run has come to."""
+    """The outcome of a run."""
 
     __slots__ = ("error", "finished_early")
 
     def __init__(self, error: PipelineError | None, *, finished_early: bool) -> None:
         self.error = error
-        """What the run raises."""
+        """The error that the run raises; None for a success."""
         self.finished_early = finished_early
         """Whether it succeeded with its input left unread on purpose."""
 
@@ -52,8 +52,8 @@ def conclude(  # noqa: PLR0913 - the facts that a run is judged by
 ) -> Conclusion:
     """Choose the error that a run raises, by the verdict over its stages and over its failed endpoints.
 
-    `left_early` says that the caller reads the last stage's output and may have stopped, `reason` why the
-    whole run was cancelled, `failure` what kept it from starting.
+    `left_early`: the caller reads the last stage's output, and may have stopped. `reason`: why the whole run
+    was cancelled. `failure`: why it could not be started.
     """
     end = _final_outcome(root, stdin_error, stdout_error, reason, left_early=left_early)
     finished_early = isinstance(end.error, FinishEarly)

@@ -1,8 +1,8 @@
 """Plan a run without side effects: nothing is opened or started.
 
-A plan is the structure of the pipeline, the options of this run, the two endpoints, and what carries each
-edge. It is immutable, and may be run more than once. A mistake that can be seen so far is raised here, by the
-name of the option or the stage. `explain()` needs no more than this.
+A plan is the structure of the pipeline, the options of this run, the two endpoints, and the kind of carrier
+of each edge. It is immutable, and may be run more than once. A mistake that can be seen so far is raised
+here, and names the option or the stage. `explain()` needs no more than this.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _FORBIDDEN = Stream.FORBIDDEN
 
 
 class RunPlan:
-    """The plan of a run: what is to be run, and how.
+    """The plan of a run.
 
-    `stages` are those of the graph's nodes, in the same order, `kinds` what carries each of its edges. A plan
-    that is bound to an event loop has stages and endpoints that know the loop, and is for one run.
+    `stages` are those of the graph's nodes, in the same order, `kinds` the carriers of its edges, in theirs.
+    A plan that is bound to an event loop has stages and endpoints that know the loop, and is for one run.
     """
 
     __slots__ = ("graph", "kinds", "loop", "options", "requirements", "sink", "source", "stages")
@@ -54,14 +54,14 @@ class RunPlan:
     ) -> None:
         self.graph = graph
         self.options = options
-        """Those of the outermost pipeline that were given."""
+        """The options that were given for the outermost pipeline."""
         self.source = source
         self.sink = sink
         self.loop = loop
         """The event loop that serves a part of it; None for a plan that needs none."""
         self.stages = [node.stage for node in graph.nodes] if stages is None else stages
         self.requirements = [traits_of(stage).requirements for stage in self.stages]
-        """What each stage asks of its streams; a custom one that says nothing takes any."""
+        """The requirements of each stage; a custom one that states none takes any stream."""
         self.kinds: Sequence[str] = _edge_kinds(self)
 
     def option(self, name: str) -> Any:
@@ -94,7 +94,7 @@ class RunPlan:
                 )
 
     def explain(self) -> Plan:
-        """Return what users see of it."""
+        """Return the plan as users see it."""
         nodes = [
             Node(STDIN, STDIN, "endpoint"),
             *(
@@ -142,7 +142,7 @@ def plan_run(
 
 
 def _edge_kinds(plan: RunPlan) -> list[str]:
-    """How each edge is going to be carried; ValueError naming the stage where a stream is forbidden to it."""
+    """Return the carrier of each edge; ValueError naming the stage if it has a stream that it forbids."""
     source, sink, requirements = plan.source, plan.sink, plan.requirements
     for place, wants in enumerate(requirements):
         if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):

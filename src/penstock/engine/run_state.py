@@ -1,7 +1,7 @@
 """Keep the state of a run's stages: which were started, which are to end and why, and how they ended.
 
-All of it is bookkeeping under one lock, which is never held while anything is called that may block or that
-is user code. Each method only records, and says what is due then; `Execution` does that.
+All of it is bookkeeping under one lock, which is never held during a call that may block or that runs user
+code. Each method only records, and returns what is due; `Execution` does that.
 
 Out of scope: starting and ending stages, events, and the verdict over the endpoints.
 """
@@ -82,9 +82,10 @@ class RunState:
             return first
 
     def propagate(self, node: Node) -> Iterator[tuple[GroupRun | FilterRun, NodeOutcome]]:
-        """End what the end of `node` completes, upwards; doing it again does no harm.
+        """End the nodes above `node` that its end completes; doing it again does no harm.
 
-        Yields what each end has come to, with the end itself: a pipeline, or a filter that is to decide now.
+        Yields each node that an end has reached, with that end: a pipeline, or a filter that is to decide
+        now.
         """
         end = node.end
         while end is not None and node.parent is not None:

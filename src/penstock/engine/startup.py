@@ -4,8 +4,8 @@ Both endpoints are opened first, then the stages are started from the first to t
 two ends exist. Workers begin only when every stage has been started (`defer`), so that a command that cannot
 be started fails the run before any function has done something.
 
-A stage closes what it was given, also where its start fails; what was opened and not yet given to a stage is
-closed here. A cancellation that arrives in between is looked for around each start.
+A stage closes the ends that it was given, also if its start fails; an end that was opened and not yet given
+to a stage is closed here. A cancellation that arrives in between is looked for around each start.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 
 
 class StartFailure(Exception):  # noqa: N818 - never leaves the package
-    """What kept a run from starting, and whose it was: a leaf's, or an endpoint's by name."""
+    """The reason why a run could not be started, and the leaf, or the name of the endpoint, that failed."""
 
     def __init__(self, cause: BaseException, *, leaf: StageRun | None = None, stage: str = "") -> None:
         super().__init__(cause)
@@ -60,8 +60,8 @@ class StartFailure(Exception):  # noqa: N818 - never leaves the package
 def make_scopes(groups: Sequence[GroupRun], services: RunServices, began: float) -> dict[int, Scope]:
     """Make one scope for each pipeline, by its id: options, environment, stderr.
 
-    The resources of the run get what is opened for that. An environment with values of the pipeline's own is
-    evaluated here, in the starter's thread and context.
+    Everything that is opened for them goes to the resources of the run. An environment with values of the
+    pipeline's own is evaluated here, in the starter's thread and context.
     """
     scopes: dict[int, Scope] = {}
     for group in groups:
@@ -91,7 +91,7 @@ def _scope(group: GroupRun, outer: Scope | None, services: RunServices, began: f
 
 
 def _stderr(group: GroupRun, outer: Scope | None, resources: RunResources) -> StderrTarget:
-    """Return where the stderr of a pipeline's commands goes, by default where that of the outer one goes."""
+    """Return the target of the stderr of a pipeline's commands, by default that of the outer pipeline."""
     value = group.option("stderr")
     if isinstance(value, StderrTarget):  # a pipeline within a custom stage shares that stage's
         return value
@@ -138,7 +138,7 @@ def set_deadlines(
 
 
 def make_edge(kind: str, pipe_size: int | None, pages: list[PipeCapacityLease]) -> tuple[Output, Input]:
-    """The two ends of an edge between neighbours; what a larger pipe takes of the budget goes to `pages`."""
+    """Make the two ends of an edge; the share of the budget that a larger pipe takes goes to `pages`."""
     if kind == "memory":
         memory = MemoryPipe()
         return Output(stream=memory.writer), Input(stream=memory.reader)
@@ -167,14 +167,14 @@ def open_ports(
     except BaseException:
         feed.abandon()
         raise
-    # Commands, and what the reactor does itself: no other thread than the caller's has a part in that.
+    # With commands alone, and what the reactor does itself, no thread but the caller's takes part.
     if not (reactor.shared or plan.has_user_objects or feed.uses_thread or drain.uses_thread):
         reactor.expect_no_posts()
     return feed, drain
 
 
 def _pipe_size(left: StageRun, right: StageRun) -> int | None:
-    """As the innermost pipeline says that both belong to."""
+    """Return the option of the innermost pipeline that both stages belong to."""
     group = left.group
     if right.group is not group:
         group = next(group for group in reversed(group.ancestors()) if right.within(group))
@@ -189,11 +189,10 @@ def start_stages(
     started: Callable[[StageRun, Running], None],
     pages: list[PipeCapacityLease],
 ) -> None:
-    """Start the stages in order, and tell `started` of each.
+    """Start the stages in order, and call `started` for each.
 
-    StartFailure where one cannot be; then no end is left open.
-
-    A stage that was cancelled before its turn is passed over, and its two ends are closed.
+    Raises StartFailure if one cannot be started; then no end is left open. A stage that was cancelled before
+    its turn is skipped, and its two ends are closed.
     """
     stdin = ports[0].input
     place = 0
@@ -227,9 +226,9 @@ def start_stages(
 
 
 def kill_unregistered_children(leaves: Sequence[StageRun], *, adopt: bool) -> None:
-    """End children that were born, but not yet known as a leaf's when an interrupt came in between.
+    """Kill children that exist, but were not recorded yet when an interrupt came in between.
 
-    With `adopt` one that its stage had begun to watch becomes the leaf's, to be ended as any other is.
+    With `adopt` a child that its stage had begun to watch is recorded, and ended as any other is.
     """
     for leaf in leaves:
         if leaf.running is not None or leaf.ctx is None:

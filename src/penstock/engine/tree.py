@@ -29,12 +29,10 @@ __all__ = ["CancelReason", "FilterRun", "GroupRun", "Node", "NodeOutcome", "Stag
 
 
 class CancelReason:
-    """Why stages were told to end.
+    """Why stages were cancelled.
 
-    The error that they report, what the run makes of it, and whose doing it was.
-
-    `collateral` is set where a stage is cancelled for a fault that is not its own; then it takes no
-    part in the verdict.
+    The error to report, the exception class the run raises, and the group that caused it. `collateral` is set
+    if a stage is cancelled for a fault that is not its own; then it takes no part in the verdict.
     """
 
     __slots__ = ("collateral", "error", "origin", "reported_as")
@@ -54,9 +52,7 @@ class CancelReason:
 
 
 class NodeOutcome:
-    """How a node ended: the error, the leaf that it belongs to, by its index, and the reason where it was
-    cancelled.
-    """
+    """How a node ended: the error, the index of the leaf that it belongs to, and the reason if cancelled."""
 
     __slots__ = ("error", "ignored", "index", "reason")
 
@@ -75,9 +71,7 @@ class NodeOutcome:
 
     @property
     def outcome(self) -> Outcome:
-        """The same for the verdict, to which a reason is never a pipe error, whatever the caller gave
-        for one.
-        """
+        """The same for the verdict, to which a reason is never a pipe error, whatever the user gave."""
         if self.reason is not None and self.error is not None:
             return Outcome(Cancelled(), excluded=self.ignored)
         return Outcome(self.error, excluded=self.ignored)
@@ -103,8 +97,8 @@ class Counted(Protocol):
 class Node:
     """Anything in the tree.
 
-    It refers to what is above it, and a group to the ends of what is below, never to the nodes there: so what
-    a run leaves behind is freed at once, and nothing of it waits for the garbage collector.
+    It refers to the nodes above it, and a group to the outcomes of the nodes below, never to these: so a run
+    that has ended is freed at once, and not by the garbage collector.
     """
 
     __slots__ = ("_place", "end", "parent")
@@ -116,7 +110,7 @@ class Node:
         self.end: NodeOutcome | None = None
 
     def finish(self, end: NodeOutcome) -> None:
-        """Record how it ended, above it first: where an interrupt comes in between it is done again."""
+        """Record how it ended, above it first: if an interrupt comes in between, it is done again."""
         if isinstance(self.parent, GroupRun):
             self.parent.ends[self._place] = end
         self.end = end
@@ -160,10 +154,10 @@ class StageRun(Node):
         self.stdin: Counted | None = None
         self.stdout: Counted | None = None
         self.exit_event_sent = False
-        """Whether its end was told to `on_event`."""
+        """Whether the event about its exit was sent."""
 
     def prepare(self, ctx: StageContext) -> None:
-        """Set what the stage is told of its run; it is about to be started."""
+        """Set the context of the stage, which is about to be started."""
         self.ctx = ctx
 
     def connect(self, stdin: Counted | None = None, stdout: Counted | None = None) -> None:
@@ -196,7 +190,7 @@ class StageRun(Node):
 
     @property
     def error(self) -> BaseException | None:
-        """What its result shows: the error after the filters around just this stage."""
+        """The error that its result shows, after the filters around just this stage."""
         node: Node = self
         while isinstance(node.parent, FilterRun) and node.parent.end is not None:
             node = node.parent
@@ -205,7 +199,7 @@ class StageRun(Node):
 
 
 class FilterRun(Node):
-    """The caller's say about how a stage or pipeline ended."""
+    """An error filter around a stage or pipeline."""
 
     __slots__ = ("fn", "group", "started")
 
@@ -221,15 +215,16 @@ class FilterRun(Node):
         return first
 
     def applies(self, end: NodeOutcome) -> bool:
-        """Whether the function is asked: not where the stage was cancelled from outside, by the run's
-        deadline for one.
+        """Return whether the function is asked: not if the stage was cancelled from outside.
+
+        The run's deadline is such a cancellation.
         """
         return end.reason is None or end.reason.origin.within(self)
 
     def apply(self, end: NodeOutcome) -> NodeOutcome:
-        """Ask the function; what it raises is the error.
+        """Ask the function; an exception that it raises is the error.
 
-        `FinishEarly` is a success to it, and stays what it is.
+        For the function `FinishEarly` is a success, and it stays `FinishEarly`.
         """
         early = isinstance(end.error, FinishEarly)
         try:
@@ -251,11 +246,11 @@ class GroupRun(Node):
     ) -> None:
         super().__init__(parent, plan.place)
         self.options = options
-        """Those that were given for this very pipeline."""
+        """The options that were given for this very pipeline."""
         around = DEFAULTS if parent is None else parent.group._options  # noqa: SLF001 - another group's
         self._options: Mapping[str, Any] = {**around, **options}
         self.ends: list[NodeOutcome | None] = [None] * plan.children
-        """How its children ended, in their order; None where one goes on."""
+        """How its children ended, in their order; None for one that goes on."""
         self._first_open = 0
 
     @property
@@ -294,7 +289,7 @@ class GroupRun(Node):
     def compute_outcome(
         self, before: Sequence[NodeOutcome] = (), after: Sequence[NodeOutcome] = ()
     ) -> NodeOutcome:
-        """The end of the whole, by the verdict over its children and, for the outermost, the endpoints."""
+        """Return the outcome of the whole, by the verdict over its children and, for the root, endpoints."""
         ends = [*before, *(end for end in self.ends if end is not None), *after]
         if all(end.error is None for end in ends):
             return NodeOutcome(None, None)
