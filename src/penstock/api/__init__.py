@@ -1,1 +1,1 @@
-"""What users call: pipelines, runs, and the functions that make stages."""
+"""The public face: pipelines, runs, and the functions that make stages."""

@@ -1,7 +1,7 @@
 """The async face: the same runs, waited for and talked to by tasks of an event loop.
 
-One engine. A run is steered by the supervisor, as one that came out of `start()` is; what lives here is the
-shape that its users see. How a run is started, waited for and ended with its owner is `owned`.
+One engine. The supervisor drives a run, as it drives one that `start()` returned; this module is the shape
+that users see. How a run is started, waited for and ended with its owner is `owned`.
 
 Cancellation. Whoever is cancelled while it owns a run ends that run, waits until nothing is left of it,
 whatever else is cancelled meanwhile, and only then lets the cancellation go on. Owners are `arun` and its
@@ -37,19 +37,19 @@ __all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "run_to_end"]
 
 
 class AsyncRun:
-    """A pipeline that goes on, or has ended; what `async with pipeline.astart() as run` gives.
+    """A run of a pipeline, going on or ended, as `async with pipeline.astart() as run` gives it.
 
     It belongs to the event loop that it was started in, and waiting for it in another is a RuntimeError;
     `cancel`, `done` and `pids` can be used from any thread.
     """
 
     stdin: FdSender | None
-    """The pipe to the first stage, an anyio `ByteSendStream`, where `stdin=PIPE` was asked for.
+    """The pipe to the first stage, an anyio `ByteSendStream`, if `stdin=PIPE` was given.
 
     `aclose()` it to give EOF.
     """
     stdout: FdReceiver | None
-    """The pipe from the last stage, an anyio `ByteReceiveStream`, where `stdout=PIPE` was asked for."""
+    """The pipe from the last stage, an anyio `ByteReceiveStream`, if `stdout=PIPE` was given."""
 
     def __init__(self, owned: OwnedRun) -> None:
         self._owned = owned
@@ -72,9 +72,9 @@ class AsyncRun:
     async def wait(self, timeout: float | None = None, *, check: bool = True) -> Result:  # noqa: ASYNC109 - as in `Run.wait`
         """Wait for the end, at most `timeout` seconds.
 
-        Raises TimeoutError where that is over first, and with `check` the run's PipelineError if it failed.
-        It may be called again, and by several tasks. The run goes on where the time is over, or where the
-        task is cancelled; leaving the `async with` block is what ends it then.
+        Raises TimeoutError if the run takes longer, and with `check` the run's PipelineError if it failed. It
+        may be called again, and by several tasks. The run goes on after a TimeoutError, and if the task is
+        cancelled; leaving the `async with` block ends it.
         """
         owned = self._owned
         owned.loop.check("this run")
@@ -100,14 +100,14 @@ class AsyncRun:
 
 
 class StartingRun:
-    """What `astart()` returns: entered by `async with`, it starts the run, and looks after its end."""
+    """The context manager that `astart()` returns: it starts the run, and ends it with the block."""
 
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
         self._owned: OwnedRun | None = None
 
     async def __aenter__(self) -> AsyncRun:
-        """Start it. StartError where a stage cannot be started; then nothing is left."""
+        """Start the run. Raises StartError, when nothing is left, if a stage cannot be started."""
         if self._owned is not None:
             raise RuntimeError("astart() can be entered only once; call it again for another run")
         self._owned = await begin(self._plan)
@@ -129,7 +129,7 @@ class StartingRun:
 
 
 class AsyncBytes:
-    """The chunks that a pipeline's last stage writes, as they come; what `aiter_bytes()` returns.
+    """The chunks that a pipeline's last stage writes, as they come, as `aiter_bytes()` returns them.
 
     It starts with the first chunk that is asked for. `aclose()`, or leaving it as an `async with` block, ends
     the run early and waits for its children; an iterator that is merely dropped ends them too, without
@@ -139,7 +139,7 @@ class AsyncBytes:
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
         self._owned: OwnedRun | None = None
-        self._over = False
+        self._finished = False
         self._busy = False
 
     def __aiter__(self) -> Self:
@@ -147,7 +147,7 @@ class AsyncBytes:
 
     async def __anext__(self) -> bytes:
         """The next chunk, never empty. After the last one the run's PipelineError, if it failed."""
-        if self._over:
+        if self._finished:
             raise StopAsyncIteration
         if self._busy:
             raise RuntimeError("another task is already waiting for the next chunk of this iterator")
@@ -155,7 +155,7 @@ class AsyncBytes:
         try:
             if self._owned is None:
                 self._owned = await begin(self._plan)
-                if self._over:  # closed meanwhile, by another task
+                if self._finished:  # closed meanwhile, by another task
                     await self._owned.leave()
                     raise StopAsyncIteration  # noqa: TRY301 - as after any other end
             chunk: bytes = await self._owned.run.reader.receive()  # type: ignore[attr-defined] # a loop's own
@@ -183,32 +183,32 @@ class AsyncBytes:
         await self.aclose()
 
     def __del__(self) -> None:
-        if not self._over and self._owned is not None and not sys.is_finalizing():
+        if not self._finished and self._owned is not None and not sys.is_finalizing():
             self._owned.run.abandon_reader()
 
     async def _leave(self, error: BaseException | None) -> None:
-        over, self._over = self._over, True
-        if self._owned is not None and not over:
+        finished, self._finished = self._finished, True
+        if self._owned is not None and not finished:
             await self._owned.leave(error)
 
     async def _end(self) -> bytes:
         owned = self._owned
         assert owned is not None
-        self._over = True
+        self._finished = True
         owned.run.reader.close()
         await owned.finish(check=True)
         raise StopAsyncIteration
 
 
 class AsyncLines:
-    """The same by line, bytes without the LF; what `aiter_lines()` returns."""
+    """The same by line, bytes without the LF, as `aiter_lines()` returns them."""
 
     def __init__(self, chunks: AsyncBytes) -> None:
         self._chunks = chunks
         self._splitter = LineSplitter()
         self._lines: list[bytes] = []
         """Those at hand, the next one last."""
-        self._over = False
+        self._finished = False
 
     def __aiter__(self) -> Self:
         return self
@@ -216,7 +216,7 @@ class AsyncLines:
     async def __anext__(self) -> bytes:
         """The next line; after the last one the run's PipelineError, if it failed."""
         while not self._lines:
-            if self._over:
+            if self._finished:
                 raise StopAsyncIteration
             try:
                 self._lines = await self._splitter.next_block(self._next_chunk)
@@ -229,7 +229,7 @@ class AsyncLines:
     async def aclose(self) -> None:
         """End the run, and wait for its children: no failure. Idempotent; no more lines afterwards."""
         self._lines = []
-        self._over = True
+        self._finished = True
         await self._chunks.aclose()
 
     async def __aenter__(self) -> Self:
@@ -242,5 +242,5 @@ class AsyncLines:
         try:
             return await self._chunks.__anext__()
         except StopAsyncIteration:
-            self._over = True
+            self._finished = True
             return None

@@ -60,7 +60,7 @@ __all__ = [
 
 
 @exported
-def command(  # noqa: PLR0913 - what can be said of a command
+def command(  # noqa: PLR0913 - the options of a command
     program: str | bytes | os.PathLike[str] | Secret,
     *args: str | bytes | os.PathLike[str] | Secret,
     name: str | None = None,

@@ -31,7 +31,7 @@ def iterate(plan: RunPlan) -> Generator[bytes]:
         run.start()
         if run.failed_to_start:
             run.wait()
-        for chunk in _read(run):  # noqa: UP028 - what is thrown in here is not for the reader
+        for chunk in _read(run):  # noqa: UP028 - an exception thrown in here is not for the reader
             yield chunk
         run.reader.close()
         run.wait()
@@ -64,7 +64,7 @@ def _leave(run: ManagedRun) -> None:
 
 
 class Lines(chain[bytes]):
-    """Lines as bytes without LF. `close()` ends what they come from; so does dropping the iterator."""
+    """Lines as bytes without LF. `close()` ends the run behind them; so does dropping the iterator."""
 
     _blocks: Generator[list[bytes]]
     _block: list[list[bytes]]
@@ -76,7 +76,7 @@ class Lines(chain[bytes]):
 
 
 def lines_of(chunks: Generator[bytes]) -> Lines:
-    """The lines of `chunks`, which are closed with the iterator."""
+    """Return the lines of `chunks`, which are closed with the iterator."""
     block: list[list[bytes]] = [[]]
     blocks = _blocks(chunks, block)
     lines = Lines.from_iterable(blocks)
@@ -86,7 +86,7 @@ def lines_of(chunks: Generator[bytes]) -> Lines:
 
 
 def _blocks(chunks: Generator[bytes], block: list[list[bytes]]) -> Generator[list[bytes]]:
-    """The lines that each chunk completes, the last of them as `block[0]`."""
+    """Yield the lines that each chunk completes; the last list is `block[0]`, too."""
     try:
         for lines in LineSplitter().iter_blocks(chunks):
             block[0] = lines

@@ -1,4 +1,4 @@
-"""The start of a pipeline as a stage by somebody else than a run: a custom stage that holds one.
+"""Start a pipeline as a stage, for a custom stage that holds one.
 
 A run takes nested pipelines apart and never comes here.
 """
@@ -22,9 +22,7 @@ __all__ = ["start_nested"]
 
 
 def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout: Output) -> RunningStage:
-    """Start `pipeline` between two given ends, with what its own options leave open taken from the
-    context.
-    """
+    """Start `pipeline` between two given ends; the context gives the options that it does not set itself."""
     stages, own = pipeline.stages, pipeline.options
     if len(stages) == 1 and not own:
         started: RunningStage = stages[0].start(ctx, stdin, stdout)  # type: ignore[union-attr]
@@ -61,9 +59,7 @@ class _RunningPipeline:
         self._run = run
 
     def wait(self) -> None:
-        """Wait for the run, and raise the error that its verdict has kept, or FinishEarly where it
-        ended early.
-        """
+        """Wait for the run; raise its error, or FinishEarly if it ended early."""
         error = self._run.wait(check=False).error
         if error is not None:
             raise error

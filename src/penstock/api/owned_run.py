@@ -1,13 +1,13 @@
 """A run that a task of an event loop owns: started by a worker, waited for, and ended with its owner.
 
 A start cannot be called off: a spawn that is under way makes a child. So a cancellation that comes meanwhile
-waits for the start, at most a moment, and ends what it made. Where the worker sits in an `open` that does not
-return, it does so itself once it gets that far.
+waits for the start, at most `CANCEL_MARGIN_S`, and ends the run. If the worker sits in an `open` that does
+not return, the worker ends the run itself once it gets that far.
 
-To wake a loop costs a system call, and a fight for the interpreter's lock with whoever starts the next run.
-So who wants nothing but the end of a run (`run_to_end`) is not told of its start.
+To wake a loop costs a system call, and a fight for the GIL with the thread that starts the next run. So a
+task that only waits for the end of a run (`run_to_end`) is not woken at its start.
 
-Waiting for what must not be left behind is `_wait_shielded`. A shield of anyio's keeps cancel scopes off, but
+`_wait_shielded` waits for a run that must not be left behind. anyio's shield keeps cancel scopes off, but
 asyncio's own `Task.cancel` goes through; it is then waited again, and the task, which is being cancelled
 already, says so afterwards. asyncio counts the calls, so its own timeouts know what was theirs. A coroutine
 that is closed, since its loop was closed before it had ended, cannot wait at all: it only gives the order.
@@ -56,7 +56,7 @@ class OwnedRun:
         """`tell` is whether its owner is going to wait for its start."""
         self.loop = loop
         self.ended = anyio.Event()
-        """Also where it could not be made at all."""
+        """Set when the run has ended, or could not be started at all."""
         self._begun = anyio.Event() if tell else None
         self._run: ManagedRun | None = None
         self._error: BaseException | None = None
@@ -74,7 +74,7 @@ class OwnedRun:
         start_queue.submit(lambda: context.run(self._start_in_thread, make_plan))
 
     async def begun(self) -> None:
-        """Wait until it is made, and raise what kept it from being. A cancellation ends what was started."""
+        """Wait until it is started; raise the error if it could not be. A cancellation ends the run."""
         assert self._begun is not None
         try:
             await self._begun.wait()
@@ -84,7 +84,7 @@ class OwnedRun:
         self._raise()
 
     async def finish(self, *, check: bool) -> Result:
-        """Wait for the end; where the task is cancelled, end the run, and wait until nothing is left."""
+        """Wait for the end; if the task is cancelled, end the run, and wait until nothing is left."""
         try:
             await self.ended.wait()
         except BaseException as error:
@@ -94,7 +94,7 @@ class OwnedRun:
         return self.run.get_result(check=check)
 
     async def end(self, error: BaseException) -> None:
-        """Its owner is left by `error`: cancel what there is of it, and wait until nothing is left."""
+        """Cancel the run because `error` leaves its owner, and wait until nothing is left."""
         self._unwanted = True
         if self._run is not None:
             self._discard(self._run, error)
@@ -106,7 +106,7 @@ class OwnedRun:
             await _wait_shielded(self.ended)
 
     async def leave(self, error: BaseException | None = None) -> None:
-        """Nobody reads its output any more: end what is left, which is no failure, and wait."""
+        """End the run, which is no failure, because nobody reads its output any more, and wait."""
         if not self.run.abandon_reader() or isinstance(error, GeneratorExit) or not self.loop.current:
             return
         patience = self.run.cancel_timeout
@@ -127,25 +127,25 @@ class OwnedRun:
         try:
             run = ManagedRun(bind(make_plan(), self.loop))
             run.start()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the start was asked for
+        except BaseException as error:  # noqa: BLE001 - it is raised in the task that wanted the run
             self._error = error
             self.loop.call(self._failed)
             return
         self._run = run
         _going.add(self)
-        run.on_end(self._over)
+        run.on_end(self._ended)
         _watch_loops()
-        told = not self.loop.closed if self._begun is None else self.loop.call(self._begun.set)
-        if self._unwanted or not told:
+        reached = not self.loop.closed if self._begun is None else self.loop.call(self._begun.set)
+        if self._unwanted or not reached:
             self._discard(run)
 
     def check_loop(self) -> None:
-        """End it where its loop was closed. In the supervisor's thread."""
+        """End the run if its loop was closed. In the supervisor's thread."""
         if self.loop.closed:
             _going.discard(self)
             self._discard(self.run)
 
-    def _over(self) -> None:
+    def _ended(self) -> None:
         _going.discard(self)
         self.loop.call(self.ended.set)
 
@@ -194,7 +194,7 @@ reset_in_child(_after_fork_in_child, "runs")
 
 
 async def begin(plan: RunPlan) -> OwnedRun:
-    """Start a run. StartError, once nothing is left, where that is not possible."""
+    """Start a run. Raises StartError, when nothing is left, if a stage cannot be started."""
     owned = OwnedRun(current_loop(), tell=True)
     owned.start(lambda: plan)
     await owned.begun()

@@ -58,7 +58,7 @@ class _Signature:
     """
 
     def __get__(self, instance: object, owner: type) -> Signature:
-        from inspect import Parameter, Signature  # noqa: PLC0415 - for who looks only
+        from inspect import Parameter, Signature  # noqa: PLC0415 - only needed when somebody looks
 
         options = [
             Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in DEFAULTS.items()

@@ -20,19 +20,19 @@ __all__ = ["Run", "start_run"]
 
 @exported
 class Run:
-    """A pipeline that goes on, or has ended; what `start()` returns.
+    """A run of a pipeline, going on or ended, as `start()` returns it.
 
-    As a context manager it closes `stdin` and `stdout` and waits when the block is left, and cancels first
-    where that is by an exception.
+    As a context manager it closes `stdin` and `stdout` and waits when the block is left; if an exception
+    leaves the block, it cancels first.
     """
 
     stdin: io.BufferedWriter | None
-    """The pipe to the first stage, where `stdin=PIPE` was asked for.
+    """The pipe to the first stage, if `stdin=PIPE` was given.
 
-    What is written is on its way at once; close it to give EOF.
+    It is not buffered: each write reaches the stage at once. Close it to give EOF.
     """
     stdout: io.BufferedReader | None
-    """The pipe from the last stage, where `stdout=PIPE` was asked for. Reads bytes; the caller closes it."""
+    """The pipe from the last stage, if `stdout=PIPE` was given. Reads bytes; the caller closes it."""
 
     def __init__(self, run: ManagedRun) -> None:
         """`run` has been started."""
@@ -56,7 +56,7 @@ class Run:
     def wait(self, timeout: float | None = None, *, check: bool = True) -> Result:
         """Wait for the end, at most `timeout` seconds.
 
-        Raises TimeoutError where that is over first (the run goes on), and with `check` the run's
+        Raises TimeoutError if the run takes longer (it goes on), and with `check` the run's
         PipelineError if it failed. It may be called again, and from any thread. KeyboardInterrupt cancels the
         run, waits for its children, and is raised again.
         """

@@ -1,6 +1,6 @@
-"""What the constructors of Python stages have in common: a stage in a thread, in a process, or on a loop.
+"""The variants of Python stages: in a thread, in a process, or on a loop.
 
-Which of them it is depends on the function, and on `isolate`; what only some users need is imported when the
+The function and `isolate` decide which one it is. Modules that only some users need are imported when the
 first such stage is made.
 """
 
@@ -22,13 +22,13 @@ __all__ = ["asynchronous", "check_callable", "check_concurrency", "line_stage", 
 
 
 def check_callable(what: str, fn: Any) -> Any:
-    """`fn`; TypeError naming the constructor where it cannot be called."""
+    """Return `fn`; TypeError, naming the constructor, if it cannot be called."""
     if not callable(fn):
         raise TypeError(f"{what}() takes a callable, not {fn!r}")
     return fn
 
 
-def line_stage(  # noqa: PLR0913 - what can be said of a line stage
+def line_stage(  # noqa: PLR0913 - the options of a line stage
     what: str,
     plain_stage: type[PythonStage],
     fn: Any,
@@ -43,7 +43,7 @@ def line_stage(  # noqa: PLR0913 - what can be said of a line stage
     return python_stage(what, fn, isolate, lambda: plain_stage(fn, name), make)
 
 
-def python_stage(  # noqa: PLR0913 - what the constructors have in common
+def python_stage(  # noqa: PLR0913 - all that differs between the constructors
     what: str,
     fn: Any,
     isolate: object,
@@ -52,7 +52,7 @@ def python_stage(  # noqa: PLR0913 - what the constructors have in common
     *,
     generator: bool = False,
 ) -> Pipeline:
-    """`plain_stage()`, or where `fn` is async `async_stage(module)`, of the module that has these."""
+    """Return `plain_stage()`, or `async_stage(aio.stages)` if `fn` is async."""
     coroutine, generates = is_coroutine_function(check_callable(what, fn)), is_async_generator(fn)
     if not (coroutine or generates):
         return placed(plain_stage(), isolate)
@@ -65,7 +65,7 @@ def python_stage(  # noqa: PLR0913 - what the constructors have in common
 
 
 def check_concurrency(fn: Any, concurrency: object) -> None:
-    """TypeError or ValueError where it is no number of calls that may go on at once."""
+    """Raise TypeError or ValueError if it is not a number of calls that may go on at once."""
     if isinstance(concurrency, bool) or not isinstance(concurrency, int):
         raise TypeError(f"concurrency must be an int, not {concurrency!r}")
     if concurrency < 1:
@@ -77,7 +77,7 @@ def check_concurrency(fn: Any, concurrency: object) -> None:
 def asynchronous() -> ModuleType:
     """The async stages, imported when the first is made."""
     with late_import:
-        from penstock.aio import stages  # noqa: PLC0415 - for who has async functions
+        from penstock.aio import stages  # noqa: PLC0415 - only async functions need it
     return stages
 
 
@@ -88,6 +88,6 @@ def placed(stage: PythonStage, isolate: object) -> Pipeline:
     if isolate != "process":
         raise ValueError(f"isolate must be None or 'process', not {isolate!r}")
     with late_import:
-        from penstock.isolation.stage import Isolated  # noqa: PLC0415 - pickle and socket are for those who isolate
+        from penstock.isolation.stage import Isolated  # noqa: PLC0415 - only isolated stages need pickle and socket
 
     return Pipeline(Isolated(stage))
