@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
 from penstock.isolation import messages, worker_pool
 from penstock.runtime import thread_pool
+from penstock.runtime.guarded_call import GuardedCall
 from penstock.stages.kill_sequence import ProcessState, RunningProcess
 from penstock.system.fd_passing import standard_outputs
 from penstock.system.poller import READ, WRITE
@@ -160,17 +161,13 @@ class RunningIsolated(RunningProcess):
         if packed is None:
             self.complete(self.outcome(None))
             return
+        call = GuardedCall(partial(self._load_error, packed))
+        call.on_done(lambda: self.complete(self.outcome(call.error)))
+        call.start(inline=True)
 
-        def decide() -> None:
-            error: BaseException | None = messages.decode_error(packed)
-            if error is not None and not isinstance(error, FinishEarly):
-                error = self.apply_on_exception(error)
-            self.complete(self.outcome(error))
-
-        try:
-            thread_pool.submit(decide)
-        except RuntimeError:  # no thread can be started
-            decide()
+    def _load_error(self, packed: bytes) -> BaseException | None:
+        error: BaseException | None = messages.decode_error(packed)
+        return error if error is None or isinstance(error, FinishEarly) else self.apply_on_exception(error)
 
     # Ending it by force.
 
@@ -178,9 +175,8 @@ class RunningIsolated(RunningProcess):
         """Send the reason to the worker, so that it does not take the end of its input for a real EOF."""
         if self.done or self._reason is not None:
             return
-        self._reason = (
-            reason  # first: an interrupt may lose the message, and then the grace time ends the worker
-        )
+        # First: an interrupt may lose the message, and then the grace time ends the worker.
+        self._reason = reason
         if self._has_worker:
             self._tell(reason)
 

@@ -87,7 +87,7 @@ class GuardedCall(Abandonable):
     """
     _in_user_code = False
     _decided = False
-    _callback: Callable[[], None] | None = None
+    _callback: Callable[[], object] | None = None
 
     def __init__(self, function: Callable[[], Any] | None = None) -> None:
         self._function = function
@@ -131,7 +131,7 @@ class GuardedCall(Abandonable):
             return
         self._work()
 
-    def on_done(self, callback: Callable[[], None]) -> None:
+    def on_done(self, callback: Callable[[], object]) -> None:
         """Call `callback()` at the end, in the thread where that happens; at once if it has happened.
 
         There is one callback: the last one given.
