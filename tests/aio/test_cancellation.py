@@ -18,13 +18,13 @@ import trio
 from tests.support.processes import reaped
 
 from penstock import PIPE, Pipeline, PipelineCancelled, PipelineTimeout, command, function
-from penstock.api import owned_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.aio.conftest import Started
+    from tests.support.fixtures import SetTiming
 
     from penstock import Event, StageContext
     from penstock.api.async_run import AsyncRun
@@ -108,9 +108,9 @@ async def test_a_start_under_way_is_not_lost(delay: float) -> None:
     assert all(reaped(pid) for pid in pids)
 
 
-async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_that_hangs_is_left_and_ended_once_it_gets_on(set_timing: SetTiming) -> None:
     """A worker that waits for the value of a variable cannot be called back; other starts are not held up."""
-    monkeypatch.setattr(owned_run, "CANCEL_MARGIN_S", 0.05)
+    set_timing(cancel_margin_s=0.05)
     release = threading.Event()
     token, over = anyio.lowlevel.current_token(), anyio.Event()
     events: list[Event] = []

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support.fixtures import SetTiming
+
     from penstock import Pipeline
 
 # Each constructor, as it is and isolated.
@@ -428,9 +430,9 @@ def test_an_idle_worker_that_was_killed_is_not_used() -> None:
 
 
 @pytest.mark.usefixtures("no_idle")
-def test_idle_workers_leave_when_their_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_workers_leave_when_their_time_is_over(set_timing: SetTiming) -> None:
     """The supervisor sends them away and reaps them."""
-    monkeypatch.setattr(worker_pool._idle, "timeout", 0.05)
+    set_timing(worker_idle_s=0.05)
     child = psutil.Process(int(isolated(fns.pid).output()))
     child.wait(DEADLINE)
     assert not worker_pool.idle_pids()

@@ -38,6 +38,8 @@ from penstock.system.cgroups import Cgroup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.support.fixtures import SetTiming
+
     from penstock import Event
 
 pytestmark = pytest.mark.slow
@@ -187,7 +189,7 @@ def test_commands_of_a_limited_pipeline_share_its_group() -> None:
 
 @pytest.mark.usefixtures("_memory_group")
 def test_a_cgroup_is_reused_for_the_same_name_and_limits_until_it_expires(
-    monkeypatch: pytest.MonkeyPatch,
+    set_timing: SetTiming,
 ) -> None:
     """Other limits have another; an earlier run's killed process is not blamed on a later one."""
     limits = Limits(memory="50MB", name="pool")
@@ -196,7 +198,7 @@ def test_a_cgroup_is_reused_for_the_same_name_and_limits_until_it_expires(
     assert first
     assert isinstance(sh("kill -KILL $$", limits=limits).run(check=False).stages[0].error, ExitError)
     assert groups_of("pool") == first
-    monkeypatch.setattr(cgroup_pool._idle, "timeout", 0.05)
+    set_timing(cgroup_idle_s=0.05)
     assert command("true", limits=Limits(memory="60MB", name="pool")).run().ok
     other = groups_of("pool") - first
     until(lambda: not groups_of("pool") & other)

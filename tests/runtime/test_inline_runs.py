@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.support.fixtures import SetTiming
+
 CAT, TRUE = command("cat"), command("true")
 FAILS = command("sh", "-c", "echo no >&2; exit 1")
 
@@ -82,10 +84,10 @@ WOKEN: dict[str, Callable[[Path], object]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WOKEN)
 def test_what_another_thread_has_a_part_in_is_woken(
-    kind: str, wakers: list[fds.Waker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, wakers: list[fds.Waker], tmp_path: Path, set_timing: SetTiming
 ) -> None:
     """However long it would sleep otherwise."""
-    monkeypatch.setattr(reactor, "MAX_SLEEP_S", 20.0)
+    set_timing(max_sleep_s=20.0)
     began = time.monotonic()
     WOKEN[kind](tmp_path)
     assert time.monotonic() - began < 15

@@ -11,10 +11,12 @@ import pytest
 from tests.support.waiting import DEADLINE
 
 from penstock import DEVNULL, PIPE, PipelineCancelled, PipelineError, command, function, source, transform
-from penstock.runtime import stage_scheduler, thread_pool
+from penstock.runtime import thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.support.fixtures import SetTiming
 
     from penstock import Pipeline
 
@@ -22,9 +24,9 @@ MIB = b"x" * (1 << 20)
 
 
 @pytest.fixture
-def only_by_need(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_by_need(set_timing: SetTiming) -> None:
     """No stage is given a thread because time goes by."""
-    monkeypatch.setattr(stage_scheduler, "_STALL_TIMEOUT_S", 3600.0)
+    set_timing(stage_stall_s=3600.0)
 
 
 def _row(fn: Callable[..., Any], count: int) -> Pipeline:

@@ -16,6 +16,8 @@ from penstock.runtime import start_slots
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.support.fixtures import SetTiming
+
 TRUE = command("true")
 
 
@@ -82,9 +84,9 @@ def test_a_start_within_a_start_needs_no_second_turn(in_threads: Callable[..., A
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def patient(set_timing: SetTiming) -> None:
     """However busy the machine is, who has a turn is waited for."""
-    monkeypatch.setattr(start_slots, "STALL_TIMEOUT_S", 60.0)
+    set_timing(start_stall_s=60.0)
 
 
 @pytest.mark.usefixtures("patient")

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from tests.support.hosts import Host
 from tests.support.processes import Strays
 from tests.support.waiting import DEADLINE
 
+from penstock.core.timing import timing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Stubborn", "host", "script", "strays", "stubborn", "threads", "together"]
+__all__ = [
+    "SetTiming",
+    "Stubborn",
+    "host",
+    "script",
+    "set_timing",
+    "strays",
+    "stubborn",
+    "threads",
+    "together",
+]
 
 
 @pytest.fixture
@@ -24,6 +36,21 @@ def host(tmp_path: Path) -> Iterator[Host]:
     host = Host(tmp_path)
     yield host
     host.close()
+
+
+class SetTiming(Protocol):
+    def __call__(self, **seconds: float) -> None: ...
+
+
+@pytest.fixture
+def set_timing(monkeypatch: pytest.MonkeyPatch) -> SetTiming:
+    """Give fields of the engine's `timing` other values, until the test is over."""
+
+    def set_timing(**seconds: float) -> None:
+        for field, value in seconds.items():
+            monkeypatch.setattr(timing, field, value)
+
+    return set_timing
 
 
 @pytest.fixture

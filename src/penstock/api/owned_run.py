@@ -1,8 +1,8 @@
 """A run that a task of an event loop owns: started by a worker, waited for, and ended with its owner.
 
 A start cannot be called off: a spawn that is under way makes a child. So a cancellation that comes meanwhile
-waits for the start, at most `CANCEL_MARGIN_S`, and ends the run. If the worker sits in an `open` that does
-not return, the worker ends the run itself once it gets that far.
+waits for the start, at most `timing.cancel_margin_s`, and ends the run. If the worker sits in an `open` that
+does not return, the worker ends the run itself once it gets that far.
 
 To wake a loop costs a system call, and a fight for the GIL with the thread that starts the next run. So a
 task that only waits for the end of a run (`run_to_end`) is not woken at its start.
@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from penstock.core.timing import timing
 from penstock.engine import results  # noqa: F401 - now, rather than on the loop's thread when the first run ends
 from penstock.engine.loop_binding import bind
-from penstock.engine.managed_run import CANCEL_MARGIN_S, ManagedRun
+from penstock.engine.managed_run import ManagedRun
 from penstock.engine.run_plan import plan_run
 from penstock.runtime import start_queue
 from penstock.runtime.supervisor import supervisor
@@ -101,7 +102,7 @@ class OwnedRun:
         if isinstance(error, GeneratorExit):
             return
         if self._run is None:
-            await _wait_shielded(self.ended, CANCEL_MARGIN_S)
+            await _wait_shielded(self.ended, timing.cancel_margin_s)
         if self._run is not None:
             await _wait_shielded(self.ended)
 

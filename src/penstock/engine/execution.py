@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
+from penstock.core.timing import timing
 from penstock.engine import startup
 from penstock.engine.cancellation import cancel_stages
 from penstock.engine.closing import ClosingTask
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
     from penstock.system.process import ProcessTable
 
 __all__ = ["Execution"]
-
-_CLOSE_GRACE_S = 0.2
-"""Seconds that user code has to end after a cancellation, however late it is called."""
 
 
 class Execution:
@@ -307,8 +305,8 @@ class Execution:
         source, sink, reason = self.source, self.sink, self.reason
         if source is not None:
             source.release(self.advance)
-        # If a stage used up the grace period, the endpoints still get `_CLOSE_GRACE_S` seconds.
-        deadline = time.monotonic() + _CLOSE_GRACE_S
+        # If a stage used up the grace period, the endpoints still get `timing.close_grace_s` seconds.
+        deadline = time.monotonic() + timing.close_grace_s
         if reason is not None:
             deadline = max(deadline, self._state.cancelled_at + self.root.option("grace"))
         if sink is not None and not sink.finished and reason is not None:

@@ -17,6 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
+from penstock.core.timing import timing
 from penstock.engine.execution import Execution
 from penstock.engine.tree import CancelReason
 from penstock.runtime import thread_pool
@@ -34,10 +35,7 @@ if TYPE_CHECKING:
     from penstock.streams.reader import Reader
     from penstock.system.process import ProcessTable
 
-__all__ = ["CANCEL_MARGIN_S", "ManagedRun", "run_inline"]
-
-CANCEL_MARGIN_S = 1.0
-"""Seconds within which a run that was cancelled has ended, after its grace time."""
+__all__ = ["ManagedRun", "run_inline"]
 
 
 class ManagedRun:
@@ -213,7 +211,7 @@ class ManagedRun:
     @property
     def cancel_timeout(self) -> float:
         """Seconds within which it has ended after a cancellation."""
-        return float(self.execution.root.option("grace")) + CANCEL_MARGIN_S
+        return float(self.execution.root.option("grace")) + timing.cancel_margin_s
 
     def abandon_reader(self) -> bool:
         """Do as `close_reader` without waiting for the end; return False if nothing is left to be ended."""

@@ -2,7 +2,7 @@
 
 A worker is a fresh interpreter (never a fork) that runs `isolation.worker_main`. Its stdin is one end of a
 socket; everything else comes through that: the job, with the stage's streams as file descriptors. It serves
-one stage at a time. A worker whose stage ended well stays idle for `_IDLE_TIMEOUT_S` seconds. At most
+one stage at a time. A worker whose stage ended well stays idle for `timing.worker_idle_s` seconds. At most
 `_MAX_IDLE_WORKERS` do, those that were used last. A worker whose stage was cancelled is killed by that stage.
 
 Idle workers hold no pipe and no terminal of the host. They exit when the host has died, because their socket
@@ -19,6 +19,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.timing import timing
 from penstock.isolation.channel import Channel
 from penstock.runtime.idle_pool import IdlePool
 from penstock.runtime.reaper import OrphanReaper
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker", "acquire", "idle_descriptors", "idle_pids", "release", "shutdown"]
 
-_IDLE_TIMEOUT_S = 10.0
-"""Seconds until an idle worker is terminated."""
 _MAX_IDLE_WORKERS = max(4, os.cpu_count() or 1)
 """Workers that may be idle at once."""
 
@@ -154,4 +153,6 @@ def _start(record: SpawnRecord) -> Worker:
     return Worker(Process(pid, group=False), Channel(ours))
 
 
-_idle: IdlePool[Worker] = IdlePool(_MAX_IDLE_WORKERS, _IDLE_TIMEOUT_S, close=Worker.terminate, at_exit=_kill)
+_idle: IdlePool[Worker] = IdlePool(
+    _MAX_IDLE_WORKERS, lambda: timing.worker_idle_s, close=Worker.terminate, at_exit=_kill
+)

@@ -2,8 +2,8 @@
 
 Each pipeline or command with limits gets a group of its own, which is removed when the run has ended. If the
 limits have a name, the group is kept for the next run with the same name and limits. At most `_MAX_IDLE` are
-kept, each for `_IDLE_TIMEOUT_S` seconds, and none beyond the end of the process. An idle group is empty: the
-processes that its run has left were killed or released.
+kept, each for `timing.cgroup_idle_s` seconds, and none beyond the end of the process. An idle group is empty:
+the processes that its run has left were killed or released.
 
 `_lock` guards the lists and is held for bookkeeping only. The kernel refuses to remove a group while one of
 its processes is still dying; then the supervisor tries again. At the end of the process there is no later, so
@@ -18,6 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
+from penstock.core.timing import timing
 from penstock.runtime.idle_pool import IdlePool
 from penstock.runtime.supervisor import supervisor
 from penstock.system import cgroups
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["acquire", "clear", "release"]
 
 _MAX_IDLE = 8
-_IDLE_TIMEOUT_S = 5.0
-"""Seconds that an idle group is kept."""
 _RETRY_DELAY_S = 0.02
 """Seconds until the next try to remove a group."""
 
@@ -159,7 +158,7 @@ def _after_fork_in_child() -> None:
 
 
 _idle: IdlePool[tuple[Key, Cgroup]] = IdlePool(
-    _MAX_IDLE, _IDLE_TIMEOUT_S, close=lambda entry: _remove_soon([entry[1]]), at_exit=_at_exit
+    _MAX_IDLE, lambda: timing.cgroup_idle_s, close=lambda entry: _remove_soon([entry[1]]), at_exit=_at_exit
 )
 """Groups of limits with a name, for the next run with the same name and limits."""
 

@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 class IdlePool(Generic[T]):
-    """At most `limit` items, each for `timeout` seconds; one for the life of the process."""
+    """At most `limit` items, each for `timeout()` seconds; one for the life of the process."""
 
     def __init__(
         self,
         limit: int,
-        timeout: float,
+        timeout: Callable[[], float],
         *,
         close: Callable[[T], object],
         at_exit: Callable[[list[T]], object],
@@ -41,7 +41,7 @@ class IdlePool(Generic[T]):
         it when the interpreter ends, which leave it then.
         """
         self.limit = limit
-        self.timeout = timeout
+        self._timeout = timeout
         self._close = close
         self._lock = threading.Lock()
         self._entries: list[tuple[float, T]] = []
@@ -67,7 +67,7 @@ class IdlePool(Generic[T]):
 
     def put(self, item: T) -> None:
         """Keep an item for its next user."""
-        due = time.monotonic() + self.timeout
+        due = time.monotonic() + self._timeout()
         with self._lock:
             self._entries.append((due, item))
             surplus = self._entries.pop(0)[1:] if len(self._entries) > self.limit else ()

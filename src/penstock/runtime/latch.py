@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from penstock.runtime.reactor import MAX_SLEEP_S
+from penstock.core.timing import timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ def wait_in_slices(event: Latch, timeout: float | None) -> bool:
     """Wait in slices, since a signal that arrives just before a sleep does not end it."""
     end = None if timeout is None else time.monotonic() + timeout
     while True:
-        slice_ = MAX_SLEEP_S if end is None else min(MAX_SLEEP_S, end - time.monotonic())
+        slice_ = timing.max_sleep_s if end is None else min(timing.max_sleep_s, end - time.monotonic())
         if event.wait(max(0.0, slice_)):
             return True
         if end is not None and time.monotonic() >= end:

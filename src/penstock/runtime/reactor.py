@@ -23,6 +23,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from penstock.core.noop import noop
+from penstock.core.timing import timing
 from penstock.system.fds import Waker
 from penstock.system.poller import READ
 
@@ -31,15 +32,9 @@ if TYPE_CHECKING:
 
     from penstock.system.poller import Poller
 
-__all__ = ["MAX_SLEEP_S", "Reactor", "Timer"]
+__all__ = ["Reactor", "Timer"]
 
 
-MAX_SLEEP_S = 1.0
-"""Seconds.
-
-A signal that arrives in the instant before the main thread goes to sleep does not wake it; its handler, which
-may be what raises KeyboardInterrupt, runs after this at the latest.
-"""
 _FALLBACK_POLL_INTERVAL_S = 0.01
 """Seconds, where there was no descriptor left to be woken by, or the kernel could not poll."""
 _COMPACT_THRESHOLD = 256
@@ -166,13 +161,15 @@ class Reactor:
     def _sleep_without_poll(self) -> None:
         """Sleep with nothing to watch, as beside Python stages alone: a lock is a quarter of the price."""
         with contextlib.suppress(Empty):
-            self._wakeups.get(timeout=self._poll_timeout(MAX_SLEEP_S))
+            self._wakeups.get(timeout=self._poll_timeout(timing.max_sleep_s))
 
     def _poll(self) -> None:
         """Sleep until a descriptor is ready, and call for those that are."""
         try:
             blind = self._waker is None and not self.single_threaded
-            ready = self._poller.poll(self._poll_timeout(_FALLBACK_POLL_INTERVAL_S if blind else MAX_SLEEP_S))
+            ready = self._poller.poll(
+                self._poll_timeout(_FALLBACK_POLL_INTERVAL_S if blind else timing.max_sleep_s)
+            )
         except OSError:
             # No memory for it, for now. What was posted and what is due by the clock is done all the same.
             time.sleep(self._poll_timeout(_FALLBACK_POLL_INTERVAL_S))

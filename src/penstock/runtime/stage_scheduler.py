@@ -28,6 +28,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from penstock.core.timing import timing
 from penstock.runtime import thread_pool
 from penstock.streams.base import before_sleep
 
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Reactor
 
 __all__ = ["StartBarrier", "WorkUnit"]
-
-_STALL_TIMEOUT_S = 0.002
-"""Seconds that stages wait for a thread while those before them neither end nor sleep in their streams."""
 
 
 class WorkUnit(Protocol):
@@ -68,7 +66,7 @@ class _StageQueue:
         several = len(self._waiting) > 1
         thread_pool.submit(self._work)
         if several:
-            self._reactor.call_at(time.monotonic() + _STALL_TIMEOUT_S, self._check_stall)
+            self._reactor.call_at(time.monotonic() + timing.stage_stall_s, self._check_stall)
 
     def add_thread(self) -> None:
         """Start another runner for those that wait, if any."""
@@ -102,7 +100,7 @@ class _StageQueue:
         for _ in range(min(self._runners, len(self._waiting))):
             self.add_thread()
         self._runners *= 2
-        self._reactor.call_at(time.monotonic() + _STALL_TIMEOUT_S, self._check_stall)
+        self._reactor.call_at(time.monotonic() + timing.stage_stall_s, self._check_stall)
 
 
 class StartBarrier:

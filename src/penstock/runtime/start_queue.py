@@ -3,8 +3,9 @@
 To spawn a command takes half a millisecond, most of it asleep until the child has reached its program; to
 open a path may take for ever (a FIFO, a network file system). So a loop hands its starts to workers, and goes
 on meanwhile. A few of them (`_MAX_WORKERS`) share the queue: while one sleeps in a spawn, another prepares
-the next. A thread a start would be a thread a run. Where no start has got on for a while (`_STALL_TIMEOUT_S`)
-one more helps, since all of them may wait for the other end of a FIFO that the next is about to open.
+the next. A thread a start would be a thread a run. Where no start has got on for a while
+(`timing.loop_start_stall_s`) one more helps, since all of them may wait for the other end of a FIFO that the
+next is about to open.
 
 Why this is not `start_slots`, whose limit is about the same. There the thread that starts a run is the
 caller's, and sleeps until its turn. Here it would be a worker for each start that waits: 1000 starts at once
@@ -21,6 +22,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from penstock.core.timing import timing
 from penstock.runtime import start_slots, thread_pool
 from penstock.runtime.supervisor import supervisor
 from penstock.system.fork_guard import reset_in_child
@@ -34,8 +36,6 @@ _MAX_WORKERS = 4
 """Workers that start runs at once, as long as they get on. More gain nothing, since each holds the
 interpreter's lock for a quarter of a start.
 """
-_STALL_TIMEOUT_S = 0.02
-"""Seconds without any start getting on until another worker helps."""
 
 
 class _Starter:
@@ -88,7 +88,7 @@ class _Starter:
                 del task  # an idle worker holds on to nothing
 
     def _watch(self, taken: int) -> None:
-        supervisor().call_at(time.monotonic() + _STALL_TIMEOUT_S, lambda: self._check_stall(taken))
+        supervisor().call_at(time.monotonic() + timing.loop_start_stall_s, lambda: self._check_stall(taken))
 
     def _check_stall(self, before: int) -> None:
         """In the supervisor's thread."""

@@ -10,8 +10,8 @@ by a third and more, because few are woken in vain.
 A turn is for the start alone, never for the run. A thread that is in one, or waits for one, starts another
 run (a custom stage, a signal handler, a finalizer) without a second turn. Since code of the caller's may run
 in a start, and wait there for a start of another thread's, nobody relies on turns to end: who has waited for
-`STALL_TIMEOUT_S` seconds while nobody's ended no longer counts those who are in, and the next ones go. A turn
-whose end an interrupt has kept from being told is ended with its run.
+`timing.start_stall_s` seconds while nobody's ended no longer counts those who are in, and the next ones go. A
+turn whose end an interrupt has kept from being told is ended with its run.
 
 `_lock` guards the two below it and is held for bookkeeping only. It is made in C and re-entrant, as all locks
 that a signal handler may find taken by its own thread.
@@ -24,19 +24,18 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
+from penstock.core.timing import timing
 from penstock.system.fork_guard import reset_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_CONCURRENT_STARTS", "STALL_TIMEOUT_S", "StartSlot", "exempt"]
+__all__ = ["MAX_CONCURRENT_STARTS", "StartSlot", "exempt"]
 
 MAX_CONCURRENT_STARTS: Final = min(4, max(2, os.cpu_count() or 1))
 """Threads that may be in the middle of a start. While one sleeps in a spawn, another prepares the next; with
 more than four the interpreter's lock is what they wait for.
 """
-STALL_TIMEOUT_S: Final = 0.25
-"""Seconds without the end of any turn, after which those who have one are not waited for."""
 
 _lock = threading.RLock()
 _holders: set[int] = set()
@@ -71,7 +70,7 @@ class StartSlot:
             gate.acquire()
             _waiting[me] = gate
             seen = _release_count
-        while not gate.acquire(timeout=STALL_TIMEOUT_S):
+        while not gate.acquire(timeout=timing.start_stall_s):
             seen = _check_stall(seen)
 
     def release(self) -> None:

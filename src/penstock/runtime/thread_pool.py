@@ -18,6 +18,7 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from penstock.core.timing import timing
 from penstock.runtime.log import report
 from penstock.system.fork_guard import reset_in_child
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["submit"]
 
-_IDLE_TIMEOUT_S = 5.0
-"""Seconds that an idle worker stays."""
 
 _lock = threading.RLock()
 _idle: list[_Worker] = []
@@ -52,7 +51,7 @@ class _Worker(threading.Thread):
             with _lock:
                 _idle.append(self)
             try:
-                task = self.inbox.get(timeout=_IDLE_TIMEOUT_S)
+                task = self.inbox.get(timeout=timing.thread_idle_s)
             except Empty:
                 self._leave_stack()
                 if not self.inbox.empty():

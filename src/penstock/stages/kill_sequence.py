@@ -38,6 +38,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from penstock.core.timing import timing
 from penstock.runtime.reaper import OrphanReaper
 from penstock.stages.running import Running
 from penstock.system.process_tree import stop_tree
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from penstock.system.process import Process, ProcessHandle, ProcessTable
 
 __all__ = ["ProcessState", "RunningProcess"]
-
-_KILL_TIMEOUT_S = 0.5
-"""Seconds after SIGKILL until a process that does not die is abandoned."""
 
 
 class ProcessState(enum.IntEnum):
@@ -171,7 +169,7 @@ class RunningProcess(Running):
         for descendant in self._descendants:
             descendant.send_signal(signal.SIGKILL)
         self._on_forced()
-        self._enter(ProcessState.KILLED, self._call_later(_KILL_TIMEOUT_S, self._abandon))
+        self._enter(ProcessState.KILLED, self._call_later(timing.kill_timeout_s, self._abandon))
 
     def _abandon(self) -> None:
         """End the stage without its process, which outlives SIGKILL.

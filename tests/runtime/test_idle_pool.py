@@ -26,7 +26,7 @@ def closed() -> list[str]:
 @pytest.fixture
 def make(closed: list[str]) -> Callable[[int, float], IdlePool[str]]:
     """Make a pool of texts, which `closed` tells the end of."""
-    return lambda limit, timeout: IdlePool(limit, timeout, close=closed.append, at_exit=closed.extend)
+    return lambda limit, timeout: IdlePool(limit, lambda: timeout, close=closed.append, at_exit=closed.extend)
 
 
 def nothing(_item: str) -> None:
@@ -78,9 +78,9 @@ def test_the_supervisor_closes_an_item_when_its_time_is_over() -> None:
     def close(item: str) -> None:
         threads[item] = threading.current_thread().name
 
-    pool: IdlePool[str] = IdlePool(3, 60, close=close, at_exit=len)
+    timeouts = iter([60, 0.05])
+    pool: IdlePool[str] = IdlePool(3, lambda: next(timeouts), close=close, at_exit=len)
     pool.put("long")
-    pool.timeout = 0.05
     pool.put("short")
     deadline = time.monotonic() + PROMPT
     while not threads and time.monotonic() < deadline:
@@ -94,7 +94,7 @@ def test_the_end_of_the_interpreter_empties_it(monkeypatch: pytest.MonkeyPatch) 
     hooks: list[Callable[[], object]] = []
     monkeypatch.setattr(atexit, "register", hooks.append)
     ended: list[list[str]] = []
-    pool: IdlePool[str] = IdlePool(3, 60, close=len, at_exit=ended.append)
+    pool: IdlePool[str] = IdlePool(3, lambda: 60, close=len, at_exit=ended.append)
     pool.put("a")
     pool.put("b")
     (hook,) = hooks

@@ -1,0 +1,57 @@
+"""How long the engine waits for this and that, in one record.
+
+Its users read a field of `timing` each time they need it and keep no copy, so that a test can replace the
+record's values for a while.
+
+Out of scope: what a user may set (`timeout`, `grace`), and sizes and counts.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Timing", "timing"]
+
+
+class Timing:
+    """Seconds; each field says what happens when they are over."""
+
+    __slots__ = (
+        "cancel_margin_s",
+        "cgroup_idle_s",
+        "close_grace_s",
+        "kill_timeout_s",
+        "loop_start_stall_s",
+        "max_sleep_s",
+        "stage_stall_s",
+        "start_stall_s",
+        "thread_idle_s",
+        "worker_idle_s",
+    )
+
+    def __init__(self) -> None:
+        self.stage_stall_s = 0.002
+        """Stages that wait for a thread get one, unless a stage before them ended or slept in its streams."""
+        self.start_stall_s = 0.25
+        """Threads that start a run count no longer as those to be waited for, if none of them was done."""
+        self.loop_start_stall_s = 0.02
+        """Another thread helps with the starts for event loops, if none of them got on."""
+        self.max_sleep_s = 1.0
+        """A reactor's sleep ends.
+
+        A signal that arrives in the instant before the main thread goes to sleep does not wake it. Its
+        handler, which may raise KeyboardInterrupt, runs after this at the latest.
+        """
+        self.thread_idle_s = 5.0
+        """An idle thread of the pool ends."""
+        self.worker_idle_s = 10.0
+        """An idle worker process ends."""
+        self.cgroup_idle_s = 5.0
+        """A cgroup that waits for its next use is removed."""
+        self.kill_timeout_s = 0.5
+        """A process that does not die of SIGKILL is left behind."""
+        self.close_grace_s = 0.2
+        """User code that was called late, after a cancellation, has had its time to end."""
+        self.cancel_margin_s = 1.0
+        """A run that was cancelled has ended, counted from the end of its grace time."""
+
+
+timing = Timing()
