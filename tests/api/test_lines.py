@@ -25,7 +25,6 @@ from penstock import (
     source,
     transform_lines,
 )
-from penstock.stages.line_map import MapLines, _LineSlice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -377,23 +376,6 @@ def test_a_result_is_passed_on_while_a_later_line_is_computed(kind: str) -> None
         arrived.set()
         assert run.stdout.read() == b"slow\n"
     assert in_time == [True]
-
-
-class _TakenAtOnce(list[Any]):
-    """Results that another thread lends, and so takes, just when the stage has seen that there are some."""
-
-    def __bool__(self) -> bool:
-        self.clear()
-        return True
-
-
-def test_a_result_may_be_lent_while_the_stage_looks_at_it() -> None:
-    """It has gone then, and that is no error of a function that was merely slow."""
-    stage = MapLines(lambda line: line, "slow")
-    part = _LineSlice(stage, [b"a"])
-    part.results = _TakenAtOnce()
-    part.make(stage.fn)
-    assert not part.reuses_a_buffer
 
 
 # Generators.

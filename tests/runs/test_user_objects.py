@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
-import importlib
 import io
 import itertools
 import lzma
@@ -16,6 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.system_calls import failing
 
 from penstock import (
     CAPTURE,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from tests.support.hosts import Host
 
-    from penstock.system.spawn_request import SpawnRequest
 
 LINES = b"".join(b"line %d\n" % number for number in range(20_000))
 
@@ -363,22 +362,12 @@ except ChildProcessError:
 
 
 @pytest.mark.gotcha(28)
-def test_a_refused_fork_is_a_start_error_and_the_others_are_reaped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_refused_fork_is_a_start_error_and_the_others_are_reaped() -> None:
     """EAGAIN says what is short; nothing that was started before remains."""
-    module = importlib.import_module("penstock.stages.command")
-    real = module.spawn
-    calls: list[str] = []
-
-    def spawn(request: SpawnRequest, *args: Any) -> int:
-        calls.append(request.executable)
-        if len(calls) == 3:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return int(real(request, *args))
-
-    monkeypatch.setattr(module, "spawn", spawn)
     pipeline = command("cat") | command("sleep", "1000") | command("sort")
-    with pytest.raises(StartError, match=r'^starting stage "sort"') as caught:
+    with (
+        failing("posix_spawn", errno.EAGAIN, lambda turn: turn == 3),
+        pytest.raises(StartError, match=r'^starting stage "sort"') as caught,
+    ):
         pipeline.run(stdin=DEVNULL, stdout=CAPTURE)
     assert isinstance(caught.value.cause, BlockingIOError)
