@@ -82,7 +82,7 @@ def _figures(results: dict[str, Any]) -> str:
                 "",
                 _table(barred),
                 "",
-                "What has no bar:",
+                "Works without a bar:",
                 "",
                 _table(others, with_notes=True),
                 "",

@@ -50,7 +50,6 @@ PATTERNS = {
 }
 
 UNCLEAN: tuple[str, ...] = (
-    "docs/performance.md",
     "src/penstock/aio/__init__.py",
     "src/penstock/aio/copy_tasks.py",
     "src/penstock/aio/lines.py",
