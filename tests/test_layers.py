@@ -364,6 +364,6 @@ def test_a_cycle_over_several_modules_is_shown_whole() -> None:
         (check_public, "penstock.__main__", "from penstock.cli.main import main"),
     ],
 )
-def test_what_is_allowed_is_no_finding(check: type, name: str, text: str) -> None:
+def test_allowed_imports_are_not_findings(check: type, name: str, text: str) -> None:
     """The checks leave alone what the rules allow."""
     assert check([_module(name, text, "penstock.core.errors", "penstock.cli.main")]) == []

@@ -48,7 +48,7 @@ def test_clean():
 """
 
 
-def test_nothing_is_found_where_nothing_leaked(snapshot: Callable[[], Snapshot]) -> None:
+def test_nothing_is_found_if_nothing_leaked(snapshot: Callable[[], Snapshot]) -> None:
     """Work that cleans up after itself leaves two equal snapshots."""
     before = snapshot()
     with tempfile.TemporaryFile():
@@ -96,7 +96,7 @@ def test_a_thread_is_named(snapshot: Callable[[], Snapshot]) -> None:
         thread.join()
 
 
-def test_the_supervisor_is_no_leak(snapshot: Callable[[], Snapshot]) -> None:
+def test_the_supervisor_is_not_a_leak(snapshot: Callable[[], Snapshot]) -> None:
     """The supervisor stays by design."""
     before = snapshot()
     release = threading.Event()
@@ -109,7 +109,7 @@ def test_the_supervisor_is_no_leak(snapshot: Callable[[], Snapshot]) -> None:
         thread.join()
 
 
-def test_an_idle_worker_is_no_leak_and_a_busy_one_is(snapshot: Callable[[], Snapshot]) -> None:
+def test_an_idle_worker_is_not_a_leak_and_a_busy_one_is(snapshot: Callable[[], Snapshot]) -> None:
     """A worker that waits for its next task stays by design; one that still serves a run does not."""
     before = snapshot()
     working, release = threading.Event(), threading.Event()

@@ -139,7 +139,7 @@ async def numbers_and_a_wait() -> AsyncIterator[bytes]:
 @pytest.mark.backends("asyncio", "uvloop")
 @pytest.mark.parametrize("way", LEFT)
 @pytest.mark.parametrize("begun", [True, False])
-def test_what_a_loop_that_is_closed_leaves_going_is_ended(
+def test_runs_of_a_closed_loop_are_ended(
     backend: str,
     way: str,
     begun: bool,  # noqa: FBT001

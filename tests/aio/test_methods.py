@@ -224,7 +224,7 @@ async def test_a_mistake_in_an_option_is_the_same_error(mistake: str) -> None:
             make(**options)
 
 
-async def test_what_a_method_decides_itself_cannot_be_given() -> None:
+async def test_options_that_a_method_sets_itself_are_refused() -> None:
     """The message names the async method, and the one to use."""
     with pytest.raises(TypeError, match=r"aoutput\(\).*astart\(\)"):
         await command("cat").aoutput(stdout=DEVNULL)
@@ -254,7 +254,7 @@ async def test_many_runs_go_on_at_once() -> None:
     assert most <= before + 6  # the supervisor, those who start runs, and who tells of ends
 
 
-async def test_what_is_called_at_the_start_sees_the_callers_context() -> None:
+async def test_callables_at_the_start_see_the_callers_context() -> None:
     """The environment's callables, and functions that run in threads."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
     variable.set("caller")

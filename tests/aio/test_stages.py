@@ -145,7 +145,7 @@ def test_in_a_sync_run_the_error_names_the_stage(name: str) -> None:
             call()
 
 
-def test_what_is_async_and_cannot_be_is_an_error_when_the_stage_is_made() -> None:
+def test_async_functions_are_refused_when_the_stage_is_made_if_it_cannot_take_them() -> None:
     """It says what would do."""
     mistakes: list[tuple[Any, Any, str]] = [
         (function, reverse, "async function without yield"),
@@ -307,7 +307,7 @@ async def test_finish_early_is_a_success() -> None:
         assert await (command("seq", "100000") | stage).aoutput() == b"1\n2\n"
 
 
-async def test_who_writes_to_a_reader_that_has_gone_meets_a_pipe_error() -> None:
+async def test_writing_to_a_reader_that_has_gone_is_a_pipe_error() -> None:
     """Forgiven where the reader ended early, reported where it failed to read in the last stage's place."""
     written = 0
 
@@ -373,7 +373,7 @@ async def test_a_coroutine_that_ignores_its_cancellation_is_abandoned() -> None:
     await ended.wait()
 
 
-async def test_what_a_failed_start_left_unbegun_never_begins() -> None:
+async def test_stages_that_a_failed_start_did_not_reach_never_begin() -> None:
     """As with plain functions."""
     begun: list[bool] = []
 
@@ -468,7 +468,7 @@ async def test_an_error_comes_after_the_lines_before_it(concurrency: int) -> Non
     assert caught.value.result.stdout == b"1\n2\n"
 
 
-async def test_what_is_no_line_and_what_is_too_long() -> None:
+async def test_items_that_are_not_lines_and_lines_that_are_too_long_are_errors() -> None:
     """Each as in the plain stage: after the lines before it."""
 
     async def wrong(line: bytes) -> Any:

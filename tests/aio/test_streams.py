@@ -190,7 +190,7 @@ async def test_a_sink_that_fails_is_the_stdout_stages_failure() -> None:
 # The iterators.
 
 
-async def test_closing_an_iterator_early_is_no_failure(started: Callable[[], Started]) -> None:
+async def test_closing_an_iterator_early_is_not_a_failure(started: Callable[[], Started]) -> None:
     """By `aclose`, by `async with`, by `contextlib.aclosing`; the children are gone then."""
     seen = started()
     chunks = command("yes").aiter_bytes(on_event=seen)

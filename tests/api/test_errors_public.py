@@ -151,7 +151,7 @@ def test_a_command_that_said_nothing_gets_no_note() -> None:
         assert getattr(error_of(pipeline), "__notes__", []) == []
 
 
-def test_a_note_takes_bytes_that_are_no_text() -> None:
+def test_a_note_takes_undecodable_bytes() -> None:
     """They are escaped or replaced."""
     (note,) = error_of(command("sh", "-c", "printf 'bad \\377 end' >&2; exit 1")).__notes__
     assert "bad" in note

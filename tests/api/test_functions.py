@@ -206,7 +206,7 @@ def test_a_stream_that_is_used_after_the_function_returned_is_closed() -> None:
         kept[1].write(b"late")
 
 
-def test_what_a_function_returns_does_not_matter() -> None:
+def test_the_return_value_of_a_function_does_not_matter() -> None:
     """Not even an exception object, or a false value."""
     for value in (0, False, ValueError("not raised"), b"x"):
         assert function(lambda _c, _i, _o, value=value: value).run(stdout=CAPTURE).stdout == b""  # type: ignore[misc]
@@ -253,7 +253,7 @@ def test_the_traceback_of_an_error_leads_into_the_function() -> None:
     assert names[-1] == "here_it_fails"
 
 
-def test_what_was_written_before_an_error_arrives() -> None:
+def test_bytes_written_before_an_error_arrive() -> None:
     """At the next stage, and in what was captured."""
 
     def fail(_ctx: object, _stdin: object, stdout: Any) -> None:
@@ -291,7 +291,7 @@ def test_finish_early_is_a_success_without_reading_the_rest(early: Any, endless:
     assert result.stages[1].error is None
 
 
-def test_finish_early_is_one_also_where_nothing_is_left_to_read() -> None:
+def test_finish_early_counts_even_if_nothing_is_left_to_read() -> None:
     """And where the stage stands alone."""
 
     def early(_ctx: object, _stdin: object, stdout: Any) -> None:
@@ -329,7 +329,7 @@ def test_a_function_may_close_its_streams_itself() -> None:
 # The context, the name, the constructor.
 
 
-def test_the_context_tells_of_the_run(tmp_path: Any) -> None:
+def test_the_context_describes_the_run(tmp_path: Any) -> None:
     """Name, cwd, environ, deadline, cancelled; check() is silent and emit() an event."""
     found: list[Any] = []
     events: list[Event] = []
@@ -392,7 +392,7 @@ def test_the_name_is_the_functions_unless_another_is_given() -> None:
 
 @pytest.mark.parametrize("make", [function, transform])
 @pytest.mark.parametrize("wrong", [None, 5, "fn", b"fn", []])
-def test_what_cannot_be_called_is_a_type_error_when_the_stage_is_made(make: Any, wrong: Any) -> None:
+def test_an_object_that_is_not_callable_is_a_type_error_when_the_stage_is_made(make: Any, wrong: Any) -> None:
     """Naming the constructor."""
     with pytest.raises(TypeError, match=make.__name__):
         make(wrong)
@@ -439,7 +439,7 @@ def test_a_transform_that_yields_str_fails_and_keeps_what_came_before() -> None:
     assert result.stdout == b"a"
 
 
-def test_the_generator_of_a_transform_is_closed_where_nobody_reads_on() -> None:
+def test_the_generator_of_a_transform_is_closed_when_its_reader_leaves() -> None:
     """Its `finally` has run by the end of the run."""
     closed = []
 

@@ -291,7 +291,7 @@ def test_stop_iteration_in_a_line_function_is_an_error_and_no_end(kind: str) -> 
 
 @pytest.mark.parametrize("kind", ["map_lines", "transform_lines", "map_line_batches"])
 @pytest.mark.parametrize("wrong", ["text", 5])
-def test_a_line_that_is_no_bytes_is_a_type_error_naming_the_stage(kind: str, wrong: Any) -> None:
+def test_a_line_that_is_not_bytes_is_a_type_error_naming_the_stage(kind: str, wrong: Any) -> None:
     """It tells the type; the lines made before stand."""
     stage = per_line(kind, lambda line: wrong if line == b"3" else line)
     result = stage.run(input=b"1\n2\n3\n4\n", stdout=CAPTURE, check=False)
@@ -338,7 +338,7 @@ def test_a_result_that_is_not_an_iterable_of_lines_is_a_type_error(make: Any, re
 
 @pytest.mark.parametrize("make", [map_lines, filter_lines, transform_lines, map_line_batches, each_line])
 @pytest.mark.parametrize("wrong", [None, 5, "fn"])
-def test_what_cannot_be_called_is_a_type_error_when_the_stage_is_made(make: Any, wrong: Any) -> None:
+def test_an_object_that_is_not_callable_is_a_type_error_when_the_stage_is_made(make: Any, wrong: Any) -> None:
     """Naming the constructor."""
     with pytest.raises(TypeError, match=make.__name__):
         make(wrong)

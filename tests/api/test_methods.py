@@ -192,7 +192,7 @@ def test_a_failure_is_raised_after_the_last_chunk(failing: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "break"])
-def test_an_iterator_that_is_left_early_ends_the_run_and_is_no_failure(how: str) -> None:
+def test_leaving_an_iterator_early_ends_the_run_and_is_not_a_failure(how: str) -> None:
     """The producer is gone when `close` returns; an endless one too."""
     for pipeline in (command("yes"), command("yes") | map_lines(bytes), source(forever())):
         iterator = pipeline.iter_lines()
@@ -219,7 +219,7 @@ def test_an_iterator_that_is_closed_before_its_first_step_starts_nothing(probe: 
     assert probe.starts == 0
 
 
-def test_a_failure_that_came_before_an_iterator_was_left_is_none_either() -> None:
+def test_a_failure_before_the_iterator_was_left_is_not_reported_either() -> None:
     """Who leaves is not interested."""
     for line in command("sh", "-c", "echo a; echo b; exit 3").iter_lines():
         assert line == b"a"

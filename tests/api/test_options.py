@@ -207,7 +207,7 @@ def test_methods_that_return_stdout_ignore_the_pipelines_own_stdout(tmp_path: Pa
 
 @pytest.mark.parametrize("door", [door for door in DOORS if door not in ("constructor", "replace")])
 @pytest.mark.parametrize("option", ["stdin", "stdout", "stderr"])
-def test_a_number_that_is_no_open_descriptor_is_a_value_error(probe: Any, door: str, option: str) -> None:
+def test_a_number_that_is_not_an_open_descriptor_is_a_value_error(probe: Any, door: str, option: str) -> None:
     """It may be opened between the making of a pipeline and its run, so it is looked at then."""
     if option == "stdout" and door in CAPTURING:
         return  # these take no stdout
@@ -286,14 +286,14 @@ def test_closing_takes_what_can_be_closed(wrong: Any) -> None:
         2**40,
     ],
 )
-def test_a_deadline_however_far_is_no_mistake(timeout: Any) -> None:
+def test_a_deadline_may_be_arbitrarily_far_away(timeout: Any) -> None:
     """No limit of some clock shows through."""
     assert Pipeline(command("true"), timeout=timeout).run().ok
     assert command("true").start(timeout=timeout).wait().ok
 
 
 @pytest.mark.parametrize("grace", [0, 0.0, timedelta(0), 1e18, math.inf, timedelta.max])
-def test_a_grace_however_long_is_no_mistake(grace: Any) -> None:
+def test_a_grace_time_may_be_arbitrarily_long(grace: Any) -> None:
     """Also where it is asked for."""
     run = command("sleep", "60").start(grace=grace)
     run.cancel()

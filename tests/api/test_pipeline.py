@@ -174,7 +174,7 @@ def test_ignore_error_may_stand_around_a_whole_pipeline() -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, "cat", None, print, ["cat"], Tag, b"x", object()])
-def test_what_is_no_stage_cannot_be_joined(wrong: Any) -> None:
+def test_only_stages_and_pipelines_can_be_joined(wrong: Any) -> None:
     """TypeError at once; for a bare function the message says what to do."""
     for join in (
         lambda: CAT | wrong,
@@ -347,7 +347,7 @@ def test_a_pipeline_cannot_be_changed_in_place() -> None:
             setattr(stage, attribute, None)
 
 
-def test_what_was_passed_in_may_change_without_changing_the_pipeline() -> None:
+def test_changing_an_argument_later_does_not_change_the_pipeline() -> None:
     """Options are copied."""
     env: dict[str, str | None] = {"PENSTOCK_TEST": "then"}
     data = bytearray(b"then ")

@@ -167,7 +167,7 @@ def test_neighbours_are_joined_by_what_they_are() -> None:
     ]
 
 
-def test_what_is_nested_or_filtered_is_seen_through() -> None:
+def test_nested_and_filtered_stages_are_seen_through() -> None:
     """The nodes are the leaf stages."""
     pipeline = Pipeline(FUNCTION, Pipeline(COMMAND, FUNCTION, name="nested")) | filter_error(
         FUNCTION, lambda e: e

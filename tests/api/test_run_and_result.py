@@ -55,7 +55,7 @@ def test_wait_with_a_timeout_leaves_the_run_going() -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, 60, 1e18, math.inf])
-def test_a_timeout_however_long_is_no_mistake(timeout: float | None) -> None:
+def test_a_timeout_may_be_arbitrarily_long(timeout: float | None) -> None:
     """No limit of some clock shows through."""
     assert command("true").start().wait(timeout).ok
 
@@ -102,7 +102,7 @@ def test_a_run_started_in_a_thread_that_ended_can_be_waited_for_elsewhere() -> N
     assert runs[0].wait().stdout == b"x"
 
 
-def test_done_and_pids_tell_of_the_run() -> None:
+def test_done_and_pids_describe_the_run() -> None:
     """A pid for each command, in order; none for Python stages."""
     with (CAT | map_lines(bytes) | CAT).start(stdin=PIPE, stdout=DEVNULL) as run:
         assert not run.done()
@@ -259,7 +259,7 @@ def test_a_dialogue_over_two_pipes() -> None:
 # Result.
 
 
-def test_a_result_tells_of_each_leaf_stage() -> None:
+def test_a_result_describes_each_leaf_stage() -> None:
     """Name, kind, pid, status, times and memory of a command; of a Python stage what there is."""
     result = (command("sh", "-c", "echo x; echo e >&2") | map_lines(bytes.upper, name="up") | CAT).run(
         stdout=CAPTURE

@@ -49,7 +49,7 @@ def test_a_source_of_no_iterable_is_a_type_error_when_it_is_made(wrong: Any) -> 
 
 
 @pytest.mark.parametrize("item", ["text", None, 5])
-def test_an_item_that_is_no_bytes_is_a_type_error_of_the_stage(item: Any) -> None:
+def test_an_item_that_is_not_bytes_is_a_type_error_of_the_stage(item: Any) -> None:
     """What came before it stands."""
     result = source([b"a", item], name="mine").run(stdout=CAPTURE, check=False)
     assert result.error is not None

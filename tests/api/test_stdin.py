@@ -220,7 +220,7 @@ def test_every_byte_arrives_and_what_was_passed_stays_open(
 @pytest.mark.parametrize(
     "kind", [kind for kind in KINDS if "file" in kind.lower() or "IO" in kind or kind == "gzip"]
 )
-def test_what_was_handed_over_is_closed_after_the_run(consumer: Pipeline, kind: str) -> None:
+def test_an_object_in_closing_is_closed_after_the_run(consumer: Pipeline, kind: str) -> None:
     """Also where the run fails."""
     with KINDS[kind](b"data") as stdin:
         assert consumer.output(stdin=closing(stdin)) == b"data"
@@ -269,7 +269,7 @@ def test_input_is_what_the_first_stage_reads(consumer: Pipeline, data: Any, read
     assert consumer.output(input=data) == read
 
 
-def test_an_input_that_is_not_read_is_no_error() -> None:
+def test_an_input_that_is_not_read_is_not_an_error() -> None:
     """However long; EPIPE while feeding is never one."""
     assert command("true").run(input=DATA * 20).ok
     assert command("head", "-c", "1").output(input=DATA * 20) == b"l"
@@ -309,7 +309,7 @@ def test_a_file_is_read_from_where_it_stands(consumer: Pipeline, tmp_path: Path)
     assert consumer.output(stdin=string) == DATA[12:]
 
 
-def test_what_was_written_to_a_file_before_is_read(consumer: Pipeline, tmp_path: Path) -> None:
+def test_bytes_written_to_the_file_before_are_read(consumer: Pipeline, tmp_path: Path) -> None:
     """Pending writes of a file that is open for both are flushed first."""
     with (tmp_path / "data").open("w+b") as both:
         both.write(b"head and tail")

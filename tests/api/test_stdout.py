@@ -220,7 +220,7 @@ def test_every_byte_arrives_and_what_was_passed_stays_open(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "file" in kind.lower() or kind.endswith("IO")])
-def test_what_was_handed_over_is_closed_after_the_run(producer: Pipeline, kind: str) -> None:
+def test_an_object_in_closing_is_closed_after_the_run(producer: Pipeline, kind: str) -> None:
     """Also where the run fails, and where it does not even start."""
     with KINDS[kind]() as (stdout, read):
         producer.run(input=b"data", stdout=closing(stdout))
@@ -379,7 +379,7 @@ def test_pipe_gives_the_caller_a_file_to_read(producer: Pipeline) -> None:
     assert run.wait().ok
 
 
-def test_closing_the_pipe_early_is_no_failure() -> None:
+def test_closing_the_pipe_early_is_not_a_failure() -> None:
     """The caller has finished early."""
     with command("yes").start(stdout=PIPE) as run:
         assert run.stdout is not None

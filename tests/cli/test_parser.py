@@ -91,7 +91,7 @@ def test_redirections(text: str, expected: list[tuple[str, str | None]]) -> None
     ("text", "argv"),
     [("a 2 > f", ["a", "2"]), ("a x2> f", ["a", "x2"]), ("a '2'> f", ["a", "2"]), ("a \\2>f", ["a", "2"])],
 )
-def test_a_number_that_is_no_descriptor(text: str, argv: list[str]) -> None:
+def test_a_number_that_is_not_a_descriptor(text: str, argv: list[str]) -> None:
     """`2>` is standard error only where a bare 2 begins a word and stands directly before the `>`."""
     (stage,) = parse(text).stages
     assert [word.text for word in stage.words] == argv
@@ -231,7 +231,7 @@ def test_words_are_those_of_shlex(text: str) -> None:
 
 
 @given(st.lists(st.lists(st.text(max_size=8), min_size=1, max_size=4), min_size=1, max_size=4))
-def test_what_is_quoted_comes_back(stages: list[list[str]]) -> None:
+def test_quoted_text_comes_back(stages: list[list[str]]) -> None:
     """Any words at all, quoted by `shlex.join`, are read back as they were."""
     text = "|".join(shlex.join(["x", *stage]) for stage in stages)
     assert words(parse(text)) == [["x", *stage] for stage in stages]

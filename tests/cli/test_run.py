@@ -101,7 +101,7 @@ def test_no_shell_is_started(cli: Any) -> None:
     assert done.out.decode().split("\n")[:-1] == ["$HOME", "*", "~", "a|b", "c;d", "&", ""]
 
 
-def test_text_that_is_not_ascii_and_bytes_that_are_no_text(cli: Any) -> None:
+def test_text_that_is_not_ascii_and_undecodable_bytes(cli: Any) -> None:
     """Arguments reach the program as the bytes that were typed."""
     assert cli("run", "printf '%s' 'naïve 日本 🎉'").out.decode() == "naïve 日本 🎉"
     assert cli("run", b"printf %s \xff\xfe").out == b"\xff\xfe"
@@ -160,7 +160,7 @@ def test_a_file_named_like_a_standard_module_does_no_harm(folder: Path) -> None:
         ("yes | py:tools:two", b"y\ny\n"),
     ],
 )
-def test_what_py_may_name(cli: Any, line: str, out: bytes) -> None:
+def test_py_may_name_stages_pipelines_and_functions(cli: Any, line: str, out: bytes) -> None:
     """A stage, a pipeline, a function, or something inside a class; a source leaves stdin alone."""
     done = cli("run", line, stdin=b"ab\n")
     assert (done.status, done.out, done.err) == (0, out, "")
@@ -249,7 +249,7 @@ def test_timeouts(cli: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "soon", "1x", "nan", "1s1m", "1e9"])
-def test_what_is_no_timeout(cli: Any, text: str) -> None:
+def test_invalid_timeouts(cli: Any, text: str) -> None:
     """Anything else is refused."""
     done = cli("run", f"--timeout={text}", "true")
     assert done.status == 2
@@ -259,7 +259,7 @@ def test_what_is_no_timeout(cli: Any, text: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [("--env", "A", "true"), ("--env", "=1", "true"), ("--cwd", "nowhere", "true"), ()]
 )
-def test_what_is_no_option(cli: Any, arguments: tuple[str, ...]) -> None:
+def test_unknown_options(cli: Any, arguments: tuple[str, ...]) -> None:
     """Mistakes in the options have the status of mistakes in the line."""
     assert cli("run", *arguments).status == 2
 

@@ -57,7 +57,7 @@ def test_a_secret_reveals_its_value_when_asked() -> None:
     assert not hasattr(Secret(WORD), "__dict__")
 
 
-def test_a_secret_is_no_string() -> None:
+def test_a_secret_is_not_a_string() -> None:
     """So it cannot slip into a text by concatenation or joining."""
     with pytest.raises(TypeError):
         "x".join([Secret(WORD)])  # type: ignore[list-item]
@@ -118,7 +118,7 @@ def test_show_gives_a_printable_text(arg: object, shown: str) -> None:
 
 @pytest.mark.slow
 @given(st.one_of(st.text(), st.binary(), st.text(st.characters(categories=["Cs"]))))
-def test_what_is_shown_can_always_be_printed(arg: object) -> None:
+def test_shown_text_can_always_be_printed(arg: object) -> None:
     """The text can be encoded as UTF-8."""
     show(arg).encode("utf-8")
 
@@ -147,7 +147,7 @@ def test_every_documented_kind_of_value_passes() -> None:
 
 
 @pytest.mark.parametrize("layer", ["A=1", [("A", "1")], {"A"}, 5, b""])
-def test_a_layer_that_is_no_mapping_is_refused(layer: object) -> None:
+def test_a_layer_that_is_not_a_mapping_is_refused(layer: object) -> None:
     """The `TypeError` names the option."""
     with pytest.raises(TypeError, match=r"^env must be a mapping of names to values, not "):
         check_layer("env", layer)
@@ -161,7 +161,7 @@ def test_a_value_of_another_type_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize("name", [1, b"A", None, Secret("A")])
-def test_a_name_that_is_no_str_is_refused(name: object) -> None:
+def test_a_name_that_is_not_a_str_is_refused(name: object) -> None:
     """The `TypeError` names the option and the name."""
     with pytest.raises(TypeError, match=r"^env: the name of a variable must be a str, not "):
         check_layer("env", {name: "x"})
@@ -288,7 +288,7 @@ def test_a_callable_that_returns_what_no_environment_can_hold_is_an_error() -> N
     assert WORD not in str(caught.value)
 
 
-def test_what_a_callable_raises_passes_through_with_the_variables_name() -> None:
+def test_an_exception_of_a_callable_passes_through_with_the_variables_name() -> None:
     """It is the very exception, with a note that says where."""
     error = LookupError("no such entry")
 

@@ -166,7 +166,7 @@ def test_each_error_can_be_caught_as_its_families(
     assert all(issubclass(kind, base) for base in bases)
 
 
-def test_what_is_not_a_penstock_error() -> None:
+def test_exceptions_that_are_not_penstock_errors() -> None:
     """`FinishEarly` is control flow, and a closed pipe is the operating system's kind of error."""
     assert not issubclass(FinishEarly, PenstockError)
     assert not issubclass(ClosedPipe, PenstockError)

@@ -74,7 +74,7 @@ def test_every_kind_of_buffer_is_taken(make: Callable[[bytes], bytes | bytearray
     assert (excerpt.total, excerpt.value()) == (6, b"ab\n... 2 bytes omitted ...\nef")
 
 
-def test_a_buffer_that_is_reused_is_not_seen_to_change() -> None:
+def test_reusing_a_buffer_does_not_change_the_excerpt() -> None:
     """What was fed is copied, and the buffer is not kept exported: it can be resized afterwards."""
     buffer = bytearray(b"abcdef")
     excerpt = Excerpt(head=2, tail=4)

@@ -224,7 +224,7 @@ def test_a_long_line_is_an_error_before_more_input_is_waited_for(blocks_of: Bloc
         next(blocks)
 
 
-def test_what_is_held_is_passed_on_before_each_read() -> None:
+def test_held_lines_are_passed_on_before_each_read() -> None:
     """`before_read` is called ahead of every chunk, and of the end."""
     calls: list[str] = []
 
@@ -240,7 +240,7 @@ def test_what_is_held_is_passed_on_before_each_read() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "16", 1.5, True])
-def test_a_limit_that_is_no_int_is_refused(value: object) -> None:
+def test_a_limit_that_is_not_an_int_is_refused(value: object) -> None:
     """The `TypeError` names the option."""
     with pytest.raises(TypeError, match=r"^max_line must be an int"):
         check_max_line(value)

@@ -43,12 +43,12 @@ def test_it_is_a_value() -> None:
         (Limits(nice=5, cpu=0.5, memory_high="1GB"), {}),
     ],
 )
-def test_what_the_kernel_keeps_by_rlimits(limits: Limits, rlimits: dict[str, tuple[int, int]]) -> None:
+def test_rlimits_by_their_names_in_the_kernel(limits: Limits, rlimits: dict[str, tuple[int, int]]) -> None:
     """Seconds are whole ones, rounded up, with one more until SIGKILL."""
     assert limits.rlimits() == rlimits
 
 
-def test_what_a_cgroup_keeps_needs_no_rlimit() -> None:
+def test_a_limit_that_a_cgroup_enforces_needs_no_rlimit() -> None:
     """And the other way round."""
     limits = Limits(memory="1kB", processes=3, cpu=2, open_files=9)
     assert limits.grouped == {"memory": 1000, "cpu": 2, "processes": 3}

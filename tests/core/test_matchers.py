@@ -103,7 +103,7 @@ def test_a_chain_that_bites_its_own_tail_ends() -> None:
     assert not is_pipe_error(first)
 
 
-def test_a_long_chain_is_no_recursion() -> None:
+def test_a_long_chain_needs_no_recursion() -> None:
     """Chains of any length are walked."""
     assert is_epipe(caused_by(BrokenPipeError(), 5000))
 
@@ -145,7 +145,7 @@ def test_is_error_matches_an_equal_object() -> None:
 
 
 @pytest.mark.parametrize("wanted", [None, "ValueError", 5, int, (ValueError, KeyError)])
-def test_is_error_refuses_what_is_no_error(wanted: object) -> None:
+def test_is_error_refuses_other_objects(wanted: object) -> None:
     """A `TypeError` when the matcher is made."""
     with pytest.raises(TypeError, match=r"^is_error\(\) takes an exception or an exception type, not "):
         is_error(wanted)  # type: ignore[arg-type]
@@ -165,7 +165,7 @@ def test_is_signal_matches_that_signal_alone() -> None:
 
 
 @pytest.mark.parametrize("signum", [0, -15, signal.NSIG, 10_000])
-def test_is_signal_refuses_numbers_that_are_no_signals(signum: int) -> None:
+def test_is_signal_refuses_numbers_without_a_signal(signum: int) -> None:
     """A `ValueError` when the matcher is made."""
     with pytest.raises(ValueError, match=r"^is_signal\(\) takes the number of a signal, not "):
         is_signal(signum)

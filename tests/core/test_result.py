@@ -19,7 +19,7 @@ STAGES = (
 ERROR = PipelineError("upper", STAGES[1].error or ValueError(), index=1)
 
 
-def test_a_result_is_ok_where_it_has_no_error() -> None:
+def test_a_result_without_an_error_is_ok() -> None:
     """The verdict decides, not the stages: a forgiven error in a stage leaves the run a success."""
     assert Result(None, 0.1, STAGES, ()).ok
     assert not Result(ERROR, 0.1, STAGES, ()).ok

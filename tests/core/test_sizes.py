@@ -47,7 +47,7 @@ def test_another_type_is_a_type_error_that_names_the_option(written: object) -> 
 @pytest.mark.parametrize(
     "written", ["", "MB", "5 apples", "-5MB", "5XB", "1e6", "1.MB", ".5MB", "5MB5", "٣MB", 0, -1, "0", "0.1B"]
 )
-def test_what_is_no_size_is_a_value_error_that_names_the_option(written: object) -> None:
+def test_an_invalid_size_is_a_value_error_that_names_the_option(written: object) -> None:
     """Nothing is guessed."""
     with pytest.raises(ValueError, match="limit"):
         parse_size("limit", written)

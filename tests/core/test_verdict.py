@@ -303,7 +303,7 @@ def test_finish_early_raised_from_a_pipe_error_finishes_early() -> None:
 
 
 @pytest.mark.parametrize("kind", [PipelineCancelled, PipelineTimeout, Cancelled])
-def test_a_reason_caused_by_a_pipe_error_is_no_pipe_error(kind: type[Exception]) -> None:
+def test_a_reason_caused_by_a_pipe_error_is_not_a_pipe_error(kind: type[Exception]) -> None:
     """A run that was cancelled because somebody's client hung up was cancelled: nothing forgives that."""
     reason = kind("cat", BrokenPipeError())
     reason.__cause__ = BrokenPipeError()
@@ -316,7 +316,7 @@ def test_an_exit_status_that_shells_use_for_sigpipe_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(0), GeneratorExit()])
-def test_exceptions_that_are_no_errors_elsewhere_are_errors_of_a_stage(error: BaseException) -> None:
+def test_every_base_exception_is_an_error_of_a_stage(error: BaseException) -> None:
     """Whatever a function raised, other than `FinishEarly`, is its failure."""
     assert verdict([Outcome(error), Outcome()]).error is error
 

@@ -163,7 +163,7 @@ def test_a_blob_that_only_a_tag_names_is_found(repository: Path) -> None:
     assert [(blob.path, blob.size) for blob in blobs] == [(b"", 6), (b"file", 1)]
 
 
-def test_an_empty_repository_is_no_error(repository: Path) -> None:
+def test_an_empty_repository_is_not_an_error(repository: Path) -> None:
     """There is nothing to list, and the program says so."""
     ended = run(repository)
     assert (ended.returncode, ended.stdout, ended.stderr) == (
@@ -209,7 +209,7 @@ def test_the_repository_is_the_one_that_was_asked_for(
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_folder_that_is_no_repository_is_an_error_in_gits_words(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_repository_is_an_error_in_gits_words(tmp_path: Path) -> None:
     """One line, git's own, and no traceback."""
     (tmp_path / "plain").mkdir()
     ended = run(tmp_path / "plain")
@@ -251,7 +251,7 @@ def test_a_count_that_makes_no_sense_is_refused(count: str) -> None:
     assert "-n" in ended.stderr
 
 
-def test_a_reader_that_has_gone_is_no_reason_for_a_traceback(repository: Path) -> None:
+def test_a_reader_that_has_gone_causes_no_traceback(repository: Path) -> None:
     """As in `git_sizes | head`: the program dies of SIGPIPE, quietly."""
     commit(repository, {"file": b"x"})
     read, write = os.pipe()

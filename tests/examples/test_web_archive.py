@@ -126,7 +126,7 @@ def test_when_the_client_goes_away_half_way_the_children_go(
         assert get(port, "small")[0].status == 200
 
 
-def test_what_is_wrong_before_the_first_byte_is_said(
+def test_errors_before_the_first_byte_are_reported(
     repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """404 for a commit that is not there, whatever its name looks like; 500 for a repository that is not."""
@@ -152,7 +152,7 @@ def broken(script: str) -> Callable[..., Pipeline]:
     return archive
 
 
-def test_a_failure_is_no_archive(
+def test_a_failure_is_not_taken_for_an_archive(
     repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Before the response has begun it is a 500; later the connection is cut, and the client knows."""

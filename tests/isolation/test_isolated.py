@@ -186,7 +186,7 @@ def test_a_function_in_a_worker_may_fork_start_programs_and_run_pipelines() -> N
     assert (int(inner) > 0, rest) == (True, b"rest")
 
 
-def test_what_it_prints_goes_where_the_hosts_prints_go(capfd: pytest.CaptureFixture[str]) -> None:
+def test_its_prints_go_to_the_same_place_as_the_hosts(capfd: pytest.CaptureFixture[str]) -> None:
     """A warm worker has no stdout of its own either."""
     for text in ("one", "two"):
         isolated(fns.say, text).run(stdout=DEVNULL)
@@ -328,7 +328,7 @@ def test_a_worker_that_dies_is_an_error_that_says_how(how: str, text: str) -> No
 
 
 @pytest.mark.parametrize("what", ["lambda", "closure", "open file"])
-def test_what_cannot_be_sent_is_refused_when_the_stage_is_made(what: str, tmp_path: Path) -> None:
+def test_stages_that_cannot_be_sent_are_refused_when_they_are_made(what: str, tmp_path: Path) -> None:
     """With the stage's name, and what to do about it."""
     with (tmp_path / "file").open("w") as file:
         functions: dict[str, Any] = {
@@ -384,7 +384,7 @@ def test_a_reason_of_a_class_of_the_users_reaches_it() -> None:
 
 
 @pytest.mark.parametrize("fn", [fns.heed_nothing, fns.stop_itself])
-def test_what_ignores_the_cancellation_is_killed_with_its_children(fn: Callable[..., object]) -> None:
+def test_a_stage_that_ignores_its_cancellation_is_killed_with_its_children(fn: Callable[..., object]) -> None:
     """Once the grace time is over, whatever state it is in."""
     recorder = Recorder()
     begun = time.monotonic()

@@ -113,7 +113,7 @@ def test_a_stage_in_python_has_no_limits_and_runs_beside_those_that_have() -> No
     assert (sh("ulimit -n") | double).text(limits=Limits(open_files=50)) == "50\n50\n"
 
 
-def test_what_the_kernel_refuses_shows_as_the_programs_own_failure(tmp_path: Path) -> None:
+def test_a_refusal_of_the_kernel_shows_as_the_programs_own_failure(tmp_path: Path) -> None:
     """SIGXFSZ, SIGXCPU, and an allocation that fails."""
     target = tmp_path / "file"
     result = command("head", "-c", "5000", "/dev/zero", limits=Limits(file_size=1000)).run(
@@ -148,7 +148,7 @@ def test_a_start_that_fails_says_the_same_as_without_limits(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("_memory_group")
-def test_what_the_kernel_kills_for_memory_is_a_memory_limit_exceeded() -> None:
+def test_a_kill_for_memory_is_a_memory_limit_exceeded() -> None:
     """Not a bare SIGKILL; with an event."""
     events: list[Event] = []
     with pytest.raises(PipelineError) as caught:
@@ -236,7 +236,7 @@ def test_a_group_without_a_name_is_gone_when_its_run_is() -> None:
 @pytest.mark.usefixtures("_memory_group")
 @pytest.mark.parametrize("share", [False, True], ids=["its own", "shared"])
 @pytest.mark.parametrize("leftover", ["ignore", "report", "kill"])
-def test_what_is_left_in_a_group_is_let_go_or_killed(
+def test_processes_left_in_a_group_are_released_or_killed(
     leftover: Any,
     share: bool,  # noqa: FBT001
     tmp_path: Path,
@@ -504,7 +504,7 @@ def test_many_threads_start_limited_commands_at_once() -> None:
         (TypeError, lambda: command("true").run(limits="1GB")),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_no_limits_is_a_type_error(error: type[Exception], make: Callable[[], object]) -> None:
+def test_limits_of_another_type_are_a_type_error(error: type[Exception], make: Callable[[], object]) -> None:
     """Before anything starts."""
     with pytest.raises(error, match="limits must be a Limits"):
         make()

@@ -334,7 +334,7 @@ while True:
 
 
 @pytest.mark.gotcha(29)
-def test_what_ignores_the_request_and_grows_on_is_killed_without_grace() -> None:
+def test_a_command_that_ignores_sigterm_and_keeps_growing_is_killed_without_grace() -> None:
     """Long before the grace time is over, and before it holds all memory there is."""
     result = memory_limit(python(STUBBORN), "100MB").run(check=False, grace=30)
     stage = result.stages[0]
@@ -343,7 +343,7 @@ def test_what_ignores_the_request_and_grows_on_is_killed_without_grace() -> None
     assert result.elapsed < DEADLINE
 
 
-def test_what_does_not_grow_on_has_its_grace_time() -> None:
+def test_a_command_that_stops_growing_has_its_grace_time() -> None:
     """To say goodbye; the reason stands, although it exits 0."""
     result = memory_limit(python(WELL_BEHAVED), "55MB").run(check=False, grace=DEADLINE, stdout="/dev/null")
     stage = result.stages[0]
@@ -386,7 +386,7 @@ def test_watches_may_be_put_around_each_other() -> None:
     assert 60 * MB < event.context["peak"] <= (result.stages[0].peak_memory or 0)
 
 
-def test_what_is_joined_to_a_limited_stage_is_not_limited() -> None:
+def test_a_stage_joined_to_a_limited_one_is_not_limited() -> None:
     """`then` and `|` add outside of it, Python stages too."""
     limited = memory_limit(command("cat"), "100MB")
     assert limited.then(map_lines(bytes.upper)).output(input="a\n") == b"A\n"

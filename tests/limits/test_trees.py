@@ -64,7 +64,7 @@ def test_a_chain_that_forks_away_all_the_time_is_ended_to_the_last(
     assert all(gone(pid) for pid in strays.pids(3))
 
 
-def test_what_is_stopped_is_woken_to_hear_that_it_is_to_end(strays: Strays) -> None:
+def test_a_stopped_command_is_continued_to_handle_sigterm(strays: Strays) -> None:
     """It has its grace time to clear up, as any other, and does not wait for SIGKILL in its sleep."""
     script = "trap 'echo goodbye; exit 0' TERM; echo $$ >>$PIDS; echo; kill -STOP $$; sleep 1000 & wait"
     run = sh(script, strays).start(stdout=PIPE, grace=DEADLINE)
@@ -112,7 +112,7 @@ def test_a_job_in_a_group_of_its_own_gets_nothing_but_the_request(strays: Strays
 
 
 @pytest.mark.gotcha(4)
-def test_what_was_forked_during_the_grace_time_is_found_too(strays: Strays) -> None:
+def test_processes_forked_during_the_grace_time_are_found_too(strays: Strays) -> None:
     """The walk before the first signal could not know of it."""
     script = (
         "trap \"setsid sh -c 'trap : TERM; echo \\$\\$ >>$PIDS; while :; do sleep 1000; done' &\" TERM;"
@@ -141,7 +141,7 @@ def test_by_default_what_is_left_behind_is_left_alone(status: int, strays: Stray
 
 
 @pytest.mark.parametrize("where", ["command", "pipeline", "call"])
-def test_it_is_reported_where_that_is_asked_for(where: str, strays: Strays) -> None:
+def test_it_is_reported_on_request(where: str, strays: Strays) -> None:
     """By an event with the pids, once; it goes on."""
     events: list[Event] = []
     script = LEAVER.format(status=0)
@@ -165,7 +165,7 @@ def test_it_is_reported_where_that_is_asked_for(where: str, strays: Strays) -> N
 @pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "no pidfd"])
 @pytest.mark.parametrize("status", [0, 3])
 @pytest.mark.parametrize("how", ["run", "start"])
-def test_it_is_ended_where_that_is_asked_for(
+def test_it_is_ended_on_request(
     how: str,
     status: int,
     pidfd: bool,  # noqa: FBT001
@@ -186,7 +186,7 @@ def test_it_is_ended_where_that_is_asked_for(
     assert gone(strays.pids()[0])
 
 
-def test_what_is_deaf_to_the_request_is_killed_after_the_grace_time(strays: Strays) -> None:
+def test_a_leftover_that_ignores_sigterm_is_killed_after_the_grace_time(strays: Strays) -> None:
     """And the command is still a success."""
     script = "(trap '' TERM; echo >&3; exec sleep 1000) 3>&1 1>/dev/null 2>&1 & echo $! >>$PIDS"
     began = time.monotonic()
@@ -204,7 +204,7 @@ def test_a_deadline_during_the_clearing_up_ends_it_at_once(strays: Strays) -> No
     assert gone(strays.pids()[0])
 
 
-def test_a_command_that_leaves_nobody_is_not_delayed_nor_told_of(strays: Strays) -> None:
+def test_a_command_without_leftovers_is_neither_delayed_nor_reported(strays: Strays) -> None:
     """Neither is one that was cancelled."""
     events: list[Event] = []
     assert sh("sleep 0 & wait", strays, on_leftover="kill").run(on_event=events.append).ok

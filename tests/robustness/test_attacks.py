@@ -92,7 +92,7 @@ def test_a_thousand_fused_stages(stage: penstock.Pipeline) -> None:
     assert Pipeline(*[stage] * 1000).output(input="a\nb\n") == b"a\nb\n"
 
 
-def test_what_was_handed_over_may_raise_anything_while_it_is_closed() -> None:
+def test_an_object_in_closing_may_raise_anything_while_it_is_closed() -> None:
     """attack-4: such a run never ended."""
 
     class Sink(io.BytesIO):
@@ -105,7 +105,7 @@ def test_what_was_handed_over_may_raise_anything_while_it_is_closed() -> None:
     assert isinstance(error.cause, SystemExit)
 
 
-def test_a_cancellation_is_no_success() -> None:
+def test_a_cancellation_is_not_a_success() -> None:
     """attack-5: cancelled with FinishEarly, a run passed for a success."""
     with command("cat").start(stdin=PIPE, stdout=DEVNULL) as run, pytest.raises(TypeError, match="reason"):
         run.cancel(FinishEarly())
@@ -138,7 +138,7 @@ def test_the_collector_may_close_an_iterator_in_the_supervisors_thread() -> None
 
 
 @pytest.mark.parametrize("method", ["run", "output"])
-def test_whatever_a_signal_handler_raises_ends_the_run_that_is_waited_for(method: str) -> None:
+def test_any_exception_of_a_signal_handler_ends_the_run_that_is_waited_for(method: str) -> None:
     """attack-7: only after a KeyboardInterrupt the children were ended; the leak check sees the others."""
 
     def ring(_signum: int, _frame: object) -> None:
@@ -191,7 +191,7 @@ print(map_lines(slow).run(input="a\\n" * 6, stdout=CAPTURE).stdout.count(b"a"))
     assert (done.stdout, done.stderr) == ("6\n", "")
 
 
-def test_a_reader_that_left_is_no_end_of_the_input() -> None:
+def test_a_reader_that_left_is_not_eof_of_the_input() -> None:
     """attack-12: a function over lines took the input that was cut for complete."""
     complete: list[int] = []
 

@@ -107,7 +107,7 @@ def test_a_deadline_may_pass_while_the_run_is_being_started(within: Any) -> None
         Pipeline(SLEEP, command("sleep", "1000", env={"X": late}), timeout=0.01).run()
 
 
-def test_what_was_written_before_the_deadline_is_captured() -> None:
+def test_output_before_the_deadline_is_captured() -> None:
     with pytest.raises(PipelineTimeout) as raised:
         HEEDS.output(timeout=0.3)
     assert raised.value.result is not None
@@ -120,7 +120,7 @@ def test_a_deadline_names_the_earliest_stage_that_still_ran() -> None:
     assert raised.value.index == 1
 
 
-def test_a_failure_before_the_deadline_stands_where_it_is_earlier() -> None:
+def test_a_failure_before_the_deadline_counts_if_its_stage_is_earlier() -> None:
     with pytest.raises(PipelineError) as raised:
         (sh("exit 3") | sh("cat; exec sleep 1000")).run(stdout=DEVNULL, timeout=0.2)
     assert isinstance(raised.value.cause, ExitError)
@@ -284,7 +284,7 @@ def test_a_trapped_sigterm_does_not_hide_the_deadline(pipeline: Pipeline) -> Non
         pipeline.output(timeout=0.2)
 
 
-def test_who_ignores_sigterm_is_killed_after_the_grace_time(cancelled: Any) -> None:
+def test_a_command_that_ignores_sigterm_is_killed_after_the_grace_time(cancelled: Any) -> None:
     run = _ready(IGNORES.start(stdout=PIPE, grace=0.2))
     began = time.monotonic()
     error = cancelled(run, run.cancel, seconds=1.2)
@@ -293,7 +293,7 @@ def test_who_ignores_sigterm_is_killed_after_the_grace_time(cancelled: Any) -> N
     assert error.result.returncodes == (-signal.SIGKILL,)
 
 
-def test_who_heeds_sigterm_does_not_wait_for_the_grace_time(cancelled: Any) -> None:
+def test_a_command_that_obeys_sigterm_does_not_wait_for_the_grace_time(cancelled: Any) -> None:
     run = _ready(HEEDS.start(stdout=PIPE, grace=60))
     cancelled(run, run.cancel)
 
@@ -446,7 +446,7 @@ def test_a_function_that_ignores_it_is_abandoned_and_an_event_says_so(stubborn: 
     assert abandoned.stage == "stubborn"
 
 
-def test_what_an_abandoned_function_had_is_closed(cancelled: Any) -> None:
+def test_streams_of_an_abandoned_function_are_closed(cancelled: Any) -> None:
     outcome: list[BaseException] = []
     begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 

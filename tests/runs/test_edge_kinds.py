@@ -279,7 +279,7 @@ SOURCES_TO_EXPLAIN: dict[str, tuple[str, str, Callable[[Room], tuple[Any, bytes]
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("thing", [*SOURCES, *SOURCES_TO_EXPLAIN])
-def test_what_carries_a_source(room: Room, thing: str, stage: str) -> None:
+def test_the_carrier_of_each_source(room: Room, thing: str, stage: str) -> None:
     """Depends on the object, and on whether the stage wants a file."""
     to_file, to_python, make = {**SOURCES, **SOURCES_TO_EXPLAIN}[thing]
     planned = STAGES[stage].explain(stdin=make(room)[0], stdout=DEVNULL).edges[0].kind
@@ -442,7 +442,7 @@ SINKS_TO_EXPLAIN: dict[str, tuple[str, str, Callable[[Room], tuple[Any, Callable
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("thing", [*SINKS, *SINKS_TO_EXPLAIN])
-def test_what_carries_to_a_sink(room: Room, thing: str, stage: str) -> None:
+def test_the_carrier_to_each_sink(room: Room, thing: str, stage: str) -> None:
     """Depends on the object, and on whether the stage wants a file."""
     from_file, from_python, make = {**SINKS, **SINKS_TO_EXPLAIN}[thing]
     value, read = make(room)
@@ -480,7 +480,7 @@ def test_every_byte_arrives_at_a_sink_as_planned(room: Room, thing: str, stage: 
         (["transform", "lines", "lines", "command", "transform"], ["fused", "fused", "os-pipe", "os-pipe"]),
     ],
 )
-def test_what_joins_neighbours(stages: list[str], kinds: list[str]) -> None:
+def test_the_carrier_between_neighbours(stages: list[str], kinds: list[str]) -> None:
     """A file for who wants one; memory between Python stages, or one chain."""
     pipeline = Pipeline(*(STAGES[stage] for stage in stages))
     assert [edge.kind for edge in pipeline.explain(stdout=CAPTURE).edges[1:-1]] == kinds

@@ -273,7 +273,9 @@ EARLY = {
 @pytest.mark.parametrize("method", ["iter_bytes", "iter_lines"])
 @pytest.mark.parametrize("how", ["close", "break", "raise"])
 @pytest.mark.parametrize("shape", EARLY)
-def test_an_iterator_closed_early_is_no_error_and_leaves_nothing(shape: str, how: str, method: str) -> None:
+def test_an_iterator_closed_early_is_not_an_error_and_leaves_nothing(
+    shape: str, how: str, method: str
+) -> None:
     """The child has gone by then, and the leak check finds nothing."""
     iterator = getattr(EARLY[shape], method)(grace=PATIENT, timeout=PATIENT)
     first = b""

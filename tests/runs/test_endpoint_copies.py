@@ -92,7 +92,7 @@ def test_a_descriptor_that_becomes_blocking_in_between_is_still_let_go(
         run.wait(timeout=DEADLINE)
 
 
-def test_a_first_stage_that_leaves_is_no_error_of_the_copy(sockets: Callable[[str], Pair]) -> None:
+def test_a_first_stage_that_leaves_is_not_an_error_of_the_copy(sockets: Callable[[str], Pair]) -> None:
     """EPIPE while feeding."""
     one, other = sockets("tcp")
     one.settimeout(0)

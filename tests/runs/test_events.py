@@ -92,7 +92,7 @@ def test_a_stage_that_was_cancelled_is_told(options: dict[str, Any]) -> None:
     assert event.error is not None
 
 
-def test_an_early_end_is_no_failure() -> None:
+def test_an_early_end_is_not_a_failure() -> None:
     def early(_ctx: Any, _stdin: Any, _stdout: Any) -> None:
         raise FinishEarly
 
@@ -169,7 +169,7 @@ def test_events_of_one_run_come_one_at_a_time_and_in_order() -> None:
     assert [message for message in seen if message.isdigit()] == [str(number) for number in range(500)]
 
 
-def test_what_a_quick_handler_collects_is_complete_when_run_returns() -> None:
+def test_events_of_a_quick_handler_are_complete_when_run_returns() -> None:
     for _ in range(50):
         assert [event.kind for event in _told(command("true"))] == ["start", "exit"]
 
@@ -364,7 +364,7 @@ def test_functions_see_the_starters_context() -> None:
     assert function(_shows_request).output() == b"none"
 
 
-def test_what_a_function_sets_stays_its_own() -> None:
+def test_context_variables_set_by_a_function_stay_its_own() -> None:
     def sets(_ctx: Any, stdin: Any, stdout: Any) -> None:
         stdin.read()
         REQUEST.set("changed")

@@ -72,7 +72,7 @@ def test_one_program_may_start_both_sides_in_either_order(fifo: Path, order: tup
     assert fifo.with_name("copy").read_bytes() == DATA
 
 
-def test_a_reader_gets_its_eof_where_nothing_is_written(fifo: Path) -> None:
+def test_a_reader_gets_eof_if_nothing_is_written(fifo: Path) -> None:
     run = command("true").start(stdout=fifo)
     assert fifo.read_bytes() == b""
     assert run.wait().ok

@@ -108,7 +108,7 @@ def test_a_deadline_ends_an_iteration_in_another_thread(
 
 
 @pytest.mark.parametrize("size", [5000, 65_536, 300_001])
-def test_what_is_there_arrives_before_its_producer_goes_on(size: int) -> None:
+def test_available_bytes_arrive_before_their_producer_goes_on(size: int) -> None:
     """A dialogue: each answer is waited for, whatever its size."""
     producer = command(
         "sh", "-c", f"head -c 100000 /dev/zero; while read line; do head -c {size} /dev/zero; done"

@@ -69,7 +69,7 @@ def test_a_file_that_is_not_executable(script: Script) -> None:
     assert "not executable" in str(error)
 
 
-def test_a_folder_is_no_program(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_program(tmp_path: Path) -> None:
     error = _failure(command(tmp_path))
     assert isinstance(error.cause, PermissionError)
     assert "folder" in str(error)
@@ -346,7 +346,7 @@ def test_each_command_leads_a_group_of_its_own_in_the_callers_session() -> None:
     assert session == str(os.getsid(0))
 
 
-def test_an_exit_status_is_no_start_failure() -> None:
+def test_an_exit_status_is_not_a_start_failure() -> None:
     with pytest.raises(PipelineError) as raised:
         command("sh", "-c", "exit 127").run()
     assert not isinstance(raised.value, StartError)

@@ -55,7 +55,7 @@ BOTH = pytest.mark.parametrize("stage", [command("cat"), function(copy)], ids=["
 @pytest.mark.gotcha(13)
 @BOTH
 @pytest.mark.parametrize("kind", ["file", "pipe", "text", "raw", "both ways"])
-def test_what_a_reader_holds_already_comes_first(kind: str, stage: Pipeline, tmp_path: Path) -> None:
+def test_bytes_that_a_reader_has_buffered_come_first(kind: str, stage: Pipeline, tmp_path: Path) -> None:
     """After a header was read off a buffered reader, every other byte arrives once and in order."""
     path = tmp_path / "data"
     path.write_bytes(LINES)
@@ -87,7 +87,7 @@ def test_what_a_reader_holds_already_comes_first(kind: str, stage: Pipeline, tmp
 
 @pytest.mark.gotcha(13)
 @BOTH
-def test_what_a_writer_holds_back_comes_first(stage: Pipeline, tmp_path: Path) -> None:
+def test_bytes_that_a_writer_has_buffered_come_first(stage: Pipeline, tmp_path: Path) -> None:
     """And what it writes afterwards comes last."""
     path = tmp_path / "data"
     for mode in ("wb", "w"):

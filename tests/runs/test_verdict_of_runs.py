@@ -165,7 +165,7 @@ def test_a_run_reports_what_the_rule_says(case: tuple[Pipeline, Any, Any], *, fa
         assert (_reported(pipeline.run(**options)) is OK) == (forgiven is OK)
 
 
-def test_what_is_raised_is_the_error_of_the_result() -> None:
+def test_the_exception_raised_is_the_error_of_the_result() -> None:
     with pytest.raises(PipelineError) as raised:
         (sh("exit 3", name="first") | CAT).run(stdout=DEVNULL)
     error = raised.value
@@ -381,7 +381,7 @@ FEEDS: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
 @pytest.mark.parametrize("stage", [command("true"), RETURN, EARLY], ids=["command", "function", "early"])
 @pytest.mark.parametrize("pipe_errors", ["forgive", "report"])
-def test_a_broken_pipe_while_feeding_stdin_is_no_error(
+def test_a_broken_pipe_while_feeding_stdin_is_not_an_error(
     feed: Callable[[], dict[str, Any]], stage: Pipeline, pipe_errors: str
 ) -> None:
     assert stage.run(stdout=DEVNULL, pipe_errors=pipe_errors, **feed()).ok
@@ -480,7 +480,7 @@ def test_stages_before_one_that_cannot_start_take_no_part() -> None:
     [YES, YES | CAT, WRITER, WRITER | CAT, sh("echo a; exec sleep 1000"), sh("trap '' PIPE; yes; exit 5")],
     ids=["yes", "yes-cat", "fn", "fn-cat", "idle", "fails"],
 )
-def test_closing_an_iterator_early_is_no_failure(pipeline: Pipeline, pipe_errors: str) -> None:
+def test_closing_an_iterator_early_is_not_a_failure(pipeline: Pipeline, pipe_errors: str) -> None:
     chunks = pipeline.iter_bytes(pipe_errors=pipe_errors)
     assert next(chunks)
     chunks.close()

@@ -83,7 +83,7 @@ WOKEN: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WOKEN)
-def test_what_another_thread_has_a_part_in_is_woken(
+def test_a_run_in_which_another_thread_has_a_part_is_woken(
     kind: str, wakers: list[fds.Waker], tmp_path: Path, set_timing: SetTiming
 ) -> None:
     """However long it would sleep otherwise."""

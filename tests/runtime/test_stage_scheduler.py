@@ -52,7 +52,7 @@ def test_short_functions_are_run_by_one_thread_one_after_the_other() -> None:
     assert threads[0] is not threading.current_thread()
 
 
-def test_all_stages_run_at_one_time_where_they_wait_for_each_other() -> None:
+def test_all_stages_run_at_one_time_if_they_wait_for_each_other() -> None:
     meeting = threading.Barrier(12)
 
     def fn(ctx: object, stdin: Any, stdout: Any) -> None:

@@ -90,7 +90,7 @@ def patient(set_timing: SetTiming) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_who_came_first_starts_first() -> None:
+def test_the_thread_that_came_first_starts_first() -> None:
     """One after the other where a single turn is free."""
     over = threading.Event()
     came: list[int] = []

@@ -54,7 +54,7 @@ def test_all_of_it_runs_in_one_thread() -> None:
 
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("error", [ValueError("mine"), FinishEarly()], ids=["an error", "an early end"])
-def test_what_a_stage_raises_is_its_own_outcome(error: Exception, place: int) -> None:
+def test_an_exception_of_a_stage_is_its_own_outcome(error: Exception, place: int) -> None:
     """Those before it have a closed pipe, those after it an end of their input."""
 
     def make(name: str) -> Callable[[Iterator[bytes]], Iterator[bytes]]:

@@ -51,7 +51,7 @@ def test_a_stage_that_fails_before_it_reads(fails: Callable[[Any], Any]) -> None
     assert result.error.stage == "fails"
 
 
-def test_what_is_before_the_chain_ends_too() -> None:
+def test_stages_before_the_chain_end_too() -> None:
     """Its stdin is closed, though no stage of the chain has touched it."""
     result = (command("yes") | UPPER | transform(deaf)).run(stdout=CAPTURE, timeout=20)
     assert result.stdout == b"said"

@@ -120,7 +120,7 @@ def test_a_custom_stage_joins_with_all_others() -> None:
     assert (custom | command("cat")).output(input="d") == b"D"
 
 
-def test_what_a_custom_stage_raises_is_the_very_cause() -> None:
+def test_an_exception_of_a_custom_stage_is_the_cause() -> None:
     """The error's name is the stage's, and its cause the object that wait() raised."""
     error = LookupError("lost")
 
@@ -261,7 +261,7 @@ def test_the_context_tells_the_deadline() -> None:
     assert before + 60 <= deadline <= time.monotonic() + 60
 
 
-def test_the_context_tells_of_a_cancellation() -> None:
+def test_the_context_reports_a_cancellation() -> None:
     """`cancelled` turns true, and `check` raises the very reason."""
     started, woken = threading.Event(), threading.Event()
     seen: list[object] = []
@@ -291,7 +291,7 @@ def test_the_context_tells_of_a_cancellation() -> None:
     assert caught.value.cause is reason
 
 
-def test_what_a_stage_emits_is_an_event_of_kind_message() -> None:
+def test_emit_makes_an_event_of_kind_message() -> None:
     """With the stage's name and whatever facts it gives."""
     events: list[Event] = []
     run_with_context(lambda ctx: ctx.emit("half done", lines=7), on_event=events.append)
@@ -305,7 +305,7 @@ def test_what_a_stage_emits_is_an_event_of_kind_message() -> None:
     assert abs(event.time - time.time()) < 60
 
 
-def test_to_emit_where_nobody_listens_does_nothing() -> None:
+def test_emit_without_a_handler_does_nothing() -> None:
     """A stage need not ask whether there is a handler."""
     assert run_with_context(lambda ctx: ctx.emit("hello")) is None
 
@@ -444,7 +444,7 @@ print("children", psutil.Process().children())
 
 
 @pytest.mark.parametrize("way", ["it waits for a child", "it wraps a command"])
-def test_what_started_is_waited_for_though_no_thread_was_to_be_had(way: str) -> None:
+def test_a_started_stage_is_waited_for_without_a_free_thread(way: str) -> None:
     """The start fails, and nothing that it began is left: a thread to wait in is asked for again."""
     wraps = way == "it wraps a command"
     program = NO_THREADS.format(

@@ -101,7 +101,7 @@ def test_the_note_is_that_of_the_stage_which_is_reported() -> None:
     assert "other" not in raised.value.__notes__[0]
 
 
-def test_bytes_that_are_no_text_do_not_spoil_the_note() -> None:
+def test_undecodable_bytes_do_not_spoil_the_note() -> None:
     with pytest.raises(PipelineError) as raised:
         sh(r"printf '\377\376 odd\n' >&2; exit 3").run()
     assert raised.value.__notes__[0].endswith(" odd")
@@ -139,7 +139,7 @@ def test_stdout(run_with: Any) -> None:
     assert (result.stdout, result.stages[0].stderr) == (b"out\nerr\n", b"")
 
 
-def test_stdout_is_where_that_commands_own_stdout_goes() -> None:
+def test_stderr_to_stdout_goes_to_the_commands_own_stdout() -> None:
     assert (sh(SAYS, stderr=STDOUT) | command("sed", "s/^/> /")).text() == "> out\n> err\n"
 
 
@@ -187,7 +187,7 @@ def test_a_text_object(run_with: Any) -> None:
     assert log.getvalue() == "grün\n"
 
 
-def test_what_is_wrapped_is_closed(run_with: Any, tmp_path: Path) -> None:
+def test_an_object_in_closing_is_closed(run_with: Any, tmp_path: Path) -> None:
     log = (tmp_path / "log").open("wb")
     run_with(closing(log))
     assert log.closed

@@ -70,7 +70,7 @@ def test_every_byte_comes_once_and_in_order_whatever_the_sizes(pieces: list[int]
 
 
 @pytest.mark.parametrize("size", [1, 100, PAGE - 1, PAGE, PAGE + 1, 50_000])
-def test_what_is_there_is_not_held_back_until_more_comes(size: int) -> None:
+def test_available_bytes_are_not_held_back_until_more_come(size: int) -> None:
     reader, sink = long_pipe()
     with reader:
         for number in range(3):

@@ -103,7 +103,7 @@ def test_the_method_that_waits_for_nothing_more_is_the_one_used(
     assert got == b"abcdefgh"
 
 
-def test_what_is_there_is_passed_on_before_more_comes(threads: ThreadPoolExecutor) -> None:
+def test_available_bytes_are_passed_on_before_more_come(threads: ThreadPoolExecutor) -> None:
     number, feeder = os.pipe()
     answer = MemoryPipe()
     with open(number, "rb") as source, answer.reader, answer.writer:  # noqa: PTH123 - a descriptor
@@ -133,7 +133,7 @@ def test_any_pieces_through_any_buffer_into_any_short_writer_arrive(
         assert sink.taken == whole
 
 
-def test_a_sink_that_keeps_what_it_is_given_keeps_bytes_of_its_own() -> None:
+def test_a_sink_that_keeps_its_argument_keeps_bytes_of_its_own() -> None:
     sink = Keeper()
     assert copy_stream(io.BytesIO(DATA), sink, BufferPool(size=100)) == len(DATA)
     assert {type(kept) for kept in sink.kept} == {bytes}

@@ -121,7 +121,7 @@ def test_a_blocked_stream_is_woken_with_and_without_eventfd(
     sink.close()
 
 
-def test_no_waker_is_made_where_nothing_blocks() -> None:
+def test_no_waker_is_made_if_no_call_blocks() -> None:
     source, sink = pipe()
     with FdReader(source, owned_description=True) as reader, FdWriter(sink, owned_description=True) as writer:
         writer.write(b"line\n")

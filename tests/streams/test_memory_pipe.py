@@ -68,7 +68,7 @@ def test_the_writer_sleeps_until_the_pipe_is_half_empty(
     assert writing.result(DEADLINE) == 1
 
 
-def test_what_the_reader_took_and_did_not_deliver_is_in_flight(
+def test_bytes_that_the_reader_took_and_did_not_deliver_are_in_flight(
     threads: ThreadPoolExecutor,
 ) -> None:
     pipe = MemoryPipe(limit=10)

@@ -117,7 +117,7 @@ def test_none_means_no_limit(ends: tuple[Reader, Writer]) -> None:
     assert reader.read1(None) + reader.read(None) == b"b\ncd"
 
 
-def test_what_a_partial_read_left_comes_first(ends: tuple[Reader, Writer]) -> None:
+def test_the_rest_of_a_partial_read_comes_first(ends: tuple[Reader, Writer]) -> None:
     reader, writer = ends
     writer.write(b"ab\ncd")
     writer.close()

@@ -137,7 +137,7 @@ def test_version_1_has_a_folder_for_each_controller(tmp_path: Path, kernel: Kern
     assert cgroup.remove()
 
 
-def test_a_place_beside_us_is_taken_where_it_can_do_more(tmp_path: Path, kernel: Kernel) -> None:
+def test_a_place_beside_us_is_taken_if_it_can_do_more(tmp_path: Path, kernel: Kernel) -> None:
     """Below a group with processes of its own version 2 hands no controllers on."""
     own = tmp_path / "app.slice" / "ours.scope"
     own.mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_a_place_beside_us_is_taken_where_it_can_do_more(tmp_path: Path, kernel:
     assert second.remove()
 
 
-def test_where_no_folder_may_be_made_each_want_says_why(tmp_path: Path, kernel: Kernel) -> None:
+def test_if_no_folder_may_be_made_each_want_says_why(tmp_path: Path, kernel: Kernel) -> None:
     """There is no group then."""
     kernel.refuse.add(str(tmp_path))
     cgroup, missing = cgroups.make("job", WANTS, [Tree(2, frozenset(), str(tmp_path), str(tmp_path))])
@@ -205,7 +205,9 @@ def test_the_hierarchies_are_found_with_our_own_place_in_each(tmp_path: Path) ->
     assert found == {"cpu/user": 1, "memory/inner": 1, "unified two": 2}
 
 
-def test_switched_off_or_unknown_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cgroup_is_made_if_switched_off_or_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on macOS, or in a sandbox."""
     assert cgroups.trees(str(tmp_path / "missing"), "/proc/self/cgroup") == []
     monkeypatch.setattr(features, "CGROUPS", False)

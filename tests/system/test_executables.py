@@ -51,7 +51,7 @@ def test_empty_and_relative_entries_are_skipped(
         executables.resolve("prog", path=path, cwd=str(tmp_path))
 
 
-def test_what_cannot_run_does_not_end_the_search(tmp_path: Path) -> None:
+def test_a_file_that_cannot_run_does_not_end_the_search(tmp_path: Path) -> None:
     """A folder of that name, a file without the mode: the next entry is tried, as execvp(3) does."""
     (tmp_path / "a" / "prog").mkdir(parents=True)
     make(tmp_path / "b" / "prog", mode=0o644)
@@ -64,7 +64,7 @@ def test_what_cannot_run_does_not_end_the_search(tmp_path: Path) -> None:
     assert executables.resolve("prog", path=f"{path}:{tmp_path}/c/", cwd=None) == f"{tmp_path}/c/prog"
 
 
-def test_an_empty_name_is_no_program() -> None:
+def test_an_empty_name_is_not_a_program() -> None:
     """Nor is it the folder it would be joined to."""
     with pytest.raises(FileNotFoundError):
         executables.resolve("", path="/bin", cwd=None)
@@ -203,7 +203,7 @@ class TestExplained:
         (errno.EIO, os.strerror(errno.EIO)),
     ],
 )
-def test_what_the_system_refuses_is_said_in_words(number: int, text: str) -> None:
+def test_refusals_of_the_system_are_said_in_words(number: int, text: str) -> None:
     """Those that a test cannot well provoke."""
     error = executables.explain_failure(
         OSError(number, "raw"), program="prog", executable="/bin/true", cwd=None

@@ -61,7 +61,7 @@ def test_two_that_open_both_ends_meet(fifo: Path) -> None:
     reader.close()
 
 
-def test_what_is_no_fifo(tmp_path: Path) -> None:
+def test_paths_that_are_not_fifos(tmp_path: Path) -> None:
     """Files, folders, what is missing, and what can be no path."""
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path, tmp_path / "missing", "a\0b"):

@@ -69,7 +69,7 @@ def test_the_first_that_may_be_executed_is_run(search: Any, tool: Any, tmp_path:
     assert found == f"{first}/{NAME} word".encode()
 
 
-def test_what_comes_and_goes_is_seen_at_once(search: Any, tool: Any, tmp_path: Path) -> None:
+def test_programs_that_come_and_go_are_seen_at_once(search: Any, tool: Any, tmp_path: Path) -> None:
     """Nothing of an earlier search is kept."""
     second = tool("second")
     path = f"{tmp_path}/first:{second}"
@@ -106,9 +106,7 @@ def test_each_refusal_says_what_it_is(search: Any, tool: Any, tmp_path: Path) ->
     assert search(path).output() == f"{path}/{NAME} word".encode()
 
 
-def test_what_was_put_behind_the_back_of_the_environment_is_not_searched(
-    tool: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_set_behind_os_environ_is_not_searched(tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As children do not get it either."""
     first, second = tool("first"), tool("second")
     monkeypatch.setenv("PATH", first)

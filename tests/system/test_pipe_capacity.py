@@ -133,7 +133,7 @@ def test_pipes_grow_alone_to_an_eighth_and_on_request_to_a_quarter(
     assert pipe_capacity.resize(number, pipe_capacity.GROWN_SIZE) is not None
 
 
-def test_a_limit_of_0_is_none(new: Callable[[], int], soft: Callable[[str], None]) -> None:
+def test_a_limit_of_0_means_no_limit(new: Callable[[], int], soft: Callable[[str], None]) -> None:
     """pipe(7)."""
     soft("0")
     assert all(pipe_capacity.resize(new(), pipe_capacity.GROWN_SIZE) is not None for _ in range(20))

@@ -44,7 +44,7 @@ def ends() -> Iterator[tuple[fds.Fd, fds.Fd]]:
         end.close()
 
 
-def test_what_is_ready_is_reported(watch: poller.Poller, ends: tuple[fds.Fd, fds.Fd]) -> None:
+def test_ready_descriptors_are_reported(watch: poller.Poller, ends: tuple[fds.Fd, fds.Fd]) -> None:
     """A writer with room, a reader with data, a reader whose writer has gone."""
     reader, writer = (end.fileno() for end in ends)
     assert watch.poll(0) == []
@@ -84,14 +84,16 @@ def test_a_time_out_is_in_seconds_and_never_short(watch: poller.Poller) -> None:
     assert watch.poll(-1) == []
 
 
-def test_a_huge_time_out_is_no_overflow(watch: poller.Poller, ends: tuple[fds.Fd, fds.Fd]) -> None:
+def test_a_huge_timeout_does_not_overflow(watch: poller.Poller, ends: tuple[fds.Fd, fds.Fd]) -> None:
     """A deadline of a century is as good as none."""
     watch.add(ends[1].fileno(), poller.WRITE)
     for timeout in (3e9, float("inf")):
         assert len(watch.poll(timeout)) == 1
 
 
-def test_what_is_unknown_or_closed_can_be_removed(watch: poller.Poller, ends: tuple[fds.Fd, fds.Fd]) -> None:
+def test_unknown_and_closed_descriptors_can_be_removed(
+    watch: poller.Poller, ends: tuple[fds.Fd, fds.Fd]
+) -> None:
     """And a closed poller can be closed."""
     reader = ends[0].fileno()
     watch.remove(reader)

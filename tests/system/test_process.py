@@ -319,7 +319,7 @@ def test_a_host_out_of_descriptors_does_without_a_pidfd(
     assert finish(child).returncode == 0
 
 
-def test_discarding_a_child_that_is_gone_is_no_error() -> None:
+def test_discarding_a_child_that_is_gone_is_not_an_error() -> None:
     """The host may have let the kernel reap it."""
     pid = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(pid, 0)

@@ -99,7 +99,7 @@ def test_an_orphan_that_was_never_seen_is_found_by_its_group(machine: Machine) -
     assert census.members(100) == {100, 200}
 
 
-def test_what_was_seen_before_its_root_was_asked_about_is_in_the_tree(machine: Machine) -> None:
+def test_processes_seen_before_their_root_was_asked_about_are_in_the_tree(machine: Machine) -> None:
     """A look may fall between a command's start and the beginning of its watch."""
     census = ProcessTreeMemory(machine)
     machine.fork(100, 50)
@@ -111,7 +111,7 @@ def test_what_was_seen_before_its_root_was_asked_about_is_in_the_tree(machine: M
     assert census.members(100) == {100, 200, 300}
 
 
-def test_who_has_ended_is_forgotten_and_a_number_used_again_is_a_stranger(machine: Machine) -> None:
+def test_ended_processes_are_forgotten_and_a_reused_pid_is_a_stranger(machine: Machine) -> None:
     """The next process with that pid is judged by its own parent."""
     census = ProcessTreeMemory(machine)
     machine.fork(100, 50)
@@ -147,7 +147,7 @@ def test_only_new_processes_are_read(machine: Machine) -> None:
     assert (machine.listings, machine.reads) == (listings + 1, reads + 1)
 
 
-def test_all_is_listed_where_nobody_tells_whether_a_process_was_made(
+def test_all_processes_are_listed_if_the_kernel_does_not_count_new_ones(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in gVisor, or on macOS."""

@@ -81,7 +81,7 @@ def test_a_recent_table_has_who_was_started_since(start: Any) -> None:
 
 
 @needs_procfs
-def test_zombies_are_no_members(start: Any) -> None:
+def test_zombies_are_not_members(start: Any) -> None:
     """They can be signalled, but there is nothing left of them to end."""
     child = start("true")
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -117,7 +117,7 @@ ctypes.CDLL(None).pthread_exit(None)
 
 
 @needs_procfs
-def test_what_is_gone_is_none() -> None:
+def test_a_process_that_has_gone_gives_no_entry() -> None:
     """A process may vanish at any moment, so that is no error."""
     done = subprocess.Popen(["true"])
     done.wait()

@@ -181,7 +181,7 @@ def test_a_wrong_folder_is_an_error_of_the_spawn(cwd: str) -> None:
         (b"#!/bin/sh\n", 0o644, errno.EACCES),
     ],
 )
-def test_what_execve_says_is_raised(content: bytes, mode: int, number: int) -> None:
+def test_the_error_of_execve_is_raised(content: bytes, mode: int, number: int) -> None:
     """ENOEXEC too: there is no second try with a shell, as posix_spawnp and execvp make."""
     with pytest.raises(OSError, match="Errno") as caught:
         _spawn_file(content, mode)
@@ -410,7 +410,7 @@ def test_a_mechanism_that_lacked_a_descriptor_to_load_is_tried_again(
     assert "penstock.system.spawn_glibc" in sys.modules
 
 
-def test_a_program_that_is_no_python_is_never_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_is_not_python_is_never_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a frozen or embedding program `sys.executable` would start that program again."""
     for name, value in (("executable", "/usr/bin/blender"), ("executable", ""), ("frozen", True)):
         with monkeypatch.context() as patch:

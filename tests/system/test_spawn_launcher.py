@@ -102,7 +102,7 @@ def test_a_limit_past_our_own_is_our_own(output: Callable[..., bytes]) -> None:
     assert int(shown) == hard
 
 
-def test_a_limit_below_what_the_launcher_itself_holds_is_no_hindrance(output: Callable[..., bytes]) -> None:
+def test_a_limit_below_the_launchers_own_use_does_not_hinder_it(output: Callable[..., bytes]) -> None:
     """It is set last, and the program begins with nothing."""
     setup = ChildSetup(rlimits={"DATA": (2_000_000, 2_000_000), "NOFILE": (4, 4)})
     assert output("/bin/sh", "-c", "ulimit -d", setup=setup) == b"1953\n"
@@ -121,7 +121,7 @@ def _start(*argv: str, setup: ChildSetup | None = None, **options: Any) -> None:
     process.kill_and_reap(pid)
 
 
-def test_what_cannot_be_executed_is_told_as_by_a_direct_start(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_executed_is_reported_as_by_a_direct_start(tmp_path: Path) -> None:
     """With the kernel's own errno."""
     file = tmp_path / "program"
     file.write_bytes(b"no magic")
@@ -189,7 +189,7 @@ def test_the_arguments_that_everybody_may_read_hold_no_secret(
     assert "hunter2" not in "".join(map(str, seen))
 
 
-def test_where_no_interpreter_is_named_limits_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_interpreter_limits_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen program would start itself."""
     monkeypatch.setattr(sys, "executable", "/usr/bin/blender")
     with pytest.raises(RuntimeError, match=r"sys\.executable"):

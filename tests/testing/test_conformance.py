@@ -346,7 +346,7 @@ def test_an_async_stage_that_breaks_a_rule_is_told_which() -> None:
     assert "writes b'A', but b'a' was expected" in said
 
 
-def test_what_the_stage_writes_is_compared_with_what_is_expected() -> None:
+def test_the_output_of_the_stage_is_compared_with_the_expected_one() -> None:
     """`expect` is the whole output for `input`."""
     check_stage(Upper, input=b"a\nb", expect=b"A\nB")
     assert "writes b'A', but b'a' was expected" in complaint(Upper, input=b"a", expect=b"a")
@@ -499,7 +499,7 @@ def test_a_stage_has_all_that_the_protocol_names() -> None:
     assert "cannot be a stage of a pipeline: not a stage or pipeline" in complaint(object)
 
 
-def test_a_pipeline_with_streams_of_its_own_is_no_stage() -> None:
+def test_a_pipeline_with_streams_of_its_own_is_not_a_stage() -> None:
     """A nested pipeline takes its streams from its parent."""
     assert "takes its streams from its parent" in complaint(lambda: Pipeline(command("cat"), input=b"x"))
 
