@@ -32,7 +32,7 @@ LEAST_ROUNDS = 7
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 1 where a contender did not do its work, 0 otherwise: a missed bar stands in the table."""
+    """Return 1 if a contender did not do its work, else 0; a missed bar only shows in the table."""
     options = _options(argv)
     notices = [NO_V2]
     unbuilt = build_go()

@@ -1,7 +1,7 @@
-"""The async face: the same engine under an event loop, beside what one uses there otherwise.
+"""The async methods: the same engine under an event loop, compared with its alternatives there.
 
-Everything runs on asyncio's own loop, which is what all the peers run on; that a loop is started is not part
-of the time. In the first work all runs are asked for before any is waited for.
+Everything runs on asyncio's own loop, as all the peers do; starting the loop is not part of the time. In the
+first work all runs are started before any is awaited.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["works"]
 
 AT_ONCE = 200
 CHUNK = 256 * 1024
-"""What `aiter_bytes` reads at once, and the most that asyncio's transport of a pipe does."""
+"""Bytes that `aiter_bytes` reads at once, and the most that asyncio's pipe transport reads."""
 PRODUCER = """
 import os, sys
 chunk = bytes(int(sys.argv[1]))
@@ -45,7 +45,7 @@ ASYNCIO = "asyncio.create_subprocess_exec"
 
 def works(context: Context) -> Iterator[Work]:
     """Many short runs at once, one long pipeline, and many bytes."""
-    logging.getLogger("shellous").setLevel(logging.ERROR)  # it tells of each start that takes 0.1 s
+    logging.getLogger("shellous").setLevel(logging.ERROR)  # it reports each start that takes 0.1 s
     yield _at_once()
     yield _ten()
     yield _read(context)
@@ -91,8 +91,9 @@ def _ten() -> Work:
 
 
 def _read(context: Context) -> Work:
-    """The producer writes the same buffer again and again, so that it is the reader who is measured; how fast
-    that can be at all shows a loop of blocking reads, from a pipe of the size that Penstock's has.
+    """Measure the reader: the producer writes the same buffer again and again.
+
+    A loop of blocking reads, from a pipe of the same size as Penstock's, shows the possible speed.
     """
     argv = (sys.executable, "-I", "-S", "-c", PRODUCER, str(CHUNK), str(context.size // CHUNK))
     ours = command(*argv)
@@ -138,7 +139,7 @@ async def _output(made: Awaitable[Any]) -> None:
 
 
 def _together(make: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], float]:
-    """`AT_ONCE` of them at once: the seconds of one."""
+    """Return the seconds of one of them, with `AT_ONCE` running at once."""
 
     async def timed() -> float:
         began = time.perf_counter()

@@ -1,8 +1,8 @@
 """Floors: the same work by the same system calls, with nothing around them.
 
-No deadline, no cancellation, no error that names a stage, no line longer than memory, nothing passed on in
-time: what is left is what the kernel, `bytes.split` and the user's function cost. A bar beyond a floor cannot
-be met by any library in this language; how near a figure comes to its floor is what can be asked of one.
+They have no deadline, no cancellation, no error that names a stage, no line longer than memory, and no bound
+on how long data is held. The rest is the cost of the kernel, `bytes.split` and the user's function. No
+library in this language can meet a bar beyond its floor; a figure can only come close to it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BARE = "floor: the bare calls"
 
 
 class _Bare:
-    """A program that was started without a search, its stderr a pipe of ours, in a group of its own."""
+    """A program that was started without a search, in a group of its own; its stderr is one of our pipes."""
 
     def __init__(self, program: str, argv: list[str], stdin: int, stdout: int) -> None:
         self._stderr, writer = os.pipe()
@@ -76,7 +76,7 @@ def one_true() -> Callable[[], None]:
 
 
 def many_true(count: int) -> Callable[[], None]:
-    """Spawn so many `true` one after the other, then wait for each in turn, and reap it."""
+    """Spawn `true` that many times, then wait for each in turn, and reap it."""
     program = _path("true")
 
     def bare() -> None:
@@ -152,7 +152,7 @@ def _all_of(number: int) -> bytes:
 
 
 class HandOver:
-    """To wake a thread that waits, and to be woken by it: what it costs to run anything in another thread."""
+    """Wake a waiting thread and be woken by it: the cost of running anything in another thread."""
 
     def __init__(self) -> None:
         self._there: SimpleQueue[bytes] = SimpleQueue()

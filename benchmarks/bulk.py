@@ -1,7 +1,7 @@
 """Bulk works: how fast many bytes pass, and what that costs Penstock's own process.
 
-All read and write in chunks of 64 KiB where they handle bytes themselves; `head -c` is the command that
-produces. A file is opened once and rewound, so that no page has to be found anew. Sockets are TCP on loopback
+All contenders that handle bytes themselves read and write chunks of 64 KiB; `head -c` is the producing
+command. A file is opened once and rewound, so that no page has to be found anew. Sockets are TCP on loopback
 to a process that drains them, with the options that the kernel gives them, and the time ends when that
 process has answered that all has come.
 """
@@ -30,11 +30,11 @@ __all__ = ["Counter", "works"]
 
 
 IN_FLIGHT = 4 << 20
-"""Bytes that may be under way between two functions."""
+"""Bytes that may be in flight between two functions."""
 
 
 class Counter:
-    """A writer that only counts: no file, so the bytes have to come through Python."""
+    """A writer that only counts. It is not a file, so the bytes must pass through Python."""
 
     def __init__(self) -> None:
         self.count = 0

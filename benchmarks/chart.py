@@ -85,7 +85,7 @@ def _rule(x: float, top: float, bottom: float, colour: str, width: float) -> str
 
 
 def _place(value: float) -> float:
-    """Where a multiple stands; what is off the scale stands at its end."""
+    """Return the x position of a multiple; one that is off the scale lies at its end."""
     held = min(max(value, LOW), HIGH)
     span = WIDTH - LABELS - RIGHT
     return LABELS + span * (math.log(held) - math.log(LOW)) / (math.log(HIGH) - math.log(LOW))

@@ -1,4 +1,4 @@
-"""What every work is given: how large to be, where to keep files, and the peers that are there."""
+"""The context of every work: its size, a place for files, and the available peers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Context:
 
     @cached_property
     def scratch(self) -> Path:
-        """A folder, in memory where the machine has one, so that no disk is measured."""
+        """A folder, in memory if possible, so that no disk is measured."""
         memory = Path("/dev", "shm")
         folder = memory if os.access(memory, os.W_OK) else None
         return Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=folder)))

@@ -1,7 +1,7 @@
 """Python code that keeps a core busy: stages in processes of their own, against the same stages in threads.
 
-Both contenders run the same functions over the same lines; only `isolate="process"` differs. What a start
-costs is measured too, with a worker that is still there and with one that has to be started.
+Both contenders run the same functions over the same lines; only `isolate="process"` differs. The cost
+of a start is measured too, with an idle worker and with one that has to be started.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEPS = 20000
 
 
 def compute(line: bytes) -> bytes:
-    """Keep a core busy, and depend on all of it."""
+    """Keep a core busy; the result depends on every step."""
     state = int(line)
     for _ in range(STEPS):
         state = (state * 1103515245 + 12345) & 0x7FFFFFFF
@@ -77,7 +77,7 @@ def _lines(_ctx: StageContext, stdin: Any, stdout: Any) -> None:
 
 
 def _start() -> list[Figure]:
-    """Milliseconds from `output()` to its return."""
+    """Return the milliseconds of a call of `output()`."""
     pipeline = function(pass_on, isolate="process")
     context = multiprocessing.get_context("spawn")
 
@@ -108,4 +108,4 @@ def _start() -> list[Figure]:
 
 
 def _nothing() -> None:
-    """What the other process does."""
+    """Do nothing: the target of the other process."""

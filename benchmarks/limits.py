@@ -31,7 +31,7 @@ while True:
     while time.perf_counter() - began < len(taken) / 1000:
         pass
 """
-"""Takes 1 GB/s, where the machine gives it, and says of each megabyte that it has it."""
+"""It allocates 1 GB/s, if the machine can, and reports each megabyte."""
 
 
 def works(context: Context) -> Iterator[Work]:
@@ -47,7 +47,7 @@ def works(context: Context) -> Iterator[Work]:
 
 
 def _greedy(context: Context) -> list[Figure]:
-    """What it held at the end, as its own words say: its peak RSS would begin at ours."""
+    """Return the memory that it held at the end, by its own report: its peak RSS would include ours."""
     figures = []
     for limit in (100 * MB, 500 * MB):
         stage = memory_limit(command(sys.executable, "-I", "-S", "-c", GREEDY), limit)
@@ -65,7 +65,7 @@ def _greedy(context: Context) -> list[Figure]:
 
 
 def _idle(seconds: int) -> list[Figure]:
-    """Processor time of this process, beside what it takes for commands that nobody watches."""
+    """Return the processor time of this process, with watched and with unwatched commands."""
     processes = sum(1 for name in os.listdir("/proc") if name.isdecimal()) + WATCHED  # noqa: PTH208 - as in procfs
     note = f"limit 1 GB, {processes} processes on the machine"
     plain = command("sleep", "1000")
@@ -83,9 +83,9 @@ def _idle(seconds: int) -> list[Figure]:
 
 
 def _share(runs: list[Run], seconds: int) -> float:
-    """Percent of one core that this process uses while they run; ends them."""
+    """Return the percent of one core that this process uses while they run; end them."""
     try:
-        time.sleep(0.5)  # what a start costs is not asked here
+        time.sleep(0.5)  # the cost of a start is not measured here
         before, began = time.process_time(), time.perf_counter()
         time.sleep(seconds)
         return 100 * (time.process_time() - before) / (time.perf_counter() - began)
@@ -97,7 +97,7 @@ def _share(runs: list[Run], seconds: int) -> float:
 
 
 def _start(context: Context) -> list[Figure]:
-    """Milliseconds from `run()` to its return, in turns."""
+    """Return the milliseconds of calls of `run()`, in turns."""
     variants: dict[str, Callable[[], object]] = {
         "without limits": command("true").run,
         "rlimits": command("true", limits=Limits(open_files=64, cgroup="never")).run,

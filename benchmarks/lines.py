@@ -2,8 +2,8 @@
 
 A file of lines of seven bytes is read by `cat`. Lines are handed over without their LF everywhere. Loops by
 hand use a buffer of 64 KiB, as much as Penstock and go-pipe take from a pipe at most; the same loop with
-Popen's own buffer is shown too. The mapping puts one letter before each line. What the system calls, the
-splitting and the function cost with nothing around them is measured beside them (`baselines`).
+Popen's own buffer is shown too. The mapping puts one letter before each line. `baselines`
+measures the cost of the system calls, the splitting and the function with nothing around them.
 """
 
 from __future__ import annotations

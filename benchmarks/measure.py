@@ -1,11 +1,11 @@
-"""How a work is measured: in rounds, every contender once a round, and the median of the rounds' ratios.
+"""Measure a work: in rounds, every contender once a round, and the median of the rounds' ratios.
 
-The machine is never quiet. Contenders that take turns meet the same weather, so a ratio is taken within each
-round, and the median over the rounds is what counts; the order changes from round to round, so that nobody
-always runs in the wake of the same neighbour. The first round warms up and is dropped.
+The machine is never quiet. Contenders that take turns meet the same load, so a ratio is taken within each
+round, and the median over the rounds counts. The order changes from round to round, so that no contender
+always runs after the same one. The first round warms up and is dropped.
 
-What a work does must be the same for every contender, and each checks its own result every time: a wrong
-count is a `WrongResult`, not a figure.
+A work must be the same for every contender, and each checks its own result every time: a wrong count is a
+`WrongResult`, not a figure.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ __all__ = ["Bar", "Figure", "Limit", "Work", "WrongResult", "expect", "in_a_loop
 OURS = "Penstock"
 
 
-class WrongResult(Exception):  # noqa: N818 - it is one, whatever it is called
+class WrongResult(Exception):  # noqa: N818 - the name says what happened
     """A contender did not deliver what the work asks for."""
 
 
 def expect(what: object, wanted: object) -> None:
-    """WrongResult unless `what` is `wanted`."""
+    """Raise WrongResult unless `what` is `wanted`."""
     if what != wanted:
         raise WrongResult(f"{what!r} came, {wanted!r} was wanted")
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What is asked of Penstock against one peer.
+    """A bar for Penstock against one peer.
 
     `time`: our time over the peer's is at most `limit`. `throughput`: the peer's time over ours is at least
     `limit`.
@@ -51,13 +51,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What is asked of a figure that has no peer; `at_least` instead of at most where it says so."""
+    """A bar for a figure without a peer: at most `limit`, or at least with `at_least`."""
 
     limit: float
     at_least: bool = False
 
     def met(self, value: float) -> bool:
-        """Whether `value` is on the right side."""
+        """Return whether `value` meets the bar."""
         return value >= self.limit if self.at_least else value <= self.limit
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number that stands for itself: what, how much, and where there is one, the bar."""
+    """One number without a peer: its name, its value, and its bar, if any."""
 
     label: str
     value: float
@@ -88,11 +88,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A piece of work and who does it.
+    """A piece of work and its contenders.
 
     `contenders` maps a name to a function that does the work as often as one round takes and returns seconds
-    per item; Penstock is among them. `volume` is the bytes that one item moves, or None where time is what
-    is compared. `cpu` is the most that Penstock's own process may use per item, in seconds. A work that
+    per item; Penstock is among them. `volume` is the bytes that one item moves, or None if times are
+    compared. `cpu` is the most that Penstock's own process may use per item, in seconds. A work that
     cannot be compared has a `probe` instead, which returns figures.
     """
 
@@ -108,7 +108,7 @@ class Work:
 
 
 def repeat(count: int, call: Callable[[], object]) -> Callable[[], float]:
-    """`call`, done `count` times a round: the seconds of one."""
+    """Return a contender that calls `call` `count` times a round and returns the seconds of one call."""
 
     def timed() -> float:
         began = time.perf_counter()
@@ -120,7 +120,7 @@ def repeat(count: int, call: Callable[[], object]) -> Callable[[], float]:
 
 
 def in_a_loop(count: int, make: Callable[[], Any]) -> Callable[[], float]:
-    """As `repeat`, for an awaitable each time; that a loop is started is not part of the time."""
+    """Return a contender as `repeat` does, for an awaitable each time; starting the loop does not count."""
 
     async def timed() -> float:
         began = time.perf_counter()

@@ -28,7 +28,7 @@ NO_V2 = (
 
 
 def library(name: str) -> Any:
-    """A library of the bench extra, or None where it is not installed."""
+    """Return a library of the bench extra, or None if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -36,7 +36,7 @@ def library(name: str) -> Any:
 
 
 def build_go() -> str:
-    """Build the Go program, and return why that was not possible, or an empty text."""
+    """Build the Go program; return the reason if that failed, or an empty text."""
     go = shutil.which("go")
     if go is None:
         return "there is no Go on PATH"
@@ -70,7 +70,7 @@ class GoPipe:
                 process.stdin.close()
 
     def ask(self, kind: str, count: int, size: int = 0, where: str = "-") -> tuple[float, int]:
-        """Seconds per item, and what the last one delivered."""
+        """Return the seconds per item, and the bytes that the last one delivered."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise WrongResult("go-pipe's program has no pipes")
@@ -84,7 +84,7 @@ class GoPipe:
     def round(
         self, kind: str, count: int, size: int = 0, where: str = "-", *, wanted: int
     ) -> Callable[[], float]:
-        """A contender; WrongResult where an item does not deliver `wanted` bytes."""
+        """Return a contender that raises WrongResult if an item does not deliver `wanted` bytes."""
 
         def timed() -> float:
             seconds, delivered = self.ask(kind, count, size, where)
@@ -94,7 +94,7 @@ class GoPipe:
         return timed
 
     def peak(self) -> int:
-        """Its peak resident size, in bytes; 0 where /proc does not say."""
+        """Return its peak resident size in bytes, or 0 without /proc."""
         return status(self._process.pid, "VmHWM")
 
 
@@ -122,7 +122,7 @@ class Drainer:
 
 
 def status(pid: int | str, key: str) -> int:
-    """A size out of /proc/PID/status in bytes, or a count; 0 where it is not there."""
+    """Return a size from /proc/PID/status in bytes, or a count; 0 if it is missing."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -2,10 +2,10 @@
 
 `python -m benchmarks.probes NAME ARGUMENT` prints one JSON object of numbers.
 
-What is counted as allocated: tracemalloc's high-water mark of a pipeline over what was live when it began,
-summed over the pipelines. A buffer that is used again was live before, so it counts nothing; one that a copy
-makes for itself counts once for each copy, whatever becomes of it afterwards. Small objects that come
-and go below the high-water mark are not seen, so it is a lower bound, the same for all.
+Allocated bytes are tracemalloc's high-water mark of a pipeline above the memory that was live when it began,
+summed over the pipelines. A buffer that is reused was live before, so it counts nothing; a buffer that a copy
+allocates counts once for each copy, whatever happens to it afterwards. Small objects that come and go below
+the high-water mark are not counted, so it is a lower bound, the same for all.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _copies(count: int) -> dict[str, float]:
     for _ in range(WARM_UP):
         pipeline.run(stdout=sink)
     tracemalloc.start()
-    for _ in range(WARM_UP):  # what the first ones leave in caches is then traced, and may be replaced
+    for _ in range(WARM_UP):  # caches that the first ones fill are then traced, and may be replaced
         pipeline.run(stdout=sink)
     gc.collect()
     before, _ = tracemalloc.get_traced_memory()

@@ -2,8 +2,8 @@
 
 Several files are the parts of one run, each made with `--only`, on a machine that is not quiet for long.
 Writes `performance.svg` into the folder, and the table into its `performance.md`, between the two marks; the
-prose around them is not touched. Where there is no page yet, one with only the marks, the chart and the
-table is made.
+prose around them is not touched. If there is no page yet, it creates one with only the marks, the chart
+and the table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The parts of a run as one: their works in order, each notice once, and the peaks of them all."""
+    """Merge the parts of a run: their works in order, each notice once, and the peaks of all."""
     whole = dict(parts[0])
     whole["works"] = [work for part in parts for work in part["works"]]
     whole["notices"] = list(dict.fromkeys(notice for part in parts for notice in part["notices"]))
@@ -55,7 +55,7 @@ def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def page(before: str, results: dict[str, Any]) -> str:
-    """The page with the figures between the marks replaced; ValueError where the marks are missing."""
+    """Return the page with the figures between the marks replaced; raise ValueError without marks."""
     head, begin, rest = before.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):

@@ -140,7 +140,7 @@ def _pass(_ctx: StageContext, stdin: Any, stdout: Any) -> None:
 
 
 def _chain(commands: list[list[str]]) -> bytes:
-    """What one writes by hand; it does not capture ten stderrs, which would take ten threads or files."""
+    """Write it by hand, without capturing ten stderrs, which would take ten threads or files."""
     processes: list[subprocess.Popen[bytes]] = []
     stdin: Any = subprocess.DEVNULL
     for argv in commands:

@@ -2,8 +2,8 @@
 
 Half of them are run by 50 threads, half by 200, each thread one after the other without a pause. Every run is
 checked: the bytes of a good one, the error of a faulty one. The first 2,000 warm up (allocator, thread
-stacks, caches), as many for each thread; what is held then is compared with what is held at the end. Before
-all that, 200 pipelines of commands are made to wait for input at one time, and the threads are counted.
+stacks, caches), as many for each thread; the resources held then are compared with those held at the end.
+Before that, 200 pipelines of commands wait for input at one time, and the threads are counted.
 
 The load is the same each time but for the machine: the choice of pipelines comes from a seed, which is
 printed. Exit status 1 where a bar is missed.
@@ -60,9 +60,9 @@ CROWDS = (50, 200)
 GROWTH = 5e6
 """Bytes that RSS may grow by after the warm-up."""
 SPREAD = 10
-"""What p99 may be of p50."""
+"""The largest ratio of p99 to p50."""
 LOOK = 0.02
-"""Seconds between two looks at what is held."""
+"""Seconds between two samples of the resources held."""
 
 
 def _pass(_ctx: object, stdin: Any, stdout: Any) -> None:
@@ -139,7 +139,7 @@ def _cancelled() -> None:
 
 @dataclass
 class Held:
-    """What the process holds at one moment."""
+    """The resources of the process at one moment."""
 
     threads: int = field(default_factory=lambda: int(status("self", "Threads")))
     descriptors: int = field(default_factory=lambda: sum(1 for _ in Path("/proc/self/fd").iterdir()))
@@ -152,11 +152,11 @@ def _children() -> int:
 
 
 class Load:
-    """Callers that take one pipeline after the other, and what they met."""
+    """Callers that run one pipeline after the other, and their findings."""
 
     def __init__(self, seed: int, most: int) -> None:
-        """At most `most` pipelines at a call of `run`. All that is noted has its place before anything is
-        measured, so that what grows is not the load's own.
+        """Run at most `most` pipelines in a call of `run`. All notes are allocated before the measurement, so
+        that the load itself does not grow.
         """
         self._random = random.Random(seed)  # noqa: S311 - a choice of pipelines, to be made again
         self._good, self._faulty = _good(), _faulty()
@@ -168,7 +168,7 @@ class Load:
         self.peak = Held()
 
     def run(self, total: int, crowd: int) -> float:
-        """Run `total` pipelines from `crowd` threads; how many seconds that took."""
+        """Run `total` pipelines from `crowd` threads; return the seconds that they took."""
         plan = itertools.islice(self._plan(), total)
         lock = threading.Lock()
         self._done = 0
@@ -182,7 +182,7 @@ class Load:
                 began = time.perf_counter()
                 try:
                     call()
-                except BaseException as error:  # noqa: BLE001 - told at the end, whatever it is
+                except BaseException as error:  # noqa: BLE001 - reported at the end, whatever it is
                     self.wrong.append(f"{name}: {error!r}")
                 took = time.perf_counter() - began
                 with lock:
@@ -200,7 +200,7 @@ class Load:
         return time.perf_counter() - began
 
     def quantiles(self) -> tuple[float, float]:
-        """Of the seconds that the pipelines of the last `run` took: the median, and what 1 % exceeded."""
+        """Return the median of the pipelines' seconds in the last `run`, and the value that 1 % exceeded."""
         p50, *_, p99 = statistics.quantiles(self._latencies[: self._done], n=100)[49:]
         return p50, p99
 
@@ -221,7 +221,7 @@ class Load:
 
 
 def _settled(before: Held) -> Held:
-    """What is held once idle workers have left and garbage is collected."""
+    """Return the resources held after idle workers have ended and garbage is collected."""
     deadline = time.monotonic() + 15
     while True:
         gc.collect()
@@ -234,7 +234,7 @@ def _settled(before: Held) -> Held:
 
 
 def _trimmed() -> Held:
-    """What is held once the C library has given back what is free, where it can be asked for that."""
+    """Return the memory held after the C library has returned its free memory, if it can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -242,7 +242,7 @@ def _trimmed() -> Held:
 
 
 def _threads_of_commands(count: int) -> int:
-    """Threads beyond those before, while that many pipelines of commands go on at one time."""
+    """Return the number of additional threads while that many pipelines of commands run at one time."""
     pipeline = command("cat") | command("cat")
     before = Held().threads
     runs = [pipeline.start(stdin=PIPE, stdout=DEVNULL) for _ in range(count)]
@@ -254,7 +254,7 @@ def _threads_of_commands(count: int) -> int:
 
 
 class _Bars:
-    """What was asked for, and whether it was met; told as it becomes known."""
+    """The bars, and whether they were met; each is printed as soon as it is known."""
 
     def __init__(self) -> None:
         self.missed = 0
@@ -265,7 +265,7 @@ class _Bars:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 1 where a bar is missed or a run ended in another way than it should."""
+    """Return 1 if a bar is missed or a run had a wrong outcome."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"pipelines in all ({RUNS})")
     parser.add_argument("--seed", type=int, default=None, metavar="N", help="the seed of an earlier load")

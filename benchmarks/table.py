@@ -12,7 +12,7 @@ HEADINGS = ("work", "Penstock", "against", "peer", "ratio", "bar", "pass")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table, as text; `ratio` also as a number, and `lower` where less is better."""
+    """One line of the table, as text; `ratio` also as a number, and `lower` if less is better."""
 
     work: str
     ours: str
@@ -32,7 +32,7 @@ class Row:
 
 
 def rows(results: dict[str, Any]) -> list[Row]:
-    """Every line of the table; the barred ones of a work first."""
+    """Return every line of the table; those of a work that have a bar come first."""
     made: list[Row] = []
     for work in results["works"]:
         mine = [_compared(work, row) for row in work.get("rows", ())]
@@ -42,7 +42,7 @@ def rows(results: dict[str, Any]) -> list[Row]:
 
 
 def text_table(results: dict[str, Any]) -> str:
-    """The table for a terminal."""
+    """Return the table for a terminal."""
     lines = [HEADINGS, *(row.cells() for row in rows(results))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     return "\n".join(
@@ -52,7 +52,7 @@ def text_table(results: dict[str, Any]) -> str:
 
 
 def peaks(results: dict[str, Any]) -> str:
-    """What the processes that measured held at most, as a sentence."""
+    """Return the peak memory of the measuring processes, as a sentence."""
     sizes = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in results["peak_rss"].items() if size)
     return f"peak RSS of the processes that measured: {sizes}"
 
@@ -89,7 +89,7 @@ def _figure(work: dict[str, Any], figure: dict[str, Any]) -> Row:
 
 
 def _amount(seconds: float, volume: int | None) -> str:
-    """Milliseconds; where bytes are moved, their rate."""
+    """Return milliseconds, or the rate if bytes are moved."""
     if volume is None:
         return f"{seconds * 1000:.3g} ms"
     rate = volume / seconds

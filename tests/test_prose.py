@@ -1,8 +1,8 @@
 """The prose is plain: an actor and an active verb, `if` and `when` for conditions, the usual term.
 
-Regular expressions find the worst patterns in the documents, in the docstrings and comments of the package,
-and in the names of tests. `UNCLEAN` lists the files that still have findings. It can only shrink: a file that
-is clean must leave it, and no other file may have findings.
+Regular expressions find the worst patterns in the documents, in the docstrings and comments of the package
+and the benchmarks, and in the names of tests. `UNCLEAN` lists the files that still have findings. It can
+only shrink: a file that is clean must leave it, and no other file may have findings.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def everything() -> dict[str, list[Finding]]:
     """Return the findings of each file that has prose, by its path in the repository."""
     readers = [
         (document_pieces, [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]),
-        (source_pieces, ROOT.glob("src/penstock/**/*.py")),
+        (source_pieces, [*ROOT.glob("src/penstock/**/*.py"), *ROOT.glob("benchmarks/*.py")]),
         (name_pieces, ROOT.glob("tests/**/test_*.py")),
     ]
     return {
