@@ -50,7 +50,6 @@ PATTERNS = {
 }
 
 UNCLEAN: tuple[str, ...] = (
-    "src/penstock/aio/__init__.py",
     "src/penstock/aio/copy_tasks.py",
     "src/penstock/aio/lines.py",
     "src/penstock/aio/running.py",
@@ -58,14 +57,12 @@ UNCLEAN: tuple[str, ...] = (
     "src/penstock/aio/task_call.py",
     "src/penstock/aio/thread_calls.py",
     "src/penstock/aio/user_objects.py",
-    "src/penstock/api/__init__.py",
     "src/penstock/api/async_run.py",
     "src/penstock/api/iteration.py",
     "src/penstock/api/lines.py",
     "src/penstock/api/nested.py",
     "src/penstock/api/owned_run.py",
     "src/penstock/api/run.py",
-    "src/penstock/api/variants.py",
     "src/penstock/engine/closing.py",
     "src/penstock/engine/execution.py",
     "src/penstock/engine/loop_binding.py",
@@ -81,9 +78,7 @@ UNCLEAN: tuple[str, ...] = (
     "src/penstock/isolation/stage.py",
     "src/penstock/isolation/worker_main.py",
     "src/penstock/isolation/worker_pool.py",
-    "src/penstock/limits/__init__.py",
     "src/penstock/limits/memory_sampler.py",
-    "src/penstock/runtime/__init__.py",
     "src/penstock/runtime/copy_tasks.py",
     "src/penstock/runtime/guarded_call.py",
     "src/penstock/runtime/idle_pool.py",

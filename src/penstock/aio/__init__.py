@@ -1,1 +1,1 @@
-"""What needs anyio: streams, stages and copies for event loops."""
+"""Streams, stages and copies for event loops; this package needs anyio."""

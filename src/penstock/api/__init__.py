@@ -1,1 +1,1 @@
-"""The public face: pipelines, runs, and the functions that make stages."""
+"""The public interface: pipelines, runs, and the constructors of stages."""

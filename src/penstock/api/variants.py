@@ -1,7 +1,7 @@
-"""The variants of Python stages: in a thread, in a process, or on a loop.
+"""Choose the variant of a Python stage: in a thread, in a worker process, or on an event loop.
 
-The function and `isolate` decide which one it is. Modules that only some users need are imported when the
-first such stage is made.
+The function and `isolate` decide. Modules that only some users need are imported when the first such stage is
+made.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["asynchronous", "check_callable", "check_concurrency", "line_stage", 
 
 
 def check_callable(what: str, fn: Any) -> Any:
-    """Return `fn`; TypeError, naming the constructor, if it cannot be called."""
+    """Return `fn`; raise TypeError, naming the constructor, if it is not callable."""
     if not callable(fn):
         raise TypeError(f"{what}() takes a callable, not {fn!r}")
     return fn
@@ -36,7 +36,7 @@ def line_stage(  # noqa: PLR0913 - the options of a line stage
     isolate: object,
     concurrency: int,
 ) -> Pipeline:
-    """A stage for a function of one line, or of a batch: `plain_stage`, or the async stage of that kind."""
+    """Make a stage for a function of a line or of a batch: `plain_stage`, or the async stage of its kind."""
     check_concurrency(fn, concurrency)
     kind = what.replace("_", "-")
     make = lambda a: a.AsyncLineStage(kind, fn, name, concurrency)  # noqa: E731 - as an argument it would not fit the line
@@ -52,7 +52,7 @@ def python_stage(  # noqa: PLR0913 - all that differs between the constructors
     *,
     generator: bool = False,
 ) -> Pipeline:
-    """Return `plain_stage()`, or `async_stage(aio.stages)` if `fn` is async."""
+    """Make `plain_stage()`, or `async_stage(module)` with the module of async stages if `fn` is async."""
     coroutine, generates = is_coroutine_function(check_callable(what, fn)), is_async_generator(fn)
     if not (coroutine or generates):
         return placed(plain_stage(), isolate)
@@ -65,7 +65,7 @@ def python_stage(  # noqa: PLR0913 - all that differs between the constructors
 
 
 def check_concurrency(fn: Any, concurrency: object) -> None:
-    """Raise TypeError or ValueError if it is not a number of calls that may go on at once."""
+    """Raise TypeError or ValueError if `concurrency` is not a valid number of simultaneous calls."""
     if isinstance(concurrency, bool) or not isinstance(concurrency, int):
         raise TypeError(f"concurrency must be an int, not {concurrency!r}")
     if concurrency < 1:
@@ -75,14 +75,14 @@ def check_concurrency(fn: Any, concurrency: object) -> None:
 
 
 def asynchronous() -> ModuleType:
-    """The async stages, imported when the first is made."""
+    """Return the module of async stages, imported when the first one is made."""
     with late_import:
         from penstock.aio import stages  # noqa: PLC0415 - only async functions need it
     return stages
 
 
 def placed(stage: PythonStage, isolate: object) -> Pipeline:
-    """The stage in a thread of this process, or in a process of its own."""
+    """Return a pipeline of the stage, in a thread of this process or in a worker process."""
     if isolate is None:
         return Pipeline(stage)
     if isolate != "process":

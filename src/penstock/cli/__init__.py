@@ -1,1 +1,1 @@
-"""The `penstock` command. It uses the public names of the package only, as any program of a user could."""
+"""The `penstock` command. It uses only the public names of the package, as any user's program could."""

@@ -1,1 +1,1 @@
-"""Decisions without I/O."""
+"""Values and decisions without I/O."""

@@ -1,1 +1,1 @@
-"""What a run may use: cgroups, confinement, and watches on memory."""
+"""The resource limits of a run: cgroups, confinement, and the sampling of memory."""

@@ -1,1 +1,1 @@
-"""What all runs share: the reactor, the supervisor, the thread pool, and the queues in front of them."""
+"""The machinery that all runs share: the reactor, the supervisor, the thread pool, and their queues."""

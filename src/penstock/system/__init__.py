@@ -1,1 +1,1 @@
-"""The kernel's edge: descriptors, processes, polling. The only package that asks which platform this is."""
+"""The kernel and the platform: descriptors, processes, polling. Only here is the platform asked for."""
