@@ -1,15 +1,26 @@
-"""Cancel stages, using the reasons that are recorded for them."""
+"""Cancel stages, using the reasons that are recorded for them; and the reasons that a run has of its own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
+from penstock.engine.tree import CancelReason
 from penstock.system import procfs
 
 if TYPE_CHECKING:
-    from penstock.engine.tree import StageRun
+    from collections.abc import Sequence
 
-__all__ = ["cancel_stages"]
+    from penstock.engine.tree import GroupRun, StageRun
+    from penstock.system.process import ProcessTable
+
+__all__ = [
+    "because_failed",
+    "because_not_started",
+    "because_timed_out",
+    "cancel_stages",
+    "kill_stages",
+]
 
 
 def cancel_stages(leaves: list[StageRun]) -> None:
@@ -26,3 +37,25 @@ def cancel_stages(leaves: list[StageRun]) -> None:
         one.prepare_cancel(error, processes)
     for one, error in reversed(running):
         one.kill(error)
+
+
+def kill_stages(leaves: Sequence[StageRun], processes: ProcessTable) -> None:
+    """Send SIGKILL to every child, without grace. In any thread; `processes` is what runs on the machine."""
+    for leaf in leaves:
+        if leaf.running is not None:
+            leaf.running.kill_now(processes)
+
+
+def because_not_started(name: str, root: GroupRun) -> CancelReason:
+    """Return why the other stages of a run are cancelled if stage or endpoint `name` could not be started."""
+    return CancelReason(Cancelled(f"{name} could not be started"), StartError, root, collateral=True)
+
+
+def because_failed(name: str, group: GroupRun) -> CancelReason:
+    """Return why the other stages of a `fail_fast` pipeline are cancelled if stage `name` failed."""
+    return CancelReason(Cancelled(f"{name} failed"), PipelineCancelled, group, collateral=True)
+
+
+def because_timed_out(timeout: float, group: GroupRun) -> CancelReason:
+    """Return why the stages of a pipeline are cancelled at its deadline."""
+    return CancelReason(TimeoutError(f"timed out after {timeout:g} s"), PipelineTimeout, group)

@@ -18,10 +18,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
+from penstock.core.errors import PipelineCancelled
 from penstock.core.timing import timing
-from penstock.engine import startup
-from penstock.engine.cancellation import cancel_stages
+from penstock.engine import cancellation, startup
 from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
 from penstock.engine.memory_watches import Watches
@@ -128,8 +127,7 @@ class Execution:
             self.failure = failure
             if failure.leaf is not None and failure.leaf.ctx is not None:
                 failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
-            text = f"{failure.stage} could not be started"
-            self.abort(CancelReason(Cancelled(text), StartError, self.root, collateral=True))
+            self.abort(cancellation.because_not_started(failure.stage, self.root))
         except BaseException as error:
             self.abort(CancelReason(error, PipelineCancelled, self.root, collateral=True))
             raise
@@ -184,15 +182,7 @@ class Execution:
         """Release everything that waited for the rest of the start. Doing it again does no harm."""
         self._barrier.abort()
         startup.kill_unregistered_children(self.leaves, adopt=self.failure is None)
-        if self.source is not None and self.leaves[0].running is None:
-            self.source.input.close()
-        if self.sink is not None:
-            if self.leaves[-1].running is None:
-                self.sink.output.close()
-            try:
-                self.sink.start()
-            except RuntimeError:
-                self.sink.abandon()
+        startup.release_ports(self.leaves, self.source, self.sink)
 
     # The ends of stages, travelling up the tree; in whatever thread a stage ends.
 
@@ -228,8 +218,7 @@ class Execution:
 
     def _fail_fast(self, group: GroupRun, end: NodeOutcome) -> None:
         name = "a stage" if end.index is None else self.leaves[end.index].stage.name
-        reason = CancelReason(Cancelled(f"{name} failed"), PipelineCancelled, group, collateral=True)
-        self.post_cancel(reason)
+        self.post_cancel(cancellation.because_failed(name, group))
 
     # Cancelling.
 
@@ -238,8 +227,7 @@ class Execution:
         self.reactor.post(partial(self._cancel, reason.origin, reason))
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:
-        error = TimeoutError(f"timed out after {timeout:g} s")
-        self._cancel(group, CancelReason(error, PipelineTimeout, group))
+        self._cancel(group, cancellation.because_timed_out(timeout, group))
 
     def _cancel(self, group: GroupRun, reason: CancelReason) -> None:
         """Cancel; in the reactor's thread, or in the starter's if nothing is driven yet."""
@@ -249,7 +237,7 @@ class Execution:
         leaves = self._state.cancel(group, reason)
         if leaves is None:
             return
-        cancel_stages(leaves)
+        cancellation.cancel_stages(leaves)
         self._limit_filters(group, reason)
         self.advance()
 
@@ -273,9 +261,7 @@ class Execution:
 
     def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to every child, without grace: the interpreter is ending, or the user insists."""
-        for leaf in self.leaves:
-            if leaf.running is not None:
-                leaf.running.kill_now(processes)
+        cancellation.kill_stages(self.leaves, processes)
 
     def recover(self) -> None:
         """Look at everything again after an interrupt, which may have come anywhere.
@@ -285,7 +271,7 @@ class Execution:
         """
         if not self._launched:
             self._release_unstarted()
-        cancel_stages(self._state.cancel_again())
+        cancellation.cancel_stages(self._state.cancel_again())
         for leaf in self.leaves:
             if leaf.running is not None:
                 leaf.running.check_exit()

@@ -42,6 +42,7 @@ __all__ = [
     "kill_unregistered_children",
     "make_scopes",
     "open_ports",
+    "release_ports",
     "set_deadlines",
     "start_stages",
 ]
@@ -240,6 +241,19 @@ def kill_unregistered_children(leaves: Sequence[StageRun], *, adopt: bool) -> No
         if child is not None:
             child.begin_watch()
             leaf.set_running(child)
+
+
+def release_ports(leaves: Sequence[StageRun], source: StdinPort | None, sink: StdoutPort | None) -> None:
+    """Close the ends of the ports that no stage was given, and drain the sink. Idempotent."""
+    if source is not None and leaves[0].running is None:
+        source.input.close()
+    if sink is not None:
+        if leaves[-1].running is None:
+            sink.output.close()
+        try:
+            sink.start()
+        except RuntimeError:  # there is no thread for it
+            sink.abandon()
 
 
 def _start(unit: Sequence[StageRun], stdin: Input, stdout: Output) -> Sequence[Running]:
