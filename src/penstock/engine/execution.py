@@ -28,7 +28,6 @@ from penstock.engine.outcome import build_result, conclude
 from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import StartFailure
 from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
-from penstock.runtime import thread_pool
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
 from penstock.runtime.latch import Latch
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from penstock.engine.outcome import Conclusion
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
+    from penstock.runtime.guarded_call import GuardedCall
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.supervisor import ActiveRun
     from penstock.stages.running import Running
@@ -198,23 +198,28 @@ class Execution:
         """End what the end of `node` completes. Doing it again does no harm."""
         for parent, end in self._state.propagate(node):
             if isinstance(parent, FilterRun):
-                self._call_filter(parent, end)
+                self._call_filter(parent)
                 continue
             if end.error is not None and end.failed and parent.option("fail_fast"):
                 self._fail_fast(parent, end)
             self._watches.ended(parent)
         self.advance()
 
-    def _call_filter(self, node: FilterRun, end: NodeOutcome) -> None:
+    def _call_filter(self, node: FilterRun) -> None:
         """Ask the user's filter in a worker: it may take its time, and only this stage waits for it."""
+        call = node.call
+        assert call is not None
+        call.on_done(partial(self._filter_ended, node, call))
+        call.start(inline=True)
 
-        def decide() -> None:
-            self._finish_filter(node, node.apply(end))
-
-        try:
-            thread_pool.submit(decide)
-        except RuntimeError:  # no thread to be had
-            decide()
+    def _filter_ended(self, node: FilterRun, call: GuardedCall) -> None:
+        """Record what the filter has decided; at the deadline, the reason of the cancellation decides."""
+        leaf = next(leaf for leaf in self.leaves if leaf.within(node))
+        end = call.outcome if call.error is None else NodeOutcome(call.error, leaf.index)
+        first = self._state.record_decision(node, end)
+        self._propagate(node)
+        if first and call.abandoned and leaf.ctx is not None:
+            leaf.ctx.emit_event("abandoned", "its error filter did not return", end.error)
 
     def _fail_fast(self, group: GroupRun, end: NodeOutcome) -> None:
         name = "a stage" if end.index is None else self.leaves[end.index].stage.name
@@ -244,20 +249,9 @@ class Execution:
     def _limit_filters(self, group: GroupRun, reason: CancelReason) -> None:
         """Let the reason decide for those filters that have not answered when the grace time is over."""
         now = time.monotonic()
-        for node, grace in self._state.undecided_filters(group):
-            self.reactor.call_at(now + grace, partial(self._abandon_filter, node, reason))
-
-    def _abandon_filter(self, node: FilterRun, reason: CancelReason) -> None:
-        """End a filter with the reason, because the user's function has not answered in time."""
-        leaf = next(leaf for leaf in self.leaves if leaf.within(node))
-        end = NodeOutcome(reason.error, leaf.index, reason, excluded=reason.collateral)
-        if self._finish_filter(node, end) and leaf.ctx is not None:
-            leaf.ctx.emit_event("abandoned", "its error filter did not return", reason.error)
-
-    def _finish_filter(self, node: FilterRun, end: NodeOutcome) -> bool:
-        first = self._state.record_decision(node, end)
-        self._propagate(node)
-        return first
+        for call, grace, index in self._state.undecided_filters(group):
+            end = NodeOutcome(reason.error, index, reason, excluded=reason.collateral)
+            call.abandon_at(now + grace, end, self.reactor)
 
     def kill_now(self, processes: ProcessTable) -> None:
         """SIGKILL to every child, without grace: the interpreter is ending, or the user insists."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.startup import StartFailure
     from penstock.engine.tree import CancelReason, Node
+    from penstock.runtime.guarded_call import GuardedCall
     from penstock.stages.running import Running
 
 __all__ = ["RunState", "leaf_outcome"]
@@ -92,10 +93,8 @@ class RunState:
             parent = node.parent
             if isinstance(parent, FilterRun):
                 with self._lock:
-                    first = parent.claim()
-                    if parent.end is None and not parent.applies(end):
-                        parent.finish(end)
-                if parent.end is None and first:
+                    parent.ask(end)
+                if parent.end is None:
                     yield parent, end
                     return
             else:
@@ -133,13 +132,16 @@ class RunState:
                 leaf.cancel(self.reason)
         return leaves
 
-    def undecided_filters(self, group: GroupRun) -> Iterator[tuple[FilterRun, float]]:
-        """Yield the filters in `group` that were asked and have not answered, and the grace time of each."""
+    def undecided_filters(self, group: GroupRun) -> Iterator[tuple[GuardedCall, float, int]]:
+        """Yield the calls of those filters in `group` that have not answered.
+
+        With each come its grace time in seconds, and the index of the first stage below the filter.
+        """
         for leaf in self.leaves:
             grace = leaf.group.option("grace")
             for node in leaf.filters():
-                if node.started and node.end is None and node.within(group):
-                    yield node, grace
+                if node.call is not None and node.end is None and node.within(group):
+                    yield node.call, grace, next(one.index for one in self.leaves if one.within(node))
 
 
 def leaf_outcome(leaf: StageRun, failure: StartFailure | None) -> NodeOutcome:

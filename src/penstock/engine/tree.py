@@ -9,12 +9,14 @@ verdict. Nothing here waits or does I/O; `RunState` looks after the order.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.core.errors import Cancelled, FinishEarly, checked_error
 from penstock.core.matchers import is_pipe_error
 from penstock.core.options import DEFAULTS
 from penstock.core.verdict import Outcome, verdict
+from penstock.runtime.guarded_call import GuardedCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -201,18 +203,22 @@ class StageRun(Node):
 class FilterRun(Node):
     """An error filter around a stage or pipeline."""
 
-    __slots__ = ("fn", "group", "started")
+    __slots__ = ("call", "fn", "group")
 
     def __init__(self, plan: PlanFilter, parent: GroupRun | FilterRun) -> None:
         super().__init__(parent, plan.place)
         self.group: GroupRun = parent.group
         self.fn = plan.fn
-        self.started = False
+        self.call: GuardedCall | None = None
+        """Asks the function, in a worker; None until then, and if the function is not asked."""
 
-    def claim(self) -> bool:
-        """Return whether it is still to be started; from then on it no longer is."""
-        first, self.started = not self.started, True
-        return first
+    def ask(self, end: NodeOutcome) -> None:
+        """Make the call that asks the function, or take `end` over if the function is not to be asked."""
+        if self.end is None and self.call is None:
+            if self.applies(end):
+                self.call = GuardedCall(partial(self.apply, end))
+            else:
+                self.finish(end)
 
     def applies(self, end: NodeOutcome) -> bool:
         """Return whether the function is asked: not if the stage was cancelled from outside.
