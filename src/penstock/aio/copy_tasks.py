@@ -1,8 +1,9 @@
-"""Copies between a pipeline and an object that belongs to an event loop, made by a task of that loop.
+"""Copy between a pipeline and an object that belongs to an event loop, by a task of that loop.
 
-They stand in for the feeders and drainers of `runtime.copy_tasks`, and keep their promises: a feeder is
-released when the stages have ended, and a drainer is stopped when they were cancelled. The task is cancelled
-for that; one that does not heed it is left behind after the grace time, holding nothing of the run's.
+These are the event-loop versions of the feeder and drainer of `runtime.copy_tasks`, with the same promises:
+a feeder is released when the stages have ended, and a drainer is stopped when they were cancelled. Both
+cancel the task. A task that ignores its cancellation is abandoned after the grace time, and holds nothing of
+the run then.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["AsyncDrainer", "AsyncFeeder"]
 
 
 class AsyncFeeder(TaskCall):
-    """Copies what an async object of the caller's gives into the pipe to the first stage."""
+    """Copies the chunks of an async user object into the pipe to the first stage."""
 
     def __init__(self, source: Any, fd: Fd, loop: Loop, reactor: Reactor, grace: float) -> None:
         super().__init__(loop)
@@ -41,9 +42,9 @@ class AsyncFeeder(TaskCall):
         return self._sender.count
 
     def release(self, on_end: Callable[[], None]) -> None:
-        """The stages have ended, or not all could be started: stop.
+        """Stop, since the stages have ended or not all of them could be started.
 
-        `on_end()` is called once nothing of the run is held any more, perhaps at once.
+        `on_end()` is called once the feeder holds nothing of the run, perhaps at once.
         """
         self.cancel_by(time.monotonic() + self._grace, None, self._reactor)
         self.on_done(on_end)
@@ -59,16 +60,16 @@ class AsyncFeeder(TaskCall):
                 await chunks.aclose()
 
     def judge(self, outcome: BaseException | None) -> BaseException | None:
-        """That the first stage has left is never an error of who feeds it."""
+        """Return the error, unless it only says that the first stage has ended. `_lock` is held."""
         return None if self._stopped or outcome is None or is_pipe_error(outcome) else outcome
 
     def release_streams(self) -> None:
-        """Close the side of the pipeline."""
+        """Close the pipeline's side; the user object stays open."""
         self._sender.close()
 
 
 class AsyncDrainer(TaskCall):
-    """Copies what the last stage writes into an async object of the caller's."""
+    """Copies the output of the last stage into an async user object."""
 
     def __init__(self, sink: Any, fd: Fd, loop: Loop, reactor: Reactor, on_end: Callable[[], None]) -> None:
         super().__init__(loop)
@@ -84,10 +85,9 @@ class AsyncDrainer(TaskCall):
         return self._receiver.count
 
     def stop(self, reason: BaseException, deadline: float) -> None:
-        """The stages were cancelled and have ended: take no more.
+        """Stop reading, since the stages were cancelled and have ended. In the reactor's thread.
 
-        In the reactor's thread. At `deadline` (`time.monotonic()`) the caller's object is no longer waited
-        for.
+        At `deadline` (`time.monotonic()`) the run stops waiting for the user object.
         """
         self._reason = self._reason or reason
         self.cancel_by(deadline, self._reason, self._reactor)
@@ -102,9 +102,9 @@ class AsyncDrainer(TaskCall):
         return self._reason
 
     def judge(self, outcome: BaseException | None) -> BaseException | None:
-        """After a cancellation its reason counts, however the task took it."""
+        """Return the reason in place of an error that follows a cancellation. `_lock` is held."""
         return outcome if outcome is None or self._reason is None else self._reason
 
     def release_streams(self) -> None:
-        """Close the side of the pipeline."""
+        """Close the pipeline's side; the user object stays open."""
         self._receiver.close()

@@ -1,16 +1,16 @@
 """The line stages with async functions: several calls at once, and their results in the order of the lines.
 
-Strategy. A few workers, as many as `concurrency` says, take the next line each, call the function, and put
-what it gave into the line's slot. The slots stand in a window in the order in which lines were taken; whoever
-finishes a slot passes on all that are finished at the window's front. One more task writes, so that what is
-ready never waits for a function or for the next line, and many small results become one write. The window
-is bounded, so that a slow first line does not let the others run ahead for ever, and so are the bytes
-that wait to be written.
+Strategy. There are `concurrency` workers. Each takes the next line, calls the function, and puts the result
+into the slot of the line. The slots stand in a window in the order in which the lines were taken. A worker
+that finishes a slot passes on all finished slots at the front of the window. One more task writes, so that a
+ready result never waits for a function or for the next line, and many small results become one write. The
+window is bounded, so that a slow first line does not let the others run ahead for ever. So are the bytes that
+wait to be written.
 
-A function that raises ends the stage once the lines before it were written. No task here raises anything but
-a cancellation, so that the function's own exception comes out, and not a group that holds it.
+A function that raises ends the stage once the lines before it are written. No task here raises anything but a
+cancellation, so that the exception of the function comes out, and not a group that holds it.
 
-All state belongs to one loop's thread: between two awaits nobody else sees it.
+All state belongs to the thread of one loop: between two awaits no other code sees it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def run_lines(stage: AsyncLineStage, ctx: StageContext, stdin: Any, stdout
 
 
 async def _generate(stage: AsyncLineStage, lines: _Lines, outlet: _Outlet) -> None:
-    """Put what an async generator makes of all the lines."""
+    """Queue the lines that an async generator yields."""
     try:
         results = stage.fn(lines).__aiter__()
         try:
@@ -70,7 +70,7 @@ async def _generate(stage: AsyncLineStage, lines: _Lines, outlet: _Outlet) -> No
                     await results.aclose()
     except anyio.get_cancelled_exc_class():
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever the function raises is the stage's outcome
+    except BaseException as error:  # noqa: BLE001 - whatever the function raises is the outcome
         outlet.fail(error)
 
 
@@ -100,11 +100,11 @@ class _Lines:
         return chunk
 
     def take(self) -> bytes:
-        """The next line, which is at hand."""
+        """Return the next line, which is at hand."""
         return self._block.popleft()
 
     def take_all(self) -> list[bytes]:
-        """All lines that are at hand."""
+        """Return all lines that are at hand."""
         lines = list(self._block)
         self._block.clear()
         return lines
@@ -119,7 +119,7 @@ class _Lines:
 
 
 class _Outlet:
-    """What is to be written, and the task that writes it."""
+    """The queue of output, and the task that writes it."""
 
     def __init__(self, stdout: Any) -> None:
         self._stdout = stdout
@@ -132,7 +132,7 @@ class _Outlet:
         self.failure: BaseException | None = None
 
     def put(self, pieces: tuple[bytes, ...]) -> None:
-        """Queue what belongs together."""
+        """Queue pieces that belong together."""
         self._pieces += pieces
         self._size += sum(map(len, pieces))
         self._news.set()
@@ -143,18 +143,18 @@ class _Outlet:
             await self._space.wait()
 
     def fail(self, error: BaseException) -> None:
-        """What is queued is the last, and then comes this error. The first one stands."""
+        """End with `error` once the queued pieces are written. The first error stands."""
         if self.failure is None:
             self.failure = error
         self.close()
 
     def close(self) -> None:
-        """Nothing more is to come."""
+        """Note that nothing more is to come."""
         self._closed = True
         self._news.set()
 
     async def pump(self) -> None:
-        """Write what comes, until it is closed and all is written; then nobody need go on."""
+        """Write the queue until it is closed and empty. Then no other task needs to go on."""
         try:
             while self._pieces or not self._closed:
                 if not self._pieces:
@@ -164,7 +164,7 @@ class _Outlet:
                 data = b"".join(self._pieces)
                 self._pieces.clear()
                 self._size = 0
-                # Only who sets an event replaces it: several may wait for it.
+                # Only the task that sets an event replaces it: several tasks may wait for it.
                 space, self._space = self._space, anyio.Event()
                 space.set()
                 if data:
@@ -178,7 +178,7 @@ class _Outlet:
 
 
 class _Slot:
-    """A line that is being worked on, and what came of it so far."""
+    """A line that is being worked on, and its result so far."""
 
     __slots__ = ("done", "error", "pieces")
 
@@ -201,7 +201,7 @@ class _Window:
         self._stopped = False
 
     async def work(self) -> None:
-        """Until all lines are done, or one has failed."""
+        """Work until all lines are done, or one has failed."""
         if self._stage.concurrency == 1:
             await self._worker()
             return
@@ -218,7 +218,7 @@ class _Window:
                 await make(slot)
             except anyio.get_cancelled_exc_class():
                 raise
-            except BaseException as error:  # noqa: BLE001 - whatever the function raises is the stage's outcome
+            except BaseException as error:  # noqa: BLE001 - whatever the function raises is the outcome
                 slot.error = error
                 self._stopped = True
             slot.done = True

@@ -1,8 +1,8 @@
-"""A stage whose work is a coroutine, while it runs.
+"""A running stage whose work is a coroutine.
 
-Its task belongs to no task group of the caller's: a coroutine that ignores its cancellation is abandoned
-after the grace time like any function, and no scope could be left while it goes on. What is structured is the
-run: it has not ended before its stages have, and whoever owns it waits for that.
+Its task belongs to no task group of the user's. So a coroutine that ignores its cancellation is abandoned
+after the grace time like any function; a task group could not be left while it goes on. The run itself is
+structured: it does not end before its stages, and its owner waits for it.
 
 A cancellation is delivered by the task's own scope, and by the streams, which raise the reason.
 """
@@ -56,7 +56,7 @@ class RunningCoroutine(ThreadedStage):
         ctx.barrier.add_callback(self._task.start)
 
     def interrupt(self, reason: BaseException) -> None:
-        """Cancel the coroutine; where it has not begun, it never will."""
+        """Cancel the coroutine; if it has not begun, it never will."""
         super().interrupt(reason)
         self._task.cancel(reason)
 
@@ -65,7 +65,7 @@ class RunningCoroutine(ThreadedStage):
         with self._task.cancellable():
             error = await self._attempt()
         if error is not None and self.ctx.scope.on_exception is not None:
-            # It is the caller's code, which may block.
+            # The handler is user code and may block.
             error = await ThreadCall(self._loop, partial(self._seen, error)).result()
         return error
 
@@ -75,8 +75,8 @@ class RunningCoroutine(ThreadedStage):
             await self._work(self.ctx, stdin, stdout)
         except anyio.get_cancelled_exc_class():
             raise
-        except BaseException as raised:  # noqa: BLE001 - whatever the coroutine raises is the stage's outcome
-            # Without this frame, which would tie the error to all that the run holds.
+        except BaseException as raised:  # noqa: BLE001 - whatever the coroutine raises is the outcome of the stage
+            # Drop this frame from the traceback: it would keep everything alive that the run holds.
             return raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
         return None
 
@@ -89,7 +89,7 @@ class RunningCoroutine(ThreadedStage):
 
 
 def receiver_of(end: Input, loop: Loop) -> ByteReceiveStream:
-    """A stream for what a stage reads."""
+    """Return a stream for the stage's input."""
     if _is_simple(end):
         stream: FdReceiver = end.wrap(lambda fd: FdReceiver(fd, loop))
         return stream
@@ -97,7 +97,7 @@ def receiver_of(end: Input, loop: Loop) -> ByteReceiveStream:
 
 
 def sender_of(end: Output, loop: Loop) -> ByteSendStream:
-    """A stream for what a stage writes."""
+    """Return a stream for the stage's output."""
     if _is_simple(end):
         stream: FdSender = end.wrap(lambda fd: FdSender(fd, loop))
         return stream
@@ -105,13 +105,14 @@ def sender_of(end: Output, loop: Loop) -> ByteSendStream:
 
 
 def _is_simple(end: Input | Output) -> bool:
-    """Whether a loop can wait for it: a descriptor that is ours alone, and no file on a disk."""
+    """Return whether a loop can wait for it: it is an exclusive descriptor, and not a file on a disk."""
     return end.exclusive and end.fd is not None and not is_regular(end.fd)
 
 
 class _ThreadReceiver(ByteReceiveStream):
-    """Reads what a loop cannot wait for, by a worker. A receive that is cancelled loses nothing: the next one
-    gets what the worker brings.
+    """Reads, by a worker, a stream that a loop cannot wait for.
+
+    A cancelled `receive` loses nothing: the next one gets the bytes that the worker has read.
     """
 
     def __init__(self, reader: Reader, loop: Loop) -> None:
@@ -121,7 +122,7 @@ class _ThreadReceiver(ByteReceiveStream):
         self._rest = b""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """As `FdReceiver.receive`."""
+        """Receive as `FdReceiver.receive` does."""
         if not self._rest:
             if self._call is None:
                 self._call = ThreadCall(self._loop, lambda: self._reader.read1(max_bytes))
@@ -133,12 +134,12 @@ class _ThreadReceiver(ByteReceiveStream):
         return data
 
     async def aclose(self) -> None:
-        """Close it; a worker that waits in it is woken."""
+        """Close it, and wake a worker that waits in it."""
         self._reader.close()
 
 
 class _ThreadSender(ByteSendStream):
-    """Writes to what a loop cannot wait for, by a worker."""
+    """Writes, by a worker, to a stream that a loop cannot wait for."""
 
     def __init__(self, writer: Writer, loop: Loop) -> None:
         self._writer = writer
@@ -146,8 +147,8 @@ class _ThreadSender(ByteSendStream):
         self._call: ThreadCall[int] | None = None
 
     async def send(self, item: bytes) -> None:
-        """As `FdSender.send`."""
-        if self._call is not None:  # one that was cancelled
+        """Send as `FdSender.send` does."""
+        if self._call is not None:  # a send that was cancelled
             await self._call.result()
         data = bytes(item)
         self._call = ThreadCall(self._loop, lambda: self._writer.write(data))
@@ -158,12 +159,12 @@ class _ThreadSender(ByteSendStream):
         self._call = None
 
     async def aclose(self) -> None:
-        """Close it; a worker that waits in it is woken."""
+        """Close it, and wake a worker that waits in it."""
         self._writer.close()
 
 
 async def write_all(made: Any, stdout: Any, name: str) -> None:
-    """Write the chunks of an async iterable. TypeError naming the stage where it is none."""
+    """Write the chunks of an async iterable. TypeError, naming the stage, if `made` is not one."""
     if not hasattr(made, "__aiter__"):
         raise TypeError(f"{name} must be an async generator, or return an async iterable of bytes")
     chunks = Chunks(made)

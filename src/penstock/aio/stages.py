@@ -1,8 +1,8 @@
-"""Async functions as stages: what they are made of. How one runs is `stages.coroutine`.
+"""Async functions as stages: their definitions. `aio.running` runs them.
 
-A stage of these is bound to an event loop by the run that is started there (`bind_loop`); anywhere else it
-cannot start. Both its ends are pipes, whose other ends may be anyone's. Imported when the first such stage is
-made.
+A run that is started on an event loop binds these stages to it (`bind_loop`); without a loop they cannot
+start. Both their ends are pipes, whose other ends may belong to any kind of stage. This module is imported
+when the first async stage is made.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["AsyncFunction", "AsyncLineStage", "AsyncSource", "AsyncStage", "Asyn
 
 
 class AsyncStage(PythonStage):
-    """A stage whose work is a coroutine on the loop of who starts the run."""
+    """A stage whose work is a coroutine on the event loop that the run is started on."""
 
     asynchronous = True
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
     loop: Loop | None = None
 
     def bind_loop(self, loop: Loop) -> Self:
-        """The same stage for a run of this loop's."""
+        """Return a copy of the stage for a run on `loop`."""
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__, loop=loop)
         return bound
@@ -57,7 +57,7 @@ class AsyncStage(PythonStage):
         return RunningCoroutine(ctx, self.work, stdin, stdout, self.loop)
 
     async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
-        """Do the work; what it raises is the stage's outcome."""
+        """Do the work. An exception is the outcome of the stage."""
         raise NotImplementedError
 
 
@@ -77,7 +77,7 @@ class AsyncTransform(AsyncStage):
     kind = "transform"
 
     async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
-        """Write what it makes."""
+        """Write the chunks that the generator yields."""
         from penstock.aio.running import write_all  # noqa: PLC0415 - it needs anyio
 
         await write_all(self.fn(stdin), stdout, self.name)
@@ -105,7 +105,7 @@ class AsyncSource(AsyncStage):
 
 @exported
 class AsyncLineStage(AsyncStage):
-    """The line stages, by `kind`: one class, since what differs is what is made of a line."""
+    """The line stages, by `kind`. They differ only in what they make of a line, so one class serves all."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class AsyncLineStage(AsyncStage):
         self.max_line = max_line
 
     async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
-        """Read lines, and write what is made of them, in order."""
+        """Read lines, and write the results in order."""
         from penstock.aio.lines import run_lines  # noqa: PLC0415 - it needs anyio
 
         await run_lines(self, ctx, stdin, stdout)

@@ -1,15 +1,15 @@
-"""The two ends of a pipe for an event loop: byte streams in anyio's sense, over a descriptor of our own.
+"""The two ends of a pipe for an event loop: byte streams in the sense of anyio, over a descriptor of our own.
 
-The open file description is ours alone, so it is non-blocking; a child at the other end has another. Read or
-write first, and wait for the loop only on EAGAIN.
+The open file description is exclusively ours, so it is non-blocking; a child at the other end has another.
+A stream reads or writes first, and waits for the loop only on EAGAIN.
 
-Being fair. A pipe that is never empty would let one task keep the loop. So whoever has not waited for a
-millisecond steps aside once, before anything is read: a cancellation loses no byte. In between only
-a cancellation is looked for, since to step aside costs as much as to read 64 KiB.
+Fairness. A pipe that is never empty would let one task keep the loop. So a task that has not waited for a
+millisecond yields once, before anything is read: a cancellation loses no byte. In between it only checks for
+a cancellation, because yielding costs as much as reading 64 KiB.
 
-Who may do what. `receive` and `send` in the loop that the stream was made for, one task at a time;
-`interrupt`, `poison` and `close` from any thread, which hand over to the loop, for a descriptor that a
-selector still watches must not be closed under it.
+Who may do what. `receive` and `send` are for the loop that the stream was made for, one task at a time.
+`interrupt`, `poison` and `close` may be called from any thread. They hand over to the loop, because a
+descriptor that a selector still watches must not be closed under it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = ["FdReceiver", "FdSender"]
 
 CHUNK_SIZE = 262144
 _MAX_BUSY_S = 0.001
-"""Seconds that a task may go on without letting others have their turn."""
+"""Seconds that a task may go on without yielding to others."""
 
 
 class _FdStream:
-    """What both directions have in common; `count` is the number of bytes that went through."""
+    """The common part of both directions. `count` is the number of bytes that went through."""
 
     def __init__(self, fd: Fd, loop: Loop) -> None:
         set_nonblocking(fd.fileno())
@@ -57,15 +57,15 @@ class _FdStream:
             self._reason = reason
 
     def interrupt(self, reason: BaseException) -> None:
-        """Make a use that is under way raise `reason` too. From any thread."""
+        """Let every later use raise `reason`, and one that is under way too. From any thread."""
         self.poison(reason)
         self._loop.call(self._wake)
 
     def close(self) -> None:
-        """Close it; a task that waits in it is woken. From any thread, idempotent."""
+        """Close it, and wake a task that waits in it. From any thread; idempotent."""
         if self._fd.closed:
             return
-        # Where a task waits in it, the loop has to know first; one that is closed has no such task any more.
+        # If a task waits in it, the loop has to know first. A closed loop no longer has such a task.
         if (self._loop.here and not self._busy) or not self._loop.call(self._close):
             self._fd.close()
 
@@ -83,9 +83,9 @@ class _FdStream:
             anyio.notify_closing(self._fd.fileno())
 
     def _usable(self) -> int:
-        """The descriptor's number; raises why it cannot be used."""
+        """Return the descriptor's number, or raise the error that says why it cannot be used."""
         if self._reason is not None:
-            # Each raise adds to the traceback, so each begins where the reason's own ended.
+            # Each raise adds to the traceback, so each begins where the traceback of the reason ended.
             raise self._reason.with_traceback(self._traceback)
         if self._fd.closed:
             raise anyio.ClosedResourceError
@@ -97,7 +97,7 @@ class _FdStream:
         now = time.monotonic()
         if now - self._since > _MAX_BUSY_S:
             self._loop.check("this stream")
-            self._busy = True  # others may come while this one steps aside
+            self._busy = True  # another task may come while this one yields
             try:
                 await checkpoint()
             finally:
@@ -111,9 +111,9 @@ class FdReceiver(_FdStream, ByteReceiveStream):
     """The reading end of a pipe."""
 
     async def receive(self, max_bytes: int = CHUNK_SIZE) -> bytes:
-        """Return what is there, at most `max_bytes`; wait while nothing is.
+        """Return the bytes that are there, at most `max_bytes`; wait while there are none.
 
-        `anyio.EndOfStream` at the end, `anyio.ClosedResourceError` once it is closed.
+        `anyio.EndOfStream` at EOF, `anyio.ClosedResourceError` once it is closed.
         """
         await self._begin()
         self._busy = True
@@ -136,7 +136,7 @@ class FdReceiver(_FdStream, ByteReceiveStream):
         try:
             await anyio.wait_readable(number)
         except anyio.ClosedResourceError:
-            self._usable()  # says why, if it does not work any more
+            self._usable()  # raises the reason, if there is one
         self._since = time.monotonic()
 
 
@@ -146,8 +146,8 @@ class FdSender(_FdStream, ByteSendStream):
     async def send(self, item: bytes | bytearray | memoryview) -> None:
         """Write all of `item`, waiting while the pipe is full.
 
-        `anyio.BrokenResourceError`, caused by a `BrokenPipeError`, where nobody reads any more;
-        `anyio.ClosedResourceError` once it is closed. Where it is cancelled, a part may have been written:
+        `anyio.BrokenResourceError`, caused by a `BrokenPipeError`, if there is no reader any more;
+        `anyio.ClosedResourceError` once it is closed. If it is cancelled, a part may have been written:
         `count` says how much.
         """
         await self._begin()
@@ -169,7 +169,7 @@ class FdSender(_FdStream, ByteSendStream):
                 await self._wait(number)
                 continue
             except BrokenPipeError as error:
-                if self._reason is not None:  # whoever read it was cancelled as well
+                if self._reason is not None:  # the reader was cancelled as well
                     raise self._reason from None
                 raise anyio.BrokenResourceError from error
             done += size

@@ -1,6 +1,4 @@
-"""What a task of an event loop does by way of a worker: a call that may block, and the closing of a thing
-that belongs to the loop.
-"""
+"""Calls that a task of an event loop has a worker make, and the closing of objects that belong to a loop."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ _T = TypeVar("_T")
 
 
 class ThreadCall(Generic[_T]):
-    """A call that a worker makes. A task that is cancelled while it waits leaves it to who waits next."""
+    """A call that a worker makes. If a waiting task is cancelled, the next task may wait for the result."""
 
     def __init__(self, loop: Loop, call: Callable[[], _T]) -> None:
         self._loop = loop
@@ -34,22 +32,22 @@ class ThreadCall(Generic[_T]):
         thread_pool.submit(self._work)
 
     async def result(self) -> _T:
-        """What it returned; raises what it raised."""
+        """Return the result of the call, or raise its exception."""
         await self._over.wait()
         if self._error is not None:
             raise self._error
-        return self._result  # type: ignore[return-value] # it is one by now
+        return self._result  # type: ignore[return-value] # it is set by now
 
     def _work(self) -> None:
         try:
             self._result = self._call()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
             self._error = error
         self._loop.call(self._over.set)
 
 
 class LoopCloser:
-    """A stream of an event loop's that was handed over with `closing`: `close()` has the loop do it."""
+    """A stream of an event loop that was wrapped in `closing`: `close()` has the loop close it."""
 
     def __init__(self, loop: Loop, thing: Any) -> None:
         self._loop = loop
@@ -58,7 +56,7 @@ class LoopCloser:
         self._error: BaseException | None = None
 
     def close(self) -> None:
-        """In a worker: wait until it is closed, and raise what that raised."""
+        """Wait until the loop has closed it, and raise the error of that. In a worker."""
         if self._loop.call(lambda: self._loop.spawn(self._close, copy_context())):
             self._over.wait()
         if self._error is not None:
@@ -74,7 +72,7 @@ class LoopCloser:
                     await made
                 if hasattr(self._thing, "wait_closed"):
                     await self._thing.wait_closed()
-        except Exception as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
+        except Exception as error:  # noqa: BLE001 - a failed last flush is the run's failure
             self._error = error
         finally:
             self._over.set()

@@ -1,8 +1,8 @@
-"""What a task reads of, or writes to, an object of the caller's that belongs to the event loop.
+"""Read from and write to user objects that belong to the event loop.
 
-Chunks come out of an async iterable, or of an async `read(n)` where there is one (iterating over an asyncio
-`StreamReader` gives lines, and fails where one is long). They go into a `StreamWriter`, by `write` and
-`drain`, into a send stream of anyio's or trio's, or into an async `write`.
+Chunks come from an async iterable, or from an async `read(n)` if there is one: iterating over an asyncio
+`StreamReader` gives lines, and fails if a line is long. Chunks go to a `StreamWriter` by `write` and `drain`,
+to a send stream of anyio or trio, or to an async `write`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["Chunks", "sender_of"]
 
 _READ_SIZE = 65536
 _CLOSE_TIMEOUT_S = 1.0
-"""Seconds that the clean-up of a caller's generator may take after a cancellation."""
+"""Seconds that the clean-up of a user's generator may take after a cancellation."""
 
 
 class Chunks:
-    """The chunks of a caller's object, as bytes that nobody else changes."""
+    """The chunks of a user object, as bytes that no other code can change."""
 
     def __init__(self, thing: Any) -> None:
         self._read: Any = thing.read if is_coroutine_function(getattr(thing, "read", None)) else None
@@ -32,7 +32,7 @@ class Chunks:
         self._owned = self._iterator is not thing or hasattr(thing, "ag_running")
 
     async def next(self) -> bytes | None:
-        """The next one; None at the end. TypeError where something else comes."""
+        """Return the next chunk, or None at the end. TypeError if the object gives something else."""
         if self._read is not None:
             return _checked(await self._read(_READ_SIZE)) or None
         assert self._iterator is not None
@@ -46,7 +46,7 @@ class Chunks:
                 return data
 
     async def aclose(self) -> None:
-        """Let a generator that was not read to its end run its `finally` now; a stream stays the caller's."""
+        """Let a generator that was not read to its end run its `finally` now. A stream stays open."""
         close: Callable[[], Coroutine[Any, Any, object]] | None = getattr(self._iterator, "aclose", None)
         if self._owned and close is not None:
             with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
@@ -54,7 +54,7 @@ class Chunks:
 
 
 def sender_of(sink: Any) -> Callable[[bytes], Coroutine[Any, Any, object]]:
-    """An async function that gives a chunk to the caller's object, and waits where that is full."""
+    """Return an async function that gives a chunk to the user object, and waits while that is full."""
     if is_coroutine_function(getattr(sink, "drain", None)):
 
         async def write_and_drain(chunk: bytes) -> None:

@@ -1,9 +1,8 @@
-"""What the caller handed over in `closing(...)`: closed once the stages of a run have ended.
+"""Close the objects that the user wrapped in `closing(...)`, once the stages of a run have ended.
 
-Its `close()` is the caller's code, may write a last block and may block, so a worker calls it, and the run
-waits: what a last flush could not write is the run's failure. Once the run is cancelled, or was when the
-closing began, the wait has an end, as for a function: then the closing is left to the worker, and the run
-ends without.
+`close()` is user code: it may write a last block, and it may block. So a worker calls it and the run waits,
+and an error of that last flush is the run's failure. If the run is cancelled, before the closing or during
+it, the wait has a deadline, as for a function. Then the worker is left to the closing, and the run ends.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ __all__ = ["ClosingTask"]
 
 
 class ClosingTask(GuardedCall):
-    """The things that a run closes. `objects` may grow until `close` is called.
+    """The objects that a run closes. `objects` may grow until `close` is called.
 
-    The outcome is what a `close()` raised, or the reason for which it was not waited for.
+    `error` is the exception that a `close()` raised, or the reason of the cancellation if that was abandoned.
     """
 
-    def __init__(self, reactor: Reactor, things: list[Any]) -> None:
+    def __init__(self, reactor: Reactor, objects: list[Any]) -> None:
         super().__init__()
-        self.objects = things
+        self.objects = objects
         self._reactor = reactor
 
     @property
@@ -38,9 +37,9 @@ class ClosingTask(GuardedCall):
         return self.done or not self.objects
 
     def close(self, reason: BaseException | None, deadline: float, on_end: Callable[[], None]) -> None:
-        """Begin, where it has not begun; given a `reason`, wait until `deadline` (`time.monotonic()`) only.
+        """Begin unless it has begun; if there is a `reason`, wait until `deadline` (`time.monotonic()`) only.
 
-        `on_end()` follows the end of the closing, in whatever thread that happens.
+        `on_end()` is called after the end of the closing, in the thread where that happens.
         """
         self.on_done(on_end)
         if reason is not None:
@@ -50,12 +49,12 @@ class ClosingTask(GuardedCall):
     def run(self) -> BaseException | None:
         """Close all of them."""
         failed: BaseException | None = None
-        for thing in self.objects:
+        for each in self.objects:
             try:
-                if isinstance(thing, int):
-                    os.close(thing)
+                if isinstance(each, int):
+                    os.close(each)
                 else:
-                    thing.close()
-            except BaseException as error:  # noqa: BLE001 - what a last flush could not write is the run's failure
+                    each.close()
+            except BaseException as error:  # noqa: BLE001 - a failed last flush is the run's failure
                 failed = error
         return failed

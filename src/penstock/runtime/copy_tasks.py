@@ -1,13 +1,12 @@
-"""Copies between a pipeline and an object of the caller's, whose methods may block for as long as they like.
+"""Copy between a pipeline and a user object, whose methods may block for as long as they like.
 
-Each runs in a worker. A feeder copies from the caller's object into the first stage; when the stages have
-ended it is of no more use, so it is released: where it sits in the caller's own code it is left there,
-holding nothing of ours, and ends when that returns. A drainer copies from the last stage to the caller's
-object; the run waits for it, except after a cancellation, where it is abandoned like a function that does not
-end.
+Each copy runs in a worker. A `Feeder` copies from the object into the first stage. Once the stages have ended
+nobody needs it, so it is released. If it is in user code at that moment, the worker is left there without
+anything of ours, and ends when the user code returns. A `Drainer` copies from the last stage into the object.
+The run waits for it, but after a cancellation only until a deadline, as for a function.
 
-Where the object is a descriptor that may not be passed, and a pipe stands on the other side, one `Transfer`
-holds both and carries the bytes; it is then what a feeder has for a writer, a drainer for a reader.
+If the object is a descriptor that no child may have, and there is a pipe on the other side, one `Transfer`
+holds both and moves the bytes. It then takes the place of a feeder's writer, or of a drainer's reader.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ __all__ = ["Drainer", "Feeder"]
 
 
 class Feeder(GuardedCall):
-    """Copies a caller's object, or a reader of ours, into `writer`."""
+    """Copies a user object, or one of our readers, into `writer`."""
 
     def __init__(self, source: Any, writer: Writer | Transfer, reader: Reader | None = None) -> None:
         super().__init__()
@@ -48,11 +47,11 @@ class Feeder(GuardedCall):
         return self._writer.count
 
     def release(self, on_end: Callable[[], None]) -> None:
-        """The stages have ended, or not all could be started: stop.
+        """Stop, since the stages have ended or not all of them could be started.
 
-        `on_end()` is called once nothing of the run is held any more, perhaps at once.
+        `on_end()` is called once the feeder holds nothing of the run, perhaps at once.
         """
-        self._stopped = True  # first: what the worker raises from now on is no error
+        self._stopped = True  # first: the interrupts below must not count as errors
         reason = Cancelled("the stages have ended")
         self._writer.interrupt(reason)
         if self._reader is not None:
@@ -71,7 +70,7 @@ class Feeder(GuardedCall):
             feed(source, self._writer, self.call_user_code)
 
     def judge(self, outcome: BaseException | None) -> BaseException | None:
-        """That the first stage has left is never an error of who feeds it."""
+        """Return the error, unless it only says that the first stage has ended. `_lock` is held."""
         return None if self._stopped or outcome is None or is_pipe_error(outcome) else outcome
 
     def release_streams(self) -> None:
@@ -82,7 +81,7 @@ class Feeder(GuardedCall):
 
 
 class Drainer(GuardedCall):
-    """Copies what the last stage writes into a caller's object."""
+    """Copies the output of the last stage into a user object."""
 
     def __init__(
         self,
@@ -103,10 +102,9 @@ class Drainer(GuardedCall):
         return self._reader.count
 
     def stop(self, reason: BaseException, deadline: float) -> None:
-        """The stages were cancelled and have ended: take no more.
+        """Stop reading, since the stages were cancelled and have ended. In the reactor's thread.
 
-        In the reactor's thread. At `deadline` (`time.monotonic()`) the caller's object is no longer waited
-        for.
+        At `deadline` (`time.monotonic()`) the run stops waiting for the user object.
         """
         if self.done:
             return
@@ -121,12 +119,12 @@ class Drainer(GuardedCall):
             self._reader.run()
             return
         if isinstance(self._sink, FifoWriter):
-            self._sink.flush()  # whoever reads it waits for it to be opened, also where nothing comes
+            self._sink.flush()  # a reader waits for it to be opened, even if no data comes
         drain(self._reader, self._sink)
 
     def release_streams(self) -> None:
-        """Close the side of the pipeline; the other is the caller's."""
+        """Close the pipeline's side; the user object stays open."""
         sink, self._sink = self._sink, None
         self._reader.close()
-        if isinstance(sink, Stream):  # one of ours, around a descriptor of the caller's
+        if isinstance(sink, Stream):  # one of ours, around a borrowed descriptor
             sink.close()

@@ -1,10 +1,10 @@
-"""Delivery of events and lines to the caller's handlers: in order, one at a time, in a worker thread.
+"""Deliver events and lines to user handlers: in order, one at a time, in a worker thread.
 
-The supervisor only appends. A handler that raises is logged and goes on with the next; a slow one delays
-nobody but itself, except that the end of a run waits for it a moment (`flush`), so that what a quick handler
-collects is complete when `run()` returns.
+The supervisor only appends to the queue. If a handler raises, the error is logged and the next call follows.
+A slow handler delays only itself, with one exception: the end of a run waits for it a moment (`flush`), so
+that everything a quick handler collects is complete when `run()` returns.
 
-`_lock` guards the queue and the flag that says whether a worker delivers; neither is held while a handler
+`_lock` guards the queue and the flag that says whether a worker delivers. It is not held while a handler
 runs.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher"]
 
 _SLOW_CALL_S = 0.2
-"""Seconds that one call may take before `flush` no longer waits for it."""
+"""Seconds that one call may take before `flush` stops waiting for it."""
 
 
 class Dispatcher:
@@ -39,9 +39,9 @@ class Dispatcher:
         self._since = 0.0
         self._idle: threading.Condition | None = None
         self.pending = 0
-        """Bytes that wait for delivery, for back-pressure."""
+        """Bytes that wait for delivery; used for back-pressure."""
         self.on_drained: list[Callable[[], None]] = []
-        """Called (in the worker) when the queue has run empty."""
+        """Called in the worker when the queue has run empty."""
 
     def submit(self, call: Callable[[], object], size: int = 0) -> None:
         """Queue a call that holds on to `size` bytes."""
@@ -55,17 +55,17 @@ class Dispatcher:
         if start:
             try:
                 thread_pool.submit(self._deliver)
-            except RuntimeError:  # no thread to be had: the queue is kept, and the next submit tries again
+            except RuntimeError:  # no thread available: keep the queue; the next `submit` tries again
                 with self._lock:
                     self._delivering = False
 
     @property
     def busy(self) -> bool:
-        """Whether something has not been delivered yet."""
+        """Whether some call is still to be delivered."""
         return self._delivering
 
     def flush(self) -> None:
-        """Wait until all is delivered, or one call has taken longer than it should."""
+        """Wait until all calls are delivered, or one has taken longer than `_SLOW_CALL_S`."""
         if not self._delivering:
             return
         with self._lock:
@@ -90,12 +90,12 @@ class Dispatcher:
                 self._since = time.monotonic()
             try:
                 call()
-            except BaseException as error:  # noqa: BLE001 - whatever the user's code raises, the run goes on
+            except BaseException as error:  # noqa: BLE001 - the run goes on, whatever user code raises
                 if self._on_error is None:
                     report("a handler raised")
                 else:
                     self._on_error(error)
-            call = noop  # a delivered event can be freed
+            call = noop  # drop the delivered event
             with self._lock:
                 self.pending -= size
         for listener in listeners:

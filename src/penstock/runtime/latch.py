@@ -1,9 +1,9 @@
-"""A thing that happens once, for threads that sleep until then and for callbacks of those that may not sleep.
+"""A one-shot event with callbacks.
 
-Every run has one, and most are never slept on by anybody. So it is a flag and one lock; who must sleep brings
-a lock of its own, the gate, and leaves a callback that opens it. `_guard` is held while the list of callbacks
-changes, never while one runs. A callback is called in the thread that sets the latch, which may hold locks of
-the engine: it hands over to somebody else, and does no more.
+Every run has one, and few are ever waited for. So a latch is a flag and one lock. A thread that has to sleep
+brings a lock of its own, the gate, and registers a callback that opens it. `_guard` is held while the list of
+callbacks changes, never while one runs. A callback runs in the thread that sets the latch, which may hold
+locks of the engine. So it must only hand over to another thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Latch", "wait_in_slices"]
 
 
 class Latch:
-    """An event that is set once and for all."""
+    """An event that is set once."""
 
     __slots__ = ("_callbacks", "_guard", "_set")
 
@@ -31,11 +31,11 @@ class Latch:
         self._callbacks: list[Callable[[], None]] = []
 
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """Return whether it is set."""
         return self._set
 
     def set(self) -> None:
-        """Wake all who wait, and call back all who asked for it. The second time does nothing."""
+        """Set it, and call the callbacks. Idempotent."""
         with self._guard:
             self._set = True
             callbacks, self._callbacks = self._callbacks, []
@@ -43,7 +43,7 @@ class Latch:
             callback()
 
     def on_set(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` when it is set, in the thread that sets it; at once where it is set already."""
+        """Call `callback()` when it is set, in the thread that sets it; at once if it is set already."""
         with self._guard:
             if not self._set:
                 self._callbacks.append(callback)
@@ -51,7 +51,7 @@ class Latch:
         callback()
 
     def wait(self, timeout: float) -> bool:
-        """Sleep until it is set, at most `timeout` seconds; whether it is."""
+        """Sleep until it is set, at most `timeout` seconds; return whether it is."""
         if self._set or timeout <= 0:
             return self._set
         gate = threading.Lock()
@@ -70,7 +70,7 @@ class Latch:
 
 
 def wait_in_slices(event: Latch, timeout: float | None) -> bool:
-    """Wait in slices, since a signal that arrives just before a sleep does not end it."""
+    """Wait in slices, because a signal that arrives just before a sleep does not end that sleep."""
     end = None if timeout is None else time.monotonic() + timeout
     while True:
         slice_ = timing.max_sleep_s if end is None else min(timing.max_sleep_s, end - time.monotonic())

@@ -1,14 +1,15 @@
-"""The loop that steers runs: descriptors to watch, timers, and calls handed over from other threads.
+"""The loop that steers runs: watched descriptors, timers, and calls posted by other threads.
 
 There is one class and two ways to drive it. The supervisor's thread drives one reactor for all runs of the
-process; a thread that waits in `run()` or `output()` drives one of its own for that single run, which saves
+process. A thread that waits in `run()` or `output()` drives one of its own for that single run, which saves
 two switches of thread.
 
-Who may do what. `watch`, `call_at` and `post` may be called from any thread; `post` from a signal handler
-too, for it takes no lock: an append to a deque and a write to the waker. Callbacks, `unwatch` and `run_once`
-run in the driving thread only, which is what makes it safe to close a descriptor in a callback: nobody else
-can be about to dispatch to it. A callback may be called for nothing (its number may have been reused within
-one batch), so each tolerates that. No callback may block, nor call code of the user's.
+Who may do what. `watch`, `call_at` and `post` may be called from any thread. `post` may be called from a
+signal handler too, because it takes no lock: it appends to a deque and writes to the waker. Callbacks,
+`unwatch` and `run_once` run in the driving thread only. That makes it safe to close a descriptor in a
+callback: no other thread can be about to dispatch to it. A callback may be called for nothing, because its
+descriptor's number may have been reused within one batch, so each callback tolerates that. No callback may
+block or call user code.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ __all__ = ["Reactor", "Timer"]
 
 
 _FALLBACK_POLL_INTERVAL_S = 0.01
-"""Seconds, where there was no descriptor left to be woken by, or the kernel could not poll."""
+"""Seconds between polls if there was no descriptor left for a waker, or if the kernel could not poll."""
 _COMPACT_THRESHOLD = 256
-"""Timers that may lie in the heap before those that were cancelled are looked for."""
+"""Timers in the heap before the cancelled ones are removed."""
 
 
 class Timer:
-    """A call to come; `cancel()` in the driving thread, or not at all."""
+    """A call to come. `cancel()` from any thread; outside the driving thread it may come too late."""
 
     __slots__ = ("callback", "when")
 
@@ -51,7 +52,7 @@ class Timer:
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Forget the call, and what it held on to."""
+        """Drop the call, and the objects that it refers to."""
         self.callback = None
 
 
@@ -59,19 +60,19 @@ class Reactor:
     """A poller, a heap of timers, and a queue of calls from elsewhere."""
 
     defer_release: Callable[[object], None] | None = None
-    """Holds on to what has ended for as long as the driver may be about to let go of it; from any thread.
+    """Keeps a reference to an ended run until a worker drops it. From any thread.
 
-    With it goes what the caller gave, and the finalizers of that are the caller's code. None where the driver
-    is the caller's own thread.
+    The run may hold the last references to user objects, and their finalizers are user code, which the driver
+    must not run. None if the driver is the user's own thread.
     """
 
     def __init__(self, poller: Poller, driver: int | None = None) -> None:
-        """`driver` is the ident of the thread that will call `run_once`, where that is known from the first.
+        """`driver` is the ident of the thread that will call `run_once`, if that is known already.
 
         Then the waker is made when that thread is about to sleep for the first time with something to watch.
-        Who posts something before finds none, and rings a bell that costs no descriptor. The driver hears it
-        where it sleeps with nothing to watch; and after it has made the waker, it looks at what was posted
-        once more. None is made where the driver is `single_threaded`.
+        A thread that posts before that finds no waker and uses `_wakeups`, which costs no descriptor. The
+        driver notices it if it sleeps with nothing to watch; and after it has made the waker, it looks once
+        more at the posted calls. No waker is made if the reactor is `single_threaded`.
         """
         self._poller = poller
         self._watched: dict[int, Callable[[int], None]] = {}
@@ -83,9 +84,9 @@ class Reactor:
         self._wakeups: SimpleQueue[None] = SimpleQueue()
         self._driver = driver
         self.shared = driver is None
-        """Whether it steers the runs of all threads, in one of its own."""
+        """Whether it steers the runs of all threads, in a thread of its own."""
         self.single_threaded = False
-        """No other thread is ever going to post anything, so that there is nobody to be woken by."""
+        """Whether no other thread is ever going to post anything, so that no waker is needed."""
         if driver is None:
             self._open_waker()
 
@@ -100,21 +101,18 @@ class Reactor:
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` in the driving thread whenever `fd` is ready."""
-        # In this order. An event that is dispatched at this moment may be one of a descriptor that had the
-        # number before; its successor's callback could then be over, and have closed it, before it is polled.
-        # One that comes in between is told again by the next turn.
+        # In this order. The event that is dispatched at this moment may belong to a descriptor that had the
+        # number before. The new callback could then run, and close its descriptor, before that is polled.
+        # An event that comes in between the two steps is reported again by the next poll.
         self._poller.add(fd, events)
         self._watched[fd] = callback
         if not self._poller.notices_changes and not self.in_driver_thread:
             self._wake()
 
     def unwatch(self, fd: int) -> None:
-        """Stop watching.
-
-        To be called before the descriptor is closed: a forked copy would keep the registration alive.
-        """
+        """Stop watching. Call this before closing `fd`: a forked copy would keep the registration alive."""
         if fd in self._watched:
-            self._poller.remove(fd)  # first: what is still polled and no longer known would spin
+            self._poller.remove(fd)  # first: a descriptor that is polled but not known would spin
             self._watched.pop(fd, None)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
@@ -133,11 +131,11 @@ class Reactor:
             self._wake()
 
     def wake(self) -> None:
-        """Let the driver look around, whatever it sleeps for."""
+        """Wake the driver, whatever it sleeps for."""
         self.post(noop)  # it may be about to sleep
 
     def run_once(self) -> None:
-        """Sleep until something is due, and do all that is."""
+        """Sleep until something is due, and do all that is due."""
         self._driver = threading.get_ident()
         self._run_posted()
         if self._waker is None and self._watched and not self.single_threaded:
@@ -150,7 +148,7 @@ class Reactor:
         self._run_posted()
 
     def close(self) -> None:
-        """Give the descriptors back; in the driving thread, once it no longer turns."""
+        """Close the descriptors. In the driving thread, after the last `run_once`."""
         if self._waker is not None:
             self._waker.close()
         self._poller.close()
@@ -159,19 +157,19 @@ class Reactor:
         self._posted.clear()
 
     def _sleep_without_poll(self) -> None:
-        """Sleep with nothing to watch, as beside Python stages alone: a lock is a quarter of the price."""
+        """Sleep with nothing to watch, as beside Python stages only. A lock costs a quarter of a poll."""
         with contextlib.suppress(Empty):
             self._wakeups.get(timeout=self._poll_timeout(timing.max_sleep_s))
 
     def _poll(self) -> None:
-        """Sleep until a descriptor is ready, and call for those that are."""
+        """Sleep until descriptors are ready, and call their callbacks."""
         try:
             blind = self._waker is None and not self.single_threaded
             ready = self._poller.poll(
                 self._poll_timeout(_FALLBACK_POLL_INTERVAL_S if blind else timing.max_sleep_s)
             )
         except OSError:
-            # No memory for it, for now. What was posted and what is due by the clock is done all the same.
+            # The kernel has no memory for it now. Posted calls and due timers are handled all the same.
             time.sleep(self._poll_timeout(_FALLBACK_POLL_INTERVAL_S))
             ready = []
         for fd, events in ready:
@@ -182,7 +180,7 @@ class Reactor:
     def _open_waker(self) -> None:
         try:
             waker = Waker()
-        except OSError:  # no descriptor left for it, for now
+        except OSError:  # no descriptor left for it now
             if self._driver is None:
                 raise
             return
@@ -198,8 +196,8 @@ class Reactor:
 
     def _schedule(self, timer: Timer) -> None:
         if len(self._timers) >= self._crowded:
-            # The timers of runs that ended long before their deadline: dropped when they are many, at a cost
-            # spread over all.
+            # Drop the timers of runs that ended long before their deadline, when there are many of them: the
+            # cost is spread over all timers.
             self._timers = [entry for entry in self._timers if entry[2].callback is not None]
             heapq.heapify(self._timers)
             self._crowded = max(_COMPACT_THRESHOLD, 2 * len(self._timers))
@@ -221,6 +219,6 @@ class Reactor:
                 callback()
 
     def _run_posted(self) -> None:
-        # Only those that are there now: a callback that posts itself again must not starve the rest.
+        # Only the calls that are there now: a callback that posts itself again must not starve the rest.
         for _ in range(len(self._posted)):
             self._posted.popleft()()

@@ -1,6 +1,6 @@
-"""Children that outlive whoever they belonged to, until they can be reaped.
+"""Reap children that outlive their run.
 
-They stay with the supervisor: in its thread all of it happens, and nothing blocks.
+They stay with the supervisor: everything here happens in its thread, and nothing blocks.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["OrphanReaper"]
 
 _POLL_INTERVAL_S = 0.02
-"""Seconds between two looks at a process without a descriptor."""
+"""Seconds between two polls of a process without a pidfd."""
 
 
 class OrphanReaper:
-    """A child that its run has left behind; it stays with the supervisor until it can be reaped."""
+    """Waits for a child that its run has left behind, and reaps it."""
 
     def __init__(self, process: Process, descendants: Sequence[ProcessHandle]) -> None:
         self._process = process
@@ -32,7 +32,7 @@ class OrphanReaper:
         self._reactor = supervisor()
 
     def watch(self) -> None:
-        """Wait for its end."""
+        """Begin to wait for its end."""
         fd = self._process.fileno()
         if fd is None:
             self._reactor.post(self._look_again)

@@ -1,25 +1,25 @@
-"""The Python stages of a run, run by as few threads as will do: launch on block.
+"""Run the Python stages of a run with as few threads as possible: launch on block.
 
-To wake a sleeping thread takes longer than most short stages take to do their work. So the stages of a run
-that are Python functions stand in a row, and one worker is started for all of them. It runs the first; when
-that has ended, the next, whose input is complete by then. Only when a stage is about to sleep in one of its
-streams is another worker started, for those that still wait: one of them is what the sleeper waits for.
+Waking a sleeping thread takes longer than most short stages take to do their work. So the Python stages of a
+run stand in a queue, and one worker is started for all of them. It runs the first stage. When that has ended
+the worker runs the next, whose input is complete by then. Only when a stage is about to sleep in one of its
+streams is another worker started for the waiting stages: the sleeper waits for one of them.
 
-Why nothing waits for ever. Call a thread that takes from the row a runner. As long as a stage waits in the
-row, one of these is true:
+Why nothing waits for ever. Call a thread that takes stages from the queue a runner. As long as a stage waits
+in the queue, one of these is true:
 
-- a runner is busy with a stage: that stage ends, and the runner takes the next; or it is about to sleep in a
-  stream of ours, and then `add_thread` starts another runner before it does; or it sleeps in, or is busy
-  with, something of the user's own, of which nobody tells us: then `_check_stall`, a timer of the reactor's,
-  starts further runners, one after 2 ms, and twice as many each time;
+- a runner is busy with a stage. Either that stage ends, and the runner takes the next; or it is about to
+  sleep in one of our streams, and `add_thread` starts another runner before it does; or it sleeps in, or is
+  busy with, something of the user's, of which nobody notifies us. For this case `_check_stall`, a timer of
+  the reactor, starts further runners, one after 2 ms, and twice as many each time;
 - a runner has been handed to a worker that has not taken anything yet.
 
-So all of ten stages run 8 ms after the start, whatever they do. `_check_stall` goes on until nobody waits,
-and runs in the thread that steers, which never runs stages. Where the system allows no further thread, those
-that wait fail, and their neighbours see their streams end.
+So all of ten stages run 8 ms after the start, whatever they do. `_check_stall` goes on until no stage waits.
+It runs in the reactor's thread, which never runs stages. If the system allows no further thread, the waiting
+stages fail, and their neighbours see their streams end.
 
-Who may block: `_work`, in the stages. `add_thread` is called by a thread that is about to sleep and holds no
-lock of ours but a pipe's turn to write; it takes none that is held while anything sleeps.
+Who may block: `_work`, in the stages. `add_thread` is called by a thread that is about to sleep, and that
+holds none of our locks but a pipe's turn to write. It takes no lock that is held while anything sleeps.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class WorkUnit(Protocol):
     """A stage, or a chain of fused ones, that wants a thread."""
 
     def work(self) -> None:
-        """Do all of it, in this thread; raises nothing. Nothing happens where it was dropped before."""
+        """Do all the work, in this thread. Raise nothing. Do nothing if the unit was dropped before."""
 
     def fail(self, error: BaseException) -> None:
-        """It is never going to be begun; `error` is its outcome."""
+        """End with `error` as the outcome: the unit is never going to begin."""
 
 
 class _StageQueue:
@@ -59,17 +59,17 @@ class _StageQueue:
         self._waiting = deque(units)
         self._reactor = reactor
         self._runners = 1
-        """That the next look is to start."""
+        """Runners that the next `_check_stall` starts."""
 
     def start(self) -> None:
-        """Begin. RuntimeError where there is no thread to be had."""
+        """Begin. RuntimeError if no thread is available."""
         several = len(self._waiting) > 1
         thread_pool.submit(self._work)
         if several:
             self._reactor.call_at(time.monotonic() + timing.stage_stall_s, self._check_stall)
 
     def add_thread(self) -> None:
-        """Start another runner for those that wait, if any."""
+        """Start another runner if units wait."""
         if not self._waiting:
             return
         try:
@@ -94,7 +94,7 @@ class _StageQueue:
             return None
 
     def _check_stall(self) -> None:
-        """In the thread that steers."""
+        """In the reactor's thread."""
         if not self._waiting:
             return
         for _ in range(min(self._runners, len(self._waiting))):
@@ -104,7 +104,7 @@ class _StageQueue:
 
 
 class StartBarrier:
-    """What is to begin once every stage of a run has been started; never, where the start was given up."""
+    """Holds back tasks and stages until all stages of a run are started; drops them if a start fails."""
 
     __slots__ = ("_reactor", "_tasks", "_units", "_waits")
 
@@ -113,24 +113,27 @@ class StartBarrier:
         self._tasks: list[Callable[[], None]] = []
         self._units: list[WorkUnit] = []
         self._waits: bool | None = True
-        """None once it was given up."""
+        """None once the start was aborted."""
 
     def add_callback(self, task: Callable[[], None]) -> None:
-        """Call `task()` then, or now."""
+        """Call `task()` when the barrier opens, or now if it is open."""
         if self._waits:
             self._tasks.append(task)
         elif self._waits is False:
             task()
 
     def add_stage(self, unit: WorkUnit) -> None:
-        """Give `unit` a thread then, or now. RuntimeError where it is now and there is none to be had."""
+        """Give `unit` a thread when the barrier opens, or now if it is open.
+
+        RuntimeError if the barrier is open and no thread is available.
+        """
         if self._waits:
             self._units.append(unit)
         elif self._waits is False:
             _StageQueue((unit,), self._reactor).start()
 
     def open(self) -> None:
-        """Begin with all of it. RuntimeError where there is no thread to be had."""
+        """Begin all tasks and stages. RuntimeError if no thread is available."""
         self._waits = False
         tasks, units = self._tasks, self._units
         self._tasks, self._units = [], []
@@ -140,6 +143,6 @@ class StartBarrier:
             _StageQueue(units, self._reactor).start()
 
     def abort(self) -> None:
-        """Forget all of it."""
+        """Drop all tasks and stages."""
         self._waits = None
         self._tasks, self._units = [], []

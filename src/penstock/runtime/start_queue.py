@@ -1,18 +1,18 @@
-"""Runs that are started for an event loop, whose thread must not do it itself.
+"""Start runs for event loops, whose threads must not do it themselves.
 
-To spawn a command takes half a millisecond, most of it asleep until the child has reached its program; to
-open a path may take for ever (a FIFO, a network file system). So a loop hands its starts to workers, and goes
-on meanwhile. A few of them (`_MAX_WORKERS`) share the queue: while one sleeps in a spawn, another prepares
-the next. A thread a start would be a thread a run. Where no start has got on for a while
-(`timing.loop_start_stall_s`) one more helps, since all of them may wait for the other end of a FIFO that the
-next is about to open.
+Spawning a command takes half a millisecond, most of it asleep until the child has reached its program.
+Opening a path may take for ever (a FIFO, a network file system). So a loop hands its starts to workers and
+goes on. A few workers (`_MAX_WORKERS`) share the queue: while one sleeps in a spawn, another prepares the
+next start. A thread for each start would be a thread for each run. If no start has got on for
+`timing.loop_start_stall_s`, one more worker helps, because all of them may be waiting for the other end of a
+FIFO that the next start is about to open.
 
-Why this is not `start_slots`, whose limit is about the same. There the thread that starts a run is the
-caller's, and sleeps until its turn. Here it would be a worker for each start that waits: 1000 starts at once
-took 900 threads and 25 MB, and a third fewer runs were started in a second. And this queue notices a stall
-after 20 ms, since nothing else runs in its workers. So the workers are exempt from turns.
+This limit is not merged with that of `start_slots`. There the thread that starts a run is the caller's, and
+sleeps until its turn. Here each waiting start would need a worker: 1000 starts at once took 900 threads and
+25 MB, and a third fewer runs were started in a second. A stall is noticed earlier here too, after 20 ms. So
+the workers of the queue are exempt from turns.
 
-`_lock` guards the queue and the counts, and is never held while a start goes on.
+`_lock` guards the queue and the counts, and is never held during a start.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["submit"]
 
 _MAX_WORKERS = 4
-"""Workers that start runs at once, as long as they get on. More gain nothing, since each holds the
-interpreter's lock for a quarter of a start.
+"""Workers that start runs at once, as long as they get on. More gain nothing, because each holds the GIL for
+a quarter of a start.
 """
 
 
@@ -55,10 +55,10 @@ class _Starter:
             self._schedule_stall_check()
 
     def _start_worker(self) -> bool:
-        """False where the others have to do."""
+        """Return False if there is no thread and the other workers have to do."""
         try:
             thread_pool.submit(self._work)
-        except RuntimeError:  # no thread to be had
+        except RuntimeError:  # no thread available
             with self._lock:
                 alone = self._workers == 1
                 self._workers -= not alone
@@ -101,7 +101,7 @@ class _Starter:
         if self._watching:
             self._watch(taken)
         if stalled:
-            # No thread to be had is no reason to start anything on the supervisor.
+            # Without a thread the start waits: the supervisor must not make it.
             try:
                 thread_pool.submit(self._work)
             except RuntimeError:

@@ -1,20 +1,19 @@
-"""Threads that start runs at the same time take turns, first come, first served.
+"""Let threads that start runs at the same time take turns, first come, first served.
 
-A start gives the interpreter's lock away at each system call and wants it back some microseconds later, and
-that lock is handed to whoever happens to be awake. Of two hundred threads that all start pipelines some got
-it again and again, and others waited for seconds: the slowest in a hundred took 43 times the median. So only
-as many as gain something by it (`MAX_CONCURRENT_STARTS`) are in the middle of a start at once; the others
-wait in a line, asleep, and are let in in the order in which they came. That is also faster for all together,
-by a third and more, because few are woken in vain.
+Starting a run releases the GIL at every system call, and the next runnable thread takes it. Of two hundred
+threads that all started pipelines some got the GIL again and again, and others waited for seconds: the
+slowest in a hundred took 43 times the median. So only `MAX_CONCURRENT_STARTS` threads, as many as gain from
+it, start runs at once. The others sleep in a line and are let in in the order in which they came. All
+together they are faster too, by a third and more, because few are woken in vain.
 
-A turn is for the start alone, never for the run. A thread that is in one, or waits for one, starts another
-run (a custom stage, a signal handler, a finalizer) without a second turn. Since code of the caller's may run
-in a start, and wait there for a start of another thread's, nobody relies on turns to end: who has waited for
-`timing.start_stall_s` seconds while nobody's ended no longer counts those who are in, and the next ones go. A
-turn whose end an interrupt has kept from being told is ended with its run.
+A turn is for the start alone, never for the run. A thread that has a turn, or waits for one, may start
+another run (in a custom stage, a signal handler, a finalizer) without a second turn. A start may run user
+code, which may wait for a start in another thread. So nobody relies on turns to end: a thread that has waited
+for `timing.start_stall_s` while no turn ended stops counting the present holders, and the next threads go. If
+an interrupt has kept a turn from being ended, the turn ends with its run.
 
-`_lock` guards the two below it and is held for bookkeeping only. It is made in C and re-entrant, as all locks
-that a signal handler may find taken by its own thread.
+`_lock` guards the module's variables and is held for bookkeeping only. It is made in C and re-entrant, like
+every lock that a signal handler may find taken by its own thread.
 """
 
 from __future__ import annotations
@@ -33,23 +32,23 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CONCURRENT_STARTS", "StartSlot", "exempt"]
 
 MAX_CONCURRENT_STARTS: Final = min(4, max(2, os.cpu_count() or 1))
-"""Threads that may be in the middle of a start. While one sleeps in a spawn, another prepares the next; with
-more than four the interpreter's lock is what they wait for.
+"""Threads that may be in the middle of a start. While one sleeps in a spawn, another prepares the next. With
+more than four they wait for the GIL.
 """
 
 _lock = threading.RLock()
 _holders: set[int] = set()
-"""The threads that have a turn."""
+"""Threads that have a turn."""
 _waiting: dict[int, threading.Lock] = {}
-"""Those that wait for one, in their order; releasing the lock lets one in."""
+"""Threads that wait for a turn, in their order; releasing its lock lets a thread in."""
 _exempt: set[int] = set()
 """Threads whose starts are limited elsewhere."""
 _release_count = 0
-"""Grows whenever a turn ends: how those who wait see that the line moves."""
+"""Grows whenever a turn ends, so that waiting threads see the line move."""
 
 
 class StartSlot:
-    """The turn of one start: taken by the thread that makes it, and ended by any."""
+    """The turn of one start: taken by the starting thread, released by any thread."""
 
     __slots__ = ("_thread",)
 
@@ -57,7 +56,7 @@ class StartSlot:
         self._thread: int | None = None
 
     def acquire(self) -> None:
-        """Wait for it. A thread that has one already, for another start, goes on without."""
+        """Wait for the turn. A thread that has a turn already, for another start, does not wait."""
         me = threading.get_ident()
         with _lock:
             if me in _holders or me in _waiting or me in _exempt:
@@ -74,7 +73,7 @@ class StartSlot:
             seen = _check_stall(seen)
 
     def release(self) -> None:
-        """End it, or leave the line, and let in who comes next. The second time does nothing."""
+        """End the turn, or leave the line, and let the next thread in. Idempotent."""
         with _lock:
             thread, self._thread = self._thread, None
             if thread is not None:
@@ -95,7 +94,7 @@ def exempt() -> Iterator[None]:
 
 
 def _check_stall(seen: int) -> int:
-    """See whether the line has moved since there were `seen` moves; where it has not, make it move."""
+    """Return the release count; if it is still `seen`, forget the holders and let the next threads in."""
     with _lock:
         if _release_count == seen:
             _holders.clear()

@@ -1,9 +1,9 @@
-"""The one background thread of the process that steers all runs which nobody drives for themselves.
+"""The background thread of the process that steers every run which no thread drives for itself.
 
-It starts with the first such run and stays, asleep in the kernel, until the process ends; it owns an epoll
-and a waker descriptor. It never blocks elsewhere and never calls code of the user's. At interpreter exit all
-runs that still go are ended with SIGKILL, and in a forked copy of the host the thread is simply absent: the
-next run there starts its own.
+It starts with the first such run and stays, asleep in the kernel, until the process ends. It owns an epoll
+and a waker descriptor. It never blocks elsewhere and never calls user code. At interpreter exit the
+active runs get SIGKILL. In a forked copy of the host the thread is simply absent: the next run there starts
+its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class ActiveRun(Protocol):
-    """A run, as far as the end of the process concerns it."""
+    """A run, as seen by process exit and by forks."""
 
     def kill_at_exit(self, processes: ProcessTable) -> None:
         """Kill every process of the run at once; `processes` is what runs on the machine."""
@@ -46,7 +46,7 @@ class ActiveRun(Protocol):
 
 class _Supervisor(Reactor):
     def __init__(self) -> None:
-        """OSError or RuntimeError where there is no descriptor or no thread for it; then nothing is left."""
+        """OSError or RuntimeError if it gets no descriptor or no thread; then nothing is left open."""
         self._kept: deque[object] = deque()
         self.defer_release = self._kept.append
         poller = new_poller()
@@ -68,30 +68,28 @@ class _Supervisor(Reactor):
                 self._release_finished()
 
     def _release_finished(self) -> None:
-        """By a worker: this thread may hold the last reference, and finalizers of the caller's may take their
-        time, or wait for another run.
+        """Have a worker drop finished runs.
+
+        This thread may hold the last reference, and user finalizers may take long or wait for another run.
         """
         things = [self._kept.popleft() for _ in range(len(self._kept))]
         try:
             thread_pool.submit(things.clear)
-        except RuntimeError:  # no thread to be had, for now
+        except RuntimeError:  # no thread available for now
             self._kept.extend(things)
 
 
 active_runs: set[ActiveRun] = set()
-"""The runs that go on, so that exit and fork find them.
-
-Adding and discarding are atomic under the interpreter's lock.
-"""
+"""The active runs, so that exit and fork find them. Adding and discarding are atomic under the GIL."""
 
 _lock = threading.Lock()
 _current: _Supervisor | None = None
 
 _EXIT_TIMEOUT_S = 2.0
-"""Seconds that the interpreter's end waits for spawns that other threads are in the middle of."""
+"""Seconds that interpreter exit waits for spawns in other threads."""
 _starting = threading.RLock()
-"""Guards the two below. Made in C, unlike a Condition: so no interrupt comes between taking it and what lets
-go of it, after which every other thread would wait for it for ever.
+"""Guards the next two. Made in C, unlike a Condition: so no interrupt comes between taking it and the code
+that releases it, after which every other thread would wait for it for ever.
 """
 _starts = 0
 _ending = False
@@ -100,7 +98,7 @@ _started = threading.Event()
 
 
 def supervisor() -> Reactor:
-    """The process's own reactor; its thread is started by the first call."""
+    """Return the process's own reactor; the first call starts its thread."""
     global _current  # noqa: PLW0603 - one a process is the point
     if _current is None:
         with _lock:
@@ -110,15 +108,12 @@ def supervisor() -> Reactor:
 
 
 def local_reactor() -> Reactor:
-    """A reactor that the calling thread is going to drive, for one run."""
+    """Return a reactor that the calling thread is going to drive, for one run."""
     return Reactor(PollPoller(), threading.get_ident())
 
 
 def begin_start() -> None:
-    """Say that a run is being started.
-
-    RuntimeError once the interpreter is ending: nobody would end the run.
-    """
+    """Note that a run is being started. RuntimeError at interpreter exit: nobody would end the run."""
     global _starts  # noqa: PLW0603
     with _starting:
         if _ending:
@@ -127,7 +122,7 @@ def begin_start() -> None:
 
 
 def end_start() -> None:
-    """Say that it has been started, or not: all its children are known."""
+    """Note that the start has succeeded or failed: all its children are known."""
     global _starts  # noqa: PLW0603
     with _starting:
         _starts -= 1
@@ -136,10 +131,9 @@ def end_start() -> None:
 
 
 def block_if_finalizing() -> None:
-    """Where the interpreter is ending, and the caller is one of the daemon threads that it leaves where they
-    are: never return.
+    """Never return if the interpreter is ending and the calling thread is a daemon thread.
 
-    The thread's run has been ended for that reason; to raise it would only print a traceback at the end of a
+    The thread's run was killed because of the exit. Raising that would only print a traceback at the end of a
     program in which nothing went wrong.
     """
     if _ending and threading.current_thread().daemon:
@@ -147,7 +141,7 @@ def block_if_finalizing() -> None:
 
 
 def _at_exit() -> None:
-    """Kill what goes on, also what other threads are about to start at this moment."""
+    """Kill active runs, including those that other threads are about to start at this moment."""
     global _ending  # noqa: PLW0603
     with _starting:
         _ending = True

@@ -1,10 +1,8 @@
-"""Descriptors that the reactor itself reads or writes.
+"""Descriptors that the reactor itself reads or writes: captured stderr and stdout, and input held in memory.
 
-Captured stderr and stdout, and input that lies ready in memory.
-
-All of it is non-blocking and calls no code of the user's. Each tap owns its descriptor, unwatches it before
-it closes it, and lives in the reactor's thread from `start` on. `_gate` is for `start` alone, which the
-thread that starts the run calls: by then its stages may have ended, and the reactor may be closing the tap.
+All of it is non-blocking and calls no user code. Each tap owns its descriptor, unwatches it before closing
+it, and lives in the reactor's thread from `start` on. `_gate` is for `start` alone, which the thread that
+starts the run calls: by then the stages may have ended, and the reactor may be closing the tap.
 """
 
 from __future__ import annotations
@@ -28,13 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["CallbackTap", "ExcerptTap", "InputWriter", "ListTap", "Tap"]
 
 _LITTLE, _CHUNK = 4096, 65536
-"""Bytes that a read asks for: the second once the first did not do, for a read allocates what it asks for."""
+"""Bytes that a read asks for: the second once the first was too little. A read allocates what it asks for."""
 _MAX_READS_PER_WAKEUP = 16
 """Reads in a row from one descriptor before the others get their turn."""
 _MAX_PENDING_BYTES = 1 << 20
-"""Bytes that may wait for a slow callback before its producer is made to wait."""
+"""Bytes that may wait for a slow callback before its producer has to wait."""
 _CALL_OVERHEAD_BYTES = 100
-"""Bytes that a queued line costs beyond its own, about."""
+"""Approximate bytes that a queued line costs beyond its own."""
 
 
 class Tap:
@@ -45,11 +43,11 @@ class Tap:
         self._fd = fd
         self._on_end = on_end
         self.on_lost: Callable[[OSError], None] | None = None
-        """Told, in the reactor's thread, why it could not be read any further."""
+        """Called in the reactor's thread with the error that ended reading early."""
         self.ended = False
         """Whether the end of the stream was seen."""
         self.error: OSError | None = None
-        """Why it could not be read any further."""
+        """The error that ended reading early."""
         self.closed = False
         self.count = 0
         self._gate = threading.Lock()
@@ -57,9 +55,7 @@ class Tap:
         set_nonblocking(fd.fileno())
 
     def start(self) -> None:
-        """Begin to watch, unless it was closed before; what happens from here on happens in the reactor's
-        thread.
-        """
+        """Begin to watch, unless it was closed before. From here on all happens in the reactor's thread."""
         with self._gate:
             if not self.closed:
                 self._reactor.watch(self._fd.fileno(), READ, self._ready)
@@ -69,9 +65,9 @@ class Tap:
         raise NotImplementedError
 
     def drain(self) -> None:
-        """Read what is there, at most what a pipe can hold: who else has the other end may write for ever."""
+        """Read what is there, at most what a pipe can hold: another process may go on writing for ever."""
         taken = None if self.closed else self._take()
-        if taken is None:  # there was nothing, as most of the time
+        if taken is None:  # nothing was there, as most of the time
             return
         left = pipe_capacity(self._fd.fileno()) - taken
         while left > 0 and (taken := self._take()) is not None:
@@ -95,7 +91,7 @@ class Tap:
         self.close()
 
     def forget(self) -> None:
-        """Close, and tell nobody: the run never started."""
+        """Close without calling `on_end`: the run never started."""
         self._on_end = None
         self.close()
 
@@ -105,7 +101,7 @@ class Tap:
                 return
 
     def _take(self) -> int | None:
-        """Read once: how many bytes, or None where there is nothing now or nothing any more."""
+        """Read once. Return the number of bytes, or None if there is nothing now or nothing any more."""
         try:
             data = system_calls.read(self._fd.fileno(), self._size)
         except BlockingIOError:
@@ -154,21 +150,21 @@ class ExcerptTap(Tap):
 
     @property
     def kept(self) -> bytes:
-        """What is kept, with a mark where something was left out."""
+        """The kept bytes, with a mark where some were left out."""
         return b"" if self._excerpt is None else self._excerpt.value()
 
     def close(self) -> None:
-        """Stop; where that is because it could not be read, what is kept says so."""
+        """Stop. If a read has failed, say so in the kept bytes."""
         if not self.closed and self.error is not None:
             self.feed(f"\n... the rest could not be read: {self.error.strerror} ...\n".encode())
         super().close()
 
 
 class CallbackTap(Tap):
-    """Gives lines, or chunks as they come, to a function of the caller's by way of a dispatcher.
+    """Gives lines, or chunks as they come, to a user function by way of a dispatcher.
 
-    Where the function is slow, reading pauses while a MiB waits for it, so that a flood of stderr is held up
-    at its source. A line longer than that is given in pieces.
+    If the function is slow, reading pauses while a MiB waits for it, so that a flood of stderr is held up at
+    its source. A line longer than that is given in pieces.
     """
 
     def __init__(
@@ -225,8 +221,9 @@ class CallbackTap(Tap):
 
 
 class InputWriter:
-    """Writes bytes at hand into a pipe and closes it. That the reader leaves before the end is no error;
-    whatever else keeps it from writing is its `error`.
+    """Writes bytes from memory into a pipe and closes it.
+
+    A reader that leaves before the end is not an error; any other failure to write is its `error`.
     """
 
     def __init__(self, reactor: Reactor, fd: Fd, data: bytes) -> None:
@@ -239,7 +236,7 @@ class InputWriter:
         set_nonblocking(fd.fileno())
 
     def start(self) -> None:
-        """Write what the pipe takes now, unless it was closed before; the reactor writes the rest."""
+        """Write what the pipe takes now, unless it was closed before. The reactor writes the rest."""
         with self._gate:
             if not (self._fd.closed or self._push()):
                 self._reactor.watch(self._fd.fileno(), WRITE, self._ready)
@@ -258,7 +255,7 @@ class InputWriter:
         self.close()
 
     def close(self) -> None:
-        """Give up on what is left. In the reactor's thread."""
+        """Drop the rest, and close the pipe. In the reactor's thread."""
         with self._gate:
             if not self._fd.closed:
                 self._reactor.unwatch(self._fd.fileno())
@@ -270,9 +267,7 @@ class InputWriter:
             self.close()
 
     def _push(self) -> bool:
-        """Write until the pipe is full; True (and closed) once nothing is left, or no more can be
-        written.
-        """
+        """Write until the pipe is full. Return True, and close it, if nothing is left or writing fails."""
         try:
             while self._rest:
                 written = system_calls.write(self._fd.fileno(), self._rest)

@@ -1,14 +1,14 @@
-"""Threads for code that may block: function stages, copies through the caller's objects, callbacks.
+"""Threads for code that may block: function stages, copies through user objects, handlers.
 
-A worker that has nothing to do waits a while for the next task, so that a service which starts pipelines all
-the time does not start threads all the time. Any number may be busy at once, for stages of one pipeline wait
-for each other. They are daemon threads: one that sits in the caller's own code must not keep the interpreter
-from ending.
+An idle worker waits a while for the next task, so that a service which starts pipelines all the time does not
+start threads all the time. Any number may be busy at once, because the stages of one pipeline wait for each
+other. They are daemon threads: a worker that is stuck in user code must not keep the interpreter from ending.
 
-`_lock` guards the stack of idle workers and is never held while anything runs. A task is handed to a worker
-before that is taken off the stack, for an interrupt may come between the two, and must lose neither. So a
-worker takes itself off too, and passes on what else it was given meanwhile: no task waits for another's end.
-And one whose patience is over takes itself off, and then looks whether it was handed a task in that moment.
+`_lock` guards the stack of idle workers and is never held while a task runs. A task is queued before its
+worker is taken off the stack, so that an interrupt between the two steps loses neither. So a worker takes
+itself off the stack too, and passes on further tasks that it was given meanwhile: no task waits for the end
+of another. A worker whose idle time is over takes itself off, and then checks whether it was given a task in
+that moment.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Worker(threading.Thread):
             self._pass_on()
             try:
                 task()
-            except BaseException:  # noqa: BLE001 - tasks handle their own errors; what gets here is a fault of ours
+            except BaseException:  # noqa: BLE001 - tasks handle their own errors; this is a fault of ours
                 report("unexpected error in a worker thread")
             task = None  # an idle worker holds on to nothing
             with _lock:
@@ -63,20 +63,20 @@ class _Worker(threading.Thread):
                 _idle.remove(self)
 
     def _pass_on(self) -> None:
-        """Hand on what it was given beside its task, if an interrupt has kept it on the stack."""
+        """Pass on further tasks that it was given because an interrupt has kept it on the stack."""
         if self in _idle:
             self._leave_stack()
         while not self.inbox.empty():
             task = self.inbox.get()
             try:
                 submit(task)
-            except RuntimeError:  # no thread to be had: it has to wait
+            except RuntimeError:  # no thread available: the task has to wait
                 self.inbox.put(task)
                 return
 
 
 def submit(task: Callable[[], None]) -> None:
-    """Run `task()` in a worker thread, at once. RuntimeError where the system allows no further thread."""
+    """Run `task()` in a worker thread, at once. RuntimeError if the system allows no further thread."""
     with _lock:
         if _idle:
             worker = _idle[-1]
