@@ -239,7 +239,7 @@ penstock.command("true").run()
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False
     )
-    assert "the interpreter is ending" in done.stdout
+    assert "the interpreter is shutting down" in done.stdout
 
 
 def test_a_forked_copy_closes_an_iterator_at_once() -> None:

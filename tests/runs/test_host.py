@@ -323,7 +323,7 @@ def work():
         try:
             run = command("sleep", "60").start(stdout=DEVNULL)
         except RuntimeError as refused:
-            assert "interpreter is ending" in str(refused)
+            assert "interpreter is shutting down" in str(refused)
             return
         runs.append(run)
         say(run.pids[0])

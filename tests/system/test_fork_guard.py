@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import penstock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.support.hosts import Host
 
 PROGRAM = """
 import os, sys
@@ -34,11 +34,9 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 
 
-def test_resets_go_by_their_steps_and_one_that_fails_keeps_none_from_being_called(
-    host: Callable[..., str],
-) -> None:
+def test_resets_go_by_their_steps_and_a_failing_one_stops_no_other(host: Host) -> None:
     """In the child only, whatever registered first; the interpreter reports the failure, as of any hook."""
-    assert host(PROGRAM, ['exec "$@"']) == "descriptors state state again runs failed "
+    assert host.run(PROGRAM, prelude="").result == "descriptors state state again runs failed "
 
 
 def test_no_other_module_has_a_hook_of_its_own() -> None:

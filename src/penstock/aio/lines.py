@@ -256,7 +256,7 @@ class _Window:
         moved, self._moved = self._moved, anyio.Event()
         moved.set()
 
-    # What is made of a line, by the stage's kind.
+    # One method for each kind of stage: it makes the output of a line.
 
     async def _map_lines(self, slot: _Slot) -> None:
         made = await self._stage.fn(self._lines.take())
@@ -281,7 +281,7 @@ class _Window:
         await self._stage.fn(self._ctx, self._lines.take(), _SlotStdout(self, slot))
 
     async def write(self, slot: _Slot, data: bytes) -> None:
-        """What a function writes is passed on at once where it is its turn, and kept until then."""
+        """Pass bytes on at once if it is the turn of `slot`; otherwise keep them until then."""
         if data:
             slot.pieces.append(data)
         if self._slots and self._slots[0] is slot:
@@ -290,7 +290,7 @@ class _Window:
 
 
 class _SlotStdout:
-    """What a function of `each_line` writes to."""
+    """The stdout of one call of an `each_line` function."""
 
     __slots__ = ("_slot", "_window")
 

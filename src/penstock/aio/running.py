@@ -1,6 +1,6 @@
 """A running stage whose work is a coroutine.
 
-Its task belongs to no task group of the user's. So a coroutine that ignores its cancellation is abandoned
+Its task belongs to no task group of user code. So a coroutine that ignores its cancellation is abandoned
 after the grace time like any function; a task group could not be left while it goes on. The run itself is
 structured: it does not end before its stages, and its owner waits for it.
 

@@ -7,7 +7,7 @@ Fairness. A pipe that is never empty would let one task keep the loop. So a task
 millisecond yields once, before anything is read: a cancellation loses no byte. In between it only checks for
 a cancellation, because yielding costs as much as reading 64 KiB.
 
-Who may do what. `receive` and `send` are for the loop that the stream was made for, one task at a time.
+Threads. `receive` and `send` are for the loop that the stream was made for, one task at a time.
 `interrupt`, `poison` and `close` may be called from any thread. They hand over to the loop, because a
 descriptor that a selector still watches must not be closed under it.
 """

@@ -1,6 +1,6 @@
 """Guarded calls that a task of an event loop makes.
 
-The task belongs to no task group of the user's. So a coroutine that ignores its cancellation can be abandoned
+The task belongs to no task group of user code. So a coroutine that ignores its cancellation can be abandoned
 at the deadline; a task group could not be left while the coroutine goes on.
 
 `cancel` cancels a scope of the task's own, which `run` enters by `cancellable`. Either the task begins or

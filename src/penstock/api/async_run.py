@@ -3,8 +3,8 @@
 One engine. The supervisor drives a run, as it drives one that `start()` returned; this module is the shape
 that users see. How a run is started, waited for and ended with its owner is `owned`.
 
-Cancellation. Whoever is cancelled while it owns a run ends that run, waits until nothing is left of it,
-whatever else is cancelled meanwhile, and only then lets the cancellation go on. Owners are `arun` and its
+Cancellation. A task that is cancelled while it owns a run ends that run, waits until nothing is left of it,
+however often it is cancelled meanwhile, and only then lets the cancellation go on. Owners are `arun` and its
 like, the iterators, and the `async with` block of `astart`; `AsyncRun.wait` only looks on.
 
 The iterators are objects rather than async generators: one that is dropped half-way must end its run at once,

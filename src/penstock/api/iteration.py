@@ -24,7 +24,7 @@ __all__ = ["Lines", "iterate", "lines_of"]
 def iterate(plan: RunPlan) -> Generator[bytes]:
     """Start a run with the first `next()`; yield the last stage's output, in chunks as they come.
 
-    Its failure is raised after the last chunk. Closing the iterator early ends the run, and is no failure.
+    Its failure is raised after the last chunk. Closing the iterator early ends the run, and is not a failure.
     """
     run = ManagedRun(plan)
     try:

@@ -107,7 +107,7 @@ class OwnedRun:
             await _wait_shielded(self.ended)
 
     async def leave(self, error: BaseException | None = None) -> None:
-        """End the run, which is no failure, because nobody reads its output any more, and wait."""
+        """End the run, which is not a failure, because nobody reads its output any more, and wait."""
         if not self.run.abandon_reader() or isinstance(error, GeneratorExit) or not self.loop.current:
             return
         patience = self.run.cancel_timeout

@@ -90,7 +90,7 @@ class Run:
 
 
 def start_run(plan: RunPlan) -> Run:
-    """Start a run that the user gets hold of. Whatever interrupts the start ends the run.
+    """Start a run that the user gets hold of. An interrupt of the start ends the run.
 
     Raises StartError, when nothing is left, if a stage cannot be started.
     """

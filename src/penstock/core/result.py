@@ -99,7 +99,7 @@ class Result:
         return tuple(stage.returncode for stage in self.stages)
 
     def stage(self, name: str) -> StageResult:
-        """Return the result of the stage with that name; KeyError if there is none, or more than one."""
+        """Return the result of the stage with that name; KeyError if no stage has it, or more than one."""
         found = [stage for stage in self.stages if stage.name == name]
         if len(found) == 1:
             return found[0]

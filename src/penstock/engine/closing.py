@@ -39,7 +39,7 @@ class ClosingTask(GuardedCall):
     def close(self, reason: BaseException | None, deadline: float, on_end: Callable[[], None]) -> None:
         """Begin unless it has begun; if there is a `reason`, wait until `deadline` (`time.monotonic()`) only.
 
-        `on_end()` is called after the end of the closing, in the thread where that happens.
+        `on_end()` is called after the end of the closing, in the thread that ends it.
         """
         self.on_done(on_end)
         if reason is not None:

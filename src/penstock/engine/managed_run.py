@@ -4,7 +4,7 @@ A run is made from a plan first, and started then. A run that was not started ho
 clean-up. So the code that starts one already refers to it when an interrupt comes, and ends it by `end`.
 
 The driver. A run is steered by a reactor: the supervisor's, or one that the calling thread drives itself
-while it waits (`inline`). That is possible if nobody else ever gets hold of the run.
+while it waits (`inline`), which is possible if nobody else ever gets hold of the run.
 
 Out of scope: the shape that users see (`api.run`, `api.async_run`), and the steps of a run (`execution`).
 """
@@ -160,7 +160,7 @@ class ManagedRun:
     def end(self, error: BaseException) -> None:
         """Cancel a run that still goes on, and wait until nothing is left, whatever interrupts that.
 
-        Do nothing in a forked copy, where nothing of the run is.
+        Do nothing in a forked copy, which has no part of the run.
         """
         try:
             if self.started and not self.done() and os.getpid() == self._owner:
@@ -199,7 +199,7 @@ class ManagedRun:
         return sink.reader
 
     def close_reader(self) -> None:
-        """Close the pipe, end what is left, and wait, because the iterator was closed. That is no failure."""
+        """Close the pipe, end what is left, and wait: the iterator was closed, which is not a failure."""
         execution = self.execution
         if not self.abandon_reader():
             return

@@ -32,7 +32,7 @@ __all__ = ["CapturePort", "DrainedPort", "StdinPort", "StdoutPort", "close_on_er
 class StdinPort:
     """Feeds the first stage; `input` is the end that the stage gets.
 
-    Without a feeder the stage reads what it was given, or the user writes into the pipe.
+    Without a feeder the stage reads its input directly, or the user writes into the pipe.
     """
 
     __slots__ = ("_feeder", "_in_reactor", "_size", "file", "finished", "input", "stream")
@@ -109,7 +109,7 @@ class StdinPort:
 class StdoutPort:
     """Takes what the last stage writes; `output` is the end that the stage gets.
 
-    This class drains nothing: the stage writes to what it was given, or the user reads from the pipe.
+    This class drains nothing: the stage writes to its output directly, or the user reads from the pipe.
     """
 
     __slots__ = ("file", "output", "reader", "stream")

@@ -122,7 +122,7 @@ class RunningIsolated(RunningProcess):
             self._push()
         self._inbox += channel.receive()
         while self._inbox and self._has_worker:
-            what, *content = pickle.loads(self._inbox[0])  # noqa: S301 - from a process of ours; plain values
+            what, *content = pickle.loads(self._inbox[0])  # noqa: S301 - from our own worker; plain values
             if what == "event":
                 self._pass_on(*content)
             else:

@@ -1,4 +1,4 @@
-"""A Python stage in a separate process, where it does not share the GIL: `isolate="process"`.
+"""A Python stage in a separate process with a GIL of its own: `isolate="process"`.
 
 The inner stage is any Python stage, unchanged. At each start it is pickled, and sent to a worker process
 together with the file descriptors of its two streams. `isolation.running` takes over from there.

@@ -71,7 +71,7 @@ def release(limits: Limits, cgroup: Cgroup, *, kill: bool) -> None:
     if os.getpid() != _owner:  # a forked copy, which does not own the run
         return
     with _lock:
-        if cgroup not in _busy:  # released before, or the process ends, and whoever sees to that has it
+        if cgroup not in _busy:  # released before, or `_at_exit` has taken it over
             return
     if cgroup.members():
         if kill:

@@ -1,9 +1,9 @@
 """Copy between a pipeline and a user object, whose methods may block for as long as they like.
 
 Each copy runs in a worker. A `Feeder` copies from the object into the first stage. Once the stages have ended
-nobody needs it, so it is released. If it is in user code at that moment, the worker is left there without
-anything of ours, and ends when the user code returns. A `Drainer` copies from the last stage into the object.
-The run waits for it, but after a cancellation only until a deadline, as for a function.
+nobody needs it, so it is released. If it is in user code at that moment, the worker is left there, holds
+nothing of the run, and ends when the user code returns. A `Drainer` copies from the last stage into the
+object. The run waits for it, but after a cancellation only until a deadline, as for a function.
 
 If the object is a descriptor that no child may have, and there is a pipe on the other side, one `Transfer`
 holds both and moves the bytes. It then takes the place of a feeder's writer, or of a drainer's reader.
@@ -126,5 +126,5 @@ class Drainer(GuardedCall):
         """Close the pipeline's side; the user object stays open."""
         sink, self._sink = self._sink, None
         self._reader.close()
-        if isinstance(sink, Stream):  # one of ours, around a borrowed descriptor
+        if isinstance(sink, Stream):  # a stream that we made around a borrowed descriptor
             sink.close()

@@ -13,12 +13,13 @@ No thread. If the system allows no further thread, `start` raises RuntimeError, 
 run. A call that somebody waits for already is started with `inline=True`: then the calling thread makes it,
 since late is better than never.
 
-Who owns what. The call owns its streams until its end. User code that is abandoned keeps its worker, and
+Ownership. The call owns its streams until its end. User code that is abandoned keeps its worker, and
 nothing of the run. `_lock` guards the flags and the callback; it is held for bookkeeping only, never while
 something is called.
 
-Who may block. `run`, in its worker. Every other method returns at once and may be called from any thread; the
-callback runs in the thread that ends the call, which may be the reactor's: it may not block either.
+Blocking. Only `run` may block, in its worker. Every other method returns at once and may be called from any
+thread; the callback runs in the thread that ends the call, which may be the reactor's: it may not block
+either.
 
 Interrupts. A KeyboardInterrupt may arrive between any two steps of a thread that drives its own run. Each
 method may therefore be called again, and then does what is missing: whatever says that a step was taken is
@@ -78,7 +79,7 @@ class GuardedCall(Abandonable):
     abandoned = False
     """Whether the call ended at its deadline."""
     outcome: Any = None
-    """What `run` returned or raised, or what the call was left with; meaningful once `done` is set."""
+    """The value or exception of `run`, or what the call was left with; meaningful once `done` is set."""
     _queued = False
     _begun = False
     _stopped = False
@@ -132,7 +133,7 @@ class GuardedCall(Abandonable):
         self._work()
 
     def on_done(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` at the end, in the thread where that happens; at once if it has happened.
+        """Call `callback()` at the end, in the thread that ends the call; at once if the call has ended.
 
         There is one callback: the last one given.
         """

@@ -12,6 +12,6 @@ def report(message: str) -> None:
     try:
         import logging  # noqa: PLC0415 - only needed when something goes wrong
 
-        logging.getLogger("penstock").exception(message)  # noqa: LOG004 - called where there is one
+        logging.getLogger("penstock").exception(message)  # noqa: LOG004 - called in an `except`
     except Exception as error:  # noqa: BLE001 - no descriptor left to import it, or a failing handler
         sys.excepthook(type(error), error, error.__traceback__)

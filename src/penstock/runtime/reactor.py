@@ -4,9 +4,9 @@ There is one class and two ways to drive it. The supervisor's thread drives one 
 process. A thread that waits in `run()` or `output()` drives one of its own for that single run, which saves
 two switches of thread.
 
-Who may do what. `watch`, `call_at` and `post` may be called from any thread. `post` may be called from a
+Threads. `watch`, `call_at` and `post` may be called from any thread. `post` may be called from a
 signal handler too, because it takes no lock: it appends to a deque and writes to the waker. Callbacks,
-`unwatch` and `run_once` run in the driving thread only. That makes it safe to close a descriptor in a
+`unwatch` and `run_once` run in the driving thread only, so it is safe to close a descriptor in a
 callback: no other thread can be about to dispatch to it. A callback may be called for nothing, because its
 descriptor's number may have been reused within one batch, so each callback tolerates that. No callback may
 block or call user code.

@@ -10,7 +10,7 @@ in the queue, one of these is true:
 
 - a runner is busy with a stage. Either that stage ends, and the runner takes the next; or it is about to
   sleep in one of our streams, and `add_thread` starts another runner before it does; or it sleeps in, or is
-  busy with, something of the user's, of which nobody notifies us. For this case `_check_stall`, a timer of
+  busy with, user code or a user object, which notifies nobody. For this case `_check_stall`, a timer of
   the reactor, starts further runners, one after 2 ms, and twice as many each time;
 - a runner has been handed to a worker that has not taken anything yet.
 
@@ -18,7 +18,7 @@ So all of ten stages run 8 ms after the start, whatever they do. `_check_stall` 
 It runs in the reactor's thread, which never runs stages. If the system allows no further thread, the waiting
 stages fail, and their neighbours see their streams end.
 
-Who may block: `_work`, in the stages. `add_thread` is called by a thread that is about to sleep, and that
+Blocking. `_work` blocks in the stages. `add_thread` is called by a thread that is about to sleep, and that
 holds none of our locks but a pipe's turn to write. It takes no lock that is held while anything sleeps.
 """
 

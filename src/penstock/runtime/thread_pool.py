@@ -45,7 +45,7 @@ class _Worker(threading.Thread):
             self._pass_on()
             try:
                 task()
-            except BaseException:  # noqa: BLE001 - tasks handle their own errors; this is a fault of ours
+            except BaseException:  # noqa: BLE001 - tasks handle their own errors; this is a bug of the library
                 report("unexpected error in a worker thread")
             task = None  # an idle worker holds on to nothing
             with _lock:

@@ -45,7 +45,7 @@ class RunResources:
 
 
 class RunServices:
-    """What all stages of one run share, whichever pipeline they belong to."""
+    """The services that all stages of one run share, whichever pipeline they belong to."""
 
     __slots__ = ("dispatcher", "events", "reactor", "resources")
 

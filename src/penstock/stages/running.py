@@ -131,7 +131,7 @@ class Stoppable(Protocol):
 
 
 class ThreadedStage(Running, Abandonable):
-    """A stage whose work is done by a worker, and which is abandoned where it ignores that it was cancelled.
+    """A stage that a worker thread runs; if the stage ignores its cancellation, it is abandoned.
 
     `streams` are those that the worker may be blocked in, the one it writes first. `_cancelled` and the
     deadline belong to the reactor's thread.
@@ -176,9 +176,9 @@ class ThreadedStage(Running, Abandonable):
     def wait_in_thread(self, wait: Callable[[], None]) -> None:
         """Have a worker wait for a stage that runs already.
 
-        Where no thread is to be had, `wait_thread_error` says so and fails the start. What has been started
-        must be waited for all the same, or nobody reaps what it holds: so it is tried again and again until
-        it ends.
+        If the system allows no further thread, `wait_thread_error` says so and fails the start. The stage has
+        been started, so a thread must wait for it all the same, or nobody reaps its processes. So this is
+        tried again until the stage ends.
         """
         try:
             thread_pool.submit(wait)

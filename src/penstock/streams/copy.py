@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["copy_stream", "wait_for"]
 
-# Sinks that do not keep what they are given. Exactly these types, because a subclass may keep it.
+# Sinks that do not keep the buffer they are given. Exactly these types, because a subclass may keep it.
 _COPYING_SINKS: Final = frozenset(
     (io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 )

@@ -142,7 +142,7 @@ def _is_only_a_descriptor(value: Any) -> bool:
 
 
 def _is_plain_socket(value: Any) -> bool:
-    # Whoever has a socket has imported the module. Exactly this type: a TLS socket is a subclass whose
+    # If there is a socket, its module has been imported. Exactly this type: a TLS socket is a subclass whose
     # descriptor carries other bytes.
     module = sys.modules.get("socket")
     return module is not None and type(value) is module.socket

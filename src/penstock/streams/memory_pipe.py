@@ -3,7 +3,7 @@
 Sleeping. One lock guards the state and is never held across a sleep. Each side has one more lock, its gate,
 which is used only to sleep on. A thread that must wait sets its `asleep` flag under the state lock, releases
 that lock, and acquires the gate. A thread that changes the state finds the flag, clears it, and opens the
-gate once. That is far cheaper than a Condition, which makes a lock for each sleep. A writer that found the
+gate once. A gate is far cheaper than a Condition, which makes a lock for each sleep. A writer that found the
 pipe full is woken when the pipe is half empty, not at the first byte of room: a sleep and a wake cost as much
 as dozens of chunks.
 

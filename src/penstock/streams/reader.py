@@ -74,7 +74,7 @@ class Reader(Stream, metaclass=ABCMeta):
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Read the bytes that are there into a buffer and return their number.
 
-        That is at least one, unless at EOF or if the buffer is empty.
+        The number is at least one, except at EOF and for an empty buffer.
         """
         with memoryview(buffer) as view:
             if view.readonly:

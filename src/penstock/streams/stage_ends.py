@@ -1,6 +1,6 @@
 """The ends of edges that stages get: `Input` and `Output`, each a descriptor or an in-memory stream.
 
-A stage closes both of its ends. That does not close the descriptor of a borrowed end (the process's own
+A stage closes both of its ends. Closing a borrowed end does not close its descriptor (the process's own
 stdin, say). An end that is /dev/null is not open when a command gets it: the command's process opens it,
 which takes half the time. For any other stage it is opened before.
 """

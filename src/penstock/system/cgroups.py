@@ -6,7 +6,7 @@ A `Cgroup` is one group to its user, and up to four directories to the kernel. W
 With v1 each controller has a tree of its own. If there is also a v2 tree without controllers, the group joins
 that too, for its `cgroup.kill`. This module finds out which directories can be made by making them.
 
-Where they are made: with v1, below the group that we are in; with v2, beside it or below it. A v2 group that
+Place. A v1 group is made below the group that we are in, a v2 group beside it or below it. A v2 group that
 passes controllers on may have no processes of its own, unless it is the root. So below our own group only a
 delegated root gets controllers. Beside it, they are available if a session manager has delegated the
 directory above (systemd's `app.slice`, a container's root).

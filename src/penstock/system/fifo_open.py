@@ -3,7 +3,7 @@
 Opening a FIFO waits for a process at its other end (fifo(7)). No poller reports that the other end was
 opened, so a thread has to block in open(2) until someone opens it. `cancel` does just that: it opens the FIFO
 for both directions, which does not wait (on Linux and macOS; POSIX leaves it undefined), and keeps it open
-until the thread has returned. That also wakes a third process that waits for the same end: it sees EOF or a
+until the thread has returned. This also wakes a third process that waits for the same end: it sees EOF or a
 closed pipe. If the FIFO has been unlinked by then, it cannot be opened again, and the thread stays blocked.
 
 `_lock` guards the three flags below; it is not held during the open. Out of scope: reading and writing.

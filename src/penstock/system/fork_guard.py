@@ -103,7 +103,7 @@ def reset_in_child(reset: Callable[[], object], step: Literal["descriptors", "st
 
     * `descriptors`: close the copies of descriptors, so that no later step can wait for one or warn of it.
     * `state`: renew locks, which threads of the parent may hold, and empty pools. Drop no user objects.
-    * `runs`: drop runs. That may run the finalizers of user objects, which may use all of the above.
+    * `runs`: drop runs, which may run the finalizers of user objects, which may use all of the above.
 
     Within a step the order is that of the calls, so a module comes after those that it imports.
     """

@@ -138,7 +138,7 @@ class EpollPoller:
                 self._epoll.close()
 
     def abandon(self) -> None:
-        """Close the copy in a forked process. That does not change the parent's set."""
+        """Close the copy in a forked process, which leaves the parent's set as it is."""
         self._epoll.close()
 
 

@@ -49,7 +49,7 @@ class SpawnRecord:
     """The children that one start has made, for a caller that is interrupted before it gets their pids.
 
     A mechanism adds its child before that exists, as an object that knows the pid as soon as the kernel does.
-    Whoever reaps a child discards its entry; only the one who added an entry may change it.
+    The code that reaps a child discards its entry; only the code that added an entry may change it.
     """
 
     __slots__ = ("_spawned",)

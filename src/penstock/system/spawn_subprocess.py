@@ -3,7 +3,7 @@
 `Popen` closes descriptors, changes the directory and makes the process group. It resets only the signals that
 Python itself ignores (SIGPIPE, SIGXFSZ), and the child inherits the signal mask of the calling thread. If the
 host ignores other signals, as under `nohup`, or starts children from a thread with signals blocked, a
-launcher (spawn_launcher.py) resets the signals, then becomes the program. That takes some 8 ms. But it does
+launcher (spawn_launcher.py) resets the signals, then becomes the program. It costs some 8 ms. But it does
 not run Python code between fork and exec, as `preexec_fn` does, which may deadlock beside threads, and it
 does not touch the host's own signals. If no interpreter is known (a frozen or embedding program), the child
 inherits the signals that the host ignores and blocks.
