@@ -14,11 +14,12 @@ a pipeline.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.system.fork_guard import late_import
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.api.factories import (
         command,
         each_line,
@@ -64,8 +65,9 @@ if TYPE_CHECKING:
         is_sigpipe,
     )
     from penstock.core.plan import Plan
+    from penstock.core.requirements import Requirements, Stream
     from penstock.core.result import Result, StageResult
-    from penstock.core.stage import Requirements, RunningStage, Stage, Stream
+    from penstock.core.stage import RunningStage, Stage
     from penstock.stages.context import StageContext
     from penstock.streams.buffer_pool import BufferPool, buffer_pool
     from penstock.streams.stage_ends import Input, Output
@@ -169,11 +171,13 @@ _HOMES = {
         "Result",
         "StageResult",
     ),
-    "penstock.core.stage": (
+    "penstock.core.requirements": (
         "Requirements",
+        "Stream",
+    ),
+    "penstock.core.stage": (
         "RunningStage",
         "Stage",
-        "Stream",
     ),
     "penstock.streams.buffer_pool": (
         "BufferPool",

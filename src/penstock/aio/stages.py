@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import DEFAULT_MAX_LINE
 from penstock.core.public import exported
-from penstock.core.stage import Requirements, Stream
+from penstock.core.requirements import Requirements, Stream
 from penstock.stages.function import PythonStage
 
 if TYPE_CHECKING:

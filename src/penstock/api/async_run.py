@@ -16,7 +16,6 @@ Imported by the first use of an async method, since it needs anyio.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -24,6 +23,7 @@ from penstock.api.owned_run import begin, run_to_end
 from penstock.core.errors import LineTooLong
 from penstock.core.framing import LineSplitter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self

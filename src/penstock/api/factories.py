@@ -8,8 +8,6 @@ Out of scope: running a stage, and choosing between its variants for threads, pr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.api.pipeline import Pipeline, checked_stage
 from penstock.api.variants import (
     asynchronous,
@@ -29,10 +27,11 @@ from penstock.stages.function import Echo, Function, Scan, Source
 from penstock.stages.line_map import FilterLines, MapLineBatches, MapLines
 from penstock.stages.lines import EachLine, TransformLines
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
-    from typing import Literal
+    from typing import Any, Literal
 
     from penstock.core.env import Secret
     from penstock.core.limits import Limits

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from penstock.core.framing import LineSplitter
 from penstock.engine.managed_run import ManagedRun
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
 

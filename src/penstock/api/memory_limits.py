@@ -5,8 +5,6 @@ Out of scope: sampling memory (`limits.memory_sampler`) and acting on it (`engin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from penstock.api.pipeline import checked_stage, watched
 from penstock.core.options import check_handler, check_seconds
 from penstock.core.public import exported
@@ -18,6 +16,7 @@ from penstock.stages.command import Command
 from penstock.stages.filters import Filtered
 from penstock.system import process_memory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import timedelta

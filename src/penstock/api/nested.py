@@ -5,14 +5,15 @@ A run takes nested pipelines apart and never comes here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.core.env import merge
 from penstock.core.errors import FinishEarly
 from penstock.engine.managed_run import ManagedRun
 from penstock.engine.run_plan import plan_run
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.core.stage import RunningStage
     from penstock.engine.graph import PipelineSpec
     from penstock.stages.context import StageContext

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -35,6 +34,7 @@ from penstock.runtime.supervisor import supervisor
 from penstock.system.event_loops import current_loop, threads_context
 from penstock.system.fork_guard import reset_in_child
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any

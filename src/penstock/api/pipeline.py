@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 from functools import cache
-from typing import TYPE_CHECKING, Any, overload
 
 from penstock.api.iteration import Lines, iterate, lines_of
 from penstock.api.nested import start_nested
@@ -19,18 +18,19 @@ from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.public import exported
-from penstock.core.stage import Requirements
+from penstock.core.requirements import Requirements
 from penstock.engine.graph import PipelineSpec
 from penstock.engine.managed_run import run_inline
 from penstock.engine.run_plan import plan_run
 from penstock.stages.filters import Filtered, ignoring
 from penstock.system.fork_guard import late_import
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from inspect import Signature
     from types import ModuleType
-    from typing import Self, TypeAlias, Unpack
+    from typing import Any, Self, TypeAlias, Unpack, overload
 
     from penstock.api.async_run import AsyncBytes, AsyncLines, StartingRun
     from penstock.core.matchers import Matcher
@@ -232,10 +232,13 @@ class Pipeline(PipelineSpec):
         """
         return lines_of(self.iter_bytes(**options))
 
-    @overload
-    def start(self, **options: Unpack[Options]) -> Run: ...
-    @overload
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> RunningStage: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def start(self, **options: Unpack[Options]) -> Run: ...
+        @overload
+        def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> RunningStage: ...
+
     def start(self, *given: Any, **options: Any) -> Run | RunningStage:
         """Start the pipeline and return its `Run` at once.
 

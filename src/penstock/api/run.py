@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from penstock.core.public import exported
 from penstock.engine.managed_run import ManagedRun
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
     from types import TracebackType

@@ -6,15 +6,15 @@ made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.api.pipeline import Pipeline
 from penstock.core.async_detection import is_async_generator, is_coroutine_function
 from penstock.system.fork_guard import late_import
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+    from typing import Any
 
     from penstock.stages.function import PythonStage
 

@@ -7,7 +7,9 @@ any other, so it counts as a plain function.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["is_async_generator", "is_async_sink", "is_async_source", "is_coroutine_function", "plain"]
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
 
 from penstock.core.public import exported
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import Any, Final, TypeAlias
 
     EnvValue: TypeAlias = "str | Secret | Callable[[], str | Secret | None] | None"
 

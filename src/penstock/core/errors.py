@@ -14,12 +14,13 @@ import errno
 import os
 import signal as signals
 import subprocess
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.public import exported
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from penstock.core.result import Result
 

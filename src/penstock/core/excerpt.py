@@ -10,10 +10,9 @@ over, or share a lock with the feeding thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing import Final, TypeAlias
 
     Buffer: TypeAlias = "bytes | bytearray | memoryview"
 

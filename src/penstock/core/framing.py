@@ -11,12 +11,12 @@ when held lines are passed on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from penstock.core.errors import LineTooLong
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
+    from typing import Final
 
 __all__ = ["DEFAULT_MAX_LINE", "LineSplitter", "check_max_line"]
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Final, Literal
 
 from penstock.core.options import check_seconds
 from penstock.core.public import exported
 from penstock.core.sizes import parse_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
+    from typing import Final, Literal
 
 __all__ = ["GROUPED", "Limits", "merge_limits"]
 

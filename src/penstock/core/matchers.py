@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import signal
 from functools import partial
-from typing import TYPE_CHECKING
 
 from penstock.core.errors import ClosedPipe, ExitError
 from penstock.core.public import exported
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeAlias

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.async_detection import is_async_sink, is_async_source, plain
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
 from penstock.core.env import check_layer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Mapping
     from datetime import timedelta
-    from typing import Literal, TypedDict
+    from typing import Any, Literal, TypedDict
 
     from penstock.core.env import Secret
     from penstock.core.events import Event

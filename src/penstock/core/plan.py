@@ -9,16 +9,16 @@ below.
 from __future__ import annotations
 
 from itertools import pairwise, zip_longest
-from typing import TYPE_CHECKING
 
 from penstock.core.public import exported
-from penstock.core.stage import Stream
+from penstock.core.requirements import Stream
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Self
 
-    from penstock.core.stage import Requirements
+    from penstock.core.requirements import Requirements
 
 __all__ = ["Edge", "Node", "Plan", "carriers"]
 

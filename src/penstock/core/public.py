@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    _Thing = TypeVar("_Thing", bound=Any)
 
 __all__ = ["exported"]
-
-_Thing = TypeVar("_Thing", bound=Any)
 
 
 def exported(thing: _Thing) -> _Thing:

@@ -6,11 +6,11 @@ Imported when the first run ends, because importing `dataclasses` costs as much 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from penstock.core.public import exported
 from penstock.core.table import table
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
 

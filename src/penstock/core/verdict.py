@@ -14,13 +14,13 @@ cancelled which, and marks those outcomes first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout
 from penstock.core.matchers import any_error, is_error, is_pipe_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Final
 
 __all__ = ["PIPE_ERRORS", "Outcome", "Verdict", "check_pipe_errors", "verdict"]
 

@@ -8,12 +8,13 @@ it, the wait has a deadline, as for a function. Then the worker is left to the c
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from penstock.runtime.guarded_call import GuardedCall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from penstock.runtime.reactor import Reactor
 

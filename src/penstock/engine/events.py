@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.core.errors import FinishEarly, text_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.core.errors import PipelineError
     from penstock.engine.tree import NodeOutcome
     from penstock.runtime.events import EventEmitter

@@ -16,7 +16,6 @@ import contextlib
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 from penstock.core.errors import PipelineCancelled
 from penstock.core.timing import timing
@@ -37,6 +36,7 @@ from penstock.runtime.supervisor import active_runs, begin_start, end_start
 from penstock.stages.context import StageContext
 from penstock.stages.run_services import RunResources, RunServices
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result

@@ -11,7 +11,6 @@ run (see `tree`).
 from __future__ import annotations
 
 from types import NoneType
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import Special
 from penstock.stages.base import traits_of
@@ -20,8 +19,10 @@ from penstock.stages.filters import Filtered
 from penstock.stages.function import Function
 from penstock.streams.copy import copy_stream
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from penstock.core.stage import Stage
 

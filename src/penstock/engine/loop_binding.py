@@ -6,8 +6,6 @@ each such endpoint gives way to one that opens a stream, or a copy by a task, at
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.engine.ports import DrainedPort, StdinPort, StdoutPort, close_on_error, open_pipe
 from penstock.engine.run_plan import RunPlan
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, PipeStdin, StdinEndpoint
@@ -16,8 +14,10 @@ from penstock.stages.function import PythonStage
 from penstock.streams.stage_ends import Input, Output
 from penstock.system.fork_guard import late_import
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from penstock.runtime.reactor import Reactor
     from penstock.system.event_loops import Loop

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.core.timing import timing
@@ -26,9 +25,11 @@ from penstock.runtime.supervisor import active_runs, block_if_finalizing, local_
 from penstock.system import procfs
 from penstock.system.fork_guard import fork_guard_held
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable
+    from typing import Any
 
     from penstock.core.result import Result
     from penstock.engine.run_plan import RunPlan

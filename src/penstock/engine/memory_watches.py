@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import MemoryLimitExceeded, PipelineError
 from penstock.core.sizes import show_size
@@ -17,8 +16,10 @@ from penstock.engine.tree import CancelReason
 from penstock.runtime.events import new_event
 from penstock.system.fork_guard import late_import
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from penstock.engine.tree import GroupRun, Node, StageRun
     from penstock.limits.memory_sampler import Watch

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
 from penstock.core.excerpt import Excerpt
 from penstock.engine.tree import NodeOutcome
 from penstock.system.fork_guard import late_import
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

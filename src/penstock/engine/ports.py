@@ -9,14 +9,15 @@ user.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
 
 from penstock.system.fds import pipe
 from penstock.system.pipe_capacity import GROWN_SIZE, resize
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from penstock.aio.copy_tasks import AsyncDrainer, AsyncFeeder
     from penstock.runtime.copy_tasks import Drainer, Feeder

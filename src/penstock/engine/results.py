@@ -6,12 +6,11 @@ package.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from penstock.core.result import EdgeResult, Result, StageResult
 from penstock.engine.graph import STDIN, STDOUT
 from penstock.stages.base import traits_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

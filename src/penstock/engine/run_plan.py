@@ -7,19 +7,19 @@ here, and names the option or the stage. `explain()` needs no more than this.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.core.options import DEFAULTS
 from penstock.core.plan import Edge, Node, Plan, carriers
-from penstock.core.stage import Stream
+from penstock.core.requirements import Stream
 from penstock.engine.graph import STDIN, STDOUT, PlanGroup, is_plain
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
 from penstock.engine.stdout_endpoints import ITERATED, AsyncObjectStdout, GivenStdout, stdout_endpoint
 from penstock.stages.base import traits_of
 from penstock.streams.endpoints import check_open
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from penstock.core.stage import Stage
     from penstock.engine.graph import Graph, PipelineSpec

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from penstock.core.errors import Cancelled
 from penstock.engine.graph import PlanGroup
 from penstock.engine.tree import FilterRun, GroupRun, NodeOutcome, StageRun
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -11,9 +11,8 @@ to a stage is closed here. A cancellation that arrives in between is looked for 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-from penstock.core.stage import Stream
+from penstock.core.requirements import Stream
 from penstock.stages.base import traits_of
 from penstock.stages.chain import start_fused
 from penstock.stages.context import Scope
@@ -26,6 +25,7 @@ from penstock.system.fork_guard import late_import
 from penstock.system.pipe_capacity import resize
 from penstock.system.process import kill_and_reap
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -11,7 +11,6 @@ A new kind of stdin (a terminal, an edge of a graph) is one more class with `ope
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock.core.async_detection import is_async_source
 from penstock.core.constants import DEVNULL, INHERIT, PIPE, Special
@@ -29,7 +28,10 @@ from penstock.streams.transfer import Transfer, best_method
 from penstock.system.fds import duplicate, is_nonblocking, open_read
 from penstock.system.fifo_open import is_fifo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
     from penstock.runtime.reactor import Reactor
     from penstock.streams.writer import Writer
     from penstock.system.fds import Path

@@ -10,7 +10,6 @@ A new kind of stdout (a terminal, a branch of a graph) is one more class with `o
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock.core.async_detection import is_async_sink
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
@@ -28,8 +27,10 @@ from penstock.streams.writer import CaptureWriter, NullWriter
 from penstock.system.fds import duplicate, is_nonblocking, open_write
 from penstock.system.fifo_open import is_fifo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, ClassVar
 
     from penstock.runtime.reactor import Reactor
     from penstock.system.fds import Path

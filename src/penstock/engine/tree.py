@@ -10,7 +10,6 @@ verdict. Nothing here waits or does I/O; `RunState` looks after the order.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.core.errors import Cancelled, FinishEarly, checked_error
 from penstock.core.matchers import is_pipe_error
@@ -18,14 +17,18 @@ from penstock.core.options import DEFAULTS
 from penstock.core.verdict import Outcome, verdict
 from penstock.runtime.guarded_call import GuardedCall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, Protocol
 
     from penstock.core.errors import PipelineError
     from penstock.core.stage import Stage
     from penstock.engine.graph import PlanFilter, PlanGroup, PlanNode
     from penstock.stages.context import StageContext
     from penstock.stages.running import Running
+else:
+    Protocol = object
 
 __all__ = ["CancelReason", "FilterRun", "GroupRun", "Node", "NodeOutcome", "StageRun"]
 

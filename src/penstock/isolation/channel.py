@@ -10,10 +10,10 @@ from __future__ import annotations
 import select
 import struct
 import threading
-from typing import TYPE_CHECKING
 
 from penstock.system import fd_passing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -16,12 +16,13 @@ import pickle
 import sys
 from itertools import pairwise
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import RemoteError, text_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["decode_error", "dump", "dumps_or_repr", "encode_error", "load", "main_is_loading", "main_module"]
 

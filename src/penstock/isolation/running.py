@@ -15,7 +15,6 @@ import pickle
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import Cancelled, FinishEarly, WorkerDied, text_of
 from penstock.isolation import messages, worker_pool
@@ -26,7 +25,10 @@ from penstock.system.fd_passing import standard_outputs
 from penstock.system.poller import READ, WRITE
 from penstock.system.process import Usage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.isolation.worker_pool import Worker
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output

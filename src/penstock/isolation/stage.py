@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.public import exported
-from penstock.core.stage import Requirements, Stream
+from penstock.core.requirements import Requirements, Stream
 from penstock.isolation import messages, worker_pool
 from penstock.isolation.running import RunningIsolated
 from penstock.stages.base import BuiltinStage
 from penstock.stages.pipe_adapter import start_with_pipes
 from penstock.system.executables import check_folder
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.stages.context import StageContext
     from penstock.stages.function import PythonStage
     from penstock.stages.running import Running

@@ -19,7 +19,6 @@ import pickle
 import resource
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from penstock.core.constants import DEVNULL
 from penstock.core.options import DEFAULTS
@@ -37,8 +36,10 @@ from penstock.system import procfs
 from penstock.system.fds import duplicate, null
 from penstock.system.poller import READ
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any, NoReturn
 
     from penstock.runtime.reactor import Reactor
     from penstock.stages.running import ThreadedStage

@@ -17,7 +17,6 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.timing import timing
 from penstock.isolation.channel import Channel
@@ -29,8 +28,10 @@ from penstock.system.spawn import spawn
 from penstock.system.spawn_launcher import interpreter
 from penstock.system.spawn_request import SpawnRequest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from penstock.system.spawn_request import SpawnRecord
 

@@ -16,7 +16,6 @@ import itertools
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.core.timing import timing
 from penstock.runtime.idle_pool import IdlePool
@@ -25,7 +24,10 @@ from penstock.system import cgroups
 from penstock.system.fork_guard import reset_in_child
 from penstock.system.process_tree import open_handles
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from penstock.core.limits import Limits
     from penstock.system.cgroups import Cgroup
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import signal
-from typing import TYPE_CHECKING
 
 from penstock.core.errors import MemoryLimitExceeded
 from penstock.core.limits import GROUPED, merge_limits
@@ -17,6 +16,7 @@ from penstock.limits import cgroup_pool
 from penstock.system.executables import SetupError
 from penstock.system.spawn_launcher import ChildSetup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.core.limits import Limits
     from penstock.runtime.events import EventEmitter

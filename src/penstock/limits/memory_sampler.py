@@ -12,17 +12,20 @@ a watch. `exceeded` and `grown` are called there, so they must not block.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.noop import noop
 from penstock.limits.sampling_interval import SamplingInterval
 from penstock.runtime.supervisor import supervisor
 from penstock.system.process_memory import ProcessTreeMemory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from penstock.runtime.reactor import Reactor, Timer
+else:
+    Protocol = object
 
 __all__ = ["Watch"]
 

@@ -5,10 +5,9 @@ Out of scope: sampling, see `limits.memory_sampler`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from penstock.core.public import exported
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

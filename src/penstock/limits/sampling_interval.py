@@ -15,7 +15,9 @@ Out of scope: clocks, processes, threads.
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 __all__ = ["MAX_CPU_SHARE", "MAX_GROWTH_BYTES_PER_S", "MAX_INTERVAL_S", "MAX_OVERSHOOT", "SamplingInterval"]
 

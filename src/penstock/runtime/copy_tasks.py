@@ -11,8 +11,6 @@ holds both and moves the bytes. It then takes the place of a feeder's writer, or
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
 from penstock.runtime.guarded_call import GuardedCall
@@ -22,8 +20,10 @@ from penstock.streams.fifo_streams import FifoWriter
 from penstock.streams.transfer import Transfer
 from penstock.streams.user_objects import drain, feed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader

@@ -13,12 +13,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 from penstock.core.noop import noop
 from penstock.runtime import thread_pool
 from penstock.runtime.log import report
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

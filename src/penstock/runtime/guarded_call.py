@@ -32,13 +32,14 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import Cancelled
 from penstock.runtime import thread_pool
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from penstock.runtime.reactor import Reactor, Timer
 

@@ -21,13 +21,13 @@ import threading
 import time
 from collections import deque
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 
 from penstock.core.noop import noop
 from penstock.core.timing import timing
 from penstock.system.fds import Waker
 from penstock.system.poller import READ
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
 
 from penstock.runtime.supervisor import supervisor
 from penstock.system.poller import READ
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -26,16 +26,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.timing import timing
 from penstock.runtime import thread_pool
 from penstock.streams.base import before_sleep
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Protocol
 
     from penstock.runtime.reactor import Reactor
+else:
+    Protocol = object
 
 __all__ = ["StartBarrier", "WorkUnit"]
 

@@ -20,13 +20,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 from penstock.core.timing import timing
 from penstock.runtime import start_slots, thread_pool
 from penstock.runtime.supervisor import supervisor
 from penstock.system.fork_guard import reset_in_child
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

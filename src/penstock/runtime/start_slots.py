@@ -21,13 +21,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Final
 
 from penstock.core.timing import timing
 from penstock.system.fork_guard import reset_in_child
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Final
 
 __all__ = ["MAX_CONCURRENT_STARTS", "StartSlot", "exempt"]
 

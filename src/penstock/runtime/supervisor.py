@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
 
 from penstock.runtime import thread_pool
 from penstock.runtime.log import report
@@ -20,8 +19,13 @@ from penstock.system import procfs
 from penstock.system.fork_guard import reset_in_child
 from penstock.system.poller import PollPoller, new_poller
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from penstock.system.process import ProcessTable
+else:
+    Protocol = object
 
 __all__ = [
     "ActiveRun",

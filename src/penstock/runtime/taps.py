@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
 
 from penstock.core.excerpt import Excerpt
 from penstock.system import system_calls
 from penstock.system.fds import pipe_capacity, set_nonblocking
 from penstock.system.poller import READ, WRITE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

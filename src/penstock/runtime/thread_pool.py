@@ -16,12 +16,12 @@ from __future__ import annotations
 import itertools
 import threading
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 
 from penstock.core.timing import timing
 from penstock.runtime.log import report
 from penstock.system.fork_guard import reset_in_child
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

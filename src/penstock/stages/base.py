@@ -8,10 +8,9 @@ Out of scope: starting and running a stage.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from penstock.core.requirements import Requirements
 
-from penstock.core.stage import Requirements
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.core.stage import Stage
 

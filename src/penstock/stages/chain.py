@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import ClosedPipe, FinishEarly
 from penstock.core.noop import noop
@@ -20,8 +19,10 @@ from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
 from penstock.stages.running import ThreadedStage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
+    from typing import Any
 
     from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader

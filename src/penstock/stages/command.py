@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, show
 from penstock.core.options import check_leftover, check_limits, check_stderr, path
 from penstock.core.public import exported
-from penstock.core.stage import Requirements, Stream
+from penstock.core.requirements import Requirements, Stream
 from penstock.stages.base import BuiltinStage
 from penstock.stages.pipe_adapter import start_with_pipes
 from penstock.stages.running_command import RunningCommand
@@ -20,8 +19,10 @@ from penstock.system.process import Process
 from penstock.system.spawn import can_use_path_search, spawn
 from penstock.system.spawn_request import SpawnRequest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from penstock.limits.confinement import Confinement
     from penstock.runtime.taps import Tap

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from penstock.core.env import merge
 from penstock.core.public import exported
 from penstock.runtime.events import EventEmitter
 from penstock.system.environment import inherited
 from penstock.system.spawn_request import SpawnRecord
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from penstock.limits.confinement import Confinement
     from penstock.runtime.reactor import Reactor

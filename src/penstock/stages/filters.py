@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from penstock.core.public import exported
 from penstock.stages.base import BuiltinStage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.core.matchers import Matcher
-    from penstock.core.stage import Requirements, RunningStage, Stage
+    from penstock.core.requirements import Requirements
+    from penstock.core.stage import RunningStage, Stage
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import threading
 from contextvars import copy_context
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import FinishEarly
 from penstock.core.public import exported
 from penstock.stages.base import BuiltinStage
 from penstock.stages.running import ThreadedStage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Self
+    from typing import Any, Self
 
     from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader

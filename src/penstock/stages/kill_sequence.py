@@ -36,13 +36,13 @@ import contextlib
 import enum
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from penstock.core.timing import timing
 from penstock.runtime.reaper import OrphanReaper
 from penstock.stages.running import Running
 from penstock.system.process_tree import stop_tree
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

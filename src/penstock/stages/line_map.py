@@ -11,15 +11,16 @@ from __future__ import annotations
 import time
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import LineSplitter
 from penstock.core.public import exported
 from penstock.stages.chain import ChainStage, iterator_of
 from penstock.stages.lines import check_line
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from typing import Any
 
     from penstock.stages.coalescing_writer import CoalescingWriter
 

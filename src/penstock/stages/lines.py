@@ -8,7 +8,6 @@ back while the stage waits for input.
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import LineSplitter
 from penstock.core.public import exported
@@ -16,8 +15,10 @@ from penstock.stages.chain import ChainStage, iterator_of
 from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from typing import Any
 
     from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader

@@ -7,7 +7,6 @@ requirements on.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from penstock.core.noop import noop
 from penstock.runtime.copy_tasks import Feeder
@@ -17,6 +16,7 @@ from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.stage_ends import Input, Output
 from penstock.system.fds import pipe
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.limits.confinement import CgroupLease
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.events import EventEmitter

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
 
 from penstock.core.errors import checked_error
 from penstock.runtime import thread_pool
 from penstock.runtime.guarded_call import Abandonable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from penstock.core.stage import RunningStage
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.process import ExitStatus, ProcessTable, Usage
+else:
+    Protocol = object
 
 __all__ = ["CustomStageAdapter", "Running", "ThreadedStage"]
 

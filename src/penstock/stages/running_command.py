@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from penstock.core.env import show
 from penstock.core.errors import ExitError
@@ -24,6 +23,7 @@ from penstock.stages.kill_sequence import ProcessState, RunningProcess
 from penstock.system.poller import READ
 from penstock.system.process_tree import open_handles
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

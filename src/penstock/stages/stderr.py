@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import Special, closing
 from penstock.runtime.taps import CallbackTap, ExcerptTap
@@ -18,8 +17,10 @@ from penstock.streams.fd_streams import FdWriter
 from penstock.streams.user_objects import chunk_writer
 from penstock.system.fds import open_write, pipe
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor

@@ -8,8 +8,8 @@ a subclass that blocks checks again after every sleep. Nothing in this module bl
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType

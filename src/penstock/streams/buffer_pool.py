@@ -11,11 +11,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from penstock.core.public import exported
 from penstock.system.fork_guard import reset_in_child
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -22,12 +22,12 @@ from __future__ import annotations
 import os
 import stat
 from io import BufferedReader, FileIO
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from penstock.system import system_calls
 from penstock.system.fork_guard import fork_guard, reset_in_child
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -16,15 +16,16 @@ import errno
 import io
 import select
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
 
 from penstock.streams.buffer_pool import BufferPool, buffer_pool
 from penstock.streams.memory_pipe import MemoryReader, MemoryWriter
 from penstock.streams.reader import BytesReader, Reader
 from penstock.streams.writer import CaptureWriter, Writer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any, Final
 
 __all__ = ["copy_stream", "wait_for"]
 

@@ -17,12 +17,14 @@ import os
 import stat
 import sys
 from enum import Enum
-from typing import TYPE_CHECKING, Any
 
 from penstock.core.constants import Special, closing
 from penstock.system.fds import duplicate, is_nonblocking
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.system.fds import Fd
 
 __all__ = [

@@ -29,7 +29,6 @@ import os
 import select
 import stat
 import threading
-from typing import TYPE_CHECKING, TypeVar
 
 from penstock.streams.base import before_sleep
 from penstock.streams.bulk_read import bulk_reader
@@ -39,8 +38,10 @@ from penstock.system import system_calls
 from penstock.system.fds import Waker, set_nonblocking
 from penstock.system.pipe_capacity import GROWN_SIZE, resize
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeVar
 
     from penstock.system.fds import Fd
 

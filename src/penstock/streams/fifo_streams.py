@@ -7,13 +7,12 @@ for it there; a cancellation wakes the worker as it does in any stream.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
 from penstock.system.fifo_open import Opening
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.system.fds import Path
 

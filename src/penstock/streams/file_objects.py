@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.system.fds import Fd
 
 __all__ = ["PipeReader", "PipeWriter"]

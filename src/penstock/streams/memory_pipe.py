@@ -40,7 +40,6 @@ import threading
 from collections import deque
 from contextlib import suppress
 from threading import get_ident
-from typing import TYPE_CHECKING, Final
 
 from penstock.core.errors import ClosedPipe
 from penstock.streams.base import before_sleep
@@ -48,8 +47,10 @@ from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
 from penstock.system import features
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Final
 
     from _typeshed import ReadableBuffer
 

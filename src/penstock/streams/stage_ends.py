@@ -7,22 +7,33 @@ which takes half the time. For any other stage it is opened before.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
-
 from penstock.core.public import exported
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
 from penstock.system.fds import duplicate, null
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, ClassVar, Generic, TypeVar
 
     from penstock.system.fds import Fd
 
-__all__ = ["Input", "Output"]
+    _Stream = TypeVar("_Stream", Reader, Writer)
+else:
 
-_Stream = TypeVar("_Stream", Reader, Writer)
+    class Generic:
+        """A stand-in for `typing.Generic`, which is expensive to import."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
+    _Stream = None
+
+__all__ = ["Input", "Output"]
 
 
 class _End(Generic[_Stream]):

@@ -44,15 +44,16 @@ import select
 import stat
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, TypeVar
 
 from penstock.streams.base import Stream
 from penstock.streams.buffer_pool import BufferPool, buffer_pool
 from penstock.system import splice, system_calls
 from penstock.system.fds import Waker, is_nonblocking, pipe_capacity, set_nonblocking
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from typing import Final, TypeVar
 
     from penstock.system.fds import Fd
 

@@ -11,12 +11,13 @@ import codecs
 import io
 import select
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from penstock.streams.copy import copy_stream, wait_for
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer

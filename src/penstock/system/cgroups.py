@@ -23,12 +23,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING, Final
 
 from penstock.system import features, system_calls
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Final
 
 __all__ = ["Cgroup", "Tree", "make", "trees"]
 

@@ -19,13 +19,14 @@ import contextvars
 import sys
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from anyio.lowlevel import current_token
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from typing import Any
 
 __all__ = ["Loop", "current_loop", "threads_context"]
 

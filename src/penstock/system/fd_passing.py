@@ -10,11 +10,11 @@ import array
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING
 
 from penstock.system.fds import Fd, duplicate, is_open, null
 from penstock.system.fork_guard import fork_guard
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

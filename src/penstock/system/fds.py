@@ -27,18 +27,22 @@ import stat
 import sys
 import warnings
 from itertools import chain, starmap
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from penstock.system import features, system_calls
 from penstock.system.fork_guard import fork_guard, reset_in_child
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Protocol, TypeAlias, TypeVar
 
     from penstock.system.pipe_capacity import PipeCapacityLease
 
     Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+    _Owner = TypeVar("_Owner", bound="Fd")
+else:
+    Protocol = object
 
 
 class Owner(Protocol):
@@ -158,9 +162,6 @@ def _close_for_good(fd: Fd) -> None:
     except BaseException:
         fd.close()
         raise
-
-
-_Owner = TypeVar("_Owner", bound=Fd)
 
 
 class _SharedFd(Fd):

@@ -14,7 +14,10 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 if sys.platform == "win32":
     raise ImportError(

@@ -16,10 +16,10 @@ import os
 import stat
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from penstock.system import fds
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.system.fds import Fd, Path
 

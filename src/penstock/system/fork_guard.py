@@ -19,9 +19,9 @@ import os
 import time
 from _thread import RLock, _local
 from operator import attrgetter
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal

@@ -11,10 +11,15 @@ import errno
 import math
 import select
 import time
-from typing import Final, Protocol
 
 from penstock.system import fds, features, system_calls
 from penstock.system.fork_guard import fork_guard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Protocol
+else:
+    Protocol = object
 
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT

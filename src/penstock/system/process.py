@@ -20,9 +20,12 @@ import os
 import select
 import signal
 import threading
-from typing import TypeAlias
 
 from penstock.system import fds, features, procfs, system_calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 ProcessTable: TypeAlias = "dict[int, procfs.Stat]"
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 import time
 from itertools import starmap
-from typing import TYPE_CHECKING
 
 from penstock.system import features, system_calls
 from penstock.system.fork_guard import late_import
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 

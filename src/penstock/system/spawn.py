@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from penstock.system import fds, features, spawn_subprocess
 from penstock.system.executables import SetupError, is_plain
 from penstock.system.fork_guard import late_import
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
@@ -69,7 +69,7 @@ def spawn(request: SpawnRequest, record: SpawnRecord | None = None) -> int:
             else:
                 continue
             moved[target] = made[-1].fileno()
-        return _launch(request._replace(stdio=(moved[0], moved[1], moved[2])), record)
+        return _launch(request.replace(stdio=(moved[0], moved[1], moved[2])), record)
     except OSError as error:
         _check_null(error, stdio)
         raise

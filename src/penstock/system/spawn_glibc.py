@@ -20,11 +20,11 @@ import ctypes
 import os
 import sys
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from penstock.system import process
 from penstock.system.environment import inherited
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -131,7 +131,8 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     The record knows the pid as soon as the child exists, because a KeyboardInterrupt may arrive before this
     function returns.
     """
-    executable, argv, env, cwd, stdio, process_group, _, extra_fds = request
+    executable, argv, env, cwd = request.executable, request.argv, request.env, request.cwd
+    stdio, extra_fds = request.stdio, request.extra_fds
     sources: tuple[int | None, ...] = stdio
     if extra_fds:
         sources = *stdio, *extra_fds
@@ -149,7 +150,7 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     if record is not None:
         record.add(child)
     try:
-        attributes = _own_group if process_group else _same_group
+        attributes = _own_group if request.process_group else _same_group
         _check(_posix_spawn(ctypes.byref(child), path, actions, attributes, arguments, environment))
     except BaseException:
         # A KeyboardInterrupt may come between the call and here. glibc sets the pid only if there is a child.

@@ -29,11 +29,11 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from penstock.system import fds, process, system_calls
 from penstock.system.executables import SetupError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -132,7 +132,7 @@ def launch(
         for place in (0, 3):
             ends[place] = _move_above_4(ends[place])
         request_in, request_out, status_in, status_out = ends
-        launcher = request._replace(
+        launcher = request.replace(
             executable=python,
             argv=[python, "-I", "-S", "-c", _PROGRAM],
             env=os.environ,  # in which this interpreter is known to start

@@ -5,35 +5,56 @@ Out of scope: any way of starting a child (`spawn` and its mechanisms).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any, Protocol, TypeAlias
 
     from penstock.system.spawn_launcher import ChildSetup
 
-__all__ = ["SpawnRecord", "SpawnRequest", "Spawned", "Stdio"]
+    Stdio: TypeAlias = "tuple[int | None, int | None, int | None]"
+    """Descriptors of this process for the child's 0, 1 and 2. None is /dev/null."""
+else:
+    Protocol = object
 
-Stdio: TypeAlias = "tuple[int | None, int | None, int | None]"
-"""Descriptors of this process for the child's 0, 1 and 2. None is /dev/null."""
+__all__ = ["SpawnRecord", "SpawnRequest", "Spawned"]
 
 
-class SpawnRequest(NamedTuple):
-    """One child to be started. A tuple, because one is made for each start of a command."""
+class SpawnRequest:
+    """One child to be started; nobody changes it.
 
-    executable: str
-    """An absolute path, or a name for which `spawn.can_use_path_search` is true."""
-    argv: Sequence[str | bytes]
-    env: Mapping[str, str]
-    cwd: str | None = None
-    """The child's working directory. None is this process's own."""
-    stdio: Stdio = (0, 1, 2)
-    process_group: bool = False
-    """Whether the child leads a new process group, before its program runs."""
-    setup: ChildSetup | None = None
-    """Settings that must be made in the child itself, by a launcher; some 8 ms."""
-    extra_fds: tuple[int, ...] = ()
-    """Further descriptors, above 4. The child finds their numbers there as its last arguments."""
+    - `executable`: an absolute path, or a name for which `spawn.can_use_path_search` is true.
+    - `cwd`: the child's working directory. None is this process's own.
+    - `process_group`: whether the child leads a new process group, before its program runs.
+    - `setup`: settings that must be made in the child itself, by a launcher; some 8 ms.
+    - `extra_fds`: further descriptors, above 4. The child finds their numbers there as its last arguments.
+    """
+
+    __slots__ = ("argv", "cwd", "env", "executable", "extra_fds", "process_group", "setup", "stdio")
+
+    def __init__(  # noqa: PLR0913 - a record; a NamedTuple would import `typing`
+        self,
+        executable: str,
+        argv: Sequence[str | bytes],
+        env: Mapping[str, str],
+        cwd: str | None = None,
+        stdio: Stdio = (0, 1, 2),
+        process_group: bool = False,  # noqa: FBT001, FBT002 - a record
+        setup: ChildSetup | None = None,
+        extra_fds: tuple[int, ...] = (),
+    ) -> None:
+        self.executable = executable
+        self.argv = argv
+        self.env = env
+        self.cwd = cwd
+        self.stdio = stdio
+        self.process_group = process_group
+        self.setup = setup
+        self.extra_fds = extra_fds
+
+    def replace(self, **changes: Any) -> SpawnRequest:
+        """Return a copy with other values for some fields."""
+        return SpawnRequest(**{name: changes.get(name, getattr(self, name)) for name in self.__slots__})
 
 
 class Spawned(Protocol):
@@ -42,7 +63,6 @@ class Spawned(Protocol):
     @property
     def pid(self) -> int:
         """Its pid; 0 while there is no such child."""
-        ...
 
 
 class SpawnRecord:

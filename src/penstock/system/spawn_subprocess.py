@@ -14,12 +14,14 @@ from __future__ import annotations
 import fcntl
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any
 
 from penstock.system import process, spawn_launcher
 from penstock.system.spawn_launcher import interpreter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.system.spawn_request import SpawnRequest
 
 _RESTORED = frozenset(

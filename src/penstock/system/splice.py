@@ -21,9 +21,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Final
 
 from penstock.system import features, system_calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 __all__ = ["cannot", "copy_file_range", "movers", "sendfile", "splice"]
 

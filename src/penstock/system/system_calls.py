@@ -14,10 +14,11 @@ import errno
 import os
 import select
 from io import FileIO
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 __all__ = [
     "FileIO",

@@ -21,7 +21,8 @@ from penstock.api.pipeline import Pipeline
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, StartError
 from penstock.core.matchers import is_pipe_error
-from penstock.core.stage import Requirements, RunningStage, Stage
+from penstock.core.requirements import Requirements
+from penstock.core.stage import RunningStage, Stage
 from penstock.runtime.supervisor import supervisor
 from penstock.stages.base import traits_of
 from penstock.testing.trial import Outcome, ResourceSnapshot, StageTrial, StageUnderTest, Task

@@ -22,7 +22,7 @@ from penstock.api.pipeline import Pipeline, checked_stage
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, PipelineError, StartError
 from penstock.core.noop import noop
-from penstock.core.stage import Requirements, Stream
+from penstock.core.requirements import Requirements, Stream
 from penstock.isolation.worker_pool import idle_descriptors, idle_pids
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.memory_pipe import MemoryPipe
