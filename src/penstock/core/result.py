@@ -1,13 +1,9 @@
-"""The result of a run.
-
-Imported when the first run ends, because importing `dataclasses` costs as much as the rest of the package.
-"""
+"""The result of a run. Imported when the first run ends."""
 
 from __future__ import annotations
 
-import dataclasses
-
 from penstock.core.public import exported
+from penstock.core.record import record
 from penstock.core.table import table
 
 TYPE_CHECKING = False
@@ -18,7 +14,7 @@ __all__ = ["EdgeResult", "Result", "StageResult"]
 
 
 @exported
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StageResult:
     """The outcome of one leaf stage.
 
@@ -50,7 +46,7 @@ class StageResult:
 
 
 @exported
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class EdgeResult:
     """The means that carried the bytes between two neighbours, and their number.
 
@@ -68,7 +64,7 @@ class EdgeResult:
 
 
 @exported
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Result:
     """The outcome of a run.
 

@@ -1,8 +1,4 @@
-"""The result of a run, read off its leaves once somebody asks for it.
-
-Imported then, with the dataclasses that it is made of, which cost as much to import as the rest of the
-package.
-"""
+"""The result of a run, read off its leaves once somebody asks for it. Imported then."""
 
 from __future__ import annotations
 

@@ -1,0 +1,117 @@
+"""A frozen, slotted dataclass that is made without importing `dataclasses`.
+
+Every run returns objects of three such classes. `dataclasses` would cost the first run 9 ms, because it loads
+`inspect`, which loads `ast`, `dis`, `tokenize` and `re`. Type checkers take `record` for `dataclass`
+itself. So do `dataclasses.fields`, `replace` and `asdict`: the attributes that they ask for are made then.
+
+Out of scope: `field()`, default factories, inheritance. A class that needs those is a dataclass that is
+imported late.
+"""
+
+from __future__ import annotations
+
+from reprlib import recursive_repr
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from dataclasses import dataclass as record
+    from typing import Any
+else:
+
+    def record(*, frozen: bool, slots: bool) -> Callable[[type], type]:
+        """Return the decorator. Both options are there to be read by type checkers, and must be true."""
+        assert frozen
+        assert slots
+        return _made
+
+
+__all__ = ["record"]
+
+_set = object.__setattr__
+
+
+def _made(cls: type) -> type:
+    """Make the class again, with slots for the fields that it annotates, and with what a dataclass has."""
+    names = tuple(cls.__annotations__)
+    members = {name: value for name, value in vars(cls).items() if name not in {"__dict__", "__weakref__"}}
+    defaults = {name: members.pop(name) for name in names if name in members}
+    members.update(
+        __slots__=names,
+        __match_args__=names,
+        __init__=_constructor(names, defaults),
+        __dataclass_fields__=_Borrowed("__dataclass_fields__", cls),
+        __dataclass_params__=_Borrowed("__dataclass_params__", cls),
+    )
+    for method in (_repr, _eq, _hash, _setattr, _delattr, _getstate, _setstate, _replace):
+        members.setdefault(f"__{method.__name__[1:]}__", method)
+    return type(cls)(cls.__name__, cls.__bases__, members)
+
+
+class _Borrowed:
+    """An attribute that `dataclass` would have set on the class: taken from a dataclass once it is wanted."""
+
+    __slots__ = ("_cls", "_name")
+
+    def __init__(self, name: str, cls: type) -> None:
+        self._name = name
+        self._cls = cls
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        import dataclasses  # noqa: PLC0415 - nearly always loaded by then: it is what looks at these
+
+        if self._name not in vars(self._cls):
+            dataclasses.dataclass(frozen=True)(self._cls)
+        return vars(self._cls)[self._name]
+
+
+def _constructor(names: tuple[str, ...], defaults: dict[str, object]) -> Any:
+    """Compile `__init__`, as `dataclass` does; every run makes some of these, so `**fields` is too slow."""
+    parameters = ", ".join(f"{name}=_defaults[{name!r}]" if name in defaults else name for name in names)
+    body = "".join(f"\n    _set(self, {name!r}, {name})" for name in names)
+    scope: dict[str, Any] = {"_set": _set, "_defaults": defaults}
+    exec(f"def __init__(self, {parameters}):{body}", scope)  # noqa: S102 - of names in this package alone
+    return scope["__init__"]
+
+
+def _values(self: Any) -> tuple[Any, ...]:
+    return tuple([getattr(self, name) for name in self.__slots__])
+
+
+@recursive_repr()
+def _repr(self: Any) -> str:
+    fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+    return f"{type(self).__qualname__}({fields})"
+
+
+def _eq(self: Any, other: object) -> Any:
+    return _values(self) == _values(other) if other.__class__ is self.__class__ else NotImplemented
+
+
+def _hash(self: Any) -> int:
+    return hash(_values(self))
+
+
+def _setattr(_self: Any, name: str, _value: object) -> None:
+    import dataclasses  # noqa: PLC0415 - only a mistake gets here
+
+    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _delattr(_self: Any, name: str) -> None:
+    import dataclasses  # noqa: PLC0415 - as above
+
+    raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+def _getstate(self: Any) -> list[Any]:
+    return list(_values(self))
+
+
+def _setstate(self: Any, state: list[Any]) -> None:
+    for name, value in zip(self.__slots__, state, strict=True):
+        _set(self, name, value)
+
+
+def _replace(self: Any, /, **changes: Any) -> Any:
+    return type(self)(**{**dict(zip(self.__slots__, _values(self), strict=True)), **changes})
