@@ -120,5 +120,5 @@ def build_result(
 @cache
 def _maker() -> Callable[..., Result]:
     with late_import:
-        from penstock.engine.results import make_result  # noqa: PLC0415 - dataclasses are expensive to import
+        from penstock.engine.results import make_result  # noqa: PLC0415 - for the first result only
     return make_result
