@@ -7,7 +7,7 @@ import pickle
 import pickletools
 import sys
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,6 +50,9 @@ from penstock import (
 )
 from penstock.core.errors import Cancelled, ClosedPipe
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 NAMES = sorted(name for name in penstock.__all__ if isinstance(getattr(penstock, name), type | FunctionType))
 CAT = command("cat")
 
@@ -66,7 +69,7 @@ async def _coroutine(line: bytes) -> bytes:
     return line
 
 
-async def _generator(chunks: Any) -> Any:
+async def _generator(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         yield chunk
 

@@ -8,7 +8,8 @@ Out of scope: running a stage, and choosing between its variants for threads, pr
 
 from __future__ import annotations
 
-from penstock.api.pipeline import Pipeline, checked_stage
+from penstock.api.composition import checked_stage
+from penstock.api.pipeline import Pipeline
 from penstock.api.variants import (
     asynchronous,
     check_callable,

@@ -5,7 +5,8 @@ Out of scope: sampling memory (`limits.memory_sampler`) and acting on it (`engin
 
 from __future__ import annotations
 
-from penstock.api.pipeline import checked_stage, watched
+from penstock.api.composition import checked_stage
+from penstock.api.pipeline import watched
 from penstock.core.options import check_handler, check_seconds
 from penstock.core.public import exported
 from penstock.core.sizes import parse_size

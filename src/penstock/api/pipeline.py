@@ -12,6 +12,7 @@ from __future__ import annotations
 import codecs
 from functools import cache
 
+from penstock.api.composition import checked_stage, flatten, is_stage, nesting_depth
 from penstock.api.iteration import Lines, iterate, lines_of
 from penstock.api.nested import start_nested
 from penstock.api.run import Run, start_run
@@ -44,10 +45,7 @@ if TYPE_CHECKING:
 
     Joinable: TypeAlias = Stage | PipelineSpec
 
-__all__ = ["Pipeline", "checked_stage", "watched"]
-
-_DEEPEST = 100
-"""A run, `repr`, `name` and `pickle` recurse, and the interpreter allows about a thousand nested calls."""
+__all__ = ["Pipeline", "watched"]
 
 
 class _Signature:
@@ -105,9 +103,9 @@ class Pipeline(PipelineSpec):
 
     def __init__(self, *stages: Joinable, **options: Unpack[Options]) -> None:
         self._options = check(options)
-        self._stages = _flat(stages)
+        self._stages = flatten(stages)
         self._graph = None
-        self.depth = _depth(self._stages)
+        self.depth = nesting_depth(self._stages)
 
     @classmethod
     def _of(cls, stages: tuple[Joinable, ...], options: Mapping[str, Any]) -> Self:
@@ -116,7 +114,7 @@ class Pipeline(PipelineSpec):
         made._stages = stages  # noqa: SLF001 - this is the other constructor
         made._options = options  # noqa: SLF001
         made._graph = None  # noqa: SLF001
-        made.depth = _depth(stages)
+        made.depth = nesting_depth(stages)
         return made
 
     def __repr__(self) -> str:
@@ -154,14 +152,14 @@ class Pipeline(PipelineSpec):
     # Composing.
 
     def __or__(self, other: Joinable) -> Pipeline:
-        return Pipeline._of(_flat((self, other)), {}) if _is_stage(other) else NotImplemented
+        return Pipeline._of(flatten((self, other)), {}) if is_stage(other) else NotImplemented
 
     def __ror__(self, other: Joinable) -> Pipeline:
-        return Pipeline._of(_flat((other, self)), {}) if _is_stage(other) else NotImplemented
+        return Pipeline._of(flatten((other, self)), {}) if is_stage(other) else NotImplemented
 
     def then(self, *stages: Joinable) -> Pipeline:
         """Return a pipeline with `stages` after its own; it keeps its options."""
-        return Pipeline._of((*self._stages, *_flat(stages)), self._options)
+        return Pipeline._of((*self._stages, *flatten(stages)), self._options)
 
     def then_ignoring(self, matcher: Matcher, *stages: Joinable) -> Pipeline:
         """Return a pipeline as `then` does, in which `ignore_error(stage, matcher)` wraps each new stage."""
@@ -342,58 +340,9 @@ def _aio() -> ModuleType:
     return async_run
 
 
-def checked_stage(stage: Any) -> Any:
-    """Return a stage as the engine takes it: a pipeline of one stage without options is that stage."""
-    if not _is_stage(stage):
-        raise TypeError(
-            f"not a stage or pipeline: {stage!r}; wrap a function in function(), map_lines() or the like"
-        )
-    if isinstance(stage, PipelineSpec):
-        for option in ("stdin", "stdout", "input"):
-            if option in stage.options:
-                raise ValueError(
-                    f"a nested pipeline takes its streams from its parent, but {stage!r} has {option} set"
-                )
-        if not stage.options and len(stage.stages) == 1:
-            return stage.stages[0]
-    return stage
-
-
 def watched(stage: Stage | PipelineSpec, watch: MemoryWatch) -> Pipeline:
     """Return a pipeline around `stage` whose memory is watched; stages joined to it are not watched."""
-    return Pipeline._of((Pipeline._of(_flat((stage,)), {"watch": watch}),), {})  # noqa: SLF001 - as `_of` says
-
-
-def _flat(stages: tuple[Joinable, ...]) -> tuple[Joinable, ...]:
-    flat: list[Joinable] = []
-    for stage in stages:
-        kept = checked_stage(stage)
-        if isinstance(kept, PipelineSpec) and not kept.options:
-            flat.extend(kept.stages)
-        else:
-            flat.append(kept)
-    return tuple(flat)
-
-
-def _depth(stages: tuple[Joinable, ...]) -> int:
-    """Return how deep pipelines and error filters are nested, including those of the stages themselves."""
-    deepest = 0
-    for stage in stages:
-        inner, depth = stage, 0
-        while isinstance(inner, Filtered):
-            inner, depth = inner.stage, depth + 1
-        if isinstance(inner, PipelineSpec):
-            depth += inner.depth
-        deepest = max(deepest, depth)
-    if deepest >= _DEEPEST:
-        raise ValueError(f"pipelines and error filters can be nested {_DEEPEST} deep at most")
-    return deepest + 1
-
-
-def _is_stage(thing: object) -> bool:
-    return isinstance(thing, PipelineSpec) or (
-        not isinstance(thing, type) and hasattr(thing, "name") and callable(getattr(thing, "start", None))
-    )
+    return Pipeline._of((Pipeline._of(flatten((stage,)), {"watch": watch}),), {})  # noqa: SLF001 - as `_of` says
 
 
 @exported

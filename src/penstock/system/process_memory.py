@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Protocol
 
 from penstock.system import features, procfs, system_calls
 from penstock.system.fork_guard import late_import
@@ -27,9 +28,7 @@ from penstock.system.fork_guard import late_import
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Protocol
-else:
-    Protocol = object
+    from typing import Any
 
 __all__ = ["ProcessTreeMemory", "require", "source"]
 
@@ -49,12 +48,15 @@ class Source(Protocol):
 
     def pids(self) -> Iterable[int]:
         """Return all processes."""
+        ...
 
     def origin(self, pid: int) -> tuple[int, int] | None:
         """Return the parent and the process group (0: unknown); None if the process is gone."""
+        ...
 
     def anonymous(self, pid: int) -> int | None:
         """Return bytes; None if the process is gone. OSError if access is denied."""
+        ...
 
 
 class _Entry:

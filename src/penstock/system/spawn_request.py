@@ -14,10 +14,17 @@ if TYPE_CHECKING:
 
     Stdio: TypeAlias = "tuple[int | None, int | None, int | None]"
     """Descriptors of this process for the child's 0, 1 and 2. None is /dev/null."""
-else:
-    Protocol = object
 
-__all__ = ["SpawnRecord", "SpawnRequest", "Spawned"]
+    class Spawned(Protocol):
+        """A child that a spawn has made, or is about to make."""
+
+        @property
+        def pid(self) -> int:
+            """Its pid; 0 while there is no such child."""
+            ...
+
+
+__all__ = ["SpawnRecord", "SpawnRequest"]
 
 
 class SpawnRequest:
@@ -55,14 +62,6 @@ class SpawnRequest:
     def replace(self, **changes: Any) -> SpawnRequest:
         """Return a copy with other values for some fields."""
         return SpawnRequest(**{name: changes.get(name, getattr(self, name)) for name in self.__slots__})
-
-
-class Spawned(Protocol):
-    """A child that a spawn has made, or is about to make."""
-
-    @property
-    def pid(self) -> int:
-        """Its pid; 0 while there is no such child."""
 
 
 class SpawnRecord:

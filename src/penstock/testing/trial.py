@@ -17,8 +17,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from penstock.api.composition import checked_stage
 from penstock.api.factories import function, source
-from penstock.api.pipeline import Pipeline, checked_stage
+from penstock.api.pipeline import Pipeline
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, PipelineError, StartError
 from penstock.core.noop import noop
