@@ -1,7 +1,7 @@
 """The async face: the same runs, waited for and talked to by tasks of an event loop.
 
-One engine. The supervisor drives a run, as it drives one that `start()` returned; this module is the shape
-that users see. How a run is started, waited for and ended with its owner is `owned`.
+One engine. The supervisor drives a run, as it drives one that `start()` returned. This module has the classes
+that users see. `api.owned_run` starts a run, waits for it, and ends it with its owner.
 
 Cancellation. A task that is cancelled while it owns a run ends that run, waits until nothing is left of it,
 however often it is cancelled meanwhile, and only then lets the cancellation go on. Owners are `arun` and its

@@ -1,11 +1,11 @@
 """The start of a run: endpoints, edges, stages, in this order.
 
 Both endpoints are opened first, then the stages are started from the first to the last, each as soon as its
-two ends exist. Workers begin only when every stage has been started (`defer`), so that a command that cannot
-be started fails the run before any function has done something.
+two ends exist. Workers begin only when every stage has been started (`StartBarrier`), so that a command that
+cannot be started fails the run before any function has done something.
 
 A stage closes the ends that it was given, also if its start fails; an end that was opened and not yet given
-to a stage is closed here. A cancellation that arrives in between is looked for around each start.
+to a stage is closed here. Before and after each start, the run checks whether it has been cancelled.
 """
 
 from __future__ import annotations

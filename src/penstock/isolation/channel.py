@@ -1,8 +1,8 @@
 """Messages between the host and one worker process, over a socket that also passes file descriptors.
 
-A message is a length and so many bytes; `isolation.messages` and the senders define the content. The host's
-side never blocks: `send` queues, and `flush` writes as much as the socket takes. The worker's side may wait
-for room (`send_all`), in any of its threads: `_lock` keeps messages whole.
+A message is a length and so many bytes; the senders, `isolation.running` and `isolation.worker_main`, define
+the content. The host's side never blocks: `send` queues, and `flush` writes as much as the socket takes. The
+worker's side may wait for room (`send_all`), in any of its threads: `_lock` keeps messages whole.
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""The content of messages between the host and a worker process: stages there, exceptions back.
+"""The stages and exceptions in the messages between the host and a worker process.
 
-Both are pickles. Functions and classes are pickled by name, so a stage is checked when it is made. The worker
-gets the program's `__main__` as with multiprocessing's spawn method. An exception is sent with its causes
-(matchers look through them) and with its traceback as a note. Each that cannot be pickled, or whose pickle
-cannot be loaded, is replaced by a `RemoteError`.
+`isolation.running` and `isolation.worker_main` make the messages: pickled tuples of plain values, `job` and
+`cancel` to the worker, `event` and `done` back. A stage in a `job` and an exception in a `cancel` or `done`
+are pickles of their own, made here.
+
+Functions and classes are pickled by name, so a stage is checked when it is made. The worker gets the
+program's `__main__` as with multiprocessing's spawn method. An exception is sent with its causes (matchers
+look through them) and with its traceback as a note. Each that cannot be pickled, or whose pickle cannot be
+loaded, is replaced by a `RemoteError`.
 
 Pickling and loading run user code, so neither may happen in a thread that drives a reactor.
 """

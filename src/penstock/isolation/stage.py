@@ -1,7 +1,8 @@
 """A Python stage in a separate process with a GIL of its own: `isolate="process"`.
 
-The inner stage is any Python stage, unchanged. At each start it is pickled, and sent to a worker process
-together with the file descriptors of its two streams. `isolation.running` takes over from there.
+The inner stage is any Python stage, unchanged. At each start it is pickled into a job (`_job`), and a worker
+process is taken for it. `isolation.running` sends the job, together with the file descriptors of the stage's
+two streams, once all stages of the run have been started.
 """
 
 from __future__ import annotations
