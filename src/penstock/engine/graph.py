@@ -4,6 +4,9 @@ Nodes and edges are known by ids, because two stages may have the same name. An 
 node to a port of another; `STDIN` and `STDOUT` stand for the two ends of the whole pipeline. The nodes lie in
 a topological order: every edge leads forwards. Pipelines and error filters are the tree above the nodes.
 
+For now every graph is a line: each node has one edge in and one edge out (`_join`). `core.plan.carriers`,
+`run_plan`, `startup.start_stages`, `results.make_result` and `core.verdict` rely on that.
+
 Out of scope: endpoints, the options of one run, and the carriers of edges (see `run_plan`); the state of a
 run (see `tree`).
 """

@@ -5,7 +5,8 @@ carry a copy from there into a pipe. An endpoint is part of a plan, so it never 
 a run: `open` returns a port, which does. A stage that prefers a file (`wants_file`) gets a descriptor. Any
 other stage gets a stream in memory, if there is no descriptor to pass.
 
-A new kind of stdin (a terminal, an edge of a graph) is one more class with `open`.
+A new kind of stdin (a terminal, an edge of a graph) is one more class with `open`, chosen in
+`stdin_endpoint`. `stdout_endpoints` names the other places that know the kinds.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@
 names what would carry a copy from a pipe to there. An endpoint never changes and keeps nothing of a run:
 `open` returns a port, which does.
 
-A new kind of stdout (a terminal, a branch of a graph) is one more class with `open`.
+A new kind of stdout (a terminal, a branch of a graph) is one more class with `open`, chosen in
+`stdout_endpoint`. A new `kind` also needs its carrier in `core.plan`, and a new constant (such as CAPTURE)
+needs its check in `core.options`. If an event loop serves it, `loop_binding` replaces it.
 """
 
 from __future__ import annotations
