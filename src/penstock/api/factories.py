@@ -125,7 +125,8 @@ def function(
     `stdin` is a file-like object of bytes: `read(n)`, `read1`, `readinto`, `readline`, iteration by line
     (with LF) and `chunks()`. `stdout` has `write` (which takes all of any bytes-like object and returns its
     length), `writelines` and `flush`. Penstock closes both when `fn` returns. An exception that `fn` raises
-    is the stage's error; `raise FinishEarly` ends the stage early as a success. The return value is ignored.
+    is the stage's error; `raise FinishEarly` ends the stage early as a success. The return value is ignored,
+    so the body of a generator function would never run: such functions are for `transform`.
 
     With `isolate="process"`, here and in the other constructors, a worker process calls `fn`, so that
     CPU-bound Python code does not share the GIL. As with `multiprocessing`, `fn` must be defined at the top
@@ -349,9 +350,10 @@ def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None)
 def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
     """Make a stage that runs `stage` and succeeds if it fails with an error that `matcher` accepts.
 
-    `stage` is a stage or a whole pipeline. `matcher` is called with an exception, never with None. It never
-    sees the deadline or cancellation of the run, which cannot be ignored, nor a `FinishEarly`. This is
-    go-pipe's IgnoreError.
+    `stage` is a stage or a whole pipeline. `matcher` is called with an exception, never with None, and says
+    whether to ignore it. An exception class is not a matcher, although it can be called: it would ignore
+    every error. Write `is_error(ValueError)`. A matcher never sees the deadline or cancellation of the run,
+    which cannot be ignored, nor a `FinishEarly`. This is go-pipe's IgnoreError.
 
     Raises TypeError if `matcher` is not callable.
 

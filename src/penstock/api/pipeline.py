@@ -188,7 +188,8 @@ class Pipeline(PipelineSpec):
         """Run the pipeline and return the bytes that its last stage wrote, unchanged.
 
         Returns at EOF of stdout, when all stages have ended. Raises the same errors as `run`; the output up
-        to a failure is in `error.result.stdout`.
+        to a failure is in `error.result.stdout`. `run(check=False, stdout=CAPTURE)` returns both without
+        raising.
         """
         check_ends(options, "output", ("stdout",))
         merged = self._merged(options)
@@ -240,7 +241,9 @@ class Pipeline(PipelineSpec):
     def start(self, *given: Any, **options: Any) -> Run | RunningStage:
         """Start the pipeline and return its `Run` at once.
 
-        Raises `StartError` if a stage cannot be started; the stages before it are cancelled and reaped.
+        `Run.wait()` waits for the end. With `stdin=PIPE` or `stdout=PIPE` the caller writes to `run.stdin` or
+        reads from `run.stdout`; otherwise these are None. Raises `StartError` if a stage cannot be started;
+        the stages before it are cancelled and reaped.
 
         Custom stages that contain a pipeline call it as a stage: `start(ctx, stdin, stdout)` takes a context,
         an `Input` and an `Output`, and returns a `RunningStage`.

@@ -62,12 +62,11 @@ class Run:
         return self._run.wait(timeout, check=check)
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
-        """End the run with PipelineCancelled.
+        """End the run; `wait()` then raises PipelineCancelled.
 
-        SIGTERM to its commands, SIGKILL after the grace time; blocked functions wake.
-
-        Returns at once. Idempotent; from any thread or signal handler. `reason` is an exception, or a text
-        for one.
+        Its commands get SIGTERM and, after the grace time, SIGKILL. Functions that are blocked in a stream
+        wake. Returns at once. May be called again, and from any thread or signal handler. `reason` is an
+        exception, or a text for one; it becomes the `cause` of the error.
         """
         self._run.cancel(reason)
 

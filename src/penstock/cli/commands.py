@@ -143,7 +143,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     return output.exit_status(outcome)
 
 
-@group.command(epilog=_LANGUAGE, short_help="Show how its bytes would travel.")
+@group.command(epilog=_LANGUAGE, short_help="Show how a pipeline's bytes would travel.")
 @click.argument("pipeline", nargs=-1, metavar="PIPELINE", callback=_one_argument)
 def explain(pipeline: str) -> int:
     """Show how the bytes of PIPELINE would travel, without starting anything."""

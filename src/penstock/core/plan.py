@@ -139,7 +139,15 @@ class Plan:
     """The nodes of a pipeline and the edges between them, as `Pipeline.explain` returns them.
 
     `nodes` are names: `stdin`, the leaf stages in order, `stdout`. `edges` join neighbours; each has
-    `source`, `target` and `kind`. `str()` is a small table.
+    `source`, `target` and `kind`. `str()` is a small table. The kinds of edge:
+
+    - `inherit`, `discard`, `pass-fd`: the stage gets the process's own stdin or stdout, /dev/null, or the
+      caller's file or descriptor.
+    - `os-pipe`: a pipe of the kernel. `memory`: an in-memory pipe between threads, or a stream in memory.
+      `fused`: both stages run as one chain of iterators in one thread.
+    - `pooled`: Penstock copies from `input` or an object into a pipe, or from a pipe into an object.
+      `splice`: the kernel does so. `read-from`: the object does so by its own `write_to` or `read_from`.
+    - `capture`: the bytes are kept for the result.
     """
 
     __slots__ = ("edges", "nodes")

@@ -88,7 +88,9 @@ class StageContext:
 
     `name` is the stage's name. `cwd` is the directory of its relative paths (None: the process's own).
     `environ` is the environment that a child would get (names and values as str, secrets in clear text).
-    `deadline` is the `time.monotonic()` at which the run ends (None: no limit).
+    `deadline` is the `time.monotonic()` at which the run ends (None: no limit). `cancelled` says whether the
+    stage is to end, and `check()` raises the reason. `emit(message)` sends an event. All other members are
+    for Penstock's own stages, and may change.
     """
 
     child: Running | None = None
