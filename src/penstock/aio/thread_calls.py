@@ -1,4 +1,4 @@
-"""Calls that a task of an event loop has a worker make, and the closing of objects that belong to a loop."""
+"""Calls that a worker makes for a task of an event loop, and `closing` for objects that belong to a loop."""
 
 from __future__ import annotations
 

@@ -4,17 +4,18 @@ A start cannot be called off: a spawn that is under way makes a child. So a canc
 waits for the start, at most `timing.cancel_margin_s`, and ends the run. If the worker sits in an `open` that
 does not return, the worker ends the run itself once it gets that far.
 
-To wake a loop costs a system call, and a fight for the GIL with the thread that starts the next run. So a
+Waking a loop costs a system call, and a contest for the GIL with the thread that starts the next run. So a
 task that only waits for the end of a run (`run_to_end`) is not woken at its start.
 
 `_wait_shielded` waits for a run that must not be left behind. anyio's shield keeps cancel scopes off, but
-asyncio's own `Task.cancel` goes through; it is then waited again, and the task, which is being cancelled
-already, says so afterwards. asyncio counts the calls, so its own timeouts know what was theirs. A coroutine
-that is closed, since its loop was closed before it had ended, cannot wait at all: it only gives the order.
+asyncio's own `Task.cancel` goes through. Then the wait is repeated, and the task, which is being cancelled
+already, raises afterwards. asyncio counts the calls of `cancel`, so its timeouts can tell their own from
+others. If a loop was closed before its coroutine had ended, Python closes the coroutine, which cannot wait
+then: it only cancels the run.
 
-A loop that is closed tells nobody, and a task that was left there is not even collected: the run that goes on
-refers to it. So as long as there are such runs, the supervisor looks now and then (`_LOOP_CHECK_INTERVAL_S`)
-whether their loops are still open, and ends those whose is not.
+A loop that is closed notifies nobody. A task that was left there is not garbage-collected either, because the
+run refers to it. So as long as there are such runs, the supervisor checks every `_LOOP_CHECK_INTERVAL_S`
+seconds whether their loops are still open, and ends the runs of closed ones.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ class OwnedRun:
 
 
 _going: set[OwnedRun] = set()
-"""The runs whose loops are looked at. Each step on it is atomic under the interpreter's lock."""
+"""The runs whose loops are checked. Adding and discarding are atomic under the GIL."""
 _looking = False
 """Whether a look is due; a second one does no harm."""
 

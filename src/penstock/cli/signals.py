@@ -12,8 +12,8 @@ handlers only raise `Stopped`. `_lock` guards the run, the first signal, and whe
 The terminal sends Ctrl-C to all processes of the foreground group, including our commands. They get
 `_CLOSE_TIMEOUT_S` to end in their own way (`ping` prints its figures) before the run is cancelled. Without a
 terminal the commands lead groups of their own, a SIGINT reaches only us, and the run is cancelled at once.
-The commands get that time even if Ctrl-C comes while the run is being started. So `start` does not check for
-the signal, but for whether cancelling is due.
+The commands get that time even if Ctrl-C comes while the run is being started. So `start` does not check
+whether a signal came, but whether the run has to be cancelled by now (`_due`).
 
 Out of scope: exit statuses, and messages about a signal.
 """

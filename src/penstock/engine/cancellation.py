@@ -1,4 +1,7 @@
-"""Cancel stages, using the reasons that are recorded for them; and the reasons that a run has of its own."""
+"""Cancel stages for the reasons that were recorded on them, and make the reasons that a run itself has.
+
+Out of scope: recording a reason (`RunState.cancel`), and the way that leads here (`Execution.post_cancel`).
+"""
 
 from __future__ import annotations
 

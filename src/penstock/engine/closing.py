@@ -2,7 +2,8 @@
 
 `close()` is user code: it may write a last block, and it may block. So a worker calls it and the run waits,
 and an error of that last flush is the run's failure. If the run is cancelled, before the closing or during
-it, the wait has a deadline, as for a function. Then the worker is left to the closing, and the run ends.
+it, the wait has a deadline, as for a function. At the deadline the run ends, and the worker stays in
+`close()`. For an object of an event loop, `close()` is that of `aio.thread_calls.LoopCloser`.
 """
 
 from __future__ import annotations

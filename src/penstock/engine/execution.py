@@ -247,7 +247,7 @@ class Execution:
         self.advance()
 
     def _limit_filters(self, group: GroupRun, reason: CancelReason) -> None:
-        """Let the reason decide for those filters that have not answered when the grace time is over."""
+        """End filters that have not answered when the grace time is over; `reason` becomes their error."""
         now = time.monotonic()
         for call, grace, index in self._state.undecided_filters(group):
             end = NodeOutcome(reason.error, index, reason, excluded=reason.collateral)

@@ -80,7 +80,7 @@ class PipelineSpec:
 class PlanGroup:
     """A pipeline: the outermost one, or one within it.
 
-    `place` is which child of its parent it is, `options` are those of a nested pipeline's own.
+    `place` is its index among its parent's children, `options` are the ones that a nested pipeline was given.
     """
 
     __slots__ = ("children", "options", "parent", "place")
@@ -169,8 +169,8 @@ class Graph:
 def is_plain(options: Mapping[str, Any]) -> bool:
     """Return whether no option is a user's object.
 
-    A worker may copy to or from a file descriptor that is given as a number. The ports know that of stdin and
-    stdout; nobody knows it of stderr.
+    A worker may copy to or from a file descriptor that is given as a number. For stdin and stdout the ports
+    report such a worker (`uses_thread`); for stderr nothing does.
     """
     return all(
         isinstance(value, _PLAIN) or (isinstance(value, int) and option != "stderr")

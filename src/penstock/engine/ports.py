@@ -161,7 +161,7 @@ class StdoutPort:
     def stop(self, reason: BaseException, late: float) -> None:
         """Take what is there and no more, because the stages have ended after a cancellation.
 
-        The user's object is given until `late`, by `time.monotonic()`.
+        The user's object has until `late`, a deadline by `time.monotonic()`, to return.
         """
 
     def abandon(self) -> None:

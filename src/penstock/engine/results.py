@@ -1,4 +1,4 @@
-"""The result of a run, read off its leaves once somebody asks for it. Imported then."""
+"""Build the result of a run from its leaves. Imported when the first result is needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_result(
 ) -> Result:
     """Collect all that is known of a run that has ended."""
     source, sink = ports
-    # Each edge's bytes are counted by one of its sides, if that is Penstock's.
+    # The side of an edge that is Penstock's own code counts its bytes, if there is one.
     edges = []
     name, written = STDIN, None if source is None else source.count
     for leaf, edge, kind in zip(leaves, plan.graph.edges, plan.kinds, strict=False):

@@ -1,7 +1,7 @@
 """Keep the state of a run's stages: which were started, which are to end and why, and how they ended.
 
 All of it is bookkeeping under one lock, which is never held during a call that may block or that runs user
-code. Each method only records, and returns what is due; `Execution` does that.
+code. Each method only records, and returns what must be done next; `Execution` then does it.
 
 Out of scope: starting and ending stages, events, and the verdict over the endpoints.
 """
@@ -145,7 +145,10 @@ class RunState:
 
 
 def leaf_outcome(leaf: StageRun, failure: StartFailure | None) -> NodeOutcome:
-    """Return how a stage ended that has, or that was never started; `failure` is the run's, if it failed."""
+    """Return the outcome of a stage that has ended, or that was never started.
+
+    `failure` is the reason why the start of the run failed, if it did.
+    """
     running, reason = leaf.running, leaf.reason
     if running is not None:
         error = running.error

@@ -1,10 +1,10 @@
 """The state of one run of a pipeline: its stages in order, and the tree of pipelines and filters above them.
 
-Each is made from its like in the plan (`graph`), which it refers to.
+Each object is made from its counterpart in the plan (`graph`), and refers to it.
 
-Ends travel up the tree. A stage has ended when its running stage has; a filter when its child has and user
-code has said what that counts as; a group (a pipeline, nested or not) when all its children have, by the
-verdict. Nothing here waits or does I/O; `RunState` looks after the order.
+Ends travel up the tree. A stage ends with its running stage. A filter ends when its child has ended and user
+code has decided what that counts as. A group (a pipeline, nested or not) ends when all its children have
+ended, and the verdict over them is its outcome. Nothing here waits or does I/O; `RunState` keeps the order.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class NodeOutcome:
 
     @property
     def outcome(self) -> Outcome:
-        """The same for the verdict, to which a reason is never a pipe error, whatever the user gave."""
+        """The outcome for the verdict, in which the reason of a cancellation is never a pipe error."""
         if self.reason is not None and self.error is not None:
             return Outcome(Cancelled(), excluded=self.ignored)
         return Outcome(self.error, excluded=self.ignored)
@@ -181,7 +181,7 @@ class StageRun(Node):
         self.reason = reason
 
     def claim_exit_event(self) -> bool:
-        """Return whether the event about its exit is still to be sent; from then on it no longer is."""
+        """Return True for the first call only: the caller then sends the event about its exit."""
         first, self.exit_event_sent = not self.exit_event_sent, True
         return first
 

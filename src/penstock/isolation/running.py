@@ -5,7 +5,7 @@ the worker sends (values of events, exceptions) runs user code, so a dispatcher 
 
 How the stage ends. The worker reports the outcome, and is idle again. If the stage was cancelled, its blocked
 read or write wakes with the reason, and the worker has the grace time to report. Then, or when that time is
-over, the process and its descendants get SIGKILL. Nobody sends SIGTERM here; from elsewhere it kills the
+over, the process and its descendants get SIGKILL. This module sends no SIGTERM; one from elsewhere ends the
 worker. A worker that dies before the stage has ended is a `WorkerDied`.
 """
 

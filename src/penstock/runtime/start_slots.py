@@ -8,7 +8,7 @@ together they are faster too, by a third and more, because few are woken in vain
 
 A turn is for the start alone, never for the run. A thread that has a turn, or waits for one, may start
 another run (in a custom stage, a signal handler, a finalizer) without a second turn. A start may run user
-code, which may wait for a start in another thread. So nobody relies on turns to end: a thread that has waited
+code, which may wait for a start in another thread. So no thread relies on a turn to end: one that has waited
 for `timing.start_stall_s` while no turn ended stops counting the present holders, and the next threads go. If
 an interrupt has kept a turn from being ended, the turn ends with its run.
 

@@ -10,12 +10,12 @@ A process that outlives SIGKILL is abandoned to an `OrphanReaper`. The legal tra
                   |                                               |
                   +--> SWEEPING ----------------------------------+
 
-A process may end at any time: then a worker's state is RELEASED, and of a command `done` is true.
+A process may end at any time. Then a worker's state becomes RELEASED, and a command's `done` becomes true.
 
 Why the tree is stopped before it is asked to end: a process that forks after the walk through the tree, and
-dies of the signal, leaves an orphan that cannot be traced to us. All that is stopped is woken again with the
-signal pending, the far ends first: a group whose last tie to the session dies while it is stopped gets a
-SIGHUP.
+dies of the signal, leaves an orphan that cannot be traced to us. Afterwards all stopped processes are woken
+with the signal pending, those furthest from the root first. In another order, a group could become orphaned
+while it is stopped, and the kernel would send it a SIGHUP (setpgid(2)).
 
 The rule for interrupts. A KeyboardInterrupt may arrive between any two steps, in a thread that drives its own
 run. Then `prepare_cancel`, `check_exit` and `kill` are called once more. So `_enter` comes last: a state says

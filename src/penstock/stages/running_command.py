@@ -73,8 +73,8 @@ class RunningCommand(RunningProcess):
         """Start watching, again if an interrupt cut that short."""
         tap, reactor = self._tap, self.ctx.reactor
         if tap is not None and reactor.in_driver_thread:
-            # A command that ends at once closes its stderr just before it exits, and each of the two would
-            # wake this thread. Its output waits in the pipe, so watching that a little later loses nothing.
+            # A command that ends at once closes its stderr just before it exits, and both events would wake
+            # this thread. Its output waits in the pipe, so it is safe to watch the pipe a little later.
             self._stderr_timer = reactor.call_at(time.monotonic() + _STDERR_WATCH_DELAY_S, tap.start)
         elif tap is not None:
             tap.start()

@@ -18,8 +18,8 @@ batch, which it does under the lock.
 Hot paths. Calls and attribute lookups dominate the cost of a chunk. So the two hot paths, a write when there
 is room and the next chunk of a batch, are inlined in `write` and `chunks`, and the `count` of either end is
 computed from the numbers above. `fits` makes the first path a single comparison: `sent_alone` may grow to it,
-however much the reader has delivered meanwhile. A write that finds it too small computes it anew, and a
-thread that wants the next write to look closer sets it to 0.
+however much the reader has delivered meanwhile. A write that finds it too small computes it anew. A thread
+sets it to 0 if the next write must not take the hot path.
 
 Nor does the hot write take the lock, which would be a fifth of its cost, as long as one thread alone has
 written. It counts its bytes in a number of its own. A reader about to sleep raises its flag and then looks at

@@ -4,7 +4,7 @@
 it about two descriptors. If a method cannot carry the pair (an old kernel, a sandbox, a file system),
 `Transfer` tries the next one. The kernel's methods work at the descriptors' own positions and hold nothing
 back, so the next method goes on exactly where the last one stopped, whenever that happens. The pooled loop
-comes last: it can carry every pair, and an error that was real all along shows there.
+comes last: it can carry every pair, and a real error is raised there.
 
 Nothing spins. On EAGAIN both sides are polled, and only the side that is not ready is waited for. With a full
 pipe as sink, a wait for both would return at once because of the source, for ever. If both sides are ready
