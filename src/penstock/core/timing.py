@@ -1,4 +1,4 @@
-"""How long the engine waits for this and that, in one record.
+"""The times that the engine waits, in one record.
 
 Its users read a field of `timing` each time they need it and keep no copy, so that a test can replace the
 record's values for a while.
@@ -31,7 +31,7 @@ class Timing:
         self.stage_stall_s = 0.002
         """Stages that wait for a thread get one, unless a stage before them ended or slept in its streams."""
         self.start_stall_s = 0.25
-        """Threads that start a run count no longer as those to be waited for, if none of them was done."""
+        """Threads that wait for a turn to start stop counting those that have one, if no turn ended."""
         self.loop_start_stall_s = 0.02
         """Another thread helps with the starts for event loops, if none of them got on."""
         self.max_sleep_s = 1.0

@@ -1,4 +1,4 @@
-"""The structure of a pipeline: its stages, and the edges that join them. Immutable, made once a pipeline.
+"""The structure of a pipeline: its stages, and the edges that join them. Immutable, and made once.
 
 Nodes and edges are known by ids, because two stages may have the same name. An edge leads from a port of one
 node to a port of another; `STDIN` and `STDOUT` stand for the two ends of the whole pipeline. The nodes lie in

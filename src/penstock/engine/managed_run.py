@@ -4,7 +4,7 @@ A run is made from a plan first, and started then. A run that was not started ho
 clean-up. So the code that starts one already refers to it when an interrupt comes, and ends it by `end`.
 
 The driver. A run is steered by a reactor: the supervisor's, or one that the calling thread drives itself
-while it waits (`inline`), which is possible if nobody else ever gets hold of the run.
+while it waits (`inline`), which is possible if no other thread can reach the run.
 
 Out of scope: the shape that users see (`api.run`, `api.async_run`), and the steps of a run (`execution`).
 """
@@ -242,7 +242,7 @@ class ManagedRun:
                 return
             try:
                 thread_pool.submit(flushed)  # a worker may wait; the thread that drives runs may not
-            except RuntimeError:  # no thread to be had: nobody delivers either
+            except RuntimeError:  # no thread is available: nobody delivers either
                 callback()
 
         def flushed() -> None:
@@ -321,7 +321,7 @@ class ManagedRun:
                 except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile
                     forced = True
                 else:
-                    active_runs.discard(self)  # an interrupt may have kept its end from seeing to that
+                    active_runs.discard(self)  # an interrupt may have kept its end from doing that
                     return
             except BaseException:  # noqa: BLE001 - as above
                 forced = True

@@ -141,6 +141,7 @@ class _Sampler:
         self._roots: dict[int, WatchedCommand] = {}
         self._timer: Timer | None = None
         self._each = 0.0
+        """Seconds of processor time that a pass spends on one watch: a moving average."""
 
     def begin(self, watch: Watch, command: WatchedCommand) -> None:
         """Begin to sample a command, unless it has ended meanwhile."""

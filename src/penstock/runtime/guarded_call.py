@@ -7,7 +7,7 @@ the call, or a task of an event loop (`aio.task_call`).
 How it ends. A call ends exactly once: with the value that `run` returned, with the exception that it raised,
 or with the outcome that `leave` or `abandon_at` names. The first of these stands; the worker's late end is
 ignored. The outcome is decided first, then the streams of the call are released, then `done` is set, and then
-the callback is called. So whoever finds `done` set finds the call holding nothing of the run.
+the callback is called. So once `done` is set, the call holds nothing of the run.
 
 No thread. If the system allows no further thread, `start` raises RuntimeError, which fails the start of the
 run. A call that somebody waits for already is started with `inline=True`: then the calling thread makes it,
@@ -84,9 +84,7 @@ class GuardedCall(Abandonable):
     _queued = False
     _begun = False
     _stopped = False
-    """Whether nobody wants to know how it ends any more: then it does not begin, and makes no further call of
-    user code.
-    """
+    """Whether its outcome is no longer needed: then it does not begin, and calls no more user code."""
     _in_user_code = False
     _decided = False
     _callback: Callable[[], object] | None = None
@@ -119,7 +117,7 @@ class GuardedCall(Abandonable):
     def start(self, *, inline: bool = False) -> None:
         """Have a worker make the call.
 
-        RuntimeError if there is no thread to be had; with `inline`, the calling thread makes the call then.
+        RuntimeError if no thread is available; with `inline`, the calling thread makes the call instead.
         """
         if self._queued or self.done:
             return
@@ -179,7 +177,7 @@ class GuardedCall(Abandonable):
         if self.done:
             return
         self.release_streams()
-        self._function = None  # it may hold whoever holds this call
+        self._function = None  # it may refer to the owner of this call
         with self._lock:
             if self.done:
                 return

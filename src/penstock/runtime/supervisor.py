@@ -103,7 +103,7 @@ _started = threading.Event()
 
 def supervisor() -> Reactor:
     """Return the process's own reactor; the first call starts its thread."""
-    global _current  # noqa: PLW0603 - one a process is the point
+    global _current  # noqa: PLW0603 - one for the process is the point
     if _current is None:
         with _lock:
             if _current is None:

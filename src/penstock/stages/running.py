@@ -227,5 +227,5 @@ class CustomStageAdapter(ThreadedStage):
     def _kill_inner(self, reason: BaseException) -> None:
         try:
             thread_pool.submit(lambda: self._inner.kill(reason))
-        except RuntimeError:  # no thread to be had, for now
+        except RuntimeError:  # no thread is available for now
             self.ctx.reactor.call_at(time.monotonic() + _RETRY_DELAY_S, lambda: self._kill_inner(reason))
