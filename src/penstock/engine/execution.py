@@ -250,7 +250,7 @@ class Execution:
         """End filters that have not answered when the grace time is over; `reason` becomes their error."""
         now = time.monotonic()
         for call, grace, index in self._state.undecided_filters(group):
-            end = NodeOutcome(reason.error, index, reason, excluded=reason.collateral)
+            end = NodeOutcome(reason.error, index, reason, ignored=reason.collateral)
             call.abandon_at(now + grace, end, self.reactor)
 
     def kill_now(self, processes: ProcessTable) -> None:

@@ -82,8 +82,8 @@ def _final_outcome(
     if stdout_error is not None:
         if reason is not None and reason.error is not stdout_error:
             reason = None
-        excluded = reason is not None and reason.collateral
-        after.append(NodeOutcome(stdout_error, None, reason, excluded=excluded))
+        ignored = reason is not None and reason.collateral
+        after.append(NodeOutcome(stdout_error, None, reason, ignored=ignored))
     elif left_early:
         # The caller is the reader, and a reader that closes its pipe has finished early.
         after.append(NodeOutcome(FinishEarly(), None))

@@ -158,10 +158,10 @@ class StdoutPort:
     def start(self) -> None:
         """Begin to drain. Idempotent."""
 
-    def stop(self, reason: BaseException, late: float) -> None:
+    def stop(self, reason: BaseException, deadline: float) -> None:
         """Take what is there and no more, because the stages have ended after a cancellation.
 
-        The user's object has until `late`, a deadline by `time.monotonic()`, to return.
+        The user's object has until `deadline`, by `time.monotonic()`, to return.
         """
 
     def abandon(self) -> None:
@@ -216,7 +216,7 @@ class CapturePort(StdoutPort):
             if self._tap is not None:
                 self._tap.start()
 
-    def stop(self, reason: BaseException, late: float) -> None:
+    def stop(self, reason: BaseException, deadline: float) -> None:
         """Take what is there and no more."""
         self._reason = reason
         if self._tap is not None:
@@ -266,10 +266,10 @@ class DrainedPort(StdoutPort):
             self._started = True
             self._drainer.start()
 
-    def stop(self, reason: BaseException, late: float) -> None:
-        """Take no more; the user's object is given until `late`, by `time.monotonic()`."""
+    def stop(self, reason: BaseException, deadline: float) -> None:
+        """Take no more; the user's object has until `deadline`, by `time.monotonic()`."""
         drainer = self._drainer
-        self._reactor.post(lambda: drainer.stop(reason, late))
+        self._reactor.post(lambda: drainer.stop(reason, deadline))
 
     def abandon(self) -> None:
         """Close everything, because nothing was started."""

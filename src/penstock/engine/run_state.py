@@ -158,4 +158,4 @@ def leaf_outcome(leaf: StageRun, failure: StartFailure | None) -> NodeOutcome:
         error = Cancelled("it was never started") if reason is None else reason.error
     if reason is not None and error is not reason.error:
         reason = None  # the stage ended by itself before it was cancelled
-    return NodeOutcome(error, leaf.index, reason, excluded=reason is not None and reason.collateral)
+    return NodeOutcome(error, leaf.index, reason, ignored=reason is not None and reason.collateral)

@@ -67,12 +67,12 @@ class NodeOutcome:
         index: int | None,
         reason: CancelReason | None = None,
         *,
-        excluded: bool = False,
+        ignored: bool = False,
     ) -> None:
         self.error = error
         self.index = index
         self.reason = reason
-        self.ignored = excluded
+        self.ignored = ignored
 
     @property
     def outcome(self) -> Outcome:
@@ -242,7 +242,7 @@ class FilterRun(Node):
             error = raised
         if error is None:
             return NodeOutcome(end.error if early else None, end.index)
-        return NodeOutcome(error, end.index, end.reason if error is end.error else None, excluded=end.ignored)
+        return NodeOutcome(error, end.index, end.reason if error is end.error else None, ignored=end.ignored)
 
 
 class GroupRun(Node):
@@ -308,4 +308,4 @@ class GroupRun(Node):
         cut = any(
             end.ignored and end.reason is not None and not end.reason.origin.within(self) for end in ends
         )
-        return NodeOutcome(FinishEarly() if kept.finished_early else None, None, excluded=cut)
+        return NodeOutcome(FinishEarly() if kept.finished_early else None, None, ignored=cut)

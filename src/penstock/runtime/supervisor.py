@@ -97,7 +97,7 @@ that releases it, after which every other thread would wait for it for ever.
 """
 _starts = 0
 _ending = False
-_started = threading.Event()
+_all_started = threading.Event()
 """Set once the interpreter is ending and no start is under way."""
 
 
@@ -131,7 +131,7 @@ def end_start() -> None:
     with _starting:
         _starts -= 1
         if _ending and _starts == 0:
-            _started.set()
+            _all_started.set()
 
 
 def block_if_finalizing() -> None:
@@ -150,11 +150,11 @@ def _at_exit() -> None:
     with _starting:
         _ending = True
         if _starts == 0:
-            _started.set()
+            _all_started.set()
     if not active_runs:
         return
     _kill_all()
-    _started.wait(_EXIT_TIMEOUT_S)
+    _all_started.wait(_EXIT_TIMEOUT_S)
     _kill_all()
 
 
