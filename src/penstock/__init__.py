@@ -14,20 +14,21 @@ a pipeline.
 
 from __future__ import annotations
 
+import sys
+
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from penstock.api.error_filters import filter_error, ignore_error
     from penstock.api.factories import (
         command,
         each_line,
         echo,
-        filter_error,
         filter_lines,
         function,
-        ignore_error,
         map_line_batches,
         map_lines,
         scan,
@@ -187,14 +188,16 @@ _HOMES = {
         "Input",
         "Output",
     ),
+    "penstock.api.error_filters": (
+        "filter_error",
+        "ignore_error",
+    ),
     "penstock.api.factories": (
         "command",
         "each_line",
         "echo",
-        "filter_error",
         "filter_lines",
         "function",
-        "ignore_error",
         "map_line_batches",
         "map_lines",
         "scan",
@@ -235,9 +238,8 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with late_import:
-        import importlib  # noqa: PLC0415 - for the first use only
-
-        value = getattr(importlib.import_module(home), name)
+        __import__(home)
+        value = getattr(sys.modules[home], name)
     if name in __all__:
         globals()[name] = value
     return value

@@ -1,14 +1,15 @@
 """The constructors of stages.
 
 Each constructor returns a pipeline of one stage. Join it to others by `|`, or run it by itself. An invalid
-argument raises a TypeError or ValueError here, when the stage is made, not when it runs.
+argument raises a TypeError or ValueError here, when the stage is made, not when it runs. A constructor loads
+its class of stage when it is first called, so a program of commands alone loads no other class.
 
-Out of scope: running a stage, and choosing between its variants for threads, processes and event loops.
+Out of scope: error filters (`error_filters`), running a stage, and choosing between its variants for threads,
+processes and event loops.
 """
 
 from __future__ import annotations
 
-from penstock.api.composition import checked_stage
 from penstock.api.pipeline import Pipeline
 from penstock.api.variants import (
     asynchronous,
@@ -21,12 +22,8 @@ from penstock.api.variants import (
 from penstock.core.async_detection import is_async_source, plain
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
 from penstock.core.public import exported
-from penstock.stages.chain import Transform
 from penstock.stages.command import Command
-from penstock.stages.filters import Filtered, ignoring
-from penstock.stages.function import Echo, Function, Scan, Source
-from penstock.stages.line_map import FilterLines, MapLineBatches, MapLines
-from penstock.stages.lines import EachLine, TransformLines
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
 
     from penstock.core.env import Secret
     from penstock.core.limits import Limits
-    from penstock.core.matchers import Matcher
-    from penstock.core.stage import Stage
     from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
@@ -46,10 +41,8 @@ __all__ = [
     "command",
     "each_line",
     "echo",
-    "filter_error",
     "filter_lines",
     "function",
-    "ignore_error",
     "map_line_batches",
     "map_lines",
     "scan",
@@ -146,6 +139,9 @@ def function(
     >>> (echo("hello") | function(shout)).output()
     b'HELLO\n'
     """
+    with late_import:
+        from penstock.stages.function import Function  # noqa: PLC0415 - see the head of the module
+
     return python_stage(
         "function", fn, isolate, lambda: Function(fn, name), lambda a: a.AsyncFunction(fn, name)
     )
@@ -170,6 +166,9 @@ def transform(
     >>> (echo("abc") | transform(lambda chunks: (chunk[::-1] for chunk in chunks))).output()
     b'\ncba'
     """
+    with late_import:
+        from penstock.stages.chain import Transform  # noqa: PLC0415 - see the head of the module
+
     make = lambda a: a.AsyncTransform(fn, name)  # noqa: E731 - as an argument it would not fit the line
     return python_stage("transform", fn, isolate, lambda: Transform(fn, name), make, generator=True)
 
@@ -194,6 +193,9 @@ def transform_lines(
     >>> (echo("b\na") | transform_lines(sorted)).output()
     b'a\nb\n'
     """
+    with late_import:
+        from penstock.stages.lines import TransformLines  # noqa: PLC0415 - see the head of the module
+
     make = lambda a: a.AsyncLineStage("transform-lines", fn, name)  # noqa: E731 - as above
     return python_stage(
         "transform_lines", fn, isolate, lambda: TransformLines(fn, name), make, generator=True
@@ -221,6 +223,9 @@ def map_lines(
     >>> (echo("a\nb") | map_lines(bytes.upper)).output()
     b'A\nB\n'
     """
+    with late_import:
+        from penstock.stages.line_map import MapLines  # noqa: PLC0415 - see the head of the module
+
     return line_stage("map_lines", MapLines, fn, name, isolate, concurrency)
 
 
@@ -239,6 +244,9 @@ def filter_lines(
     >>> (echo("1\nx\n2") | filter_lines(bytes.isdigit)).output()
     b'1\n2\n'
     """
+    with late_import:
+        from penstock.stages.line_map import FilterLines  # noqa: PLC0415 - see the head of the module
+
     return line_stage("filter_lines", FilterLines, fn, name, isolate, concurrency)
 
 
@@ -259,6 +267,9 @@ def map_line_batches(
     >>> (echo("1\n2") | map_line_batches(lambda lines: [line * 2 for line in lines])).output()
     b'11\n22\n'
     """
+    with late_import:
+        from penstock.stages.line_map import MapLineBatches  # noqa: PLC0415 - see the head of the module
+
     return line_stage("map_line_batches", MapLineBatches, fn, name, isolate, concurrency)
 
 
@@ -283,6 +294,9 @@ def each_line(
     >>> (echo("a\nb") | each_line(lambda ctx, line, stdout: stdout.write(line))).output()
     b'ab'
     """
+    with late_import:
+        from penstock.stages.lines import EachLine  # noqa: PLC0415 - see the head of the module
+
     check_max_line(max_line)
     check_concurrency(fn, concurrency)
     make = lambda a: a.AsyncLineStage("each-line", fn, name, concurrency, max_line)  # noqa: E731 - as above
@@ -309,6 +323,9 @@ def scan(
     >>> (echo("a b") | scan(split, lambda ctx, word, stdout: stdout.write(word + b";"))).output()
     b'a;b;'
     """
+    with late_import:
+        from penstock.stages.function import Scan  # noqa: PLC0415 - see the head of the module
+
     plain("scan", check_callable("scan", split))
     return placed(Scan(split, plain("scan", check_callable("scan", fn)), name), isolate)
 
@@ -325,6 +342,9 @@ def source(iterable: Iterable[bytes] | AsyncIterable[bytes], *, name: str | None
     >>> (source([b"a", b"b"]) | command("cat")).output()
     b'ab'
     """
+    with late_import:
+        from penstock.stages.function import Source  # noqa: PLC0415 - see the head of the module
+
     if is_async_source(iterable):
         return Pipeline(asynchronous().AsyncSource(iterable, name))
     if isinstance(iterable, bytes | bytearray | str) or not hasattr(iterable, "__iter__"):
@@ -343,46 +363,10 @@ def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None)
     >>> echo("a", end="").output()
     b'a'
     """
+    with late_import:
+        from penstock.stages.function import Echo  # noqa: PLC0415 - see the head of the module
+
     return Pipeline(Echo(_encoded("text", text) + _encoded("end", end), name))
-
-
-@exported
-def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
-    """Make a stage that runs `stage` and succeeds if it fails with an error that `matcher` accepts.
-
-    `stage` is a stage or a whole pipeline. `matcher` is called with an exception, never with None, and says
-    whether to ignore it. An exception class is not a matcher, although it can be called: it would ignore
-    every error. Write `is_error(ValueError)`. A matcher never sees the deadline or cancellation of the run,
-    which cannot be ignored, nor a `FinishEarly`. This is go-pipe's IgnoreError.
-
-    Raises TypeError if `matcher` is not callable.
-
-    >>> from penstock import is_error, ExitError
-    >>> ignore_error(command("false"), is_error(ExitError)).run().ok
-    True
-    """
-    if not callable(matcher):
-        raise TypeError(f"ignore_error() takes a matcher, not {matcher!r}")
-    return filter_error(stage, ignoring(matcher))
-
-
-@exported
-def filter_error(
-    stage: Stage | Pipeline, fn: Callable[[BaseException | None], BaseException | None]
-) -> Pipeline:
-    """Make a stage that runs `stage` and whose outcome is `fn(error)`.
-
-    `stage` is a stage or a whole pipeline. `fn` gets its error, or None if it succeeded, and returns the
-    error to report, or None for a success. An exception that `fn` raises is reported too. A worker thread
-    calls `fn`.
-
-    Raises TypeError if `fn` is not a plain callable. The stage fails with TypeError if `fn` returns anything
-    but an exception or None.
-
-    >>> filter_error(command("false"), lambda error: None).run().ok
-    True
-    """
-    return Pipeline(Filtered(checked_stage(stage), plain("filter_error", check_callable("filter_error", fn))))
 
 
 def _encoded(option: str, text: object) -> bytes:

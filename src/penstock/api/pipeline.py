@@ -14,7 +14,6 @@ from functools import cache
 
 from penstock.api.composition import checked_stage, flatten, is_stage, nesting_depth
 from penstock.api.iteration import Lines, iterate, lines_of
-from penstock.api.nested import start_nested
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
@@ -250,6 +249,9 @@ class Pipeline(PipelineSpec):
         """
         if given:
             ctx, stdin, stdout = given
+            with late_import:
+                from penstock.api.nested import start_nested  # noqa: PLC0415 - only custom stages need it
+
             return start_nested(self, ctx, stdin, stdout)
         return start_run(plan_run(self, self._merged(options)))
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
 __all__ = ["parse_size", "show_size"]
 
-_TEXT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.ASCII | re.IGNORECASE)
+_TEXT: Final = r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*"
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -29,7 +27,9 @@ def parse_size(option: str, value: object) -> int:
     if isinstance(value, int):
         size = value
     else:
-        match = _TEXT.fullmatch(value)
+        import re  # noqa: PLC0415 - most programs never write a size as text
+
+        match = re.fullmatch(_TEXT, value, re.ASCII | re.IGNORECASE)
         if match is None:
             raise ValueError(f"{option} must be a size like '500MB' or '2GiB', not {value!r}")
         unit = (match[2] or "").lower()

@@ -16,11 +16,10 @@ from __future__ import annotations
 from types import NoneType
 
 from penstock.core.constants import Special
+from penstock.core.errors import StartError
 from penstock.stages.base import traits_of
-from penstock.stages.chain import ChainStage
 from penstock.stages.filters import Filtered
-from penstock.stages.function import Function
-from penstock.streams.copy import copy_stream
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class PlanEdge:
 class Graph:
     """The nodes in a topological order, the edges, and the pipelines and filters, outer ones first."""
 
-    __slots__ = ("edges", "has_user_objects", "nodes", "parents", "root")
+    __slots__ = ("edges", "first_in_process", "has_user_objects", "nodes", "parents", "root")
 
     def __init__(self, stages: Sequence[Stage | PipelineSpec]) -> None:
         self.root = PlanGroup(None, {})
@@ -158,6 +157,10 @@ class Graph:
         self.parents = tuple(parents)
         """Those below the root."""
         self.nodes = tuple(nodes)
+        self.first_in_process = next(
+            (node.stage for node in nodes if not traits_of(node.stage).opens_devnull_itself), None
+        )
+        """The first stage that works in this process, with streams; None if all are commands."""
         self.edges = _join(nodes)
         self.has_user_objects = not (
             all(traits_of(node.stage).has_no_user_objects for node in nodes)
@@ -185,7 +188,7 @@ def _add_stages(
     nodes: list[PlanNode],
 ) -> None:
     # As in go-pipe, a pipeline without stages copies its stdin to its stdout.
-    for stage in stages or (Function(_copy, "copy"),):
+    for stage in stages or (_copying_stage(),):
         parent: PlanGroup | PlanFilter = group
         inner: Any = stage
         while isinstance(inner, Filtered):
@@ -223,8 +226,8 @@ def _chained(left: PlanNode | None, right: PlanNode) -> bool:
     return (
         left is not None
         and left.group is right.group
-        and isinstance(left.stage, ChainStage)
-        and isinstance(right.stage, ChainStage)
+        and traits_of(left.stage).can_be_fused
+        and traits_of(right.stage).can_be_fused
         and right.index % LONGEST_CHAIN > 0
     )
 
@@ -236,5 +239,15 @@ def _next_place(parent: PlanGroup | PlanFilter | None) -> int:
     return parent.children - 1
 
 
-def _copy(_ctx: object, stdin: Any, stdout: Any) -> None:
-    copy_stream(stdin, stdout)
+def _copying_stage() -> Stage:
+    try:
+        with late_import:
+            from penstock.stages.function import Function  # noqa: PLC0415 - few pipelines are empty
+            from penstock.streams.copy import copy_stream  # noqa: PLC0415
+    except OSError as error:  # there is no descriptor to load a module by
+        raise StartError("copy", error) from error
+
+    def copy(_ctx: object, stdin: Any, stdout: Any) -> None:
+        copy_stream(stdin, stdout)
+
+    return Function(copy, "copy")

@@ -10,7 +10,7 @@ from penstock.engine.ports import DrainedPort, StdinPort, StdoutPort, close_on_e
 from penstock.engine.run_plan import RunPlan
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, PipeStdin, StdinEndpoint
 from penstock.engine.stdout_endpoints import AsyncObjectStdout, IteratedStdout, PipeStdout, StdoutEndpoint
-from penstock.stages.function import PythonStage
+from penstock.stages.base import BuiltinStage
 from penstock.streams.stage_ends import Input, Output
 from penstock.system.fork_guard import late_import
 
@@ -30,7 +30,7 @@ def bind(plan: RunPlan, loop: Loop) -> RunPlan:
 
     A plan that is bound to a loop is for one run.
     """
-    stages = [stage.bind_loop(loop) if isinstance(stage, PythonStage) else stage for stage in plan.stages]
+    stages = [stage.bind_loop(loop) if isinstance(stage, BuiltinStage) else stage for stage in plan.stages]
     source = _bound_stdin(plan.source, loop, plan.option("grace"))
     sink = _bound_stdout(plan.sink, loop)
     return RunPlan(plan.graph, plan.options, source, sink, stages=stages, loop=loop)

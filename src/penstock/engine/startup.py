@@ -14,12 +14,10 @@ from functools import partial
 
 from penstock.core.requirements import Stream
 from penstock.stages.base import traits_of
-from penstock.stages.chain import start_fused
 from penstock.stages.context import Scope
 from penstock.stages.running import CustomStageAdapter, Running
 from penstock.stages.stderr import StderrTarget
-from penstock.streams.memory_pipe import MemoryPipe
-from penstock.streams.stage_ends import Input, Output
+from penstock.streams.stage_ends import Input, Output, load_streams
 from penstock.system.fds import pipe
 from penstock.system.fork_guard import late_import
 from penstock.system.pipe_capacity import resize
@@ -141,6 +139,9 @@ def set_deadlines(
 def make_edge(kind: str, pipe_size: int | None, pages: list[PipeCapacityLease]) -> tuple[Output, Input]:
     """Make the two ends of an edge; the share of the budget that a larger pipe takes goes to `pages`."""
     if kind == "memory":
+        with late_import:  # loaded already, by `open_ports`
+            from penstock.streams.memory_pipe import MemoryPipe  # noqa: PLC0415 - commands need none
+
         memory = MemoryPipe()
         return Output(stream=memory.writer), Input(stream=memory.reader)
     read_end, write_end = pipe()
@@ -154,7 +155,13 @@ def make_edge(kind: str, pipe_size: int | None, pages: list[PipeCapacityLease]) 
 def open_ports(
     plan: RunPlan, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None]
 ) -> tuple[StdinPort, StdoutPort]:
-    """Open both endpoints, or neither."""
+    """Open both endpoints, or neither. The modules that stages of this process need are loaded before."""
+    in_process = plan.graph.first_in_process
+    if in_process is not None:
+        try:
+            load_streams()
+        except OSError as error:
+            raise StartFailure(error, stage=in_process.name) from error
     first, last = plan.requirements[0].stdin, plan.requirements[-1].stdout
     try:
         feed = plan.source.open(reactor, pipe_size, wants_file=first is Stream.PREFER_FILE)
@@ -271,6 +278,9 @@ def _start(unit: Sequence[StageRun], stdin: Input, stdout: Output) -> Sequence[R
             stdout.open_devnull()
         started = stage.start(ctx, stdin, stdout)
         return [started if isinstance(started, Running) else CustomStageAdapter(ctx, started, stdin, stdout)]
+    with late_import:  # loaded already, with the class of these stages
+        from penstock.stages.chain import start_fused  # noqa: PLC0415 - commands need none
+
     parts = start_fused([(leaf.stage, leaf.ctx) for leaf in unit], stdin, stdout)  # type: ignore[misc]
     for leaf, part in zip(unit[:-1], parts, strict=False):
         leaf.connect(stdout=part)

@@ -5,6 +5,9 @@ carry a copy from there into a pipe. An endpoint is part of a plan, so it never 
 a run: `open` returns a port, which does. A stage that prefers a file (`wants_file`) gets a descriptor. Any
 other stage gets a stream in memory, if there is no descriptor to pass.
 
+Streams and copies are loaded by the endpoints that need them, before these open anything: a run of commands
+alone needs none. Later there may be no descriptor to load a module by.
+
 A new kind of stdin (a terminal, an edge of a graph) is one more class with `open`, chosen in
 `stdin_endpoint`. `stdout_endpoints` names the other places that know the kinds.
 """
@@ -16,23 +19,17 @@ import os
 from penstock.core.async_detection import is_async_source
 from penstock.core.constants import DEVNULL, INHERIT, PIPE, Special
 from penstock.engine.ports import StdinPort, close_on_error, open_pipe
-from penstock.runtime.copy_tasks import Feeder
 from penstock.runtime.taps import InputWriter
 from penstock.streams.endpoints import Access, duplicate_source, number_of, source_access, unwrap
-from penstock.streams.fd_streams import FdReader, FdWriter
-from penstock.streams.fifo_streams import FifoReader
-from penstock.streams.file_objects import PipeWriter
-from penstock.streams.memory_pipe import MemoryPipe
-from penstock.streams.reader import BytesReader
 from penstock.streams.stage_ends import Input
-from penstock.streams.transfer import Transfer, best_method
 from penstock.system.fds import duplicate, is_nonblocking, open_read
-from penstock.system.fifo_open import is_fifo
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar
 
+    from penstock.engine.port_streams import Feeder
     from penstock.runtime.reactor import Reactor
     from penstock.streams.writer import Writer
     from penstock.system.fds import Path
@@ -70,7 +67,12 @@ class NullStdin(StdinEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
         """Give /dev/null, unopened, or an empty stream."""
-        return StdinPort(Input(devnull=True) if wants_file else Input(stream=BytesReader()))
+        if wants_file:
+            return StdinPort(Input(devnull=True))
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return StdinPort(Input(stream=streams.BytesReader()))
 
 
 class InheritedStdin(StdinEndpoint):
@@ -137,8 +139,11 @@ class PipeStdin(StdinEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
         """Make a pipe, and a file object for its other end."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         read_end, write_end = open_pipe(pipe_size, kept=1)
-        return StdinPort(Input(read_end), file=PipeWriter(write_end))
+        return StdinPort(Input(read_end), file=streams.PipeWriter(write_end))
 
 
 class BytesStdin(StdinEndpoint):
@@ -154,7 +159,10 @@ class BytesStdin(StdinEndpoint):
     def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
         """Give them as a stream, or have the reactor write them into a pipe."""
         if not wants_file:
-            return StdinPort(Input(stream=BytesReader(self._data)), size=len(self._data) or None)
+            with late_import:
+                from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+            return StdinPort(Input(stream=streams.BytesReader(self._data)), size=len(self._data) or None)
         read_end, write_end = open_pipe(pipe_size, kept=1)
         return StdinPort(Input(read_end), InputWriter(reactor, write_end, self._data), in_reactor=True)
 
@@ -167,12 +175,15 @@ class _CopiedStdin(StdinEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
         """Have a worker copy it into memory or into a pipe."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         if not wants_file:
-            memory = MemoryPipe()
+            memory = streams.MemoryPipe()
             return StdinPort(Input(stream=memory.reader), self._feeder(memory.writer))
         read_end, write_end = open_pipe(pipe_size, kept=1)
         with close_on_error(read_end, write_end):
-            feeder = self._feeder(FdWriter(write_end, owned_description=True))
+            feeder = self._feeder(streams.FdWriter(write_end, owned_description=True))
         return StdinPort(Input(read_end), feeder)
 
     def _feeder(self, writer: Writer) -> Feeder:
@@ -189,7 +200,10 @@ class ObjectStdin(_CopiedStdin):
         self._value = value
 
     def _feeder(self, writer: Writer) -> Feeder:
-        return Feeder(self._value, writer)
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.Feeder(self._value, writer)
 
 
 class CopierStdin(ObjectStdin):
@@ -209,7 +223,10 @@ class FifoStdin(_CopiedStdin):
         self._path = path
 
     def _feeder(self, writer: Writer) -> Feeder:
-        return Feeder(None, writer, FifoReader(self._path))
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.Feeder(None, writer, streams.FifoReader(self._path))
 
 
 class NonblockingStdin(_CopiedStdin):
@@ -218,22 +235,33 @@ class NonblockingStdin(_CopiedStdin):
     __slots__ = ("_number", "carrier")
 
     def __init__(self, number: int, closing: Any = None) -> None:
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         super().__init__(closing)
         self._number = number
-        self.carrier = best_method(number, to_pipe=True)
+        self.carrier = streams.best_method(number, to_pipe=True)
 
     def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
         """Have a worker copy it: into memory, or from descriptor to descriptor."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         if not wants_file:
             return super().open(reactor, pipe_size, wants_file=wants_file)
         read_end, write_end = open_pipe(pipe_size, kept=1, grow=True)
         with close_on_error(read_end, write_end):
             source = duplicate(self._number)
-            transfer = Transfer(source, write_end, source_owned=False, sink_owned=True)
-        return StdinPort(Input(read_end), Feeder(None, transfer))
+            transfer = streams.Transfer(source, write_end, source_owned=False, sink_owned=True)
+        return StdinPort(Input(read_end), streams.Feeder(None, transfer))
 
     def _feeder(self, writer: Writer) -> Feeder:
-        return Feeder(None, writer, FdReader(duplicate(self._number), owned_description=False))
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.Feeder(
+            None, writer, streams.FdReader(duplicate(self._number), owned_description=False)
+        )
 
 
 class AsyncObjectStdin(StdinEndpoint):
@@ -262,6 +290,9 @@ def stdin_endpoint(value: Any, data: Any) -> StdinEndpoint:
     if isinstance(value, Special):
         return _inherited() if value is INHERIT else _SPECIALS[value]
     if isinstance(value, str | os.PathLike):
+        with late_import:
+            from penstock.system.fifo_open import is_fifo  # noqa: PLC0415 - only paths need it
+
         return FifoStdin(value) if is_fifo(value) else PathStdin(value)
     if not isinstance(value, int) and is_async_source(value):
         return AsyncObjectStdin(value, to_close)

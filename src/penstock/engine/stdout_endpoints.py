@@ -2,7 +2,7 @@
 
 `stdout_endpoint` chooses the class, by looking only. `kind` is the name that `core.plan` knows, and `carrier`
 names what would carry a copy from a pipe to there. An endpoint never changes and keeps nothing of a run:
-`open` returns a port, which does.
+`open` returns a port, which does. Streams and copies are loaded as in `stdin_endpoints`.
 
 A new kind of stdout (a terminal, a branch of a graph) is one more class with `open`, chosen in
 `stdout_endpoint`. A new `kind` also needs its carrier in `core.plan`, and a new constant (such as CAPTURE)
@@ -16,24 +16,18 @@ import os
 from penstock.core.async_detection import is_async_sink
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
 from penstock.engine.ports import CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
-from penstock.runtime.copy_tasks import Drainer
 from penstock.runtime.taps import ListTap
 from penstock.streams.endpoints import Access, duplicate_sink, number_of, sink_access, unwrap
-from penstock.streams.fd_streams import FdReader, FdWriter
-from penstock.streams.fifo_streams import FifoWriter
-from penstock.streams.file_objects import PipeReader
-from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.stage_ends import Output
-from penstock.streams.transfer import Transfer, best_method
-from penstock.streams.writer import CaptureWriter, NullWriter
 from penstock.system.fds import duplicate, is_nonblocking, open_write
-from penstock.system.fifo_open import is_fifo
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ClassVar
 
+    from penstock.engine.port_streams import FdWriter, FifoWriter
     from penstock.runtime.reactor import Reactor
     from penstock.system.fds import Path
 
@@ -77,7 +71,12 @@ class NullStdout(StdoutEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give /dev/null, unopened, or a stream that drops everything."""
-        return StdoutPort(Output(devnull=True) if wants_file else Output(stream=NullWriter()))
+        if wants_file:
+            return StdoutPort(Output(devnull=True))
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return StdoutPort(Output(stream=streams.NullWriter()))
 
 
 class InheritedStdout(StdoutEndpoint):
@@ -144,8 +143,11 @@ class PipeStdout(StdoutEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Make a pipe, and a file object for its other end."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         read_end, write_end = open_pipe(pipe_size, kept=0)
-        return StdoutPort(Output(write_end), file=PipeReader(read_end))
+        return StdoutPort(Output(write_end), file=streams.PipeReader(read_end))
 
 
 class IteratedStdout(StdoutEndpoint):
@@ -156,12 +158,15 @@ class IteratedStdout(StdoutEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give the port a reader."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         if not wants_file:
-            memory = MemoryPipe()
+            memory = streams.MemoryPipe()
             return StdoutPort(Output(stream=memory.writer), reader=memory.reader)
         read_end, write_end = open_pipe(pipe_size, kept=0)
         with close_on_error(read_end, write_end):
-            reader = FdReader(read_end, owned_description=True)
+            reader = streams.FdReader(read_end, owned_description=True)
         return StdoutPort(Output(write_end), reader=reader)
 
 
@@ -175,7 +180,10 @@ class CapturedStdout(StdoutEndpoint):
         """Give a stream that keeps every chunk, or have the reactor read a pipe."""
         chunks: list[bytes] = []
         if not wants_file:
-            return CapturePort(Output(stream=CaptureWriter(chunks)), chunks, reactor)
+            with late_import:
+                from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+            return CapturePort(Output(stream=streams.CaptureWriter(chunks)), chunks, reactor)
         read_end, write_end = open_pipe(pipe_size, kept=0)
         return CapturePort(Output(write_end), chunks, reactor, ListTap(reactor, read_end, chunks, on_end))
 
@@ -188,14 +196,17 @@ class _CopiedStdout(StdoutEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Have a worker copy to it from memory or from a pipe."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         if not wants_file:
-            memory = MemoryPipe()
-            drainer = Drainer(reactor, memory.reader, self._target(), on_end)
+            memory = streams.MemoryPipe()
+            drainer = streams.Drainer(reactor, memory.reader, self._target(), on_end)
             return DrainedPort(Output(stream=memory.writer), drainer, reactor)
         read_end, write_end = open_pipe(pipe_size, kept=0)
         with close_on_error(read_end, write_end):
-            reader = FdReader(read_end, owned_description=True)
-            drainer = Drainer(reactor, reader, self._target(), on_end)
+            reader = streams.FdReader(read_end, owned_description=True)
+            drainer = streams.Drainer(reactor, reader, self._target(), on_end)
         return DrainedPort(Output(write_end), drainer, reactor)
 
     def _target(self) -> Any:
@@ -233,7 +244,10 @@ class FifoStdout(_CopiedStdout):
         self._path = path
 
     def _target(self) -> FifoWriter:
-        return FifoWriter(self._path)
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.FifoWriter(self._path)
 
 
 class NonblockingStdout(_CopiedStdout):
@@ -242,22 +256,31 @@ class NonblockingStdout(_CopiedStdout):
     __slots__ = ("_number", "carrier")
 
     def __init__(self, number: int, closing: Any = None) -> None:
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         super().__init__(closing)
         self._number = number
-        self.carrier = best_method(number, to_pipe=False)
+        self.carrier = streams.best_method(number, to_pipe=False)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Have a worker copy to it: from memory, or from descriptor to descriptor."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
         if not wants_file:
             return super().open(reactor, pipe_size, on_end, wants_file=wants_file)
         read_end, write_end = open_pipe(pipe_size, kept=0, grow=True)
         with close_on_error(read_end, write_end):
             sink = duplicate(self._number)
-            transfer = Transfer(read_end, sink, source_owned=True, sink_owned=False)
-        return DrainedPort(Output(write_end), Drainer(reactor, transfer, None, on_end), reactor)
+            transfer = streams.Transfer(read_end, sink, source_owned=True, sink_owned=False)
+        return DrainedPort(Output(write_end), streams.Drainer(reactor, transfer, None, on_end), reactor)
 
     def _target(self) -> FdWriter:
-        return FdWriter(duplicate(self._number), owned_description=False)
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.FdWriter(duplicate(self._number), owned_description=False)
 
 
 class AsyncObjectStdout(StdoutEndpoint):
@@ -285,6 +308,9 @@ def stdout_endpoint(value: Any) -> StdoutEndpoint:
     if isinstance(value, Special):
         return _inherited() if value is INHERIT else _SPECIALS[value]
     if isinstance(value, str | os.PathLike):
+        with late_import:
+            from penstock.system.fifo_open import is_fifo  # noqa: PLC0415 - only paths need it
+
         return FifoStdout(value) if is_fifo(value) else PathStdout(value)
     if not isinstance(value, int) and is_async_sink(value):
         return AsyncObjectStdout(value, to_close)

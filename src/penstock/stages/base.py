@@ -12,7 +12,10 @@ from penstock.core.requirements import Requirements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from penstock.core.stage import Stage
+    from penstock.system.event_loops import Loop
 
 __all__ = ["BuiltinStage", "StageTraits", "traits_of"]
 
@@ -32,6 +35,8 @@ class StageTraits:
     """Whether the stage needs an event loop, and so one of the async methods."""
     opens_devnull_itself: bool = False
     """Whether the stage's process opens /dev/null for itself, so that an unused end need not be open."""
+    can_be_fused: bool = False
+    """Whether it is a `ChainStage`, which one thread can run together with its neighbours."""
     has_no_user_objects: bool = False
     """Whether the stage holds only texts and numbers.
 
@@ -41,6 +46,10 @@ class StageTraits:
 
 class BuiltinStage(StageTraits):
     """The base of the engine's own stages."""
+
+    def bind_loop(self, loop: Loop) -> Self:
+        """Return the stage for a run on an event loop: itself, unless it needs the loop."""
+        return self
 
 
 class _CustomTraits(StageTraits):

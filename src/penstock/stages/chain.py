@@ -35,6 +35,7 @@ __all__ = ["ChainStage", "Transform", "iterator_of", "start_fused"]
 class ChainStage(PythonStage):
     """A stage that can be fused with its neighbours."""
 
+    can_be_fused = True
     outlet: str = "direct"
     """How the stage's output is written.
 

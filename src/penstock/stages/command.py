@@ -10,7 +10,6 @@ from penstock.core.options import check_leftover, check_limits, check_stderr, pa
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
 from penstock.stages.base import BuiltinStage
-from penstock.stages.pipe_adapter import start_with_pipes
 from penstock.stages.running_command import RunningCommand
 from penstock.stages.stderr import StderrTarget
 from penstock.system.executables import explain_failure, resolve
@@ -86,6 +85,9 @@ class Command(BuiltinStage):
             source = None if stdin.is_devnull else stdin.fd
             sink = None if stdout.is_devnull else stdout.fd
             if (source is None and not stdin.is_devnull) or (sink is None and not stdout.is_devnull):
+                with late_import:  # nothing is spawned yet: if this fails, so does the start
+                    from penstock.stages.pipe_adapter import start_with_pipes  # noqa: PLC0415 - rarely needed
+
                 running = start_with_pipes(self.start, ctx, stdin, stdout)
                 copied = True
                 return running

@@ -19,13 +19,12 @@ from penstock.stages.running import ThreadedStage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, Self
+    from typing import Any
 
     from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.streams.writer import Writer
-    from penstock.system.event_loops import Loop
 
 __all__ = ["Echo", "Function", "PythonStage", "Scan", "Source", "name_of"]
 
@@ -43,10 +42,6 @@ class PythonStage(BuiltinStage):
 
     def __repr__(self) -> str:
         return f"{self.kind}({name_of(self.fn)})"
-
-    def bind_loop(self, loop: Loop) -> Self:
-        """Return the stage for a run on an event loop: itself, unless it needs the loop."""
-        return self
 
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Do the work. An exception that it raises is the stage's outcome."""

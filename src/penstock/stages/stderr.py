@@ -13,9 +13,8 @@ from functools import partial
 from penstock.core.constants import Special, closing
 from penstock.runtime.taps import CallbackTap, ExcerptTap
 from penstock.streams.endpoints import Access, duplicate_sink, sink_access, unwrap
-from penstock.streams.fd_streams import FdWriter
-from penstock.streams.user_objects import chunk_writer
 from penstock.system.fds import open_write, pipe
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import Tap
+    from penstock.streams.fd_streams import FdWriter
     from penstock.system.fds import Fd
 
 __all__ = ["StderrTarget"]
@@ -35,7 +35,7 @@ _CAPTURE, _INHERIT, _NULL, _STDOUT, _DESCRIPTOR, _LINES, _CHUNKS = range(7)
 class StderrTarget:
     """One value of the stderr option, opened."""
 
-    __slots__ = ("_call", "_fd", "_kind", "closing")
+    __slots__ = ("_call", "_fd", "_kind", "_writer", "closing")
 
     def __init__(self, option: str, value: Any) -> None:
         """Open it.
@@ -44,6 +44,7 @@ class StderrTarget:
         """
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
+        self._writer: FdWriter | None = None
         self.closing = value.thing if isinstance(value, closing) else None
         """The object that the run closes when it ends, or None."""
         if self.closing is not None:
@@ -72,8 +73,13 @@ class StderrTarget:
             self._fd = duplicate_sink(value)
             return
         self._kind = _CHUNKS
+        with late_import:  # no command that writes to it is spawned yet
+            from penstock.streams.fd_streams import FdWriter  # noqa: PLC0415 - stderr is rarely copied
+            from penstock.streams.user_objects import chunk_writer  # noqa: PLC0415
+
         if access is Access.COPY:
-            self._call = FdWriter(duplicate_sink(value), owned_description=False).write
+            self._writer = FdWriter(duplicate_sink(value), owned_description=False)
+            self._call = self._writer.write
         else:
             self._call = chunk_writer(value) or value.write
 
@@ -125,6 +131,5 @@ class StderrTarget:
         """Close what was opened. Idempotent."""
         if self._fd is not None:
             self._fd.close()
-        writer = getattr(self._call, "__self__", None)
-        if isinstance(writer, FdWriter):
-            writer.close()
+        if self._writer is not None:
+            self._writer.close()

@@ -8,16 +8,16 @@ which takes half the time. For any other stage it is opened before.
 from __future__ import annotations
 
 from penstock.core.public import exported
-from penstock.streams.fd_streams import FdReader, FdWriter
-from penstock.streams.reader import Reader
-from penstock.streams.writer import Writer
 from penstock.system.fds import duplicate, null
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ClassVar, Generic, TypeVar
 
+    from penstock.streams.reader import Reader
+    from penstock.streams.writer import Writer
     from penstock.system.fds import Fd
 
     _Stream = TypeVar("_Stream", Reader, Writer)
@@ -33,7 +33,18 @@ else:
 
     _Stream = None
 
-__all__ = ["Input", "Output"]
+__all__ = ["Input", "Output", "load_streams"]
+
+
+def load_streams() -> None:
+    """Load the modules that `reader`, `writer` and edges in memory need.
+
+    For the start of a run with a stage that works in this process: once stages have been started, there may
+    be no descriptor left to load a module by.
+    """
+    with late_import:
+        import penstock.streams.fd_streams  # noqa: PLC0415 - commands need no streams
+        import penstock.streams.memory_pipe  # noqa: F401, PLC0415
 
 
 class _End(Generic[_Stream]):
@@ -133,7 +144,7 @@ class _End(Generic[_Stream]):
 
 
 @exported
-class Input(_End[Reader]):
+class Input(_End["Reader"]):
     """The stdin of a stage: `fd` if it is a descriptor, and always `reader`, a file-like object.
 
     Use either `fd` or `reader`, not both: a reader may have taken bytes from the descriptor.
@@ -146,13 +157,16 @@ class Input(_End[Reader]):
     def reader(self) -> Reader:
         """A file-like object with `read`, `readline`, `chunks()` and so on. Closing it closes the input."""
         if self._stream is None:
+            with late_import:  # loaded already in a run, by `load_streams`
+                from penstock.streams.fd_streams import FdReader  # noqa: PLC0415 - commands need none
+
             self._stream = FdReader(self._open_fd(), owned_description=self._owned_description)
         reader: Reader = self._stream
         return reader
 
 
 @exported
-class Output(_End[Writer]):
+class Output(_End["Writer"]):
     """The stdout of a stage: `fd` if it is a descriptor, and always `writer`, a file-like object.
 
     A writer is not buffered.
@@ -165,6 +179,9 @@ class Output(_End[Writer]):
     def writer(self) -> Writer:
         """A file-like object with `write`, `writelines` and `flush`. Closing it closes the output."""
         if self._stream is None:
+            with late_import:  # as above
+                from penstock.streams.fd_streams import FdWriter  # noqa: PLC0415
+
             self._stream = FdWriter(self._open_fd(), owned_description=self._owned_description)
         writer: Writer = self._stream
         return writer

@@ -16,7 +16,7 @@ gone. `_lock` guards the count. A forked copy starts at zero, because its copies
 from __future__ import annotations
 
 import fcntl
-import mmap
+import os
 import threading
 
 from penstock.system.fork_guard import reset_in_child
@@ -31,6 +31,7 @@ function → `cat` → function 1.12, 1.84, 2.08, 2.35; command → command 4.47
 commands are left alone, and the last step, for four times the pages, is not taken.
 """
 
+_PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 _SOFT_LIMIT_FILE = "/proc/sys/fs/pipe-user-pages-soft"
 _DEFAULT_SOFT_LIMIT = 16384
 _DEFAULT_PIPE_SIZE = 1 << 16
@@ -110,7 +111,7 @@ def resize(fd: int, size: int, *, asked_for: bool = False) -> PipeCapacityLease 
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
             return None
         # The kernel rounds up to a power of two.
-        count = (1 << ((size - 1) // mmap.PAGESIZE).bit_length()) - before // mmap.PAGESIZE
+        count = (1 << ((size - 1) // _PAGE_SIZE).bit_length()) - before // _PAGE_SIZE
         budget = _budget
         if not budget.take(count, asked_for=asked_for):
             return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 
-from penstock.system import fds, features, spawn_subprocess
+from penstock.system import fds, features
 from penstock.system.executables import SetupError, is_plain
 from penstock.system.fork_guard import late_import
 
@@ -108,6 +108,9 @@ def _launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
         return _launch_with_setup(request, request.setup, record)
     spawn_glibc = _glibc()
     if spawn_glibc is None:
+        with late_import:
+            from penstock.system import spawn_subprocess  # noqa: PLC0415 - only without the better mechanism
+
         return spawn_subprocess.launch(request)
     pid: int = spawn_glibc.launch(request, record)
     return pid

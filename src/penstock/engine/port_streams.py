@@ -1,0 +1,34 @@
+"""The streams and copies that ports are made of, together, so that an endpoint loads them by one late import.
+
+A run of commands alone needs none of them, unless one of its ends is copied. An endpoint loads them before
+it opens anything, and all endpoints are opened before anything is started. So if they cannot be loaded,
+nothing has been started.
+
+Out of scope: any code.
+"""
+
+from penstock.runtime.copy_tasks import Drainer, Feeder
+from penstock.streams.fd_streams import FdReader, FdWriter
+from penstock.streams.fifo_streams import FifoReader, FifoWriter
+from penstock.streams.file_objects import PipeReader, PipeWriter
+from penstock.streams.memory_pipe import MemoryPipe
+from penstock.streams.reader import BytesReader
+from penstock.streams.transfer import Transfer, best_method
+from penstock.streams.writer import CaptureWriter, NullWriter
+
+__all__ = [
+    "BytesReader",
+    "CaptureWriter",
+    "Drainer",
+    "FdReader",
+    "FdWriter",
+    "Feeder",
+    "FifoReader",
+    "FifoWriter",
+    "MemoryPipe",
+    "NullWriter",
+    "PipeReader",
+    "PipeWriter",
+    "Transfer",
+    "best_method",
+]
