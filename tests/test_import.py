@@ -39,6 +39,22 @@ NOT_AT_IMPORT = {
     "statistics", "tempfile", "typing_extensions", "unittest", "urllib", "uuid",
 }  # fmt: skip
 
+# A first run loads these no more than an import does, apart from ctypes, by which it spawns. The interpreter
+# itself loads none of them.
+NOT_IN_A_FIRST_RUN = (NOT_AT_IMPORT - {"ctypes"}) | {
+    "ast", "bisect", "copy", "dis", "fnmatch", "glob", "importlib", "linecache", "mmap", "tokenize",
+    "traceback", "typing", "zipfile", "penstock.aio", "penstock.api.error_filters", "penstock.api.nested",
+    "penstock.core.events", "penstock.core.limits", "penstock.core.stage", "penstock.engine.loop_binding",
+    "penstock.engine.port_streams", "penstock.isolation", "penstock.limits", "penstock.runtime.copy_tasks",
+    "penstock.stages.chain", "penstock.stages.coalescing_writer", "penstock.stages.function",
+    "penstock.stages.line_map", "penstock.stages.lines", "penstock.stages.pipe_adapter",
+    "penstock.streams.buffer_pool", "penstock.streams.bulk_read", "penstock.streams.copy",
+    "penstock.streams.fd_streams", "penstock.streams.fifo_streams", "penstock.streams.file_objects",
+    "penstock.streams.memory_pipe", "penstock.streams.transfer", "penstock.streams.user_objects",
+    "penstock.system.fifo_open", "penstock.system.spawn_launcher", "penstock.system.spawn_subprocess",
+    "penstock.system.splice",
+}  # fmt: skip
+
 MOST = 1.6
 
 
@@ -97,6 +113,20 @@ print(*sorted(set(sys.modules) - before))
     imported = set(_fresh(code).split())
     assert "penstock.api.pipeline" in imported
     assert not imported & NOT_AT_IMPORT
+
+
+@pytest.mark.parametrize("call", ["run()", "output()", "start().wait()"])
+def test_a_first_run_of_a_command_loads_no_more_than_it_needs(call: str) -> None:
+    """The cold start of a program that runs one command (docs/performance.md)."""
+    code = f"""
+import sys; before = set(sys.modules)
+from penstock import command
+command("true").{call}
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = set(_fresh(code).split())
+    assert "penstock.stages.running_command" in loaded
+    assert not loaded & NOT_IN_A_FIRST_RUN
 
 
 def test_importing_the_package_starts_nothing() -> None:
