@@ -12,7 +12,6 @@ import contextlib
 import select
 import signal
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from penstock import (
@@ -72,6 +71,8 @@ def print_error(outcome: RunOutcome, *, verbose: bool) -> None:
     for note in getattr(error, "__notes__", ()):
         print_err(str(note))
     if not isinstance(error, StartError) and not isinstance(error.cause, PenstockError):
+        import traceback  # noqa: PLC0415 - for an error of user code
+
         frames = traceback.extract_tb(error.cause.__traceback__)
         if verbose and frames:
             print_err("".join(traceback.format_exception(error.cause)).rstrip())
@@ -90,6 +91,8 @@ def _sentence(error: PipelineError) -> str:
         return str(error)
     if isinstance(cause, OSError) and error.index is None and cause.strerror is not None:
         return f"{error.stage}: {cause.strerror}"
+    import traceback  # noqa: PLC0415 - as above
+
     return f"{error.stage}: {''.join(traceback.format_exception_only(cause)).strip()}"
 
 

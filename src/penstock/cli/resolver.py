@@ -8,12 +8,10 @@ Out of scope: opening files (the caller passes a function), starting anything, s
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
 import sys
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +147,8 @@ def _find(word: Word, module: str, name: str) -> Any:
             thing = getattr(thing, part)
         except AttributeError as error:
             message = f"{_describe(thing)} has no {part!r}"
+            import difflib  # noqa: PLC0415 - for a mistake only
+
             near = difflib.get_close_matches(part, [known for known in dir(thing) if known[0] != "_"], n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the module is {file}" if file else ""
             raise PipelineSyntaxError(message, *_place_of_name(word, name), hint=hint or None) from error
@@ -207,6 +207,8 @@ def _describe(thing: Any) -> str:
 
 def _import_failed(word: Word, module: str, error: BaseException) -> PipelineSyntaxError:
     """Return the error for a module that exists but could not be imported, with its last line in the hint."""
+    import traceback  # noqa: PLC0415 - for a mistake only
+
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
