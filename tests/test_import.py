@@ -43,7 +43,8 @@ NOT_AT_IMPORT = {
 # itself loads none of them.
 NOT_IN_A_FIRST_RUN = (NOT_AT_IMPORT - {"ctypes"}) | {
     "ast", "bisect", "copy", "dis", "fnmatch", "glob", "importlib", "linecache", "mmap", "tokenize",
-    "traceback", "typing", "zipfile", "penstock.aio", "penstock.api.error_filters", "penstock.api.nested",
+    "traceback", "typing", "zipfile", "penstock.aio", "penstock.api.error_filters",
+    "penstock.api.factories", "penstock.api.nested",
     "penstock.core.events", "penstock.core.limits", "penstock.core.stage", "penstock.engine.loop_binding",
     "penstock.engine.port_streams", "penstock.isolation", "penstock.limits", "penstock.runtime.copy_tasks",
     "penstock.stages.chain", "penstock.stages.coalescing_writer", "penstock.stages.function",

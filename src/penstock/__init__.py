@@ -22,9 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from penstock.api.commands import command
     from penstock.api.error_filters import filter_error, ignore_error
     from penstock.api.factories import (
-        command,
         each_line,
         echo,
         filter_lines,
@@ -188,12 +188,12 @@ _HOMES = {
         "Input",
         "Output",
     ),
+    "penstock.api.commands": ("command",),
     "penstock.api.error_filters": (
         "filter_error",
         "ignore_error",
     ),
     "penstock.api.factories": (
-        "command",
         "each_line",
         "echo",
         "filter_lines",

@@ -1,0 +1,76 @@
+"""The constructor of stages of external commands.
+
+It has a module of its own because many programs run nothing else, and so need not load the constructors of
+Python stages. Out of scope: starting the command.
+"""
+
+from __future__ import annotations
+
+from penstock.api.pipeline import Pipeline
+from penstock.core.public import exported
+from penstock.stages.command import Command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Literal
+
+    from penstock.core.env import Secret
+    from penstock.core.limits import Limits
+
+__all__ = ["command"]
+
+
+@exported
+def command(  # noqa: PLR0913 - the options of a command
+    program: str | bytes | os.PathLike[str] | Secret,
+    *args: str | bytes | os.PathLike[str] | Secret,
+    name: str | None = None,
+    cwd: str | bytes | os.PathLike[str] | None = None,
+    env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
+    stderr: Any = None,
+    ok_codes: Iterable[int] = (0,),
+    process_group: bool = True,
+    limits: Limits | None = None,
+    on_leftover: Literal["ignore", "report", "kill"] | None = None,
+) -> Pipeline:
+    """Make a stage of an external command; no shell is involved.
+
+    `program` and `args` are str, bytes, PathLike or `Secret`. A `program` with a slash is relative to the
+    caller's working directory, whatever `cwd` is. A bare name is searched on the child's PATH, whose empty
+    and relative entries are skipped. `cwd`, `env` and `stderr` override the pipeline's options. `name` is
+    how errors and results call the stage; the default is `program` as given.
+
+    The stage fails with `ExitError` if the exit status is not in `ok_codes` or a signal killed the program.
+    A missing or unusable program raises a `StartError` when the run starts.
+
+    The child leads a process group of its own, unless its stdin is a terminal: the terminal would stop a
+    background group (SIGTTIN in termios(3)). `process_group=False` always leaves the child in the caller's
+    group; cancelling then signals its descendants one by one.
+
+    `limits` is a `Limits`, laid over the pipeline's. `on_leftover` decides about processes that the command
+    started and that still run after it has ended by itself. "ignore" leaves them alone. "report" emits an
+    event of kind `leftover` with their `pids`. "kill" emits the event and ends them before the stage counts
+    as ended, with SIGTERM and, after the grace time, SIGKILL. They are found in the command's process group,
+    and in its cgroup if it has one for itself. Leftovers in a cgroup that several commands share get SIGKILL
+    when the run ends. None takes the pipeline's option.
+
+    Raises TypeError for an argument of another type, and ValueError for an empty program or a NUL byte.
+
+    >>> command("printf", "%s", "a|b").output()
+    b'a|b'
+    """
+    made = Command(
+        program,
+        args,
+        name=name,
+        cwd=cwd,
+        env=env,
+        stderr=stderr,
+        ok_codes=ok_codes,
+        process_group=process_group,
+        limits=limits,
+        on_leftover=on_leftover,
+    )
+    return Pipeline(made)
