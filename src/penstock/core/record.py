@@ -35,52 +35,77 @@ def _made(cls: type) -> type:
     """Make the class again, with slots for the fields that it annotates, and with what a dataclass has."""
     names = tuple(cls.__annotations__)
     members = {name: value for name, value in vars(cls).items() if name not in {"__dict__", "__weakref__"}}
+    twins = _Twins(cls.__name__, cls.__bases__, members.copy())
     defaults = {name: members.pop(name) for name in names if name in members}
     members.update(
         __slots__=names,
         __match_args__=names,
-        __init__=_constructor(names, defaults),
-        __dataclass_fields__=_Borrowed("__dataclass_fields__", cls),
-        __dataclass_params__=_Borrowed("__dataclass_params__", cls),
+        __init__=_constructor(cls, names, defaults),
+        __dataclass_fields__=_Borrowed("__dataclass_fields__", twins),
+        __dataclass_params__=_Borrowed("__dataclass_params__", twins),
     )
     for method in (_repr, _eq, _hash, _setattr, _delattr, _getstate, _setstate, _replace):
         members.setdefault(f"__{method.__name__[1:]}__", method)
     return type(cls)(cls.__name__, cls.__bases__, members)
 
 
-class _Borrowed:
-    """An attribute that `dataclass` would have set on the class: taken from a dataclass once it is wanted."""
+class _Twins:
+    """The same class as a dataclass, made when it is wanted. Two threads may make two; the first counts."""
 
-    __slots__ = ("_cls", "_name")
+    __slots__ = ("_arguments", "_made")
 
-    def __init__(self, name: str, cls: type) -> None:
-        self._name = name
-        self._cls = cls
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+        self._made: list[type] = []
 
-    def __get__(self, instance: object, owner: type) -> Any:
+    def first(self) -> type:
+        """Return the dataclass, always the same one."""
         import dataclasses  # noqa: PLC0415 - nearly always loaded by then: it is what looks at these
 
-        if self._name not in vars(self._cls):
-            dataclasses.dataclass(frozen=True)(self._cls)
-        return vars(self._cls)[self._name]
+        if not self._made:
+            name, bases, members = self._arguments
+            self._made.append(dataclasses.dataclass(frozen=True)(type(name, bases, members.copy())))
+        return self._made[0]
 
 
-def _constructor(names: tuple[str, ...], defaults: dict[str, object]) -> Any:
+class _Borrowed:
+    """An attribute that `dataclass` would have set on the class: that of its twin, which is a dataclass."""
+
+    __slots__ = ("_name", "_twins")
+
+    def __init__(self, name: str, twins: _Twins) -> None:
+        self._name = name
+        self._twins = twins
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return vars(self._twins.first())[self._name]
+
+
+def _constructor(cls: type, names: tuple[str, ...], defaults: dict[str, object]) -> Any:
     """Compile `__init__`, as `dataclass` does; every run makes some of these, so `**fields` is too slow."""
     parameters = ", ".join(f"{name}=_defaults[{name!r}]" if name in defaults else name for name in names)
     body = "".join(f"\n    _set(self, {name!r}, {name})" for name in names)
     scope: dict[str, Any] = {"_set": _set, "_defaults": defaults}
     exec(f"def __init__(self, {parameters}):{body}", scope)  # noqa: S102 - of names in this package alone
-    return scope["__init__"]
+    made = scope["__init__"]
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    made.__annotations__ = {**cls.__annotations__, "return": None}
+    return made
+
+
+def _names(self: Any) -> tuple[str, ...]:
+    """Return the names of the fields. A subclass that is a dataclass adds to them; plain slots do not."""
+    names: tuple[str, ...] = self.__match_args__
+    return names
 
 
 def _values(self: Any) -> tuple[Any, ...]:
-    return tuple([getattr(self, name) for name in self.__slots__])
+    return tuple([getattr(self, name) for name in _names(self)])
 
 
 @recursive_repr()
 def _repr(self: Any) -> str:
-    fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+    fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in _names(self))
     return f"{type(self).__qualname__}({fields})"
 
 
@@ -109,9 +134,9 @@ def _getstate(self: Any) -> list[Any]:
 
 
 def _setstate(self: Any, state: list[Any]) -> None:
-    for name, value in zip(self.__slots__, state, strict=True):
+    for name, value in zip(_names(self), state, strict=True):
         _set(self, name, value)
 
 
 def _replace(self: Any, /, **changes: Any) -> Any:
-    return type(self)(**{**dict(zip(self.__slots__, _values(self), strict=True)), **changes})
+    return type(self)(**{**dict(zip(_names(self), _values(self), strict=True)), **changes})
