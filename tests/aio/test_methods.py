@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import os
 import subprocess
 import sys
 import threading
@@ -222,6 +223,19 @@ async def test_a_mistake_in_an_option_is_the_same_error(mistake: str) -> None:
     for make in (pipeline.aiter_bytes, pipeline.aiter_lines, pipeline.astart):
         with pytest.raises(caught.type, match=named):
             make(**options)
+
+
+@pytest.mark.parametrize("method", ["aiter_bytes", "astart"])
+async def test_a_descriptor_that_was_closed_before_the_start_is_an_error_that_names_stdin(
+    method: str,
+) -> None:
+    """The run is planned when it starts; a number may be that of another descriptor by then."""
+    read_end, write_end = os.pipe()
+    pending = getattr(command("cat"), method)(stdin=read_end)
+    os.close(read_end)
+    os.close(write_end)
+    with pytest.raises(ValueError, match="stdin"):
+        await (pending.__anext__() if method == "aiter_bytes" else pending.__aenter__())
 
 
 async def test_options_that_a_method_sets_itself_are_refused() -> None:

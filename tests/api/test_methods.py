@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from penstock import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from penstock import Event
 
@@ -217,6 +219,47 @@ def test_an_iterator_that_is_closed_before_its_first_step_starts_nothing(probe: 
     iterator.close()
     Pipeline(probe).iter_lines()
     assert probe.starts == 0
+
+
+def test_an_iterator_looks_at_a_descriptor_at_its_first_step() -> None:
+    """A pipe that has become non-blocking meanwhile is copied: `cat` would take it for an error."""
+    read_end, write_end = os.pipe()
+    try:
+        chunks = command("cat").iter_bytes(stdin=read_end)
+        os.set_blocking(read_end, False)
+        os.write(write_end, b"early")
+        assert next(chunks) == b"early"
+        os.write(write_end, b"late")
+    finally:
+        os.close(write_end)
+        os.close(read_end)
+    assert b"".join(chunks) == b"late"
+
+
+def test_an_iterator_whose_descriptor_was_closed_before_its_first_step_names_stdin() -> None:
+    """Its number may be that of a descriptor of the run by then, which is not for the command."""
+    read_end, write_end = os.pipe()
+    chunks = command("cat").iter_bytes(stdin=read_end)
+    os.close(read_end)
+    os.close(write_end)
+    with pytest.raises(ValueError, match="stdin"):
+        next(chunks)
+
+
+def test_an_iterator_sees_a_fifo_that_was_made_before_its_first_step(tmp_path: Path) -> None:
+    """Opening it waits for a writer, so a worker does that, and the timeout counts."""
+    path = tmp_path / "fifo"
+    chunks = command("cat").iter_bytes(stdin=path, timeout=0.1)
+    os.mkfifo(path)
+    # Whoever opens the FIFO in this thread is let go on at last.
+    writer = threading.Timer(5, lambda: os.close(os.open(path, os.O_RDWR)))
+    writer.start()
+    try:
+        with pytest.raises(PipelineTimeout):
+            next(chunks)
+        assert writer.is_alive()
+    finally:
+        writer.cancel()
 
 
 def test_a_failure_before_the_iterator_was_left_is_not_reported_either() -> None:

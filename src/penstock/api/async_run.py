@@ -25,6 +25,7 @@ from penstock.core.framing import LineSplitter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -102,15 +103,15 @@ class AsyncRun:
 class StartingRun:
     """The context manager that `astart()` returns: it starts the run, and ends it with the block."""
 
-    def __init__(self, plan: RunPlan) -> None:
-        self._plan = plan
+    def __init__(self, make_plan: Callable[[], RunPlan]) -> None:
+        self._make_plan = make_plan
         self._owned: OwnedRun | None = None
 
     async def __aenter__(self) -> AsyncRun:
         """Start the run. Raises StartError, when nothing is left, if a stage cannot be started."""
         if self._owned is not None:
             raise RuntimeError("astart() can be entered only once; call it again for another run")
-        self._owned = await begin(self._plan)
+        self._owned = await begin(self._make_plan)
         return AsyncRun(self._owned)
 
     async def __aexit__(
@@ -136,8 +137,8 @@ class AsyncBytes:
     waiting.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
-        self._plan = plan
+    def __init__(self, make_plan: Callable[[], RunPlan]) -> None:
+        self._make_plan = make_plan
         self._owned: OwnedRun | None = None
         self._finished = False
         self._busy = False
@@ -154,7 +155,7 @@ class AsyncBytes:
         self._busy = True
         try:
             if self._owned is None:
-                self._owned = await begin(self._plan)
+                self._owned = await begin(self._make_plan)
                 if self._finished:  # closed meanwhile, by another task
                     await self._owned.leave()
                     raise StopAsyncIteration  # noqa: TRY301 - as after any other end

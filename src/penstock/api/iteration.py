@@ -14,19 +14,20 @@ from penstock.engine.managed_run import ManagedRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from penstock.engine.run_plan import RunPlan
 
 __all__ = ["Lines", "iterate", "lines_of"]
 
 
-def iterate(plan: RunPlan) -> Generator[bytes]:
+def iterate(make_plan: Callable[[], RunPlan]) -> Generator[bytes]:
     """Start a run with the first `next()`; yield the last stage's output, in chunks as they come.
 
-    Its failure is raised after the last chunk. Closing the iterator early ends the run, and is not a failure.
+    `make_plan()` is called then, because a plan shows the files and descriptors as they are at that time. Its
+    failure is raised after the last chunk. Closing the iterator early ends the run, and is not a failure.
     """
-    run = ManagedRun(plan)
+    run = ManagedRun(make_plan())
     try:
         run.start()
         if run.failed_to_start:

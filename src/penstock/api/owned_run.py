@@ -195,10 +195,13 @@ def _after_fork_in_child() -> None:
 reset_in_child(_after_fork_in_child, "runs")
 
 
-async def begin(plan: RunPlan) -> OwnedRun:
-    """Start a run. Raises StartError, when nothing is left, if a stage cannot be started."""
+async def begin(make_plan: Callable[[], RunPlan]) -> OwnedRun:
+    """Start a run of the plan that `make_plan()` gives, which shows files and descriptors as they are now.
+
+    Raises StartError, when nothing is left, if a stage cannot be started.
+    """
     owned = OwnedRun(current_loop(), tell=True)
-    owned.start(lambda: plan)
+    owned.start(make_plan)
     await owned.begun()
     if owned.run.failed_to_start:
         await owned.finish(check=True)

@@ -10,7 +10,7 @@ Out of scope: planning and steering a run, which is the engine's task.
 from __future__ import annotations
 
 import codecs
-from functools import cache
+from functools import cache, partial
 
 from penstock.api.composition import checked_stage, flatten, is_stage, nesting_depth
 from penstock.api.iteration import Lines, iterate, lines_of
@@ -215,9 +215,9 @@ class Pipeline(PipelineSpec):
         check_ends(options, "iter_bytes", ("stdout",))
         merged = self._merged(options)
         check_ends(merged, "iter_bytes")
-        plan = plan_run(self, merged, iterate=True)
-        plan.require_sync()
-        return iterate(plan)
+        make_plan = partial(plan_run, self, merged, iterate=True)
+        make_plan().require_sync()
+        return iterate(make_plan)
 
     def iter_lines(self, **options: Unpack[Options]) -> Lines:
         r"""Run the pipeline as `iter_bytes` does, and yield lines: bytes without LF.
@@ -292,7 +292,9 @@ class Pipeline(PipelineSpec):
         check_ends(options, "aiter_bytes", ("stdout",))
         merged = self._merged(options)
         check_ends(merged, "aiter_bytes")
-        iterator: AsyncBytes = _aio().AsyncBytes(plan_run(self, merged, iterate=True))
+        make_plan = partial(plan_run, self, merged, iterate=True)
+        make_plan()  # an invalid option is an error of this call
+        iterator: AsyncBytes = _aio().AsyncBytes(make_plan)
         return iterator
 
     def aiter_lines(self, **options: Unpack[Options]) -> AsyncLines:
@@ -306,7 +308,9 @@ class Pipeline(PipelineSpec):
         `run` is an `AsyncRun`. Leaving the block closes `run.stdin` and `run.stdout` and waits for the run.
         An exception in the block, including a cancellation, cancels the run first.
         """
-        starting: StartingRun = _aio().StartingRun(plan_run(self, self._merged(options)))
+        make_plan = partial(plan_run, self, self._merged(options))
+        make_plan()  # an invalid option is an error of this call
+        starting: StartingRun = _aio().StartingRun(make_plan)
         return starting
 
     def explain(self, **options: Unpack[Options]) -> Plan:
