@@ -383,6 +383,7 @@ def test_a_reason_of_a_class_of_the_users_reaches_it() -> None:
     assert recorder.of("woken")[0].context["error"] == "12"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fn", [fns.heed_nothing, fns.stop_itself])
 def test_a_stage_that_ignores_its_cancellation_is_killed_with_its_children(fn: Callable[..., object]) -> None:
     """Once the grace time is over, whatever state it is in."""

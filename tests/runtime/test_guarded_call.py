@@ -375,6 +375,7 @@ def test_an_interrupted_leave_that_is_repeated_ends_the_call() -> None:
         assert call.outcome == "left"
 
 
+@pytest.mark.slow
 def test_an_interrupted_abandonment_is_made_up_for_by_the_next_deadline(reactor: Reactor) -> None:
     """The timer is gone by then; whoever cancels again sets another."""
 

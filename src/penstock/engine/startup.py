@@ -10,7 +10,7 @@ to a stage is closed here. Before and after each start, the run checks whether i
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 from penstock.core.requirements import Stream
 from penstock.stages.base import traits_of
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from penstock.limits.confinement import Confinement
     from penstock.runtime.reactor import Reactor, Timer
     from penstock.stages.run_services import RunResources, RunServices
+    from penstock.streams.memory_pipe import MemoryPipe
     from penstock.system.pipe_capacity import PipeCapacityLease
 
 __all__ = [
@@ -139,10 +140,7 @@ def set_deadlines(
 def make_edge(kind: str, pipe_size: int | None, pages: list[PipeCapacityLease]) -> tuple[Output, Input]:
     """Make the two ends of an edge; the share of the budget that a larger pipe takes goes to `pages`."""
     if kind == "memory":
-        with late_import:  # loaded already, by `open_ports`
-            from penstock.streams.memory_pipe import MemoryPipe  # noqa: PLC0415 - commands need none
-
-        memory = MemoryPipe()
+        memory = _memory_pipe_class()()
         return Output(stream=memory.writer), Input(stream=memory.reader)
     read_end, write_end = pipe()
     if pipe_size is not None:
@@ -150,6 +148,13 @@ def make_edge(kind: str, pipe_size: int | None, pages: list[PipeCapacityLease]) 
         if grown is not None:
             pages.append(grown)
     return Output(write_end), Input(read_end)
+
+
+@cache
+def _memory_pipe_class() -> type[MemoryPipe]:
+    with late_import:  # loaded already, by `open_ports`
+        from penstock.streams.memory_pipe import MemoryPipe  # noqa: PLC0415 - commands need none
+    return MemoryPipe
 
 
 def open_ports(
