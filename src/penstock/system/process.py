@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource  # noqa: F401 - os.wait4 loads it by itself, and fails if no descriptor is free by then
 import select
 import signal
 import threading
