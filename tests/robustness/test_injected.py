@@ -126,22 +126,28 @@ class TracedHost:
 
 
 class Hosts:
-    """The one host of this module, and another one where a test has failed."""
+    """The one host of this module; after a failure, one for each test."""
 
     def __init__(self, make_folder: Callable[[], Path]) -> None:
         self._make_folder = make_folder
         self._host: TracedHost | None = None
+        self._begun = False
 
     @contextlib.contextmanager
     def one(self) -> Iterator[TracedHost]:
-        """Lend a host that is sound; it stays that where nothing is raised."""
-        host, self._host = self._host or TracedHost(self._make_folder()), None
+        """Lend a host that is sound; keep it if nothing is raised."""
+        kept, self._host = self._host, None
+        host = TracedHost(self._make_folder()) if kept is None else kept
         try:
             yield host
         except BaseException:
             host.kill()
             raise
-        self._host = host
+        if kept is None and self._begun:
+            host.end()  # the leak check would kill a process that a test has started
+        else:
+            self._host = host
+        self._begun = True
 
     def end(self) -> None:
         """End it."""
