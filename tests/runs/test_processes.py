@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.processes import gone, sh
+from tests.support.processes import alive, gone, sh
 from tests.support.waiting import DEADLINE
 
 from penstock import (
@@ -172,6 +174,47 @@ def test_an_orphan_that_left_the_group_keeps_no_run_from_its_end(strays: Strays,
         run.cancel()
         with pytest.raises(PipelineCancelled):
             run.wait(DEADLINE)
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["", "that ignores SIGTERM"])
+@pytest.mark.parametrize("inner", [False, True], ids=["", "of a run inside"])
+def test_an_orphan_in_the_hosts_group_is_ended_too(
+    deaf: bool,  # noqa: FBT001
+    inner: bool,  # noqa: FBT001
+    strays: Strays,
+) -> None:
+    """It is found by its mark. A stranger in that group is left alone."""
+    trap = "trap '' TERM;" if deaf else ""
+    script = f"({trap} sh -c 'echo $$ >>$PIDS; echo; exec sleep 1000' &); sleep 1000"
+    if inner:
+        program = "import penstock, sys; penstock.command('sh', '-c', sys.argv[1], process_group=False).run()"
+        stage = command(sys.executable, "-c", program, script, env=strays.env, process_group=False)
+    else:
+        stage = sh(script, strays, process_group=False)
+    with subprocess.Popen(["sleep", "1000"]) as stranger:
+        run = stage.start(stdout=PIPE, stderr=DEVNULL, grace=GRACE)
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"\n"
+        run.cancel()
+        with run.stdout, pytest.raises(PipelineCancelled):
+            run.wait(DEADLINE)
+        assert gone(strays.pids()[0])
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+@pytest.mark.parametrize("on_leftover", ["report", "kill"])
+def test_a_leftover_in_the_hosts_group_is_found_by_its_mark(on_leftover: Any, strays: Strays) -> None:
+    """The host and its other children are in that group as well."""
+    events: list[Event] = []
+    stage = sh("sleep 1000 >/dev/null 2>&1 & echo $! >>$PIDS", strays, process_group=False)
+    with subprocess.Popen(["sleep", "1000"]) as stranger:
+        assert stage.run(on_event=events.append, on_leftover=on_leftover).ok
+        (pid,) = strays.pids()
+        assert [event.context["pids"] for event in events if event.kind == "leftover"] == [[pid]]
+        assert gone(pid) if on_leftover == "kill" else alive(pid)
+        assert stranger.poll() is None
+        stranger.kill()
 
 
 @pytest.mark.gotcha(22)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -28,6 +28,7 @@ class Start(Protocol):
         stdout: int = 1,
         stderr: int = 2,
         group: bool = True,
+        mark: str | None = None,
     ) -> process.Process: ...
 
 
@@ -64,12 +65,13 @@ def start() -> Iterator[Start]:
         stdout: int = 1,
         stderr: int = 2,
         group: bool = True,
+        mark: str | None = None,
     ) -> process.Process:
         name = argv[0] if isinstance(argv[0], str) else os.fsdecode(argv[0])
         executable = executables.resolve(name, path=os.environ["PATH"], cwd=cwd)
         environment = os.environ if env is None else env
         pid = spawn.spawn(SpawnRequest(executable, argv, environment, cwd, (stdin, stdout, stderr), group))
-        child = process.Process(pid, group=group)
+        child = process.Process(pid, group=group, mark=mark)
         started.append(child)
         return child
 
@@ -77,6 +79,30 @@ def start() -> Iterator[Start]:
     for child in started:
         child.send_signal(signal.SIGKILL)
         finish(child)
+
+
+@pytest.fixture
+def speaking(start: Start) -> Iterator[Callable[..., tuple[process.Process, bytes]]]:
+    """Start a shell script, and return it with the first line that it writes."""
+    readers: list[fds.Fd] = []
+
+    def speaking(script: str, **options: Any) -> tuple[process.Process, bytes]:
+        reader, writer = fds.pipe()
+        readers.append(reader)
+        try:
+            child = start("sh", "-c", script, stdout=writer.fileno(), **options)
+        finally:
+            writer.close()
+        line = b""
+        while not line.endswith(b"\n"):
+            piece = os.read(reader.fileno(), 1)
+            assert piece, f"the script ended after {line!r}"
+            line += piece
+        return child, line.strip()
+
+    yield speaking
+    for reader in readers:
+        reader.close()
 
 
 def finish(child: process.Process) -> process.ExitStatus | None:

@@ -1,4 +1,4 @@
-"""One child: its end, its signals, its reaping, and what it leaves; with pidfds and without."""
+"""One child: its end, its signals, its reaping, and what it leaves: with pidfds and without."""
 
 from __future__ import annotations
 
@@ -6,42 +6,15 @@ import os
 import select
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from tests.support.processes import gone
 
-from penstock.system import fds, features, process, procfs, system_calls
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from penstock.system import features, process, system_calls
 
 needs_procfs = pytest.mark.skipif(not features.PROCFS, reason="no /proc here")
 pytestmark = pytest.mark.usefixtures("spawner", "pidfd")
-
-
-@pytest.fixture
-def speaking(start: Any) -> Iterator[Callable[..., tuple[process.Process, bytes]]]:
-    """Start a shell script, and return it with the first line that it writes."""
-    readers: list[fds.Fd] = []
-
-    def speaking(script: str, *, group: bool = True) -> tuple[process.Process, bytes]:
-        reader, writer = fds.pipe()
-        readers.append(reader)
-        try:
-            child = start("sh", "-c", script, stdout=writer.fileno(), group=group)
-        finally:
-            writer.close()
-        line = b""
-        while not line.endswith(b"\n"):
-            piece = os.read(reader.fileno(), 1)
-            assert piece, f"the script ended after {line!r}"
-            line += piece
-        return child, line.strip()
-
-    yield speaking
-    for reader in readers:
-        reader.close()
 
 
 @pytest.mark.parametrize(
@@ -108,8 +81,6 @@ def test_after_the_reaping_no_signal_is_sent_to_anyone(
         monkeypatch.setattr(module, name, lambda *args: sent.append(args), raising=False)
     assert not child.send_signal(signal.SIGKILL)
     assert not child.send_signal(signal.SIGKILL, group=False)
-    assert not child.has_group_members()
-    assert child.descendants() == []
     assert sent == []
 
 
@@ -154,10 +125,8 @@ def test_a_signal_goes_to_the_whole_group(speaking: Any, finish: Any) -> None:
     """Also while the leader is a zombie, which still holds the group's number."""
     child, line = speaking("sleep 1000 & echo $!")
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert child.has_group_members() is features.PROCFS
     assert child.send_signal(signal.SIGKILL)
     assert gone(int(line))
-    assert not child.has_group_members()
     assert finish(child).returncode == 0
 
 
@@ -169,75 +138,6 @@ def test_a_signal_can_go_to_the_child_alone(speaking: Any, finish: Any, leads: b
     assert finish(child).returncode == -9
     os.kill(int(line), signal.SIGKILL)
     assert gone(int(line))
-
-
-@needs_procfs
-def test_a_group_of_one_has_no_leftover(start: Any, finish: Any) -> None:
-    """The leader does not count, running or not; nor does the host's group where the child is in it."""
-    child, member = start("sleep", "1000"), start("sleep", "1000", group=False)
-    assert not child.has_group_members()
-    assert not member.has_group_members()
-    child.send_signal(signal.SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert not child.has_group_members()
-    finish(child)
-
-
-def strangers(child: process.Process) -> list[process.ProcessHandle]:
-    """Those of its descendants that have left its group."""
-    found = child.descendants()
-    for one in found:
-        if one.in_group:
-            one.close()
-    return [one for one in found if not one.in_group]
-
-
-@needs_procfs
-def test_a_descendant_that_left_the_group_is_found_and_can_be_killed(speaking: Any) -> None:
-    """Gotcha 5; and gotcha 22: by parent pid, whatever the kernel says under `children`."""
-    child, line = speaking("(setsid sh -c 'echo $$; exec sleep 1000' & sleep 1000) & wait")
-    (found,) = strangers(child)
-    assert found.pid == int(line)
-    assert found.alive()
-    assert found.send_signal(signal.SIGKILL)
-    assert gone(found.pid)
-    assert not found.alive()
-    found.close()
-    found.close()
-
-
-@needs_procfs
-def test_a_descendant_that_has_gone_gets_no_signal(speaking: Any) -> None:
-    """Nor does another process that has its number."""
-    child, line = speaking("setsid sh -c 'echo $$; exec sleep 1000' & wait")
-    (found,) = strangers(child)
-    stranger = process.ProcessHandle(found.pid, found._started - 1, None)
-    assert not stranger.alive()
-    assert not stranger.send_signal(signal.SIGKILL)
-    assert process.ProcessHandle.open(_with_start(found.pid, found._started - 1)) is None
-    assert found.alive()
-    os.kill(int(line), signal.SIGKILL)
-    assert child.send_signal(signal.SIGKILL)
-    assert gone(found.pid)
-    found.close()
-
-
-def _with_start(pid: int, started: int) -> procfs.Stat:
-    entry = procfs.read_stat(pid)
-    assert entry is not None
-    entry.started = started
-    return entry
-
-
-def test_without_procfs_nothing_is_known(speaking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nothing is claimed."""
-    child, line = speaking("setsid sleep 1000 & echo $!; sleep 1000 & wait")
-    with monkeypatch.context() as patch:
-        patch.setattr(features, "PROCFS", False)
-        assert not child.has_group_members()
-        assert child.descendants() == []
-    os.kill(int(line), signal.SIGKILL)
-    child.send_signal(signal.SIGKILL)
 
 
 def test_a_child_that_someone_else_reaped_is_reported_as_lost(start: Any) -> None:
@@ -297,7 +197,7 @@ def test_a_forked_copy_of_the_host_touches_no_child(start: Any) -> None:
                 verdict = 0
             if child.send_signal(signal.SIGKILL) or not child.exited():
                 verdict = 2
-            if child.has_group_members() or child.descendants():
+            if child.is_alive_or_zombie():
                 verdict = 2
         finally:
             os._exit(verdict)

@@ -7,45 +7,67 @@ from __future__ import annotations
 
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
 from penstock.engine.tree import CancelReason
-from penstock.system import procfs
+from penstock.stages.kill_sequence import RunningProcess, freeze
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from penstock.engine.tree import GroupRun, StageRun
-    from penstock.system.process import ProcessTable
+    from penstock.runtime.reactor import Reactor
+    from penstock.stages.running import Running
+    from penstock.system.process_tree import ProcessTree
 
 __all__ = [
     "because_failed",
     "because_not_started",
     "because_timed_out",
     "cancel_stages",
-    "kill_stages",
+    "to_be_killed",
 ]
 
 
-def cancel_stages(leaves: list[StageRun]) -> None:
-    """Cancel those stages that have a reason. In the reactor's thread; doing it again does no harm."""
+def cancel_stages(leaves: list[StageRun], reactor: Reactor) -> None:
+    """Cancel those stages that have a reason. Doing it again does no harm.
+
+    In the reactor's thread, or in the starter's if nothing is driven yet.
+    """
     cancelled = [(leaf, leaf.reason.error) for leaf in leaves if leaf.reason is not None]
     running = [(leaf.running, error) for leaf, error in cancelled if leaf.running is not None]
-    processes = procfs.recent() if any(one.pid is not None for one, _ in running) else None
     for leaf, error in cancelled:
         if leaf.ctx is not None:
             leaf.ctx.cancel(error)
     # All are prepared before the first is killed, so that none takes the end of its neighbour for EOF, or for
     # a reader that has had enough.
     for one, error in running:
-        one.prepare_cancel(error, processes)
+        one.prepare_cancel(error)
+    if any(isinstance(one, RunningProcess) for one, _ in running):
+        reactor.collect(_freeze_and_kill, running)
+    else:
+        _kill(running)
+
+
+def _freeze_and_kill(runs: list[list[tuple[Running, BaseException]]]) -> None:
+    """End the stages of all runs that were cancelled in one turn."""
+    try:
+        freeze(one for running in runs for one, _ in running if isinstance(one, RunningProcess))
+    finally:
+        for running in runs:
+            _kill(running)
+
+
+def _kill(running: list[tuple[Running, BaseException]]) -> None:
     for one, error in reversed(running):
         one.kill(error)
 
 
-def kill_stages(leaves: Sequence[StageRun], processes: ProcessTable) -> None:
-    """Send SIGKILL to every child, without grace. In any thread; `processes` is what runs on the machine."""
+def to_be_killed(leaves: Sequence[StageRun]) -> Iterator[tuple[ProcessTree, Callable[[], None]]]:
+    """Yield the trees of all children, and what kills each without grace. In any thread."""
     for leaf in leaves:
-        if leaf.running is not None:
-            leaf.running.kill_now(processes)
+        if isinstance(leaf.running, RunningProcess):
+            pair = leaf.running.to_be_killed()
+            if pair is not None:
+                yield pair
 
 
 def because_not_started(name: str, root: GroupRun) -> CancelReason:

@@ -38,6 +38,8 @@ from penstock.stages.run_services import RunResources, RunServices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
     from penstock.engine.outcome import Conclusion
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.supervisor import ActiveRun
     from penstock.stages.running import Running
-    from penstock.system.process import ProcessTable
+    from penstock.system.process_tree import ProcessTree
 
 __all__ = ["Execution"]
 
@@ -242,7 +244,7 @@ class Execution:
         leaves = self._state.cancel(group, reason)
         if leaves is None:
             return
-        cancellation.cancel_stages(leaves)
+        cancellation.cancel_stages(leaves, self.reactor)
         self._limit_filters(group, reason)
         self.advance()
 
@@ -253,9 +255,9 @@ class Execution:
             end = NodeOutcome(reason.error, index, reason, ignored=reason.collateral)
             call.abandon_at(now + grace, end, self.reactor)
 
-    def kill_now(self, processes: ProcessTable) -> None:
-        """SIGKILL to every child, without grace: the interpreter is ending, or the user insists."""
-        cancellation.kill_stages(self.leaves, processes)
+    def to_be_killed(self) -> Iterator[tuple[ProcessTree, Callable[[], None]]]:
+        """Yield the trees of all children, and what kills each without grace. In any thread."""
+        return cancellation.to_be_killed(self.leaves)
 
     def recover(self) -> None:
         """Look at everything again after an interrupt, which may have come anywhere.
@@ -265,7 +267,7 @@ class Execution:
         """
         if not self._launched:
             self._release_unstarted()
-        cancellation.cancel_stages(self._state.cancel_again())
+        cancellation.cancel_stages(self._state.cancel_again(), self.reactor)
         for leaf in self.leaves:
             if leaf.running is not None:
                 leaf.running.check_exit()

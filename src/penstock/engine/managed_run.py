@@ -22,19 +22,19 @@ from penstock.engine.tree import CancelReason
 from penstock.runtime import thread_pool
 from penstock.runtime.latch import wait_in_slices
 from penstock.runtime.supervisor import active_runs, block_if_finalizing, local_reactor, supervisor
-from penstock.system import procfs
 from penstock.system.fork_guard import fork_guard_held
+from penstock.system.process_tree import kill_trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from penstock.core.result import Result
     from penstock.engine.run_plan import RunPlan
     from penstock.streams.reader import Reader
-    from penstock.system.process import ProcessTable
+    from penstock.system.process_tree import ProcessTree
 
 __all__ = ["ManagedRun", "run_inline"]
 
@@ -259,9 +259,9 @@ class ManagedRun:
 
     # For exit and fork handlers.
 
-    def kill_at_exit(self, processes: ProcessTable) -> None:
-        """Kill every child at once, because the interpreter is ending. Init reaps them."""
-        self.execution.kill_now(processes)
+    def to_be_killed(self) -> Iterator[tuple[ProcessTree, Callable[[], None]]]:
+        """Yield the trees of all children, and what kills each, because the interpreter is ending."""
+        return self.execution.to_be_killed()
 
     def forget_in_child(self) -> None:
         """Close the files, in a forked copy: the descriptors are closed there, and no threads exist."""
@@ -315,7 +315,7 @@ class ManagedRun:
                     if interrupt is not None:
                         self.cancel_for(interrupt)
                     if forced:
-                        execution.kill_now(procfs.table())
+                        kill_trees(execution.to_be_killed())
                     execution.reactor.post(execution.recover)
                     self._sleep()
                 except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile

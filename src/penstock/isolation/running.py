@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from penstock.isolation.worker_pool import Worker
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
-    from penstock.system.process import ProcessTable
 
 __all__ = ["RunningIsolated"]
 
@@ -56,7 +55,7 @@ class RunningIsolated(RunningProcess):
     ) -> None:
         super().__init__(ctx)
         self.pid = worker.process.pid
-        self._process = worker.process
+        self._own(worker.process)
         self._worker = worker
         self._ends = ends
         self._job = job
@@ -173,7 +172,7 @@ class RunningIsolated(RunningProcess):
 
     # Ending it by force.
 
-    def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
+    def prepare_cancel(self, reason: BaseException) -> None:
         """Send the reason to the worker, so that it does not take the end of its input for a real EOF."""
         if self.done or self._reason is not None:
             return
@@ -213,7 +212,7 @@ class RunningIsolated(RunningProcess):
     def _kill(self, reason: BaseException) -> None:
         if self.done:
             return
-        self.prepare_cancel(reason, None)
+        self.prepare_cancel(reason)
         if self._state is ProcessState.WAITING:
             self._close_ends()
             self._enter(ProcessState.RELEASED)  # first, as above
@@ -223,16 +222,16 @@ class RunningIsolated(RunningProcess):
             self.complete(self._reason)  # an interrupt came before this
         elif self._timer is None:
             state = ProcessState.TERMINATING if self._state is ProcessState.RUNNING else self._state
-            self._enter(state, self._call_later(self.ctx.grace, self._force))
+            self._enter(state, self._call_later(self.ctx.grace, self._force_soon))
         else:
             self._resume()
 
-    def _force(self) -> None:
+    def _force_soon(self) -> None:
         if self._state is ProcessState.RELEASED:
             # User code, an `on_exception` or the loading of an exception, has used up the grace time.
             self.complete(self._reason)
         else:
-            super()._force()
+            super()._force_soon()
 
     def _forced_end(self) -> BaseException | None:
         return self._reason or self._failure
@@ -275,7 +274,7 @@ class RunningIsolated(RunningProcess):
                 user, system = worker.used
                 self.usage = Usage(status.user_time - user, status.system_time - system, status.max_rss)
                 error = error or WorkerDied(status.returncode, self.ctx.name, worker.process.pid)
-        self._close_handles()
+        self.tree.close()
         self._enter(ProcessState.RELEASED)
         worker.channel.close()
         if error is None and self._outcome is not None:

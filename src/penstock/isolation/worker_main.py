@@ -115,7 +115,7 @@ class _Job:
         self._cancelled = True
         reason = messages.decode_error(packed)
         running.ctx.cancel(reason)
-        running.prepare_cancel(reason, None)
+        running.prepare_cancel(reason)
         running.interrupt(reason)
 
     def _start(self) -> ThreadedStage:

@@ -75,7 +75,7 @@ class Worker:
         """Kill it, and let the supervisor reap it."""
         self.process.send_signal(signal.SIGKILL)
         self.channel.close()
-        OrphanReaper(self.process, ()).watch()
+        OrphanReaper(self.process).watch()
 
 
 def acquire(record: SpawnRecord) -> Worker:
@@ -88,7 +88,7 @@ def acquire(record: SpawnRecord) -> Worker:
             return worker
         record.discard(worker.pid)  # it was killed while it was idle
         worker.channel.close()
-        OrphanReaper(worker.process, ()).watch()
+        OrphanReaper(worker.process).watch()
     return _start(record)
 
 

@@ -20,16 +20,19 @@ import itertools
 import threading
 import time
 from collections import deque
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from penstock.core.noop import noop
 from penstock.core.timing import timing
 from penstock.system.fds import Waker
 from penstock.system.poller import READ
+from penstock.system.process_look import ProcessLook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from penstock.system.poller import Poller
 
@@ -80,6 +83,8 @@ class Reactor:
         self._crowded = _COMPACT_THRESHOLD
         self._serial = itertools.count()
         self._posted: deque[Callable[[], None]] = deque()
+        self._collected: dict[Callable[[list[Any]], None], deque[Any]] = {}
+        self._look: ProcessLook | None = None
         self._waker: Waker | None = None
         self._wakeups: SimpleQueue[None] = SimpleQueue()
         self._driver = driver
@@ -130,6 +135,26 @@ class Reactor:
         if not self.in_driver_thread:
             self._wake()
 
+    def collect(self, handle: Callable[[list[Any]], None], item: object) -> None:
+        """Call `handle(items)` in the driving thread soon, once for all items that are collected by then.
+
+        Between two turns, so that all cancellations and deadlines of one turn are served together.
+        """
+        self._collected.setdefault(handle, deque()).append(item)
+        self.post(partial(self._hand_out, handle))
+
+    def _hand_out(self, handle: Callable[[list[Any]], None]) -> None:
+        waiting = self._collected[handle]
+        items = [waiting.popleft() for _ in range(len(waiting))]
+        if items:
+            handle(items)
+
+    def look(self) -> ProcessLook:
+        """Return a look at the machine's processes that is no older than the events of this turn."""
+        if self._look is None:
+            self._look = ProcessLook()
+        return self._look
+
     def wake(self) -> None:
         """Wake the driver, whatever it sleeps for."""
         self.post(noop)  # it may be about to sleep
@@ -146,6 +171,7 @@ class Reactor:
             self._poll()
         self._run_timers()
         self._run_posted()
+        self._look = None
 
     def close(self) -> None:
         """Close the descriptors. In the driving thread, after the last `run_once`."""
@@ -172,6 +198,7 @@ class Reactor:
             # The kernel has no memory for it now. Posted calls and due timers are handled all the same.
             time.sleep(self._poll_timeout(_FALLBACK_POLL_INTERVAL_S))
             ready = []
+        self._look = None
         for fd, events in ready:
             callback = self._watched.get(fd)
             if callback is not None:

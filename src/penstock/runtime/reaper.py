@@ -13,9 +13,8 @@ from penstock.system.poller import READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from penstock.system.process import Process, ProcessHandle
+    from penstock.system.process import Process
+    from penstock.system.process_tree import ProcessTree
 
 __all__ = ["OrphanReaper"]
 
@@ -26,9 +25,10 @@ _POLL_INTERVAL_S = 0.02
 class OrphanReaper:
     """Waits for a child that its run has left behind, and reaps it."""
 
-    def __init__(self, process: Process, descendants: Sequence[ProcessHandle]) -> None:
+    def __init__(self, process: Process, tree: ProcessTree | None = None) -> None:
+        """The handles of `tree` are closed at the end."""
         self._process = process
-        self._descendants = descendants
+        self._tree = tree
         self._reactor = supervisor()
 
     def watch(self) -> None:
@@ -53,7 +53,7 @@ class OrphanReaper:
             self._reap()
 
     def _reap(self) -> None:
-        for descendant in self._descendants:
-            descendant.close()
+        if self._tree is not None:
+            self._tree.close()
         with contextlib.suppress(ChildProcessError):
             self._process.reap()

@@ -15,15 +15,16 @@ from collections import deque
 from penstock.runtime import thread_pool
 from penstock.runtime.log import report
 from penstock.runtime.reactor import Reactor
-from penstock.system import procfs
 from penstock.system.fork_guard import reset_in_child
 from penstock.system.poller import PollPoller, new_poller
+from penstock.system.process_tree import kill_trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Protocol
 
-    from penstock.system.process import ProcessTable
+    from penstock.system.process_tree import ProcessTree
 else:
     Protocol = object
 
@@ -41,8 +42,9 @@ __all__ = [
 class ActiveRun(Protocol):
     """A run, as seen by process exit and by forks."""
 
-    def kill_at_exit(self, processes: ProcessTable) -> None:
-        """Kill every process of the run at once; `processes` is what runs on the machine."""
+    def to_be_killed(self) -> Iterable[tuple[ProcessTree, Callable[[], None]]]:
+        """Return the trees of its processes, and what sends SIGKILL to each: the interpreter is ending."""
+        raise NotImplementedError
 
     def forget_in_child(self) -> None:
         """Called in a forked copy: this run belongs to another process now."""
@@ -159,9 +161,7 @@ def _at_exit() -> None:
 
 
 def _kill_all() -> None:
-    processes = procfs.table()
-    for run in list(active_runs):
-        run.kill_at_exit(processes)
+    kill_trees(pair for run in list(active_runs) for pair in run.to_be_killed())
 
 
 def _after_fork_in_child() -> None:

@@ -15,6 +15,7 @@ from penstock.stages.stderr import StderrTarget
 from penstock.system.executables import explain_failure, resolve
 from penstock.system.fork_guard import late_import
 from penstock.system.process import Process
+from penstock.system.process_mark import marked
 from penstock.system.spawn import can_use_path_search, spawn
 from penstock.system.spawn_request import SpawnRequest
 
@@ -112,6 +113,7 @@ class Command(BuiltinStage):
             raise self._redacted(error) from None
         # A terminal stops a reader in any other group than its foreground group (SIGTTIN).
         group = self.process_group and not (stdin is not None and os.isatty(stdin))
+        environ, mark = (environ, None) if group else marked(environ)
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
         if own is not None and own.closing is not None:
             ctx.scope.services.resources.objects_to_close.append(own.closing)
@@ -138,7 +140,7 @@ class Command(BuiltinStage):
                 stderr_fd.close()
         leftover = self.on_leftover or ctx.scope.on_leftover
         child = RunningCommand(
-            ctx, Process(pid, group=group), self.argv, self.ok_codes, tap, leftover, confinement
+            ctx, Process(pid, group=group, mark=mark), self.argv, self.ok_codes, tap, leftover, confinement
         )
         if own is not None:
             child.on_done(own.close)

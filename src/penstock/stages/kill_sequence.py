@@ -14,8 +14,10 @@ A process may end at any time. Then a worker's state becomes RELEASED, and a com
 
 Why the tree is stopped before it is asked to end: a process that forks after the walk through the tree, and
 dies of the signal, leaves an orphan that cannot be traced to us. Afterwards all stopped processes are woken
-with the signal pending, those furthest from the root first. In another order, a group could become orphaned
-while it is stopped, and the kernel would send it a SIGHUP (setpgid(2)).
+with the signal pending.
+
+Many at once. A look at the processes of the machine takes as long as there are processes, so each step that
+looks (`freeze`, `_force_all`) takes all processes that are due in the same turn of the reactor.
 
 The rule for interrupts. A KeyboardInterrupt may arrive between any two steps, in a thread that drives its own
 run. Then `prepare_cancel`, `check_exit` and `kill` are called once more. So `_enter` comes last: a state says
@@ -25,7 +27,7 @@ because something is owed from then on. FREEZING: what is stopped must be woken 
 left must be killed at an interrupt. RUNNING, of a worker: it may have the job, and cannot be given back.
 RELEASED: another stage may have the worker.
 
-Only the reactor's thread writes the state. `kill_now`, which runs in any thread, leaves a note of its own.
+Only the reactor's thread writes the state. `to_be_killed`, for any thread, leaves a note of its own.
 
 Out of scope: watching for the exit, and its outcome.
 """
@@ -34,22 +36,22 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import signal
 import time
+from functools import partial
 
 from penstock.core.timing import timing
 from penstock.runtime.reaper import OrphanReaper
 from penstock.stages.running import Running
-from penstock.system.process_tree import stop_tree
+from penstock.system.process_tree import ProcessTree, stop_trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from penstock.runtime.reactor import Timer
-    from penstock.system.process import Process, ProcessHandle, ProcessTable
+    from penstock.system.process import Process
 
-__all__ = ["ProcessState", "RunningProcess"]
+__all__ = ["ProcessState", "RunningProcess", "freeze"]
 
 
 class ProcessState(enum.IntEnum):
@@ -79,36 +81,27 @@ _STOPPED = (ProcessState.FREEZING, ProcessState.FROZEN)
 
 
 class RunningProcess(Running):
-    """A running stage that is a child process; all but `kill` and `kill_now` is for the reactor's thread.
+    """A running stage that is a child process; all but `kill` and `to_be_killed` is for the reactor's thread.
 
-    A subclass sets `_process` and `pid`.
+    A subclass sets `pid` and calls `_own` with its process.
     """
 
     _process: Process
-    _descendants: Sequence[ProcessHandle] = ()
+    tree: ProcessTree
     _state = ProcessState.RUNNING
     _timer: Timer | None = None
     """Calls the next step of the sequence."""
     _no_grace = False
-    """All got SIGKILL by `kill_now`, so nothing is waited for any more but the exit."""
+    """All get SIGKILL by `to_be_killed`, so nothing is waited for any more but the exit."""
+
+    def _own(self, process: Process) -> None:
+        """Take over a process that was just started, or is about to get its job."""
+        self._process = process
+        self.tree = ProcessTree(process)
 
     def kill(self, reason: BaseException) -> None:
         """Ask the process to end; SIGKILL to the whole tree once the grace time is over."""
         self.ctx.reactor.post(lambda: self._kill(reason))
-
-    def kill_now(self, processes: ProcessTable) -> None:
-        """SIGKILL to the whole tree, in whatever thread: the host process ends, or its user insists."""
-        if self.done or self._state >= ProcessState.ABANDONED:
-            return
-        self._no_grace = True
-        held = self._descendants
-        tree = stop_tree(self._process, held, processes)
-        self._process.send_signal(signal.SIGKILL)
-        for descendant in tree:
-            descendant.send_signal(signal.SIGKILL)
-            if descendant not in held:
-                descendant.close()
-        self._on_forced()
 
     # The steps.
 
@@ -135,41 +128,66 @@ class RunningProcess(Running):
             if self._state is ProcessState.KILLED:
                 self._abandon()
             else:
-                self._force()
+                self._force_soon()
 
-    def _freeze(self, processes: ProcessTable | None) -> None:
-        """Stop the whole tree."""
+    def begin_freeze(self) -> bool:
+        """Note that the tree is about to be stopped; False if it need not be."""
+        if not self._must_freeze():
+            return False
         self._enter(ProcessState.FREEZING)
-        self._descendants = stop_tree(self._process, self._descendants, processes)
+        return True
+
+    def end_freeze(self) -> None:
+        """Note that the tree was stopped."""
         self._enter(ProcessState.FROZEN)
+
+    def _must_freeze(self) -> bool:
+        """Whether its tree is still to be stopped before it is asked to end."""
+        return False
 
     def _wake(self) -> None:
         """Let what was stopped go on."""
         if self._state in _STOPPED:
-            for descendant in reversed(self._descendants):
-                if not descendant.in_group:
-                    descendant.send_signal(signal.SIGCONT)
-            self._process.send_signal(signal.SIGCONT)
+            self.tree.resume()
 
     def _terminate(self) -> None:
         """SIGTERM to the whole tree."""
-        self._process.send_signal(signal.SIGTERM)
-        for descendant in self._descendants:
-            # One that was in the group has got it by that, unless it left in this very moment.
-            if not descendant.in_group:
-                descendant.send_signal(signal.SIGTERM)
+        self.tree.terminate()
         self._wake()
 
+    def _force_soon(self) -> None:
+        """SIGKILL to the whole tree, together with those of others whose grace time is over."""
+        self.ctx.reactor.collect(_force_all, self)
+
     def _force(self) -> None:
-        """SIGKILL to the whole tree, to each process of it."""
-        if self.done or self._state >= ProcessState.KILLED:
-            return
-        self._descendants = stop_tree(self._process, self._descendants)
-        self._process.send_signal(signal.SIGKILL)
-        for descendant in self._descendants:
-            descendant.send_signal(signal.SIGKILL)
+        """SIGKILL to the whole tree."""
+        _force_all([self])
+
+    def can_force(self) -> bool:
+        """Whether SIGKILL is still to be sent."""
+        return not self.done and self._state < ProcessState.KILLED
+
+    def force_stopped(self) -> None:
+        """SIGKILL to each process of the tree, which was stopped."""
+        self.tree.kill()
         self._on_forced()
         self._enter(ProcessState.KILLED, self._call_later(timing.kill_timeout_s, self._abandon))
+
+    def to_be_killed(self) -> tuple[ProcessTree, Callable[[], None]] | None:
+        """Return the tree, and what sends SIGKILL to it, for `kill_trees`; None if that is not needed.
+
+        In any thread, so it is another tree with the same handles: the reactor's may be using the first one.
+        """
+        if self.done or self._state >= ProcessState.ABANDONED:
+            return None
+        self._no_grace = True
+        tree = ProcessTree(self._process, self.tree.handles)
+        return tree, partial(self._kill_at_once, tree)
+
+    def _kill_at_once(self, tree: ProcessTree) -> None:
+        tree.kill()
+        tree.close_new()
+        self._on_forced()
 
     def _abandon(self) -> None:
         """End the stage without its process, which outlives SIGKILL.
@@ -187,12 +205,8 @@ class RunningProcess(Running):
             self.ctx.emit_event("abandoned", f"process {self.pid} has outlived SIGKILL", self._reason)
             self._enter(ProcessState.ABANDONED)
         with contextlib.suppress(FileExistsError):  # an interrupt came after this, and it is watched
-            OrphanReaper(self._process, self._descendants).watch()
+            OrphanReaper(self._process, self.tree).watch()
         self.complete(self._forced_end())
-
-    def _close_handles(self) -> None:
-        for descendant in self._descendants:
-            descendant.close()
 
     # The parts of subclasses.
 
@@ -210,3 +224,19 @@ class RunningProcess(Running):
     def _forced_end(self) -> BaseException | None:
         """Return what an end by force counts as."""
         return self._reason
+
+
+def freeze(processes: Iterable[RunningProcess]) -> None:
+    """Stop the whole trees of those that are to be asked to end. In the reactor's thread."""
+    due = [one for one in processes if one.begin_freeze()]
+    stop_trees([one.tree for one in due])
+    for one in due:
+        one.end_freeze()
+
+
+def _force_all(processes: Iterable[RunningProcess]) -> None:
+    """SIGKILL to the whole trees of those whose grace time is over. In the reactor's thread."""
+    due = [one for one in processes if one.can_force()]
+    stop_trees([one.tree for one in due])
+    for one in due:
+        one.force_stopped()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.core.stage import RunningStage
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
-    from penstock.system.process import ExitStatus, ProcessTable, Usage
+    from penstock.system.process import ExitStatus, Usage
 else:
     Protocol = object
 
@@ -85,21 +85,15 @@ class Running:
         if self.error is not None:
             raise self.error
 
-    def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
+    def prepare_cancel(self, reason: BaseException) -> None:
         """Prepare for `kill`. Every stage that is to end is prepared before the first is killed.
 
-        In the reactor's thread. `processes` are the machine's processes at that moment.
+        In the reactor's thread.
         """
 
     def kill(self, reason: BaseException) -> None:
         """Cancel the stage with `reason`. From any thread; the first reason stands."""
         raise NotImplementedError
-
-    def kill_now(self, processes: ProcessTable) -> None:
-        """Send SIGKILL to its processes, if any: the host process ends, or its user insists.
-
-        In any thread. `processes` are the machine's processes at that moment.
-        """
 
     def check_exit(self) -> None:
         """Check whether the stage has ended, because an interrupt may have lost the event."""
@@ -146,7 +140,7 @@ class ThreadedStage(Running, Abandonable):
         super().__init__(ctx)
         self.streams = streams
 
-    def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
+    def prepare_cancel(self, reason: BaseException) -> None:
         """From now on whatever goes wrong is the cancellation's doing."""
         if self.done:
             return
@@ -162,7 +156,7 @@ class ThreadedStage(Running, Abandonable):
     def _kill(self, reason: BaseException) -> None:
         if self.done or self._cancelled:
             return
-        self.prepare_cancel(reason, None)
+        self.prepare_cancel(reason)
         self.abandon_at(time.monotonic() + self.ctx.grace, self._reason, self.ctx.reactor)
         self.on_done(self.forget_deadline)
         self.interrupt(self._reason or reason)

@@ -19,20 +19,21 @@ import time
 from penstock.core.env import show
 from penstock.core.errors import ExitError
 from penstock.runtime.taps import ExcerptTap
-from penstock.stages.kill_sequence import ProcessState, RunningProcess
+from penstock.stages.kill_sequence import ProcessState, RunningProcess, freeze
 from penstock.system.poller import READ
+from penstock.system.process_look import ProcessLook
 from penstock.system.process_tree import open_handles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from penstock.core.env import Secret
     from penstock.limits.confinement import Confinement
     from penstock.runtime.reactor import Timer
     from penstock.runtime.taps import Tap
     from penstock.stages.context import StageContext
-    from penstock.system.process import Process, ProcessTable
+    from penstock.system.process import Process
 
 __all__ = ["RunningCommand"]
 
@@ -47,6 +48,8 @@ class RunningCommand(RunningProcess):
     """A running command."""
 
     _stderr_timer: Timer | None = None
+    _lingers = False
+    """It has exited, but is left unreaped while others of its tree still run."""
     _poll_interval = _MIN_POLL_INTERVAL_S
 
     def __init__(  # noqa: PLR0913 - everything is known when it starts
@@ -61,7 +64,7 @@ class RunningCommand(RunningProcess):
     ) -> None:
         super().__init__(ctx)
         self.pid = process.pid
-        self._process = process
+        self._own(process)
         self._argv = argv
         self._ok_codes = ok_codes
         self._tap = tap
@@ -87,10 +90,8 @@ class RunningCommand(RunningProcess):
         else:
             self.ctx.reactor.watch(fd, READ, self._on_exit)
 
-    def prepare_cancel(self, reason: BaseException, processes: ProcessTable | None) -> None:
-        """Stop the process and its descendants, while those can still be identified."""
-        if self._state < ProcessState.FROZEN and not (self.done or self._process.exited()):
-            self._freeze(processes)
+    def _must_freeze(self) -> bool:
+        return self._state < ProcessState.FROZEN and not (self.done or self._process.exited())
 
     def kill_if_cancelled(self) -> None:
         """Send SIGKILL at once, if the command was cancelled. From any thread."""
@@ -116,20 +117,21 @@ class RunningCommand(RunningProcess):
         if self._reason is None and self._process.exited():  # it ended by itself just now
             self._finish()
             return
-        self.prepare_cancel(reason, None)
+        freeze([self])
         if self._reason is None:
             self._reason = reason
         if self._confinement is not None:
             self._confinement.kill_on_release()
         self._terminate()
-        self._enter(ProcessState.TERMINATING, self._call_later(self.ctx.grace, self._force))
+        self._enter(ProcessState.TERMINATING, self._call_later(self.ctx.grace, self._force_soon))
 
     def _kill_if_cancelled(self) -> None:
         if self._reason is not None and not self._no_grace:
             self._force()
 
-    def _force(self) -> None:
-        super()._force()
+    def force_stopped(self) -> None:
+        """Send SIGKILL, and do not wait for an exit that was there before."""
+        super().force_stopped()
         if not self.done and self._process.exited():
             self._finish()
 
@@ -144,55 +146,60 @@ class RunningCommand(RunningProcess):
         if self._tap is not None:
             self._tap.close()
 
-    def _on_exit(self, _events: int) -> None:
+    def _on_exit(self, events: int) -> None:
         if self.done:
             return
         if self._reason is not None and not self._process.exited():
             return
-        if self._must_linger():
+        # The poll has seen the exit, so what it has left was there before this turn's look.
+        if self._must_linger(self.ctx.reactor.look if events else ProcessLook):
             self._unwatch()  # a zombie's pidfd stays readable
-            self._poll_exit()
+            self._lingers = True
+            self._poll_later()
         else:
             self._finish()
 
-    def _must_linger(self) -> bool:
-        """Whether it has exited, but is left unreaped while its descendants still run."""
+    def _must_linger(self, look: Callable[[], ProcessLook]) -> bool:
+        """Whether it has exited, but is left unreaped while others of its tree still run.
+
+        `look` returns a look that was taken after the exit.
+        """
         if self._reason is None and self._on_leftover == "ignore":
             return False
-        if self._no_grace or self._state >= ProcessState.KILLED:
+        if self._no_grace or self._state >= ProcessState.KILLED or not self._process.exited():
             return False
         if self._reason is None and self._state is not ProcessState.SWEEPING:
-            return self._process.exited() and self._check_leftover()
-        return self._process.exited() and self._group_is_alive()
+            return self._check_leftover(look())
+        return self.tree.has_others(look())
 
-    def _group_is_alive(self) -> bool:
-        return self._process.has_group_members() or any(
-            descendant.alive() for descendant in self._descendants
-        )
-
-    def _check_leftover(self) -> bool:
+    def _check_leftover(self, look: ProcessLook) -> bool:
         """Report the processes that it has left behind. Return whether they were asked to end."""
         members = [] if self._confinement is None else self._confinement.members()
-        left = open_handles({*self._process.group_members(), *members} - {self.pid})
+        left = open_handles({*self.tree.others(look), *members} - {self.pid})
         if left:
-            self.ctx.report_leftover(sorted(descendant.pid for descendant in left))
+            self.ctx.report_leftover(sorted(handle.pid for handle in left))
         if not left or self._on_leftover != "kill":
-            for descendant in left:
-                descendant.close()
+            for handle in left:
+                handle.close()
             return False
-        self._descendants = left
-        self._enter(ProcessState.SWEEPING, self._call_later(self.ctx.grace, self._force))
-        for descendant in left:
-            descendant.send_signal(signal.SIGTERM)
+        self.tree.handles = left
+        self._enter(ProcessState.SWEEPING, self._call_later(self.ctx.grace, self._force_soon))
+        for handle in left:
+            handle.send_signal(signal.SIGTERM)
         return True
 
     def _poll_exit(self) -> None:
         """Poll for events without a descriptor: an exit without pidfd, the end of a group's last member."""
         if self.done:
             return
-        if self._process.exited() and not self._must_linger():
+        # A process that lingers had exited before this turn.
+        look = self.ctx.reactor.look if self._lingers else ProcessLook
+        if self._process.exited() and not self._must_linger(look):
             self._finish()
-            return
+        else:
+            self._poll_later()
+
+    def _poll_later(self) -> None:
         self.ctx.reactor.call_at(time.monotonic() + self._poll_interval, self._poll_exit)
         self._poll_interval = min(self._poll_interval * 2, _MAX_POLL_INTERVAL_S)
 
@@ -221,7 +228,7 @@ class RunningCommand(RunningProcess):
                 self.stderr = self._tap.kept
         if self._timer is not None:
             self._timer.cancel()
-        self._close_handles()
+        self.tree.close()
         if self._reason is not None:
             error = self._reason
         elif self.status is not None and self.status.returncode not in self._ok_codes:

@@ -1,5 +1,5 @@
 # pathlib is slow to import.
-# ruff: noqa: PTH115
+# ruff: noqa: PTH115, PTH116
 """The features of this platform, detected once, at import.
 
 They are plain module attributes, read at each use. So a test (or a user on an unusual kernel) can switch a
@@ -50,6 +50,19 @@ def _has_procfs() -> bool:
         return False
 
 
+def _has_child_lists() -> bool:
+    """Whether the kernel lists the children of each process (CONFIG_PROC_CHILDREN)."""
+    return PROCFS and os.access(f"/proc/self/task/{os.getpid()}/children", os.R_OK)
+
+
+def _has_last_pid() -> bool:
+    """Whether /proc/loadavg is the kernel's own. lxcfs mounts another file there, which is seconds old."""
+    try:
+        return PROCFS and os.stat("/proc/loadavg").st_dev == os.stat("/proc").st_dev
+    except OSError:
+        return False
+
+
 def _has_glibc_spawn() -> bool:
     """Whether this glibc's `posix_spawn` can close and chdir; the import of `spawn_glibc` decides."""
     try:
@@ -71,6 +84,8 @@ PIDFD: bool = _has_pidfd()
 EVENTFD: bool = _has_eventfd()
 EPOLL: bool = hasattr(select, "epoll")
 PROCFS: bool = _has_procfs()
+CHILD_LISTS: bool = _has_child_lists()
+LAST_PID: bool = _has_last_pid()
 GLIBC_SPAWN: bool = _has_glibc_spawn()
 QUICK_READS: bool = PROCFS  # by ctypes; the first use decides
 WAITID: bool = hasattr(os, "waitid")  # macOS has the call, but Python offers it there only since 3.13

@@ -23,12 +23,7 @@ import signal
 import threading
 
 from penstock.system import fds, features, procfs, system_calls
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-ProcessTable: TypeAlias = "dict[int, procfs.Stat]"
+from penstock.system.process_mark import marked_children
 
 
 class Usage:
@@ -65,15 +60,19 @@ class ExitStatus(Usage):
 class Process:
     """A child of this process until it is reaped. Every method may be called from any thread.
 
-    `group` says that the child leads a process group. In a forked copy of the host, which is not its parent,
-    it looks exited and no signal is sent.
+    `group` says that the child leads a process group; if not, `mark` may be how its processes are known. In
+    a forked copy of the host, which is not its parent, it looks exited and no signal is sent.
     """
 
-    __slots__ = ("_group", "_lock", "_lost", "_owner", "_pidfd", "_status", "pid")
+    __slots__ = ("_lock", "_lost", "_owner", "_pidfd", "_status", "group", "mark", "pid")
 
-    def __init__(self, pid: int, *, group: bool) -> None:
+    def __init__(self, pid: int, *, group: bool, mark: str | None = None) -> None:
         self.pid = pid
-        self._group = group
+        self.group = pid if group else None
+        """The process group that it leads."""
+        self.mark = mark
+        if mark is not None:
+            marked_children.add(pid)
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._status: ExitStatus | None = None
@@ -128,7 +127,7 @@ class Process:
             if not self._is_ours():
                 return False
             try:
-                if group and self._group:
+                if group and self.group is not None:
                     os.killpg(self.pid, signum)
                 elif self._pidfd is not None:
                     signal.pidfd_send_signal(self._pidfd.fileno(), signum)
@@ -148,53 +147,9 @@ class Process:
             if self._pidfd is not None:
                 self._pidfd.close()
 
-    def has_group_members(self) -> bool:
-        """Whether its group has other living members.
-
-        Call it before `reap`. After that, and without procfs, the answer is False.
-        """
-        return bool(self.group_members())
-
-    def group_members(self) -> list[int]:
-        """Return the other living members of its group. Empty after `reap`, and without procfs."""
-        if not self._group or not self._is_ours_now():
-            return []
-        others = [pid for pid in procfs.group_members(self.pid) if pid != self.pid]
-        # If it was reaped meanwhile, this could be the group of another process with its pid.
-        return others if others and self._is_ours_now() else []
-
     def is_alive_or_zombie(self) -> bool:
         """Whether the pid still belongs to the child, running or a zombie."""
         return self._is_ours_now()
-
-    def is_group_member(self, entry: procfs.Stat) -> bool:
-        """Whether a process is another member of its group. Valid until it is reaped."""
-        return self._group and entry.group == self.pid and entry.pid != self.pid
-
-    def descendants(self, processes: ProcessTable | None = None) -> list[ProcessHandle]:
-        """Return its living descendants, also those that have left its group. The caller closes each.
-
-        Call it before the child is killed: when it dies, init adopts its children, and their origin is lost.
-        Empty without procfs. `processes` is a `procfs.table()` that the caller has just read, for several
-        children.
-        """
-        if not self._is_ours_now():
-            return []
-        if processes is None:
-            processes = procfs.table()
-        if self.pid not in processes:
-            return []
-        handles = []
-        for entry in procfs.descendants_in(processes, self.pid):
-            handle = ProcessHandle.open(entry) if entry.alive else None
-            if handle is not None:
-                handle.in_group = self._group and entry.group == self.pid
-                handles.append(handle)
-        if handles and not self._is_ours_now():  # the walk may have started at another process with its pid
-            for handle in handles:
-                handle.close()
-            return []
-        return handles
 
     def __repr__(self) -> str:
         state = (
@@ -240,6 +195,7 @@ class Process:
             self._lost = True
             return
         if pid == self.pid:
+            marked_children.discard(pid)
             self._status = ExitStatus(
                 os.waitstatus_to_exitcode(status),
                 usage.ru_utime,
@@ -304,7 +260,7 @@ class ProcessHandle:
                 os.kill(self.pid, signum)
             else:
                 return False
-        except (ProcessLookupError, PermissionError):
+        except (ProcessLookupError, PermissionError, ValueError):  # ValueError: another thread has closed it
             return False
         return True
 

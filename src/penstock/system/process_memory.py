@@ -176,14 +176,11 @@ class _Procfs:
     _page = os.sysconf("SC_PAGESIZE")
 
     def newest(self) -> object:
-        """The pid that was assigned last. gVisor's loadavg always says 0."""
-        try:
-            return int(_read("/proc/loadavg").split()[4]) or None
-        except (OSError, ValueError, IndexError):
-            return None
+        """The pid that was given last."""
+        return procfs.last_pid()
 
     def pids(self) -> Iterable[int]:
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - pathlib is slow to import
+        return procfs.pids()
 
     def origin(self, pid: int) -> tuple[int, int] | None:
         entry = procfs.read_stat(pid)

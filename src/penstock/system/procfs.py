@@ -1,18 +1,16 @@
 # pathlib is slow to import.
 # ruff: noqa: PTH208
-"""Read /proc: parents, children and process groups.
+"""Read /proc: the facts about a process, its children, and all pids.
 
-The tree is walked by the parent id of each process. `/proc/PID/task/*/children` would be less to read, but it
-exists only on kernels built with CONFIG_PROC_CHILDREN, and elsewhere looks like "no children". A process may
-vanish between any two steps; it is then left out. Nothing here detects a reused pid: the caller must verify
-an answer before acting on it (`process.ProcessHandle`). If /proc is missing or shows another pid namespace,
-every answer is empty.
+A process may vanish between any two steps; it is then left out. Nothing here detects a reused pid: the caller
+must verify an answer before acting on it (`process.ProcessHandle`). If /proc is missing or shows another pid
+namespace, every answer is empty.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
 from itertools import starmap
 
 from penstock.system import features, system_calls
@@ -82,16 +80,19 @@ def _ctypes_reader() -> ModuleType | None:
     return None
 
 
-def _read(path: bytes) -> bytes:
+def _read(path: bytes, *, whole: bool = False) -> bytes:
+    """Read at most 4 KiB, or the `whole` file."""
     procfs_ctypes = _ctypes_reader()
     if procfs_ctypes is not None:
-        found: bytes = procfs_ctypes.read(path)
+        found: bytes = procfs_ctypes.read(path, whole=whole)
         return found
     opened: list[int] = []
     try:
         # In C, into a list, so that no interrupt can make the descriptor leak (see `fds`).
         opened.extend(starmap(system_calls.open_path, ((path, os.O_RDONLY | os.O_CLOEXEC),)))
         data = system_calls.read(opened[0], 4096)
+        while whole and (more := system_calls.read(opened[0], 4096)):
+            data += more
     finally:
         for fd in opened:
             os.close(fd)
@@ -100,45 +101,7 @@ def _read(path: bytes) -> bytes:
 
 def table() -> dict[int, Stat]:
     """Return all visible processes by pid. Takes 10 to 20 microseconds for each."""
-    if not features.PROCFS:
-        return {}
-    found = (read_stat(int(name)) for name in _names())
-    return {entry.pid: entry for entry in found if entry is not None}
-
-
-def recent() -> dict[int, Stat]:
-    """Return the process table, up to `_MAX_AGE_S` seconds old, with new processes added.
-
-    When hundreds of runs are cancelled at once, reading all processes for each run would take longer than the
-    grace time. `ProcessHandle.open` rejects an entry that is out of date.
-    """
-    global _last  # noqa: PLW0603 - both halves are replaced at once
-    now = time.monotonic()
-    since, found = _last
-    if now - since > _MAX_AGE_S:
-        found = table()
-        _last = now, found
-        return dict(found)
-    found = dict(found)
-    extend(found)
-    _last = since, found
-    return dict(found)
-
-
-_MAX_AGE_S = 0.02
-"""Seconds."""
-_last: tuple[float, dict[int, Stat]] = -_MAX_AGE_S, {}
-
-
-def extend(processes: dict[int, Stat]) -> None:
-    """Add the processes that are new since a table was read. Those that are gone stay in it."""
-    if not features.PROCFS:
-        return
-    for name in _names():
-        if int(name) not in processes:
-            entry = read_stat(int(name))
-            if entry is not None:
-                processes[entry.pid] = entry
+    return {entry.pid: entry for entry in map(read_stat, pids()) if entry is not None}
 
 
 def parents() -> dict[int, int]:
@@ -146,52 +109,66 @@ def parents() -> dict[int, int]:
     return {entry.pid: entry.parent for entry in table().values()}
 
 
-def descendants(pid: int) -> list[int]:
-    """Return children, grandchildren and so on, nearest first, without orphans."""
-    return [entry.pid for entry in descendants_in(table(), pid)]
+def children(pid: int, threads: int = 0) -> list[int]:
+    """Return the children of a process, zombies too. Only if `features.CHILD_LISTS`.
 
-
-def descendants_in(processes: dict[int, Stat], pid: int) -> list[Stat]:
-    """Return the same from a table already read."""
-    children: dict[int, list[Stat]] = {}
-    for entry in processes.values():
-        children.setdefault(entry.parent, []).append(entry)
-    found: list[Stat] = []
-    seen = {pid}  # entries are read at different moments, so a reused pid could make a cycle
-    level = [pid]
-    while level:
-        entries = [child for parent in level for child in children.get(parent, ()) if child.pid not in seen]
-        found += entries
-        level = [entry.pid for entry in entries]
-        seen.update(level)
+    `threads` is the number of its threads, if that is known. If a child is reaped while the kernel writes
+    the list, another child may be missing from it (proc(5)).
+    """
+    found: list[int] = []
+    for thread in (b"%d" % pid,) if threads == 1 else _names(b"/proc/%d/task" % pid):
+        with contextlib.suppress(OSError):  # it is gone
+            found += map(int, _read(b"/proc/%d/task/%s/children" % (pid, thread), whole=True).split())
     return found
 
 
-def group_members(group: int) -> list[int]:
-    """Return the living members of a process group, without zombies."""
-    if not features.PROCFS:
-        return []
-    found = []
-    for name in _names():
-        try:
-            # This takes a third of a microsecond, reading a process 15.
-            if os.getpgid(int(name)) != group:
-                continue
-        except OSError:  # gone
-            continue
-        entry = read_stat(int(name))
-        if entry is not None and entry.group == group and entry.alive:
-            found.append(entry.pid)
-    return found
+def pids() -> list[int]:
+    """Return all visible processes."""
+    return list(map(int, _names(b"/proc"))) if features.PROCFS else []
 
 
-def _names() -> list[bytes] | list[str]:
-    """Return the visible pids, as text."""
+def last_pid() -> int | None:
+    """Return the pid that was given last; None if the kernel does not tell (gVisor always says 0)."""
+    if not features.LAST_PID:
+        return None
+    try:
+        return int(_read(b"/proc/loadavg").split()[4]) or None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def max_pid() -> int:
+    """Return the number of pids after which the kernel begins again; 0 if it does not tell."""
+    try:
+        return int(_read(b"/proc/sys/kernel/pid_max"))
+    except (OSError, ValueError):
+        return 0
+
+
+def is_process(pid: int) -> bool:
+    """Whether a pid is that of a process, not of one of its other threads; False if it is gone."""
+    try:
+        return b"\nTgid:\t%d\n" % pid in _read(b"/proc/%d/status" % pid)
+    except OSError:  # gone
+        return False
+
+
+def environ(pid: int) -> bytes:
+    """Return the environment that a process got at its last exec; empty if it cannot be read."""
+    try:
+        return _read(b"/proc/%d/environ" % pid, whole=True)
+    except OSError:  # gone, or another user's
+        return b""
+
+
+def _names(folder: bytes) -> list[bytes]:
+    """Return the names in a folder that are numbers."""
     procfs_ctypes = _ctypes_reader()
     if procfs_ctypes is not None:
-        return [name for name in procfs_ctypes.names(b"/proc") if name.isdigit()]
+        found: list[bytes] = procfs_ctypes.numbers(folder)
+        return found
     try:
-        return [name for name in os.listdir("/proc") if name.isdecimal()]
+        return [name for name in os.listdir(folder) if name.isdigit()]
     except OSError:
         return []
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from itertools import starmap
 
-__all__ = ["names", "read"]
+__all__ = ["numbers", "read"]
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _SIZE = 4096
@@ -25,8 +24,8 @@ _LARGE_SIZE = 32768
 _Buffer = ctypes.c_char * _SIZE
 _LargeBuffer = ctypes.c_char * _LARGE_SIZE
 """Kept, because ctypes drops an array type that has no object, and the garbage collector must free it."""
-_LENGTH_OFFSET, _NAME_OFFSET = 16, 19
-"""Offsets of an entry's length (two bytes) and of its name (getdents64(2))."""
+_DIRECTORY = b"\x04"
+"""DT_DIR, the byte before the name in the entry of a directory (getdents64(2))."""
 
 try:
     _libc = ctypes.PyDLL(None)
@@ -41,8 +40,8 @@ _getdents64.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 _getdents64.restype = ctypes.c_ssize_t
 
 
-def read(path: bytes) -> bytes:
-    """Return the first 4 KiB of a procfs file; `b""` if it cannot be opened or read."""
+def read(path: bytes, *, whole: bool = False) -> bytes:
+    """Return the first 4 KiB of a procfs file, or the `whole` file; `b""` if it cannot be opened or read."""
     opened: list[int] = []
     data = b""
     buffer = _Buffer()
@@ -51,6 +50,8 @@ def read(path: bytes) -> bytes:
         opened.extend(starmap(_open, ((path, _FLAGS),)))
         if opened[0] >= 0:
             data = ctypes.string_at(buffer, max(0, _read(opened[0], buffer, _SIZE)))
+            while whole and data and (size := _read(opened[0], buffer, _SIZE)) > 0:
+                data += ctypes.string_at(buffer, size)
     finally:
         for fd in opened:
             if fd >= 0:
@@ -58,24 +59,26 @@ def read(path: bytes) -> bytes:
     return data
 
 
-def names(folder: bytes) -> list[bytes]:
-    """Return the names in a procfs directory; empty if it cannot be read."""
+def numbers(folder: bytes) -> list[bytes]:
+    """Return the names in a procfs directory that are numbers; empty if it cannot be read."""
     opened: list[int] = []
     found: list[bytes] = []
     buffer = _LargeBuffer()
     try:
         opened.extend(starmap(_open, ((folder, _FLAGS),)))
         while opened[0] >= 0 and (size := _getdents64(opened[0], buffer, _LARGE_SIZE)) > 0:
-            data = ctypes.string_at(buffer, size)
-            place = 0
-            while place < size:
-                start = place + _NAME_OFFSET
-                found.append(data[start : data.index(0, start)])
-                place += int.from_bytes(
-                    data[place + _LENGTH_OFFSET : place + _LENGTH_OFFSET + 2], sys.byteorder
-                )
+            # A name follows the byte that says "a directory". The same byte in an inode or an offset is
+            # hardly ever followed by a digit, and such a number looks like a process that has gone.
+            for part in ctypes.string_at(buffer, size).split(_DIRECTORY)[1:]:
+                name = part.partition(b"\0")[0]
+                if name.isdigit():
+                    found.append(name)
     finally:
         for fd in opened:
             if fd >= 0:
                 _close(fd)
     return found
+
+
+if b"%d" % os.getpid() not in numbers(b"/proc"):
+    raise ImportError("this kernel writes directory entries in another way")
