@@ -92,8 +92,8 @@ def test_a_process_that_outlives_sigkill_is_abandoned_and_reaped_later(
         time.sleep(0.002)
 
 
-def _send_no_sigkill(process: Any, send: Callable[..., bool], signum: int, **options: Any) -> bool:
-    return signum == signal.SIGKILL or send(process, signum, **options)
+def _send_no_sigkill(process: Any, send: Callable[..., bool], *signums: int, **options: Any) -> bool:
+    return signal.SIGKILL in signums or send(process, *signums, **options)
 
 
 def _next(events: queue.SimpleQueue[Event], kind: str) -> Event:

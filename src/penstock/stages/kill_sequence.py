@@ -150,11 +150,6 @@ class RunningProcess(Running):
         if self._state in _STOPPED:
             self.tree.resume()
 
-    def _terminate(self) -> None:
-        """SIGTERM to the whole tree."""
-        self.tree.terminate()
-        self._wake()
-
     def _force_soon(self) -> None:
         """SIGKILL to the whole tree, together with those of others whose grace time is over."""
         self.ctx.reactor.collect(_force_all, self)

@@ -114,15 +114,16 @@ class RunningCommand(RunningProcess):
         if self._state >= ProcessState.TERMINATING:
             self._resume()
             return
-        if self._reason is None and self._process.exited():  # it ended by itself just now
-            self._finish()
-            return
-        freeze([self])
+        if self._state < ProcessState.FROZEN:
+            if self._reason is None and self._process.exited():  # it ended by itself just now
+                self._finish()
+                return
+            freeze([self])
         if self._reason is None:
             self._reason = reason
         if self._confinement is not None:
             self._confinement.kill_on_release()
-        self._terminate()
+        self.tree.terminate()
         self._enter(ProcessState.TERMINATING, self._call_later(self.ctx.grace, self._force_soon))
 
     def _kill_if_cancelled(self) -> None:
@@ -149,7 +150,10 @@ class RunningCommand(RunningProcess):
     def _on_exit(self, events: int) -> None:
         if self.done:
             return
-        if self._reason is not None and not self._process.exited():
+        if self._reason is None and self._on_leftover == "ignore":
+            self._finish()
+            return
+        if not self._process.exited():  # the call was for another descriptor with this number
             return
         # The poll has seen the exit, so what it has left was there before this turn's look.
         if self._must_linger(self.ctx.reactor.look if events else ProcessLook):
@@ -160,13 +164,13 @@ class RunningCommand(RunningProcess):
             self._finish()
 
     def _must_linger(self, look: Callable[[], ProcessLook]) -> bool:
-        """Whether it has exited, but is left unreaped while others of its tree still run.
+        """Whether it is left unreaped, although it has exited, while others of its tree still run.
 
         `look` returns a look that was taken after the exit.
         """
         if self._reason is None and self._on_leftover == "ignore":
             return False
-        if self._no_grace or self._state >= ProcessState.KILLED or not self._process.exited():
+        if self._no_grace or self._state >= ProcessState.KILLED:
             return False
         if self._reason is None and self._state is not ProcessState.SWEEPING:
             return self._check_leftover(look())

@@ -115,8 +115,8 @@ class Process:
                 )
             return self._status
 
-    def send_signal(self, signum: int, *, group: bool = True) -> bool:
-        """Send a signal to the group that the child leads. Without one, or with `group=False`, to it alone.
+    def send_signal(self, *signums: int, group: bool = True) -> bool:
+        """Send signals to the group that the child leads. Without one, or with `group=False`, to it alone.
 
         False if no process got it: the child is reaped or lost, or runs as another user. The signal is sent
         even if the child has exited, because the group of a zombie may have living members.
@@ -127,12 +127,13 @@ class Process:
             if not self._is_ours():
                 return False
             try:
-                if group and self.group is not None:
-                    os.killpg(self.pid, signum)
-                elif self._pidfd is not None:
-                    signal.pidfd_send_signal(self._pidfd.fileno(), signum)
-                else:
-                    os.kill(self.pid, signum)
+                for signum in signums:
+                    if group and self.group is not None:
+                        os.killpg(self.pid, signum)
+                    elif self._pidfd is not None:
+                        signal.pidfd_send_signal(self._pidfd.fileno(), signum)
+                    else:
+                        os.kill(self.pid, signum)
             except (ProcessLookupError, PermissionError):
                 return False
             return True
