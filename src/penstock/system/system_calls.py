@@ -15,6 +15,8 @@ import os
 import select
 from io import FileIO
 
+from penstock.system.sigpipe import without_sigpipe
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +43,9 @@ open_path = os.open
 pipe = os.pipe
 read = os.read
 readv = os.readv
-write = os.write
-writev = os.writev
-sendfile = os.sendfile
+write = without_sigpipe(os.write)
+writev = without_sigpipe(os.writev)
+sendfile = without_sigpipe(os.sendfile)
 poll_wait = type(select.poll()).poll
 
 
@@ -53,7 +55,7 @@ def _missing(*_: Any, **__: Any) -> Any:
 
 # Linux only; `features` tells which of them work.
 pidfd_open: Callable[[int], int] = getattr(os, "pidfd_open", _missing)
-splice: Callable[..., int] = getattr(os, "splice", _missing)
+splice: Callable[..., int] = without_sigpipe(getattr(os, "splice", _missing))
 copy_file_range: Callable[[int, int, int], int] = getattr(os, "copy_file_range", _missing)
 _epoll: Any = getattr(select, "epoll", None)
 epoll_register: Callable[[Any, int, int], None] = getattr(_epoll, "register", _missing)
