@@ -1,14 +1,19 @@
-"""The pipeline language, by tables and against shlex; no process is started here."""
+"""The pipeline language, by tables and against bash."""
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import subprocess
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.cli.parser import Line, PipelineSyntaxError, parse
+
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 
 
 def read(text: str) -> Line | PipelineSyntaxError:
@@ -42,7 +47,11 @@ def mistake_in(text: str) -> PipelineSyntaxError:
         ("a\\\nb", [["ab"]]),
         ("grep 'a|b' '>' \"<\" \\| \\;", [["grep", "a|b", ">", "<", "|", ";"]]),
         ("find . -exec rm {} \\;", [["find", ".", "-exec", "rm", "{}", ";"]]),
-        ("echo $HOME *.py ~ a#b # $ {a,b}", [["echo", "$HOME", "*.py", "~", "a#b", "#", "$", "{a,b}"]]),
+        ("echo $HOME *.py ~ a#b $ {a,b}", [["echo", "$HOME", "*.py", "~", "a#b", "$", "{a,b}"]]),
+        ("seq 3 | wc -l # count | x", [["seq", "3"], ["wc", "-l"]]),
+        ("# first\necho a '#b' \\#c d# # last\n| cat", [["echo", "a", "#b", "#c", "d#"], ["cat"]]),
+        ('sh -c "echo \\$HOME \\`x\\`"', [["sh", "-c", "echo $HOME `x`"]]),
+        ("echo \"a\\\nb\" c$'\\t'd", [["echo", "ab", "c\td"]]),
         ("awk '{print $1}'", [["awk", "{print $1}"]]),
         ("echo '$(date)' \"`x`\"", [["echo", "$(date)", "`x`"]]),
         ("echo '' \"\" a''b", [["echo", "", "", "ab"]]),
@@ -205,29 +214,38 @@ def test_the_caret_stands_under_the_place(text: str, row: str, carets: str) -> N
     assert mistake_in(text).show(text).splitlines()[1:3] == [row, carets]
 
 
-# No operator among these characters, and no backslash before a line feed, where the two differ on purpose.
-plain = st.text(alphabet="ab '\"\\\t\r=2#*~é日", max_size=30)
+PIECES = [
+    *("a", "b", " ", "\t", "'", '"', "\\", "#", "=", "2", "é", "日"),
+    *("$'", "\\x41", "\\101", "\\u00e9", "\\cA", "\\q"),
+]
+"""No operator, and nothing that bash expands."""
 
 
-@given(plain)
+@needs_bash
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 @example("a \"b\\\\\" '\\'")
+@example('"a\\\nb" c\\\nd')
+@example('"\\$x \\`y\\` \\a"')
+@example("$'\\a\\b\\e\\E\\f\\n\\r\\t\\v\\\\\\'\\\"\\?\\1\\12\\777\\xA\\xff\\uE9\\U1F389'")
 @example("'")
-def test_words_are_those_of_shlex(text: str) -> None:
-    """Without operators, a stage's words (variables included) are what `shlex.split` makes of the text."""
-    try:
-        expected = shlex.split(text)
-    except ValueError:
+@example("$'")
+def test_words_are_those_of_bash(text: str) -> None:
+    """Without operators, a stage's words are what bash passes to a program."""
+    if len(text) - len(text.rstrip("\\")) & 1:  # bash keeps a last backslash, by which nothing is meant
         mistake_in(text)
         return
-    if not expected:
-        mistake_in(text)
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' x {text}"],
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        mistake_in(f"x {text}")
         return
-    line = read(text)
-    if isinstance(line, PipelineSyntaxError):
-        assert "no command here" in line.message
-        return
-    (stage,) = line.stages
-    assert [found.word.text for found in stage.assignments] + [word.text for word in stage.words] == expected
+    line = parse(f"x {text}")
+    expected = [os.fsdecode(word) for word in done.stdout.split(b"\0")[:-1]]
+    assert words(line) == [expected]
 
 
 @given(st.lists(st.lists(st.text(max_size=8), min_size=1, max_size=4), min_size=1, max_size=4))

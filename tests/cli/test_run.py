@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.waiting import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.slow
 
@@ -40,12 +44,12 @@ def test_a_missing_python_name(cli: Any) -> None:
     assert lines[2] == "                  ^^^^^^^^^^^^^^^^"
 
 
-def test_a_timeout_is_prompt(cli: Any, within: Any) -> None:
+def test_a_timeout_is_prompt(cli: Any, folder: Path, within: Any) -> None:
     """A timeout ends the run at once, with the status of timeout(1)."""
     with within(20) as clock:  # nearly all of it is what the interpreter and the imports take
-        done = cli("run", "--json", "--timeout", "1", "sleep 30")
+        done = cli("run", "--json", "told.json", "--timeout", "1", "sleep 30")
     assert done.status == 124
-    result = json.loads(done.err)
+    result = json.loads((folder / "told.json").read_bytes())
     assert result["error"]["message"] == "sleep: timed out after 1 s"
     assert 1 <= result["elapsed"] < 1.5 + clock.late
 
@@ -144,7 +148,7 @@ def test_a_file_named_like_a_standard_module_does_no_harm(folder: Path) -> None:
     for name in ("ctypes", "json", "random", "select"):
         (folder / f"{name}.py").write_text("raise SystemExit(99)")
     done = subprocess.run(
-        [script, "run", "--json", "echo a | cat"], cwd=folder, capture_output=True, check=False
+        [script, "run", "--json", "/dev/null", "echo a | cat"], cwd=folder, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, b"a\n")
 
@@ -264,24 +268,128 @@ def test_unknown_options(cli: Any, arguments: tuple[str, ...]) -> None:
     assert cli("run", *arguments).status == 2
 
 
-def test_json(cli: Any) -> None:
-    """The object is all that penstock says on stderr, also where the run failed."""
-    done = cli("run", "--json", "sh -c 'exit 3' | map:tools:upper")
-    told = json.loads(done.err)
-    assert (done.status, told["ok"], told["status"]) == (3, False, 3)
-    assert told["error"]["message"] == "sh: exit status 3"
-    assert (told["error"]["type"], told["error"]["stage"], told["error"]["index"]) == (
+@pytest.fixture
+def told(cli: Any, folder: Path) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """Return a function that runs a line with --json, and returns how it ended and the object."""
+
+    def told(line: str, *options: str) -> tuple[Any, dict[str, Any]]:
+        done = cli("run", "--json", "told.json", *options, line)
+        text = (folder / "told.json").read_text(encoding="ascii")
+        assert text.count("\n") == 1
+        found: dict[str, Any] = json.loads(text)
+        assert found["status"] == done.status
+        return done, found
+
+    return told
+
+
+def test_json(told: Any) -> None:
+    """A file has the object, so that stderr is left to the commands and to the error."""
+    done, found = told("sh -c 'echo noise >&2; exit 3' | map:tools:upper")
+    assert (done.status, found["ok"]) == (3, False)
+    assert done.err.startswith("noise\nsh: exit status 3")
+    assert found["error"]["message"].startswith("sh: exit status 3")
+    assert (found["error"]["type"], found["error"]["stage"], found["error"]["index"]) == (
         "PipelineError",
         "sh",
         0,
     )
-    assert [stage["name"] for stage in told["stages"]] == ["sh", "map:tools:upper"]
-    assert [stage["returncode"] for stage in told["stages"]] == [3, None]
-    assert told["stages"][0]["max_rss"] > 0
-    assert [edge["kind"] for edge in told["edges"]] == ["inherit", "os-pipe", "inherit"]
-    assert json.loads(cli("run", "--json", "true").err)["ok"] is True
-    missing = json.loads(cli("run", "--json", "true | nothing-like-this").err)
+    assert [stage["name"] for stage in found["stages"]] == ["sh", "map:tools:upper"]
+    assert [stage["returncode"] for stage in found["stages"]] == [3, None]
+    assert found["stages"][0]["max_rss"] > 0
+    assert [edge["kind"] for edge in found["edges"]] == ["inherit", "os-pipe", "inherit"]
+    assert told("true")[1]["ok"] is True
+    _, missing = told("true | nothing-like-this")
     assert (missing["ok"], missing["status"], missing["error"]["type"]) == (False, 127, "StartError")
+    _, mistaken = told("true |")
+    assert (mistaken["ok"], mistaken["error"]["type"]) == (False, "PipelineSyntaxError")
+    assert told("sleep 30", "--timeout", "0.1")[1]["error"]["type"] == "PipelineTimeout"
+
+
+def test_json_may_go_to_a_descriptor_of_the_caller(folder: Path) -> None:
+    """As with every program that takes a file."""
+    penstock = f"{shlex.quote(sys.executable)} -m penstock"
+    done = subprocess.run(
+        ["sh", "-c", f"exec 3>told.json; {penstock} run --json /dev/fd/3 'echo a'"],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"a\n", b"")
+    assert json.loads((folder / "told.json").read_bytes())["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("file", "status", "says"),
+    [
+        ("nowhere/told.json", 2, "No such file"),
+        ("/dev/full", 1, "--json: /dev/full: No space left on device"),
+    ],
+)
+def test_a_file_for_json_that_cannot_be_written(cli: Any, file: str, status: int, says: str) -> None:
+    """It is no success, and nothing has run if that is known before."""
+    done = cli("run", "--json", file, "echo a")
+    assert done.status == status
+    assert says in done.err
+    assert done.out == (b"" if status == 2 else b"a\n")
+
+
+ASYNC = """
+import asyncio
+
+async def upper(line):
+    await asyncio.sleep(0)
+    return line.upper()
+
+async def twice(lines):
+    async for line in lines:
+        yield line
+        yield line
+
+async def copy(ctx, stdin, stdout):
+    async for chunk in stdin:
+        await stdout.send(chunk)
+
+async def boom(line):
+    raise KeyError("boom")
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "out", "says"),
+    [
+        ("echo a | map:anew:upper", 0, b"A\n", ""),
+        ("seq 2 | lines:anew:twice | cat | py:anew:copy | map:tools:upper", 0, b"1\n1\n2\n2\n", ""),
+        (
+            "echo a | map:anew:boom",
+            1,
+            b"",
+            "map:anew:boom: KeyError: 'boom'\n  in {here}/anew.py, line 18\n",
+        ),
+        (
+            "true | nothing-like-this | map:anew:upper",
+            127,
+            b"",
+            "nothing-like-this: no such program on PATH\n",
+        ),
+        ("sh -c 'exit 4' | map:anew:upper", 4, b"", "sh: exit status 4\n"),
+    ],
+)
+def test_an_async_function_runs_in_an_event_loop(
+    cli: Any, folder: Path, line: str, status: int, out: bytes, says: str
+) -> None:
+    """Of the command line's own, and with the same verdict and messages."""
+    (folder / "anew.py").write_text(ASYNC)
+    done = cli("run", line)
+    assert (done.status, done.out, done.err) == (status, out, says.format(here=folder))
+
+
+def test_a_timeout_of_an_async_function(cli: Any, folder: Path, within: Any) -> None:
+    """Without a place in our own code."""
+    (folder / "anew.py").write_text(ASYNC)
+    with within(20):
+        done = cli("run", "--timeout", "0.3", "sleep 30 | map:anew:upper")
+    assert (done.status, done.err.count("\n")) == (124, 1)
 
 
 def test_stats(cli: Any) -> None:
@@ -321,7 +429,19 @@ def test_explain(cli: Any) -> None:
 def test_the_pipeline_is_one_argument(cli: Any) -> None:
     """Whoever forgot it, or its quotes, is told which of the two."""
     assert "PIPELINE is missing" in cli("run").err
-    assert "put it in quotes" in cli("run", "echo", "a").err
+    for arguments in (
+        ("echo", "a b"),
+        ("ls", "-l"),
+        ("ls", "-la", "--color=auto"),
+        ("--timeout", "3", "ls", "-l", "x"),
+        ("ls", "--verbose", "-l"),
+    ):
+        done = cli("run", *arguments)
+        assert done.status == 2
+        assert "put it in quotes" in done.err
+    assert "put it in quotes, as 'ls -l x'" in cli("run", "--timeout", "3", "ls", "-l", "x").err
+    assert "No such option" in cli("run", "--nothing-like-this", "ls").err
+    assert cli("run", "echo a", "--timeout", "3").out == b"a\n"
 
 
 def test_help_tells_the_language(cli: Any) -> None:
@@ -350,7 +470,7 @@ def test_rich_is_needed_for_tables_only(folder: Path) -> None:
     """All else works without it."""
     program = (
         "import sys; sys.modules['rich'] = None; from penstock.cli.main import main;"
-        "sys.exit(main(['run', '--json', 'echo a']))"
+        "sys.exit(main(['run', '--json', '/dev/null', 'echo a']))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"a\n")

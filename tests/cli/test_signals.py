@@ -105,9 +105,22 @@ def test_ignored_signals_stay_ignored(spawn: Any, herald: Any) -> None:
 
 def test_json_after_a_signal(spawn: Any, herald: Any) -> None:
     """The result is told all the same."""
-    process = spawn("run", "--json", herald.cry("exec sleep 100"), stderr=subprocess.PIPE)
+    process = spawn("run", "--json", "/dev/fd/1", herald.cry("exec sleep 100"), stdout=subprocess.PIPE)
     herald.hear(1)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=DEADLINE)
+    out, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 143
-    assert b'"status": 143' in err
+    assert b'"status": 143' in out
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_with_an_async_function(
+    spawn: Any, herald: Any, tmp_path: Path, signum: int
+) -> None:
+    """It runs in another thread, so the one that serves signals is free."""
+    (tmp_path / "anew.py").write_text("async def same(line):\n    return line\n")
+    process = spawn("run", f"{herald.cry('exec sleep 100')} | map:anew:same", cwd=tmp_path)
+    pids = herald.hear(1)
+    process.send_signal(signum)
+    assert process.wait(DEADLINE) == 128 + signum
+    assert not any(alive(pid) for pid in pids)

@@ -8,14 +8,18 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+import shlex
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from penstock.cli import output
 from penstock.cli.parser import PipelineSyntaxError, parse
 from penstock.cli.runner import execute, plan
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = ["invoke"]
 
@@ -37,8 +41,8 @@ PIPELINE is one argument, written as in a shell:
 
 Lines are bytes without their line feed. Modules are found in the current folder too.
 
-Words and quotes are as in a shell, but no shell is started: $NAME, ~, * and ? are ordinary characters, a
-line feed is a blank, and ; & && || ( ) ` are refused unless they are quoted.
+Words, quotes and comments are as in bash, but no shell is started: $NAME, ~, * and ? are ordinary characters,
+a line feed is a blank, and ; & && || ( ) ` are refused unless they are quoted.
 """
 
 _STATUS: Final = """
@@ -93,11 +97,25 @@ def _one_argument(ctx: click.Context, _param: click.Parameter, value: tuple[str,
     if len(value) == 1:
         return value[0]
     if value:
-        raise click.UsageError("PIPELINE must be one argument: put it in quotes", ctx)
+        line = shlex.quote(shlex.join(value))
+        raise click.UsageError(f"PIPELINE must be one argument: put it in quotes, as {line}", ctx)
     raise click.UsageError("PIPELINE is missing: write it as in a shell, in quotes", ctx)
 
 
-@group.command(epilog=_LANGUAGE + _STATUS, short_help="Run a pipeline.")
+class _Pipeline(click.Command):
+    """A command with PIPELINE as its argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take an unknown option after the first word for one of a program: `penstock run ls -l`."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption:
+            ctx.allow_interspersed_args = False
+            return super().parse_args(ctx, words)
+
+
+@group.command(cls=_Pipeline, epilog=_LANGUAGE + _STATUS, short_help="Run a pipeline.")
 @click.argument("pipeline", nargs=-1, metavar="PIPELINE", callback=_one_argument)
 @click.option("--timeout", type=_Seconds(), help="Cancel the run after this time: seconds, 90s, 1m30s or 2h.")
 @click.option(
@@ -108,7 +126,13 @@ def _one_argument(ctx: click.Context, _param: click.Parameter, value: tuple[str,
 )
 @click.option("--env", type=_Variable(), multiple=True, help="A variable for all commands; may be repeated.")
 @click.option("--stats", is_flag=True, help="Print a table of the stages at the end, on standard error.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON object, on standard error.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.File("w", encoding="utf-8", lazy=False),
+    metavar="FILE",
+    help="Write the result to FILE as a JSON object. /dev/fd/N is a descriptor of the caller's.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Report each stage as it starts and ends.")
 def run(  # noqa: PLR0913 - each is an option of the command
     pipeline: str,
@@ -117,7 +141,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     cwd: str | None,
     env: tuple[tuple[str, str], ...],
     stats: bool,
-    as_json: bool,
+    json_file: TextIO | None,
     verbose: bool,
 ) -> int:
     """Run PIPELINE, reading standard input and writing standard output as a filter does."""
@@ -133,17 +157,18 @@ def run(  # noqa: PLR0913 - each is an option of the command
         )
     except PipelineSyntaxError as mistake:
         output.print_err(f"penstock: {mistake.show(pipeline)}")
+        if json_file is not None:
+            output.write_json(output.mistake_fields(mistake), json_file)
         return mistake.status
-    if as_json:
-        output.print_err(output.as_json(outcome))
-    else:
-        output.print_error(outcome, verbose=verbose)
+    output.print_error(outcome, verbose=verbose)
+    if json_file is not None and not output.write_json(output.outcome_fields(outcome), json_file):
+        return 1
     if stats and outcome.result is not None:
         output.show_table(outcome.result)
     return output.exit_status(outcome)
 
 
-@group.command(epilog=_LANGUAGE, short_help="Show how a pipeline's bytes would travel.")
+@group.command(cls=_Pipeline, epilog=_LANGUAGE, short_help="Show how a pipeline's bytes would travel.")
 @click.argument("pipeline", nargs=-1, metavar="PIPELINE", callback=_one_argument)
 def explain(pipeline: str) -> int:
     """Show how the bytes of PIPELINE would travel, without starting anything."""

@@ -1,17 +1,17 @@
 """The lexer of the pipeline language: text in, words and operators with their places out.
 
-Words and quotes follow `shlex.split` (POSIX mode), with one difference: outside quotes, a backslash before a
-line feed continues the line, as in a shell; shlex would make the line feed a word. shlex itself cannot be
-used, because it reports neither the places nor which characters were quoted.
+Words, quotes and comments are those of bash (POSIX.1-2017, XCU 2.2, and `$'...'`). `shlex` cannot be used: it
+reports neither the places nor which characters were quoted, and it keeps backslashes that a shell takes away.
 
 Syntax that only a shell could carry out (`;`, `&&`, `$(...)` and the like) is refused, so that it never
-reaches a program as if a shell had handled it. `$NAME`, `*`, `?`, `~` and `#` are ordinary characters.
+reaches a program as if a shell had handled it. `$NAME`, `*`, `?` and `~` are ordinary characters.
 
 Out of scope: the order of words and operators (`parser`).
 """
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from typing import Final
 __all__ = ["Operator", "PipelineSyntaxError", "Scanner", "Word"]
 
 _BLANKS: Final = " \t\r\n"
+_ESCAPED_IN_DOUBLE_QUOTES: Final = '$`"\\'
 
 _QUOTE_IT: Final = "quote it to pass it on unchanged"
 _NO_SHELL: Final = f"no shell is started; {_QUOTE_IT}"
@@ -136,8 +137,16 @@ class Scanner:
     def token(self) -> Word | Operator | None:
         """Take and return the next word or operator, or None at the end. Raises `PipelineSyntaxError`."""
         text = self.text
-        while self.at < len(text) and (text[self.at] in _BLANKS or text.startswith("\\\n", self.at)):
-            self.at += 1 if text[self.at] in _BLANKS else 2
+        while self.at < len(text):
+            if text[self.at] in _BLANKS:
+                self.at += 1
+            elif text.startswith("\\\n", self.at):
+                self.at += 2
+            elif text[self.at] == "#":  # a comment, up to the end of the line
+                end = text.find("\n", self.at)
+                self.at = len(text) if end < 0 else end
+            else:
+                break
         if self.at == len(text):
             return None
         operator = self._operator_here()
@@ -173,6 +182,9 @@ class Scanner:
             elif char in "\\'\"":
                 pieces.append(self._escaped() if char == "\\" else self._quoted(char))
                 quoted = True
+            elif text.startswith("$'", self.at):
+                pieces.append(self._ansi_c())
+                quoted = True
             elif (operator := self._operator_here()) is not None:
                 number = "".join(pieces)
                 if char in "<>" and not quoted and re.fullmatch("[0-9]+", number):
@@ -191,7 +203,7 @@ class Scanner:
         return self.text[self.at - 1]
 
     def _quoted(self, quote: str) -> str:
-        """Take a quoted part; in double quotes a backslash counts only before `"` and another backslash."""
+        """Take a quoted part; in double quotes a backslash counts before a few characters only."""
         start = self.at
         pieces: list[str] = []
         self.at += 1
@@ -200,11 +212,57 @@ class Scanner:
             self.at += 1
             if char == quote:
                 return "".join(pieces)
-            if char == "\\" and quote == '"' and self.text[self.at : self.at + 1] in ('"', "\\"):
-                char = self.text[self.at]
-                self.at += 1
+            if char == "\\" and quote == '"':
+                after = self.text[self.at : self.at + 1]
+                if after == "\n":  # the line goes on
+                    self.at += 1
+                    continue
+                if after and after in _ESCAPED_IN_DOUBLE_QUOTES:
+                    char = after
+                    self.at += 1
             pieces.append(char)
         raise PipelineSyntaxError("this quote is never closed", start)
+
+    def _ansi_c(self) -> str:
+        """Take a part in `$'...'`."""
+        start, self.at = self.at, self.at + 2
+        match = _ANSI_C.match(self.text, self.at)
+        if match is None:
+            raise PipelineSyntaxError("this quote is never closed", start)
+        self.at = match.end()
+        # As bytes, because an escape may be one byte of a character.
+        text = _ANSI_C_ESCAPE.sub(_unescaped, os.fsencode(match[1]))
+        if b"\0" in text:
+            raise PipelineSyntaxError("no argument can contain a NUL byte", start, self.at)
+        return os.fsdecode(text)
+
+
+_ANSI_C: Final = re.compile(r"((?:[^'\\]|\\.)*)'", re.DOTALL)
+"""The content of `$'...'`, up to its end."""
+_ANSI_C_ESCAPE: Final = re.compile(
+    rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{1,4})|U([0-9A-Fa-f]{1,8})|c(.)|(.))", re.DOTALL
+)
+_ANSI_C_CHARACTERS: Final = {
+    **dict(zip(b"abeEfnrtv", b"\a\b\x1b\x1b\f\n\r\t\v", strict=True)),
+    **{char: char for char in b"\\'\"?"},
+}
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    octal, hexadecimal, short, long, control, other = match.groups()
+    if octal is not None:
+        return bytes([int(octal, 8) & 0xFF])
+    if hexadecimal is not None:
+        return bytes([int(hexadecimal, 16)])
+    if short is not None or long is not None:
+        try:
+            return os.fsencode(chr(int(short or long, 16)))
+        except (ValueError, OverflowError):  # there is no such character, or the locale cannot encode it
+            return match[0]
+    if control is not None:
+        return bytes([ord(control) & 0x1F])
+    found = _ANSI_C_CHARACTERS.get(ord(other))
+    return match[0] if found is None else bytes([found])
 
 
 def _columns(char: str) -> int:

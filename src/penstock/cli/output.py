@@ -25,10 +25,23 @@ from penstock import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
     from penstock import Event, Result, StageResult
+    from penstock.cli.parser import PipelineSyntaxError
     from penstock.cli.runner import RunOutcome
 
-__all__ = ["as_json", "exit_status", "print_err", "print_error", "print_event", "show_table"]
+__all__ = [
+    "exit_status",
+    "mistake_fields",
+    "outcome_fields",
+    "print_err",
+    "print_error",
+    "print_event",
+    "show_table",
+    "write_json",
+]
 
 
 def print_err(text: str) -> None:
@@ -70,7 +83,7 @@ def print_error(outcome: RunOutcome, *, verbose: bool) -> None:
     print_err(_sentence(error))
     for note in getattr(error, "__notes__", ()):
         print_err(str(note))
-    if not isinstance(error, StartError) and not isinstance(error.cause, PenstockError):
+    if not isinstance(error, StartError | PipelineTimeout) and not isinstance(error.cause, PenstockError):
         import traceback  # noqa: PLC0415 - for an error of user code
 
         frames = traceback.extract_tb(error.cause.__traceback__)
@@ -105,26 +118,47 @@ def _reader_has_gone(error: BaseException) -> bool:
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
-def as_json(outcome: RunOutcome) -> str:
-    """Return the whole result as one JSON object, in one line of ASCII."""
+def write_json(fields: Mapping[str, Any], file: TextIO) -> bool:
+    """Write an object in one line of ASCII. Return whether that was possible; if not, print why."""
     import json  # noqa: PLC0415 - only --json needs it
 
+    try:
+        file.write(f"{json.dumps(fields)}\n")
+        file.flush()
+    except OSError as error:
+        print_err(f"penstock: --json: {file.name}: {error.strerror}")
+        return False
+    return True
+
+
+def outcome_fields(outcome: RunOutcome) -> dict[str, Any]:
+    """Return the whole result for --json."""
     result, error = outcome.result, outcome.error
-    return json.dumps(
-        {
-            "ok": outcome.error is None and outcome.signum is None,
-            "status": exit_status(outcome),
-            "elapsed": None if result is None else result.elapsed,
-            "error": None if error is None else _error_fields(error),
-            "stages": [] if result is None else [_stage_fields(stage) for stage in result.stages],
-            "edges": []
-            if result is None
-            else [
-                {"source": edge.source, "target": edge.target, "kind": edge.kind, "bytes": edge.bytes}
-                for edge in result.edges
-            ],
-        }
-    )
+    stages, edges = ((), ()) if result is None else (result.stages, result.edges)
+    return {
+        "ok": outcome.error is None and outcome.signum is None,
+        "status": exit_status(outcome),
+        "elapsed": None if result is None else result.elapsed,
+        "error": None if error is None else _error_fields(error),
+        "stages": [_stage_fields(stage) for stage in stages],
+        "edges": [
+            {"source": edge.source, "target": edge.target, "kind": edge.kind, "bytes": edge.bytes}
+            for edge in edges
+        ],
+    }
+
+
+def mistake_fields(mistake: PipelineSyntaxError) -> dict[str, Any]:
+    """Return the same for a line that cannot be run."""
+    error = {"type": "PipelineSyntaxError", "message": mistake.message, "stage": None, "index": None}
+    return {
+        "ok": False,
+        "status": mistake.status,
+        "elapsed": None,
+        "error": {**error, "cause": None},
+        "stages": [],
+        "edges": [],
+    }
 
 
 def _error_fields(error: PipelineError) -> dict[str, Any]:

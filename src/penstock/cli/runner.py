@@ -21,7 +21,8 @@ from penstock.cli.terminal import Terminal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from penstock import Event, Plan, Result
+    from penstock import Event, Plan, Result, Run
+    from penstock.cli.loop_run import LoopRun
     from penstock.cli.parser import Line, Redirection
 
 __all__ = ["RunOutcome", "execute", "plan"]
@@ -64,13 +65,26 @@ def execute(
         _pipeline(line, _path, process_group=True, **options)
         pipeline = _pipeline(line, partial(_open, files), process_group=terminal is None, **options)
         try:
-            result = signals.start(pipeline).wait()
+            result = signals.start(partial(_start, pipeline, line)).wait()
         except PipelineError as raised:
             error, result = raised, raised.result
     # A Ctrl-C that ended a command has certainly been recorded for ourselves only now.
     if terminal is not None and error is not None:
         terminal.restore()
     return RunOutcome(result, error, signals.signum)
+
+
+def _start(pipeline: Pipeline, line: Line) -> Run | LoopRun:
+    """Start the pipeline; in an event loop if a stage of it is an async function."""
+    try:
+        return pipeline.start()
+    except TypeError:  # the only kind of mistake that is left: it can only run in an event loop
+        from penstock.cli.loop_run import LoopRun  # noqa: PLC0415 - imports asyncio
+
+        try:
+            return LoopRun(pipeline)
+        except ImportError as error:
+            raise PipelineSyntaxError(str(error), 0, len(line.text), status=1) from error
 
 
 def plan(line: Line) -> Plan:

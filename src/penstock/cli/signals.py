@@ -24,13 +24,17 @@ import os
 import select
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
-    from penstock import Pipeline, Run
+    from penstock import Run
+    from penstock.cli.loop_run import LoopRun
     from penstock.cli.terminal import Terminal
+
+    R = TypeVar("R", bound=Run | LoopRun)
 
 __all__ = ["Signals", "Stopped"]
 
@@ -52,7 +56,7 @@ class Signals:
         self._signum: int | None = None
         self._starting = False
         self._due = False
-        self._run: Run | None = None
+        self._run: Run | LoopRun | None = None
         self._before: dict[int, Any] = {}
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)  # set_wakeup_fd requires it
@@ -82,10 +86,10 @@ class Signals:
         os.close(self._read)
         os.close(self._write)
 
-    def start(self, pipeline: Pipeline) -> Run:
-        """Start the pipeline, and cancel it at once if that has become due meanwhile."""
+    def start(self, begin: Callable[[], R]) -> R:
+        """Start a run by `begin`, and cancel it at once if that has become due meanwhile."""
         self._starting = True
-        run = pipeline.start()
+        run = begin()
         with self._lock:
             self._run = run
             due = self._due
