@@ -18,6 +18,7 @@ from penstock.system.process import Process
 from penstock.system.process_mark import marked
 from penstock.system.spawn import can_use_path_search, spawn
 from penstock.system.spawn_request import SpawnRequest
+from penstock.system.terminal import ignored_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +126,9 @@ class Command(BuiltinStage):
             try:
                 setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx.name)
                 stdio = stdin, stdout, stderr
-                pid = spawn(SpawnRequest(executable, argv, environ, cwd, stdio, group, setup), ctx.spawned)
+                ignored = () if group or not ctx.scope.services.at_terminal else ignored_signals()
+                request = SpawnRequest(executable, argv, environ, cwd, stdio, group, setup, ignored)
+                pid = spawn(request, ctx.spawned)
             except OSError as error:
                 raise self._redacted(_explained(error, program, environ, cwd)) from None
         except BaseException:

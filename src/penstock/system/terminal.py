@@ -5,6 +5,9 @@ A terminal stops a process that is not in its foreground process group when that
 alone (termios(3)). So the process group of a child matters only if there is such a terminal. Its standard
 streams do not tell: all three may be redirected, and a program still asks for a password at /dev/tty.
 
+A host may ignore such a signal: under `nohup`, or as a background job of a shell without job control. A child
+in its group must then ignore it too, or it would die of a hang-up that its host survives.
+
 The answer changes when the host calls setsid(2), loses its terminal or forks, so it is never cached. Opening
 /dev/tty is one system call, and fails with ENXIO if there is no controlling terminal.
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 from itertools import starmap
 
 from penstock.system import system_calls
@@ -29,10 +33,13 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["TerminalModes", "has_controlling_terminal"]
+__all__ = ["TerminalModes", "has_controlling_terminal", "ignored_signals"]
 
 # Without O_NONBLOCK, the open of a serial line would wait for its carrier.
 _FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+
+_SIGNALS = signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP
+"""The signals that a terminal sends to its foreground group, if it is asked to or closed."""
 
 
 def has_controlling_terminal() -> bool:
@@ -45,6 +52,11 @@ def has_controlling_terminal() -> bool:
         # No descriptor is free, or a container has no /dev/tty: a terminal may be there all the same.
         return error.errno == errno.EBUSY or _is_at_standard_stream()
     return True
+
+
+def ignored_signals() -> tuple[int, ...]:
+    """Return the signals of a terminal that this process ignores."""
+    return tuple([signum for signum in _SIGNALS if signal.getsignal(signum) is signal.SIG_IGN])
 
 
 class TerminalModes:
