@@ -6,13 +6,14 @@ import os
 import select
 import signal
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.processes import gone
 
 from penstock.system import features, process, system_calls
 
+if TYPE_CHECKING:
     from tests.support.hosts import Host
 
 needs_procfs = pytest.mark.skipif(not features.PROCFS, reason="no /proc here")
