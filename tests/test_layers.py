@@ -273,7 +273,56 @@ def check_length(modules: list[Module]) -> list[str]:
     ]
 
 
-CHECKS = [check_places, check_direction, check_cycles, check_core, check_platform, check_public, check_length]
+def check_groups(modules: list[Module]) -> list[str]:
+    """Find signals to process groups beside `process.signal_group`, which refuses our own group.
+
+    A group is signalled by killpg(), and by kill() of 0 or of a negative number. Only system/ may call
+    kill(), and never with an expression that may be negative.
+    """
+    findings = []
+    for module in modules:
+        allowed = {
+            id(node)
+            for function in ast.walk(module.tree)
+            if isinstance(function, ast.FunctionDef) and function.name == "signal_group"
+            if module.name == "penstock.system.process"
+            for node in ast.walk(function)
+        }
+        for node in ast.walk(module.tree):
+            if id(node) in allowed:
+                continue
+            if isinstance(node, ast.Attribute | ast.Name) and "killpg" in (
+                getattr(node, "attr", None),
+                getattr(node, "id", None),
+            ):
+                findings.append(f"{module.at(node.lineno)}: only signal_group() signals a group")
+            elif isinstance(node, ast.ImportFrom) and any(
+                alias.name in ("kill", "killpg") for alias in node.names
+            ):
+                findings.append(
+                    f"{module.at(node.lineno)}: kill() and killpg() are called by their full names"
+                )
+            elif (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "kill"
+                and _is_name(node.func.value, "os")
+                and (module.part != "system" or not isinstance(node.args[0], ast.Name | ast.Attribute))
+            ):
+                findings.append(f"{module.at(node.lineno)}: kill() of 0 or of a negative number is a group's")
+    return findings
+
+
+CHECKS = [
+    check_places,
+    check_direction,
+    check_cycles,
+    check_core,
+    check_platform,
+    check_public,
+    check_length,
+    check_groups,
+]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -328,6 +377,14 @@ def _module(name: str, text: str, *known: str) -> Module:
         (check_public, "penstock.examples.x", "import penstock.api.run"),
         (check_public, "penstock.examples.x", "from penstock.cli import main"),
         (check_length, "penstock.api.run", "\n" * 401),
+        (check_groups, "penstock.system.x", "def signal_group(group):\n    os.killpg(group, 9)"),
+        (check_groups, "penstock.system.process", "def f(group):\n    os.killpg(group, 9)"),
+        (check_groups, "penstock.system.process", "from os import killpg"),
+        (check_groups, "penstock.system.process", "send = os.killpg"),
+        (check_groups, "penstock.system.x", "os.kill(0, 9)"),
+        (check_groups, "penstock.system.x", "os.kill(-1, 9)"),
+        (check_groups, "penstock.system.x", "os.kill(-group, 9)"),
+        (check_groups, "penstock.stages.x", "os.kill(pid, 9)"),
     ],
 )
 def test_each_check_finds_what_it_is_there_for(check: type, name: str, text: str) -> None:
@@ -362,6 +419,8 @@ def test_a_cycle_over_several_modules_is_shown_whole() -> None:
         (check_public, "penstock.cli.x", "from penstock.cli import main\nimport penstock.testing"),
         (check_direction, "penstock.__main__", "from penstock.cli.main import main"),
         (check_public, "penstock.__main__", "from penstock.cli.main import main"),
+        (check_groups, "penstock.system.process", "def signal_group(group):\n    os.killpg(group, 9)"),
+        (check_groups, "penstock.system.x", "os.kill(self.pid, 9)"),
     ],
 )
 def test_allowed_imports_are_not_findings(check: type, name: str, text: str) -> None:

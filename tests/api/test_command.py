@@ -189,7 +189,7 @@ def test_an_unknown_option_is_a_type_error() -> None:
         ("ok_codes", (True,)),
         ("ok_codes", (0.0,)),
         ("process_group", 1),
-        ("process_group", None),
+        ("process_group", "own"),
         ("process_group", 0),
     ],
 )
@@ -530,9 +530,9 @@ def test_arguments_that_are_too_long_are_an_error_of_the_start() -> None:
 # What a child finds.
 
 
-def test_a_child_leads_a_process_group_unless_told_otherwise() -> None:
-    """The fifth field of stat is the group."""
-    own = command("cat", "/proc/self/stat").output().split()
+def test_a_child_leads_a_process_group_or_shares_the_callers() -> None:
+    """The fifth field of stat is the group. The default is tested on terminals, in tests/terminal."""
+    own = command("cat", "/proc/self/stat", process_group=True).output().split()
     assert own[4] == own[0]
     shared = command("cat", "/proc/self/stat", process_group=False).output().split()
     assert int(shared[4]) == os.getpgrp()

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import re
-import select
 import shutil
-import subprocess
 import sys
 import termios
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.processes import alive
-from tests.support.waiting import DEADLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.terminals import Desk, Terminal
+
 pytestmark = pytest.mark.slow
-
-
-# Makes its stdin the controlling terminal, then becomes what its arguments say: what login(1) does.
-_LOGIN = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
 
 
 # The command line, with all the time in the world for what ends by a Ctrl-C in its own way.
@@ -41,81 +27,15 @@ sys.exit(main.main())
 """
 
 
-class Screen:
-    """The far side of a terminal on which `penstock run LINE` is the foreground job."""
-
-    def __init__(self, folder: Path, *arguments: str, patient: bool = False) -> None:
-        self.master, slave = pty.openpty()
-        self.seen = b""
-        try:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-c", _LOGIN),
-                    *(sys.executable, *(("-c", _PATIENT) if patient else ("-m", "penstock")), *arguments),
-                ],
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                cwd=folder,
-                start_new_session=True,
-                env={**os.environ, "TERM": "vt100", "LESS": "", "LESSHISTFILE": "-"},
-            )
-        finally:
-            os.close(slave)
-
-    def type(self, text: bytes) -> None:
-        """Press keys."""
-        os.write(self.master, text)
-
-    def wait_for(self, pattern: bytes) -> re.Match[bytes]:
-        """Read what is written to the terminal until it matches; what comes after the match is kept."""
-        end = time.monotonic() + DEADLINE
-        while (match := re.search(pattern, self.seen)) is None:
-            ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
-            assert ready, f"{pattern!r} did not come: {self.seen!r}"
-            try:
-                self.seen += os.read(self.master, 4096)
-            except OSError as error:  # EIO: nobody has the terminal open any more
-                raise AssertionError(f"{pattern!r} did not come before the end: {self.seen!r}") from error
-        self.seen = self.seen[match.end() :]
-        return match
-
-    def modes(self) -> int:
-        """Give the local modes of the terminal."""
-        return int(termios.tcgetattr(self.master)[3])
-
-    def status(self) -> int:
-        """Wait for the end, reading what is still written."""
-        end = time.monotonic() + DEADLINE
-        while self.process.poll() is None:
-            assert time.monotonic() < end, f"did not end: {self.seen!r}"
-            if select.select([self.master], [], [], 0.05)[0]:
-                try:
-                    self.seen += os.read(self.master, 4096)
-                except OSError:
-                    self.process.wait(DEADLINE)
-        return self.process.returncode
-
-    def close(self) -> None:
-        """Hang up."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-
-
 @pytest.fixture
-def screen(folder: Path) -> Iterator[Any]:
-    """Give a function that starts the command line on a new terminal."""
-    screens: list[Screen] = []
+def screen(folder: Path, desk: Desk) -> Any:
+    """Give a function that starts the command line as the leader of a session on a new terminal."""
 
-    def start(*arguments: str, **options: Any) -> Screen:
-        screens.append(Screen(folder, *arguments, **options))
-        return screens[-1]
+    def start(*arguments: str, patient: bool = False) -> Terminal:
+        program = ("-c", _PATIENT) if patient else ("-m", "penstock")
+        return desk.start(sys.executable, *program, *arguments, cwd=folder)
 
-    yield start
-    for opened in screens:
-        opened.close()
+    return start
 
 
 def test_a_program_reads_the_terminal(screen: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from tests.support.hosts import Host
 from tests.support.processes import Strays
+from tests.support.terminals import Desk
 from tests.support.waiting import DEADLINE
 
 from penstock.core.timing import timing
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SetTiming",
     "Stubborn",
+    "desk",
     "host",
     "script",
     "set_timing",
@@ -36,6 +38,14 @@ def host(tmp_path: Path) -> Iterator[Host]:
     host = Host(tmp_path)
     yield host
     host.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Start programs on terminals of their own; close the terminals after the test."""
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()
 
 
 class SetTiming(Protocol):

@@ -6,12 +6,15 @@ import os
 import select
 import signal
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.processes import gone
 
 from penstock.system import features, process, system_calls
+
+if TYPE_CHECKING:
+    from tests.support.hosts import Host
 
 needs_procfs = pytest.mark.skipif(not features.PROCFS, reason="no /proc here")
 pytestmark = pytest.mark.usefixtures("spawner", "pidfd")
@@ -128,6 +131,25 @@ def test_a_signal_goes_to_the_whole_group(speaking: Any, finish: Any) -> None:
     assert child.send_signal(signal.SIGKILL)
     assert gone(int(line))
     assert finish(child).returncode == 0
+
+
+@pytest.mark.parametrize("group", [0, 1, -1, None])
+def test_a_group_that_is_our_own_gets_no_signal(group: int | None) -> None:
+    """0 stands for it too, and -1 for every process; 1 is that of init, in a container perhaps ours."""
+    assert not process.signal_group(os.getpgrp() if group is None else group, signal.SIGKILL)
+
+
+def test_a_host_that_joins_the_group_of_its_child_survives(host: Host) -> None:
+    """Then the child alone gets the signals to its group."""
+    ended = host.run(
+        """
+        run = command("sleep", "1000", process_group=True).start()
+        os.setpgid(0, run.pids[0])
+        run.cancel()
+        say(run.wait(check=False).returncodes)
+        """
+    )
+    assert (ended.returncode, ended.out) == (0, "(-15,)\n")
 
 
 @pytest.mark.parametrize("leads", [True, False])

@@ -426,7 +426,7 @@ def test_a_launcher_that_fails_is_an_error_and_is_reaped(
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
-    monkeypatch.setattr(spawn_subprocess, "_needs_launcher", lambda: True)
+    monkeypatch.setattr(spawn_subprocess, "_needs_launcher", lambda _request: True)
     monkeypatch.setattr(features, "GLIBC_SPAWN", False)
     with pytest.raises(ChildProcessError, match="launcher"):
         _spawn("/bin/true")

@@ -31,7 +31,7 @@ def command(  # noqa: PLR0913 - the options of a command
     env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
     stderr: Any = None,
     ok_codes: Iterable[int] = (0,),
-    process_group: bool = True,
+    process_group: bool | None = None,
     limits: Limits | None = None,
     on_leftover: Literal["ignore", "report", "kill"] | None = None,
 ) -> Pipeline:
@@ -45,9 +45,11 @@ def command(  # noqa: PLR0913 - the options of a command
     The stage fails with `ExitError` if the exit status is not in `ok_codes` or a signal killed the program.
     A missing or unusable program raises a `StartError` when the run starts.
 
-    The child leads a process group of its own, unless its stdin is a terminal: the terminal would stop a
-    background group (SIGTTIN in termios(3)). `process_group=False` always leaves the child in the caller's
-    group; cancelling then signals its descendants one by one.
+    `process_group` says whether the child leads a process group of its own. With None it does, unless the
+    caller's process has a controlling terminal: then it stays in the caller's group, as under `subprocess`.
+    So prompts and pagers work, and Ctrl-C, Ctrl-Z and a closed terminal reach the child itself. True keeps
+    them away from the child, which the terminal then stops if it reads from it. False always shares the
+    caller's group; a program that signals its whole group (`kill 0`) then reaches the caller too.
 
     `limits` is a `Limits`, laid over the pipeline's. `on_leftover` decides about processes that the command
     started and that still run after it has ended by itself. "ignore" leaves them alone. "report" emits an

@@ -55,12 +55,11 @@ class Resolved:
     stdout: Any
 
 
-def resolve(line: Line, *, open_file: Callable[[Redirection], Any], process_group: bool) -> Resolved:
+def resolve(line: Line, *, open_file: Callable[[Redirection], Any]) -> Resolved:
     """Make the stages that a line names; raise `PipelineSyntaxError` if one cannot be made.
 
     `open_file` is called for each redirection to or from a file, in the order of the line, and returns the
-    value of the option stdin, stdout or stderr. With `process_group` each command leads a process group of
-    its own.
+    value of the option stdin, stdout or stderr.
     """
     stdin: Any = INHERIT
     stdout: Any = INHERIT
@@ -76,7 +75,7 @@ def resolve(line: Line, *, open_file: Callable[[Redirection], Any], process_grou
             else:
                 stderr = target
         if _kind(text) is None:
-            stages.append(_command(text, stderr, process_group=process_group))
+            stages.append(_command(text, stderr))
         else:
             stages.append(_python_stage(text))
     if stdin is INHERIT and stages[0].requirements.stdin is Stream.FORBIDDEN:
@@ -89,7 +88,7 @@ def _kind(text: StageText) -> str | None:
     return prefix if colon and prefix in _FACTORIES else None
 
 
-def _command(text: StageText, stderr: Any, *, process_group: bool) -> Any:
+def _command(text: StageText, stderr: Any) -> Any:
     program, *arguments = text.words
     try:
         return command(
@@ -97,7 +96,6 @@ def _command(text: StageText, stderr: Any, *, process_group: bool) -> Any:
             *(word.text for word in arguments),
             env={found.name: found.value for found in text.assignments},
             stderr=stderr,
-            process_group=process_group,
         )
     except (TypeError, ValueError) as error:  # an empty program
         raise PipelineSyntaxError(str(error), program.start, program.end) from error

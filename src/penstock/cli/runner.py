@@ -62,15 +62,12 @@ def execute(
     signals = Signals(terminal)
     with ExitStack() as files, suppress(Stopped), signals:
         # First without opening anything: a mistake in the last stage must not truncate a file.
-        _pipeline(line, _path, process_group=True, **options)
-        pipeline = _pipeline(line, partial(_open, files), process_group=terminal is None, **options)
+        _pipeline(line, _path, **options)
+        pipeline = _pipeline(line, partial(_open, files), **options)
         try:
             result = signals.start(partial(_start, pipeline, line)).wait()
         except PipelineError as raised:
             error, result = raised, raised.result
-    # A Ctrl-C that ended a command has certainly been recorded for ourselves only now.
-    if terminal is not None and error is not None:
-        terminal.restore()
     return RunOutcome(result, error, signals.signum)
 
 
@@ -89,13 +86,11 @@ def _start(pipeline: Pipeline, line: Line) -> Run | LoopRun:
 
 def plan(line: Line) -> Plan:
     """Return the plan of a line without opening or starting anything. Raises `PipelineSyntaxError`."""
-    return _pipeline(line, _path, process_group=True).explain()
+    return _pipeline(line, _path).explain()
 
 
-def _pipeline(
-    line: Line, open_file: Callable[[Redirection], Any], *, process_group: bool, **options: Any
-) -> Pipeline:
-    resolved = resolve(line, open_file=open_file, process_group=process_group)
+def _pipeline(line: Line, open_file: Callable[[Redirection], Any], **options: Any) -> Pipeline:
+    resolved = resolve(line, open_file=open_file)
     try:
         return Pipeline(
             *resolved.stages, stdin=resolved.stdin, stdout=resolved.stdout, stderr=INHERIT, **options

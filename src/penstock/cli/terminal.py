@@ -1,36 +1,31 @@
-"""The terminal that the command line runs on, if any.
+"""The controlling terminal of the command line, if any.
 
-Commands that share a terminal with us stay in our process group. In a group of their own they would be in the
-background, and the terminal would stop them when they read from it or change its modes (SIGTTIN, SIGTTOU in
-termios(3)).
+It is found by /dev/tty: the standard streams may all be redirected, and the commands may ask there all the
+same. The commands of a run share our process group there, so the terminal sends Ctrl-C to them too.
 
-Out of scope: any decision about a signal.
+Out of scope: any decision about a signal, and giving the terminal its modes back, which a run does itself.
 """
 
 from __future__ import annotations
 
 import os
 import termios
+from typing import Any
 
 __all__ = ["Terminal"]
 
 
 class Terminal:
-    """The terminal of this process. It borrows a standard stream and owns no file descriptor."""
+    """The terminal of this process, with the modes that it had at first. It owns no file descriptor."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._modes = termios.tcgetattr(fd)
+    def __init__(self, modes: list[Any]) -> None:
+        self._modes = modes
 
     @classmethod
     def find(cls) -> Terminal | None:
-        """Return the first of stdin, stderr and stdout that is a terminal, or None."""
-        for fd in (0, 2, 1):
-            try:
-                return cls(fd)
-            except termios.error:  # not a terminal, or not open
-                continue
-        return None
+        """Return the controlling terminal, or None."""
+        modes = _read_modes()
+        return None if modes is None else cls(modes)
 
     @property
     def taken_over(self) -> bool:
@@ -38,19 +33,19 @@ class Terminal:
 
         Such a program handles Ctrl-C itself: it ends a search or clears a line, and must not die of it.
         """
-        try:
-            modes = termios.tcgetattr(self._fd)
-        except termios.error:  # the terminal is gone
-            return False
-        return bool(self._modes[3] & ~modes[3] & termios.ICANON)
+        modes = _read_modes()
+        return modes is not None and bool(self._modes[3] & ~modes[3] & termios.ICANON)
 
-    def restore(self) -> None:
-        """Restore the modes that the terminal had, if a program that was killed left others.
 
-        Only in the foreground: from the background it would stop us, and another program owns the modes then.
-        """
-        try:
-            if os.tcgetpgrp(self._fd) == os.getpgrp() and termios.tcgetattr(self._fd) != self._modes:
-                termios.tcsetattr(self._fd, termios.TCSANOW, self._modes)
-        except (OSError, termios.error):  # the terminal is gone, or is not our controlling terminal
-            return
+def _read_modes() -> list[Any] | None:
+    """Return the modes of the controlling terminal; None if there is none, or if it is gone."""
+    try:
+        fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return termios.tcgetattr(fd)
+    except termios.error:
+        return None
+    finally:
+        os.close(fd)

@@ -67,7 +67,7 @@ class Execution:
         self.dispatcher = dispatcher = Dispatcher()
         self._resources = RunResources(plan.objects_to_close)
         events = EventEmitter(self.root.option("on_event"), dispatcher)
-        self._services = RunServices(reactor, dispatcher, self._resources, events)
+        self.services = RunServices(reactor, dispatcher, self._resources, events)
         self.ended = Latch()
         self.source: StdinPort | None = None
         self.sink: StdoutPort | None = None
@@ -139,7 +139,7 @@ class Execution:
 
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor
-        scopes = startup.make_scopes(groups, self._services, self.began)
+        scopes = startup.make_scopes(groups, self.services, self.began)
         for leaf in self.leaves:
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
@@ -308,11 +308,11 @@ class Execution:
             self._watches.close()
             self._resources.close()
             if self._closing.abandoned:
-                emit_abandoned(self._services.events, self._closing.error)
+                emit_abandoned(self.services.events, self._closing.error)
             self.elapsed = time.monotonic() - self.began
             error = self._judge()
             if error is not None and self.failure is None:
-                emit_failed(self._services.events, error)
+                emit_failed(self.services.events, error)
             self._defer_release()
             self.ended.set()
             self.reactor.wake()

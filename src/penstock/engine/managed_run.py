@@ -18,6 +18,7 @@ import sys
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.core.timing import timing
 from penstock.engine.execution import Execution
+from penstock.engine.terminal import restore_terminal
 from penstock.engine.tree import CancelReason
 from penstock.runtime import thread_pool
 from penstock.runtime.latch import wait_in_slices
@@ -114,6 +115,8 @@ class ManagedRun:
             if not self._sleep(timeout):
                 raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
             block_if_finalizing()
+            if timeout is None:  # else the host may do something else meanwhile, and try again
+                restore_terminal(self.execution, self)
             self.execution.dispatcher.flush()
         except BaseException as interrupt:
             # An inline run has no other driver, so whatever a signal handler raises ends it.
@@ -322,6 +325,7 @@ class ManagedRun:
                     forced = True
                 else:
                     active_runs.discard(self)  # an interrupt may have kept its end from doing that
+                    restore_terminal(self.execution, self)
                     return
             except BaseException:  # noqa: BLE001 - as above
                 forced = True

@@ -6,8 +6,8 @@ so one engine serves both. Messages to the host go straight into the socket, fro
 in order and before the end.
 
 The socket is moved away from 0, 1 and 2 at once, because a program that user code starts would inherit it as
-its stdin. The host handles SIGINT, and cancels its stages. Here a handler does nothing (such programs would
-inherit an ignored signal). SIGTERM ends the process, as it does by default.
+its stdin. The host handles SIGINT, and cancels its stages. Here a handler does nothing: such programs would
+inherit an ignored signal, and do so if the host ignores it. SIGTERM ends the process, as it does by default.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _STREAM_COUNT = 4
 
 def main() -> NoReturn:
     """Serve jobs until the host closes the socket, or dies."""
-    signal.signal(signal.SIGINT, lambda *_: None)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
     channel = Channel(duplicate(0))
     _redirect_to_devnull(0)
     _Server(channel, local_reactor()).run()

@@ -27,6 +27,7 @@ from penstock.system.process import Process
 from penstock.system.spawn import spawn
 from penstock.system.spawn_launcher import interpreter
 from penstock.system.spawn_request import SpawnRequest
+from penstock.system.terminal import ignored_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def _start(record: SpawnRecord) -> Worker:
                 # Until the first job brings the host's own; an interpreter that fails to start says why here.
                 stdio=(theirs.fileno(), 2, 2),
                 process_group=False,  # else it could not read a terminal
+                ignored=ignored_signals(),
             ),
             record,
         )

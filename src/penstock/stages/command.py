@@ -18,6 +18,7 @@ from penstock.system.process import Process
 from penstock.system.process_mark import marked
 from penstock.system.spawn import can_use_path_search, spawn
 from penstock.system.spawn_request import SpawnRequest
+from penstock.system.terminal import ignored_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Command(BuiltinStage):
         env: Mapping[str, Any] | None,
         stderr: object,
         ok_codes: Iterable[int],
-        process_group: bool,
+        process_group: bool | None,
         limits: object = None,
         on_leftover: object = None,
     ) -> None:
@@ -68,8 +69,8 @@ class Command(BuiltinStage):
         self.env = None if env is None else check_layer("env", env)
         self.stderr = None if stderr is None else check_stderr("stderr", stderr)
         self.ok_codes = _codes(ok_codes)
-        if not isinstance(process_group, bool):
-            raise TypeError(f"process_group must be True or False, not {process_group!r}")
+        if process_group is not None and not isinstance(process_group, bool):
+            raise TypeError(f"process_group must be True, False or None, not {process_group!r}")
         self.process_group = process_group
         self.limits = check_limits("limits", limits)
         self.on_leftover = None if on_leftover is None else check_leftover("on_leftover", on_leftover)
@@ -111,8 +112,7 @@ class Command(BuiltinStage):
                 executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
         except OSError as error:
             raise self._redacted(error) from None
-        # A terminal stops a reader in any other group than its foreground group (SIGTTIN).
-        group = self.process_group and not (stdin is not None and os.isatty(stdin))
+        group = self._needs_group(ctx)
         environ, mark = (environ, None) if group else marked(environ)
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
         if own is not None and own.closing is not None:
@@ -126,7 +126,9 @@ class Command(BuiltinStage):
             try:
                 setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx.name)
                 stdio = stdin, stdout, stderr
-                pid = spawn(SpawnRequest(executable, argv, environ, cwd, stdio, group, setup), ctx.spawned)
+                ignored = () if group or not ctx.scope.services.at_terminal else ignored_signals()
+                request = SpawnRequest(executable, argv, environ, cwd, stdio, group, setup, ignored)
+                pid = spawn(request, ctx.spawned)
             except OSError as error:
                 raise self._redacted(_explained(error, program, environ, cwd)) from None
         except BaseException:
@@ -146,6 +148,10 @@ class Command(BuiltinStage):
             child.on_done(own.close)
         child.begin_watch()
         return child
+
+    def _needs_group(self, ctx: StageContext) -> bool:
+        """Whether it leads a process group. A terminal stops its readers in other groups than ours."""
+        return not ctx.scope.services.at_terminal if self.process_group is None else self.process_group
 
     def _confinement(self, ctx: StageContext) -> Confinement | None:
         """Return its limits: its own, merged over those of the pipeline."""

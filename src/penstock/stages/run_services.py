@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+
+from penstock.system.terminal import TerminalModes, has_controlling_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class RunResources:
 class RunServices:
     """The services that all stages of one run share, whichever pipeline they belong to."""
 
-    __slots__ = ("dispatcher", "events", "reactor", "resources")
+    __slots__ = ("_at_terminal", "dispatcher", "events", "reactor", "resources", "terminal_modes")
 
     def __init__(
         self, reactor: Reactor, dispatcher: Dispatcher, resources: RunResources, events: EventEmitter
@@ -61,3 +64,15 @@ class RunServices:
         self.resources = resources
         self.events = events
         """Emits the events about the run itself."""
+        self.terminal_modes: TerminalModes | None = None
+        """The modes of the terminal when the first command was started, if the main thread did that."""
+        self._at_terminal: bool | None = None
+
+    @property
+    def at_terminal(self) -> bool:
+        """Whether the process has a controlling terminal, as of the start of the run's first command."""
+        if self._at_terminal is None:
+            self._at_terminal = has_controlling_terminal()
+            if self._at_terminal and threading.current_thread() is threading.main_thread():
+                self.terminal_modes = TerminalModes.read()
+        return self._at_terminal

@@ -64,12 +64,11 @@ class Process:
     a forked copy of the host, which is not its parent, it looks exited and no signal is sent.
     """
 
-    __slots__ = ("_lock", "_lost", "_owner", "_pidfd", "_status", "group", "mark", "pid")
+    __slots__ = ("_leads_group", "_lock", "_lost", "_owner", "_pidfd", "_status", "mark", "pid")
 
     def __init__(self, pid: int, *, group: bool, mark: str | None = None) -> None:
         self.pid = pid
-        self.group = pid if group else None
-        """The process group that it leads."""
+        self._leads_group = group
         self.mark = mark
         if mark is not None:
             marked_children.add(pid)
@@ -78,6 +77,11 @@ class Process:
         self._status: ExitStatus | None = None
         self._lost = False
         self._pidfd = _open_pidfd(pid)
+
+    @property
+    def group(self) -> int | None:
+        """The process group that it leads; None if it leads none, or if this process has joined that."""
+        return self.pid if self._leads_group and self.pid != os.getpgrp() else None
 
     def fileno(self) -> int | None:
         """Return the pidfd, readable once the child has exited; None after `reap`, or without pidfds."""
@@ -128,9 +132,9 @@ class Process:
                 return False
             try:
                 for signum in signums:
-                    if group and self.group is not None:
-                        os.killpg(self.pid, signum)
-                    elif self._pidfd is not None:
+                    if group and self._leads_group and signal_group(self.pid, signum):
+                        continue
+                    if self._pidfd is not None:
                         signal.pidfd_send_signal(self._pidfd.fileno(), signum)
                     else:
                         os.kill(self.pid, signum)
@@ -203,6 +207,18 @@ class Process:
                 usage.ru_stime,
                 usage.ru_maxrss * features.MAX_RSS_UNIT,
             )
+
+
+def signal_group(group: int, signum: int) -> bool:
+    """Send a signal to a process group; False, and none is sent, if the group is this process's own.
+
+    The only place that signals a group. A host may share the group of its children, or join one later, and
+    would stop or kill itself. Raises ProcessLookupError and PermissionError as killpg(2) does.
+    """
+    if group <= 1 or group == os.getpgrp():  # 0 means our own group, and -1 means every process
+        return False
+    os.killpg(group, signum)
+    return True
 
 
 def may_have_children() -> bool:

@@ -10,8 +10,8 @@ The functions that only fill in structures are called with the GIL held. Releasi
 could cost ten switch intervals beside a busy thread. `posix_spawn` itself releases the GIL, because it sleeps
 until the child has reached its program.
 
-The call only reads attributes and file actions, so threads share them. The attributes are made once. A list
-of file actions takes 6 microseconds to make, and most starts need the same one, so they are cached.
+The call only reads attributes and file actions, so threads share them, and they are cached: a list of file
+actions takes 6 microseconds to make, and most starts need the same one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from penstock.system import process
 from penstock.system.environment import inherited
@@ -61,14 +61,17 @@ _ENCODING = sys.getfilesystemencoding()
 _ERRORS = sys.getfilesystemencodeerrors()
 
 
-def _attributes(flags: int) -> ctypes.Array[ctypes.c_uint64]:
-    """Make spawn attributes: each signal at its default, none blocked, plus `flags`."""
+@cache
+def _attributes(flags: int, ignored: tuple[int, ...] = ()) -> ctypes.Array[ctypes.c_uint64]:
+    """Make spawn attributes: each signal but `ignored` at its default, none blocked, plus `flags`."""
     attributes = _Storage()
     # All bits. sigfillset(3) leaves out the two signals that glibc keeps for itself, and the child would
     # start with these two ignored (32 and 33 in SigIgn of /proc/PID/status).
-    all_signals, no_signals = _Storage(*[2**64 - 1] * 64), _Storage()
+    defaults, no_signals = _Storage(*[2**64 - 1] * 64), _Storage()
     _check(_libc_with_gil.posix_spawnattr_init(attributes))
-    _check(_libc_with_gil.posix_spawnattr_setsigdefault(attributes, all_signals))
+    for signum in ignored:
+        _check(_libc_with_gil.sigdelset(defaults, signum))
+    _check(_libc_with_gil.posix_spawnattr_setsigdefault(attributes, defaults))
     _check(_libc_with_gil.posix_spawnattr_setsigmask(attributes, no_signals))
     _check(
         _libc_with_gil.posix_spawnattr_setflags(attributes, ctypes.c_short(flags | _SETSIGDEF | _SETSIGMASK))
@@ -81,8 +84,7 @@ def _check(code: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-_same_group = _attributes(0)
-_own_group = _attributes(_SETPGROUP)
+_attributes(0)  # now, so that the import fails if the C library lacks a function
 
 
 class _FileActions(_Storage):  # type: ignore[misc,valid-type] # ctypes has no types for this base class
@@ -150,7 +152,7 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     if record is not None:
         record.add(child)
     try:
-        attributes = _own_group if request.process_group else _same_group
+        attributes = _attributes(_SETPGROUP if request.process_group else 0, request.ignored)
         _check(_posix_spawn(ctypes.byref(child), path, actions, attributes, arguments, environment))
     except BaseException:
         # A KeyboardInterrupt may come between the call and here. glibc sets the pid only if there is a child.

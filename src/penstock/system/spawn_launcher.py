@@ -52,12 +52,13 @@ data = b""
 while part := posix.read(request, 65536):
     data += part
 posix.close(request)
-path, arguments, environment, groups, nice, rlimits = marshal.loads(data)
+path, arguments, environment, ignored, groups, nice, rlimits = marshal.loads(data)
 what = "signals"
 try:
     for signum in _signal.valid_signals():
         try:
-            _signal.signal(signum, _signal.SIG_DFL)
+            if signum not in ignored:
+                _signal.signal(signum, _signal.SIG_DFL)
         except (OSError, ValueError):
             pass
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
@@ -167,7 +168,8 @@ def _encode(request: SpawnRequest, setup: ChildSetup) -> bytes:
     # The memory limit comes last, because the launcher may hold more than the program is allowed.
     names = sorted(setup.rlimits, key=lambda name: name == "DATA")
     rlimits = [(f"RLIMIT_{name}", *setup.rlimits[name]) for name in names]
-    return marshal.dumps((path, arguments, pairs, list(setup.groups), setup.nice, rlimits))
+    ignored = list(map(int, request.ignored))
+    return marshal.dumps((path, arguments, pairs, ignored, list(setup.groups), setup.nice, rlimits))
 
 
 def interpreter() -> str | None:

@@ -34,10 +34,21 @@ class SpawnRequest:
     - `cwd`: the child's working directory. None is this process's own.
     - `process_group`: whether the child leads a new process group, before its program runs.
     - `setup`: settings that must be made in the child itself, by a launcher; some 8 ms.
+    - `ignored`: signals that the child ignores, as this process does. All others are at their default.
     - `extra_fds`: further descriptors, above 4. The child finds their numbers there as its last arguments.
     """
 
-    __slots__ = ("argv", "cwd", "env", "executable", "extra_fds", "process_group", "setup", "stdio")
+    __slots__ = (
+        "argv",
+        "cwd",
+        "env",
+        "executable",
+        "extra_fds",
+        "ignored",
+        "process_group",
+        "setup",
+        "stdio",
+    )
 
     def __init__(  # noqa: PLR0913 - a record; a NamedTuple would import `typing`
         self,
@@ -48,6 +59,7 @@ class SpawnRequest:
         stdio: Stdio = (0, 1, 2),
         process_group: bool = False,  # noqa: FBT001, FBT002 - a record
         setup: ChildSetup | None = None,
+        ignored: tuple[int, ...] = (),
         extra_fds: tuple[int, ...] = (),
     ) -> None:
         self.executable = executable
@@ -57,6 +69,7 @@ class SpawnRequest:
         self.stdio = stdio
         self.process_group = process_group
         self.setup = setup
+        self.ignored = ignored
         self.extra_fds = extra_fds
 
     def replace(self, **changes: Any) -> SpawnRequest:

@@ -57,7 +57,7 @@ def launch(request: SpawnRequest) -> int:
             # EBADF if it is closed: else a pipe that `Popen` makes could get its number.
             fcntl.fcntl(source, fcntl.F_GETFD)
     # One with further descriptors is a launcher itself.
-    if request.extra_fds or not _needs_launcher() or interpreter() is None:
+    if request.extra_fds or not _needs_launcher(request) or interpreter() is None:
         return _start(request)
     return spawn_launcher.launch(_start, request, spawn_launcher.ChildSetup())
 
@@ -80,11 +80,12 @@ def _start(request: SpawnRequest) -> int:
     ).pid
 
 
-def _needs_launcher() -> bool:
-    """Whether the child would inherit an ignored or a blocked signal.
+def _needs_launcher(request: SpawnRequest) -> bool:
+    """Whether the child would inherit a blocked signal, or one that is ignored against the request.
 
     Python does not know about changes that C code has made since the start of the interpreter.
     """
     return bool(signal.pthread_sigmask(signal.SIG_BLOCK, ())) or any(
-        signal.getsignal(signum) is signal.SIG_IGN for signum in signal.valid_signals() - _RESTORED
+        signal.getsignal(signum) is signal.SIG_IGN
+        for signum in signal.valid_signals() - _RESTORED - set(request.ignored)
     )
