@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.waiting import DEADLINE
 
+from penstock.core.captured import Captured
 from penstock.streams.buffer_pool import BufferPool
 from penstock.streams.copy import copy_stream
 from penstock.streams.fd_streams import FdReader, FdWriter
@@ -172,7 +173,7 @@ def test_files_and_decompressors_are_copied(tmp_path: Path, opener: Any, bufferi
     assert target.getvalue() == DATA[10:]
 
 
-@pytest.mark.parametrize("make_sink", [NullWriter, lambda: CaptureWriter([]), io.BytesIO, Keeper])
+@pytest.mark.parametrize("make_sink", [NullWriter, lambda: CaptureWriter(Captured()), io.BytesIO, Keeper])
 def test_a_stream_over_a_descriptor_is_a_source_for_all(
     threads: ThreadPoolExecutor, make_sink: Callable[[], Any]
 ) -> None:

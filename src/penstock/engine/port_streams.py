@@ -10,7 +10,7 @@ Out of scope: any code.
 from penstock.runtime.copy_tasks import Drainer, Feeder
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.fifo_streams import FifoReader, FifoWriter
-from penstock.streams.file_objects import PipeReader, PipeWriter
+from penstock.streams.file_objects import PipeWriter, pipe_reader
 from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.reader import BytesReader
 from penstock.streams.transfer import Transfer, best_method
@@ -27,8 +27,8 @@ __all__ = [
     "FifoWriter",
     "MemoryPipe",
     "NullWriter",
-    "PipeReader",
     "PipeWriter",
     "Transfer",
     "best_method",
+    "pipe_reader",
 ]

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.aio.copy_tasks import AsyncDrainer, AsyncFeeder
+    from penstock.core.captured import Captured
     from penstock.runtime.copy_tasks import Drainer, Feeder
     from penstock.runtime.reactor import Reactor
-    from penstock.runtime.taps import InputWriter, ListTap
+    from penstock.runtime.taps import CaptureTap, InputWriter
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
@@ -173,15 +174,15 @@ class StdoutPort:
 
 
 class CapturePort(StdoutPort):
-    """Keeps everything: the stage appends to `chunks` itself, or a tap reads its pipe."""
+    """Keeps everything: the stage appends to `captured` itself, or a tap reads its pipe."""
 
-    __slots__ = ("_chunks", "_reactor", "_reason", "_started", "_tap")
+    __slots__ = ("_captured", "_reactor", "_reason", "_started", "_tap")
 
     def __init__(
-        self, output: Output, chunks: list[bytes], reactor: Reactor, tap: ListTap | None = None
+        self, output: Output, captured: Captured, reactor: Reactor, tap: CaptureTap | None = None
     ) -> None:
         super().__init__(output)
-        self._chunks = chunks
+        self._captured = captured
         self._reactor = reactor
         self._tap = tap
         self._reason: BaseException | None = None
@@ -200,7 +201,7 @@ class CapturePort(StdoutPort):
     @property
     def captured(self) -> bytes | None:
         """The captured bytes, once the run has ended."""
-        return b"".join(self._chunks)
+        return self._captured.value()
 
     @property
     def error(self) -> BaseException | None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 
 from penstock.core.async_detection import is_async_sink
+from penstock.core.captured import Captured
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
 from penstock.engine.ports import CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
-from penstock.runtime.taps import ListTap
+from penstock.runtime.taps import CaptureTap
 from penstock.streams.endpoints import Access, duplicate_sink, number_of, sink_access, unwrap
 from penstock.streams.stage_ends import Output
 from penstock.system.fds import duplicate, is_nonblocking, open_write
@@ -147,7 +148,7 @@ class PipeStdout(StdoutEndpoint):
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 
         read_end, write_end = open_pipe(pipe_size, kept=0)
-        return StdoutPort(Output(write_end), file=streams.PipeReader(read_end))
+        return StdoutPort(Output(write_end), file=streams.pipe_reader(read_end))
 
 
 class IteratedStdout(StdoutEndpoint):
@@ -178,14 +179,16 @@ class CapturedStdout(StdoutEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give a stream that keeps every chunk, or have the reactor read a pipe."""
-        chunks: list[bytes] = []
+        captured = Captured()
         if not wants_file:
             with late_import:
                 from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 
-            return CapturePort(Output(stream=streams.CaptureWriter(chunks)), chunks, reactor)
+            return CapturePort(Output(stream=streams.CaptureWriter(captured)), captured, reactor)
         read_end, write_end = open_pipe(pipe_size, kept=0)
-        return CapturePort(Output(write_end), chunks, reactor, ListTap(reactor, read_end, chunks, on_end))
+        return CapturePort(
+            Output(write_end), captured, reactor, CaptureTap(reactor, read_end, captured, on_end)
+        )
 
 
 class _CopiedStdout(StdoutEndpoint):

@@ -13,17 +13,19 @@ from functools import partial
 from penstock.core.excerpt import Excerpt
 from penstock.system import system_calls
 from penstock.system.fds import pipe_capacity, set_nonblocking
+from penstock.system.pipe_capacity import GROWN_SIZE, resize
 from penstock.system.poller import READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from penstock.core.captured import Captured
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
     from penstock.system.fds import Fd
 
-__all__ = ["CallbackTap", "ExcerptTap", "InputWriter", "ListTap", "Tap"]
+__all__ = ["CallbackTap", "CaptureTap", "ExcerptTap", "InputWriter", "Tap"]
 
 _LITTLE, _CHUNK = 4096, 65536
 """Bytes that a read asks for: the second once the first was too little. A read allocates what it asks for."""
@@ -123,16 +125,22 @@ class Tap:
         return len(data)
 
 
-class ListTap(Tap):
-    """Keeps every chunk: captured stdout."""
+class CaptureTap(Tap):
+    """Keeps everything: captured stdout. Its pipe grows once the stage fills it as fast as it is read."""
 
-    def __init__(self, reactor: Reactor, fd: Fd, chunks: list[bytes], on_end: Callable[[], None]) -> None:
+    _may_grow = True
+
+    def __init__(self, reactor: Reactor, fd: Fd, captured: Captured, on_end: Callable[[], None]) -> None:
         super().__init__(reactor, fd, on_end)
-        self._chunks = chunks
+        self._captured = captured
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
-        self._chunks.append(data)
+        self._captured.append(data)
+        if len(data) == _CHUNK and self._may_grow:
+            self._may_grow = False
+            self._fd.pages = resize(self._fd.fileno(), GROWN_SIZE) or self._fd.pages
+            self._size = GROWN_SIZE
 
 
 class ExcerptTap(Tap):

@@ -11,21 +11,31 @@ if TYPE_CHECKING:
 
     from penstock.system.fds import Fd
 
-__all__ = ["PipeReader", "PipeWriter"]
+__all__ = ["PipeWriter", "pipe_reader"]
+
+_READ_SIZE = 1 << 16
+"""Bytes that are read at once if there are so many: all that a pipe holds."""
 
 
-class PipeReader(io.BufferedReader):
-    """A pipe from the last stage as a file object."""
+class _PipeFile(io.FileIO):
+    """The read end of a pipe, which gives its pages back when it is closed."""
 
     def __init__(self, end: Fd) -> None:
         self._pages = end.pages
-        super().__init__(io.FileIO(end.detach(), "rb"))
+        super().__init__(end.detach(), "rb")
 
     def close(self) -> None:
-        """Close the pipe."""
         super().close()
         if self._pages is not None:
             self._pages.release()
+
+
+def pipe_reader(end: Fd) -> io.BufferedReader:
+    """Return a pipe from the last stage as a file object.
+
+    It is exactly a `BufferedReader`, whose lines are read in C. Those of a subclass take twice as long.
+    """
+    return io.BufferedReader(_PipeFile(end), _READ_SIZE)
 
 
 class PipeWriter(io.BufferedWriter):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+    from penstock.core.captured import Captured
+
 __all__ = ["CaptureWriter", "NullWriter", "Writer"]
 
 
@@ -99,11 +101,11 @@ class NullWriter(Writer):
 
 
 class CaptureWriter(Writer):
-    """A stream that appends each chunk to a list that the caller owns."""
+    """A stream that appends each chunk to what a run captures."""
 
     __slots__ = ("_sink",)
 
-    def __init__(self, sink: list[bytes]) -> None:
+    def __init__(self, sink: Captured) -> None:
         super().__init__()
         self._sink = sink
 
