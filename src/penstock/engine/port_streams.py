@@ -7,7 +7,7 @@ nothing has been started.
 Out of scope: any code.
 """
 
-from penstock.runtime.copy_tasks import Drainer, Feeder
+from penstock.runtime.copy_tasks import Drainer, Feeder, Relay
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.fifo_streams import FifoReader, FifoWriter
 from penstock.streams.file_objects import PipeReader, PipeWriter
@@ -29,6 +29,7 @@ __all__ = [
     "NullWriter",
     "PipeReader",
     "PipeWriter",
+    "Relay",
     "Transfer",
     "best_method",
 ]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import select
+import stat
 from functools import partial
 
-from penstock.streams.copy import copy_stream, wait_for
+from penstock.streams.copy import CallerSource, copy_stream, wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
     if isinstance(source, io.TextIOBase):
         # One encoder for all chunks, since some encodings begin with a mark. So only the text tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
-        read: Callable[[], Any] = partial(_encoded, source, encoder)
+        read: Callable[[], Any] = partial(_encoded, _prompt_reader(source), encoder)
     elif any(hasattr(source, method) for method in _READ_METHODS):
         copy_stream(_GuardedSource(source, call), writer)
         return
@@ -50,7 +52,20 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
     else:
         read = partial(next, iter(source), _END)
     while (chunk := call(read)) is not _END:
-        writer.write(chunk)
+        try:
+            writer.write(chunk)
+        except TypeError:
+            raise TypeError(f"{source!r} gave {type(chunk).__name__}, not bytes") from None
+
+
+def _prompt_reader(source: Any) -> Callable[[int], Any]:
+    """Return the method that reads text: one that returns a line at once where more may be long in coming."""
+    try:
+        instant = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
+    except (AttributeError, OSError, TypeError, ValueError):  # such as a StringIO
+        instant = True
+    method: Callable[[int], Any] = source.read if instant else source.readline
+    return method
 
 
 def drain(reader: Reader, sink: Any) -> None:
@@ -87,8 +102,8 @@ def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
     return None
 
 
-def _encoded(source: Any, encoder: codecs.IncrementalEncoder) -> Any:
-    text = source.read(8192)
+def _encoded(read: Callable[[int], Any], encoder: codecs.IncrementalEncoder) -> Any:
+    text = read(8192)
     return encoder.encode(text) if text else _END
 
 
@@ -134,16 +149,18 @@ def _wait_while_blocked(source: Any, *, writing: bool) -> None:
     poll.poll()
 
 
-class _GuardedSource:
+class _GuardedSource(CallerSource):
     """The user's object, with its reading methods called by `call`."""
 
     def __init__(self, source: Any, call: Callable[..., Any]) -> None:
-        self._source = source
+        self.thing = self._source = source
         self._call = call
 
+    def wait(self) -> None:
+        """Wait for the descriptor of an object that is non-blocking."""
+        self._call(wait_for, self._source, select.POLLIN)
+
     def __getattr__(self, name: str) -> Any:
-        if name == "fileno":  # to wait for it, if it is non-blocking
-            return self._source.fileno
         if name not in _READ_METHODS:
             raise AttributeError(name)
         method = partial(self._call, getattr(self._source, name))
