@@ -250,7 +250,8 @@ def _stdin(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("read", "readinto", "recv", "__iter__", "__aiter__", "write_to")
+        not isinstance(thing, type) and hasattr(thing, method)
+        for method in ("read", "readinto", "recv", "__iter__", "__aiter__", "write_to")
     ):
         raise TypeError(
             f"{option} must be a path, descriptor, socket, file, iterable, PIPE, DEVNULL or INHERIT, "
@@ -262,7 +263,11 @@ def _stdin(option: str, value: object) -> object:
 
 def _descriptor_hint(thing: object) -> str:
     """Return what to write for an object that has nothing but a descriptor."""
-    return ": give its fileno() if its bytes are those of its descriptor" if hasattr(thing, "fileno") else ""
+    return (
+        ": give its fileno() if its bytes are those of its descriptor"
+        if hasattr(thing, "fileno") and not isinstance(thing, type)
+        else ""
+    )
 
 
 def _refuse_messages(option: str, thing: object, method: str, instead: str) -> None:
@@ -287,7 +292,8 @@ def _stdout(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("write", "send", "send_all", "read_from")
+        not isinstance(thing, type) and hasattr(thing, method)
+        for method in ("write", "send", "send_all", "read_from")
     ):
         raise TypeError(
             f"{option} must be a path, descriptor, socket, object with write(), PIPE, DEVNULL, INHERIT or "

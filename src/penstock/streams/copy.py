@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import select
 from functools import partial
 
+from penstock.core.describe import describe
 from penstock.streams.buffer_pool import BufferPool, buffer_pool
 from penstock.streams.memory_pipe import MemoryReader, MemoryWriter
 from penstock.streams.reader import BytesReader, Reader
@@ -134,9 +136,8 @@ def _first_read(
     if unsupported is not None:
         raise unsupported
     thing = _caller(source)
-    raise TypeError(
-        f"a source of bytes needs a method to read, which {type(thing).__name__!r} does not have: {thing!r}"
-    )
+    named = f"{type(thing).__name__!r} does not have: {describe(thing)}"
+    raise TypeError(f"a source of bytes needs a method to read, which {named}")
 
 
 def _caller(source: Any) -> Any:
@@ -169,12 +170,12 @@ def _read_into(
     if size is None:
         return None
     if not isinstance(size, int):
-        raise TypeError(
-            f"{name}() of the source returned {type(size).__name__}, not a number of bytes: {source!r}"
-        )
+        wrong = f"{type(size).__name__}, not a number of bytes: {describe(source)}"
+        raise TypeError(f"{name}() of the source returned {wrong}")
     if not 0 <= size <= len(view):
         raise OSError(
-            errno.EIO, f"{name}() of the source returned {size} for {len(view)} bytes of buffer: {source!r}"
+            errno.EIO,
+            f"{name}() of the source returned {size} for {len(view)} bytes of buffer: {describe(source)}",
         )
     return view[:size]
 
@@ -189,7 +190,9 @@ def _read_bytes(method: Callable[[int], Any], name: str, source: Any, view: memo
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
     hint = ": it is a text stream, and a binary one is needed" if isinstance(data, str) else ""
-    raise TypeError(f"{name}() of the source returned {type(data).__name__}, not bytes{hint}: {source!r}")
+    raise TypeError(
+        f"{name}() of the source returned {type(data).__name__}, not bytes{hint}: {describe(source)}"
+    )
 
 
 def _write_all(sink: Any, data: bytes | memoryview) -> None:
@@ -241,10 +244,11 @@ def wait_for(stream: Any, event: int) -> None:
         number = stream.fileno()
         poll = select.poll()
         poll.register(number, event)
+        os.fstat(number)  # a poll of a closed descriptor would return at once, for ever
     except (AttributeError, OSError, TypeError, ValueError):  # ValueError: it is closed
         does = "has no bytes yet" if event == select.POLLIN else "takes no bytes now"
         raise BlockingIOError(
             errno.EAGAIN,
-            f"{stream!r} {does}, and has no descriptor to wait for: give an object that waits by itself",
+            f"{describe(stream)} {does}, and has no descriptor to wait for: give an object that waits",
         ) from None
     poll.poll()

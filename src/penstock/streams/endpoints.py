@@ -62,7 +62,7 @@ class Access(Enum):
 def unwrap(value: Any) -> tuple[Any, Any]:
     """Return the object itself, and the object to close after the run or None.
 
-    Takes off `closing`, and the wrapper that tempfile puts around a file.
+    Takes off `closing`, and the wrappers that tempfile and os.popen put around a file.
     """
     to_close = None
     if isinstance(value, closing):
@@ -70,6 +70,8 @@ def unwrap(value: Any) -> tuple[Any, Any]:
     module = sys.modules.get("tempfile")
     if module is not None and type(value) is module._TemporaryFileWrapper:  # noqa: SLF001 - it has no public name
         value = value.file
+    if type(value) is os._wrap_close:  # noqa: SLF001 - os.popen() puts it around one
+        value = value._stream  # type: ignore[attr-defined] # noqa: SLF001
     return value, to_close
 
 
@@ -190,7 +192,14 @@ def _number_access(option: str, number: int) -> Access:
 
 def _is_only_a_descriptor(value: Any) -> bool:
     """Whether the object adds nothing to its descriptor, so that a copy may use the descriptor itself."""
-    return _is_plain_socket(value) or type(value) is io.FileIO
+    return _is_plain_socket(value) or type(value) is io.FileIO or _is_raw_socket_file(value)
+
+
+def _is_raw_socket_file(value: Any) -> bool:
+    module = sys.modules.get("socket")
+    return (
+        module is not None and type(value) is module.SocketIO and _is_plain_socket(value._sock)  # noqa: SLF001 - None once it is closed
+    )
 
 
 def _is_plain_socket(value: Any) -> bool:
@@ -208,7 +217,7 @@ def _is_blocking_file(value: Any) -> bool:
 
 
 def _passable_for_reading(value: Any) -> bool:
-    if _is_plain_socket(value):
+    if _is_plain_socket(value) or _is_raw_socket_file(value):
         return not is_nonblocking(value.fileno())
     if type(value) is io.TextIOWrapper:
         if not _is_blocking_file(value.buffer) or not _is_seekable_file(value.fileno()):
@@ -224,7 +233,7 @@ def _passable_for_reading(value: Any) -> bool:
 
 
 def _passable_for_writing(value: Any) -> bool:
-    if _is_plain_socket(value):
+    if _is_plain_socket(value) or _is_raw_socket_file(value):
         return not is_nonblocking(value.fileno())
     if type(value) is io.TextIOWrapper:
         value = value.buffer

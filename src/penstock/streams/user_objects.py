@@ -8,12 +8,15 @@ which objects are copied like that.
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import select
 import stat
+import time
 from functools import partial
 
+from penstock.core.describe import describe
 from penstock.streams.copy import CallerSource, copy_stream, wait_for
 
 TYPE_CHECKING = False
@@ -28,6 +31,8 @@ __all__ = ["chunk_writer", "drain", "feed"]
 
 _END = object()
 """Marks the end of a source: it is not a chunk, not even a wrong one."""
+_PAUSE_S = 0.005
+"""Seconds between two reads of an object that is ready and has no bytes."""
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
@@ -43,7 +48,7 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
     if isinstance(source, io.TextIOBase):
         # One encoder for all chunks, since some encodings begin with a mark. So only the text tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
-        read: Callable[[], Any] = partial(_encoded, _prompt_reader(source), encoder)
+        read: Callable[[], Any] = partial(_encoded, source, _prompt_reader(source), encoder)
     elif any(hasattr(source, method) for method in _READ_METHODS):
         copy_stream(_GuardedSource(source, call), writer)
         return
@@ -55,7 +60,7 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
         try:
             writer.write(chunk)
         except TypeError:
-            raise TypeError(f"{source!r} gave {type(chunk).__name__}, not bytes") from None
+            raise TypeError(f"{describe(source)} gave {type(chunk).__name__}, not bytes") from None
 
 
 def _prompt_reader(source: Any) -> Callable[[int], Any]:
@@ -102,9 +107,27 @@ def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
     return None
 
 
-def _encoded(read: Callable[[int], Any], encoder: codecs.IncrementalEncoder) -> Any:
+def _encoded(source: Any, read: Callable[[int], Any], encoder: codecs.IncrementalEncoder) -> Any:
     text = read(8192)
-    return encoder.encode(text) if text else _END
+    if not text:
+        _check_end(source)
+        return _END
+    return encoder.encode(text)
+
+
+def _check_end(source: Any) -> None:
+    """Raise BlockingIOError if a text layer took "no bytes now" for the end, as they all do."""
+    buffered = getattr(source, "buffer", None)
+    if not isinstance(buffered, io.BufferedReader):
+        return
+    raw = buffered.raw
+    if isinstance(raw, io.FileIO) and os.get_blocking(raw.fileno()):
+        return
+    if buffered.read(1) != b"":
+        raise BlockingIOError(
+            errno.EAGAIN,
+            f"{describe(source)} is a text layer over an object that does not wait for bytes",
+        )
 
 
 def _send(sink: Any, chunk: bytes) -> None:
@@ -158,7 +181,13 @@ class _GuardedSource(CallerSource):
 
     def wait(self) -> None:
         """Wait for the descriptor of an object that is non-blocking."""
-        self._call(wait_for, self._source, select.POLLIN)
+        self._call(self._wait)
+
+    def _wait(self) -> None:
+        began = time.monotonic()
+        wait_for(self._source, select.POLLIN)
+        if time.monotonic() - began < _PAUSE_S:  # perhaps it is always ready, and still has no bytes
+            time.sleep(_PAUSE_S)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _READ_METHODS:
