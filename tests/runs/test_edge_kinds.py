@@ -188,6 +188,17 @@ def _pipe_source(room: Room, *, blocking: bool = True, wrapped: str = "") -> tup
     return reader, DATA
 
 
+def _text_pipe(room: Room, encoding: str, *, begun: bool = False) -> tuple[Any, bytes]:
+    reader, writer = room.pipe()
+    room.written(writer, TEXT.encode(encoding))
+    text = room.open(reader, encoding=encoding, newline="")
+    return text, (TEXT[len(text.readline()) :] if begun else TEXT).encode(encoding)
+
+
+def _socket_file(room: Room) -> Any:
+    return room.stack.enter_context(_socket_source(room, "unix", blocking=True)[0].makefile("rb"))
+
+
 def _socket_source(room: Room, kind: str, *, blocking: bool, number: bool = False) -> tuple[Any, bytes]:
     one, other = room.sockets(kind)
     one.setblocking(blocking)
@@ -221,12 +232,17 @@ SOURCES: dict[str, tuple[str, str, Callable[[Room], tuple[Any, bytes]]]] = {
     "buffered file": ("pass-fd", "pass-fd", lambda r: (r.open(r.file(DATA), "rb"), DATA)),
     "buffered file, begun": ("pass-fd", "pass-fd", lambda r: _begun(r.open(r.file(DATA), "rb"), DATA)),
     "read-write file, begun": ("pass-fd", "pass-fd", lambda r: _begun(r.open(r.file(DATA), "r+b"), DATA)),
-    "buffered pipe": ("pooled", "memory", lambda r: _pipe_source(r, wrapped="buffered")),
+    "buffered pipe": ("pass-fd", "pass-fd", lambda r: _pipe_source(r, wrapped="buffered")),
     "buffered pipe, begun": (
-        "pooled",
-        "memory",
+        SPLICE,
+        "pass-fd",
         lambda r: _begun(*_pipe_source(r, wrapped="buffered")),
     ),
+    "text over a pipe": ("pass-fd", "pass-fd", lambda r: _text_pipe(r, "utf-8")),
+    "text over a pipe, begun": (SPLICE, "pass-fd", lambda r: _text_pipe(r, "utf-8", begun=True)),
+    "UTF-16 over a pipe, begun": ("pooled", "memory", lambda r: _text_pipe(r, "utf-16", begun=True)),
+    "file over a socket": ("pass-fd", "pass-fd", lambda r: (_socket_file(r), DATA)),
+    "file over a socket, begun": (SPLICE, "pass-fd", lambda r: _begun(_socket_file(r), DATA)),
     "text file": (
         "pass-fd",
         "pass-fd",
@@ -240,23 +256,23 @@ SOURCES: dict[str, tuple[str, str, Callable[[Room], tuple[Any, bytes]]]] = {
     "StringIO": ("pooled", "memory", lambda _: (io.StringIO(TEXT), TEXT.encode())),
     "socket": ("pass-fd", "pass-fd", lambda r: _socket_source(r, "unix", blocking=True)),
     "TCP socket": ("pass-fd", "pass-fd", lambda r: _socket_source(r, "tcp", blocking=True)),
-    "non-blocking socket": (SPLICE, "memory", lambda r: _socket_source(r, "unix", blocking=False)),
-    "non-blocking TCP socket": (SPLICE, "memory", lambda r: _socket_source(r, "tcp", blocking=False)),
+    "non-blocking socket": (SPLICE, "pass-fd", lambda r: _socket_source(r, "unix", blocking=False)),
+    "non-blocking TCP socket": (SPLICE, "pass-fd", lambda r: _socket_source(r, "tcp", blocking=False)),
     "non-blocking socket's fd": (
         SPLICE,
-        "memory",
+        "pass-fd",
         lambda r: _socket_source(r, "tcp", blocking=False, number=True),
     ),
-    "non-blocking pipe's fd": (SPLICE, "memory", lambda r: _pipe_source(r, blocking=False)),
-    "non-blocking raw pipe": (SPLICE, "memory", lambda r: _pipe_source(r, blocking=False, wrapped="raw")),
+    "non-blocking pipe's fd": (SPLICE, "pass-fd", lambda r: _pipe_source(r, blocking=False)),
+    "non-blocking raw pipe": (SPLICE, "pass-fd", lambda r: _pipe_source(r, blocking=False, wrapped="raw")),
     "non-blocking buffered pipe": (
-        "pooled",
-        "memory",
+        SPLICE,
+        "pass-fd",
         lambda r: _pipe_source(r, blocking=False, wrapped="buffered"),
     ),
     "non-blocking file's fd": (
         SPLICE,
-        "memory",
+        "pass-fd",
         lambda r: (r.number(r.file(DATA), os.O_RDONLY | os.O_NONBLOCK), DATA),
     ),
     "gzip": ("pooled", "memory", lambda r: _packed(r, gzip)),

@@ -250,13 +250,30 @@ def _stdin(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("read", "readinto", "recv", "__iter__", "__aiter__", "write_to")
+        not isinstance(thing, type) and hasattr(thing, method)
+        for method in ("read", "readinto", "recv", "__iter__", "__aiter__", "write_to")
     ):
         raise TypeError(
             f"{option} must be a path, descriptor, socket, file, iterable, PIPE, DEVNULL or INHERIT, "
-            f"not {thing!r}"
+            f"not {thing!r}{_descriptor_hint(thing)}"
         )
+    _refuse_messages(option, thing, "recv_bytes", "give an iterable of its recv_bytes()")
     return value
+
+
+def _descriptor_hint(thing: object) -> str:
+    """Return what to write for an object that has nothing but a descriptor."""
+    return (
+        ": give its fileno() if its bytes are those of its descriptor"
+        if hasattr(thing, "fileno") and not isinstance(thing, type)
+        else ""
+    )
+
+
+def _refuse_messages(option: str, thing: object, method: str, instead: str) -> None:
+    """Refuse a connection of multiprocessing: it carries messages, with headers between the bytes."""
+    if hasattr(thing, method) and not hasattr(thing, "read") and not hasattr(thing, "write"):
+        raise TypeError(f"{option} carries messages, not a stream of bytes: {thing!r}; {instead}")
 
 
 def _is_buffer(thing: object) -> bool:
@@ -275,12 +292,14 @@ def _stdout(option: str, value: object) -> object:
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
     elif not isinstance(thing, int) and not any(
-        hasattr(thing, method) for method in ("write", "send", "send_all", "read_from")
+        not isinstance(thing, type) and hasattr(thing, method)
+        for method in ("write", "send", "send_all", "read_from")
     ):
         raise TypeError(
             f"{option} must be a path, descriptor, socket, object with write(), PIPE, DEVNULL, INHERIT or "
-            f"CAPTURE, not {thing!r}"
+            f"CAPTURE, not {thing!r}{_descriptor_hint(thing)}"
         )
+    _refuse_messages(option, thing, "send_bytes", "give an object whose write() calls its send_bytes()")
     return value
 
 

@@ -49,12 +49,12 @@ def carriers(
     """Return the kind of each edge, from the one that feeds the first stage to the one that drains the last.
 
     `source` and `sink` are endpoint kinds: `null`, `inherit`, `descriptor`, `path`, `pipe`, `capture`,
-    `input` (bytes in memory), `object` (copied by its own read or write, or as a descriptor that may not be
-    passed), `copier` (an object that copies by itself: `write_to`, `read_from`), `async` (copied by a task of
-    an event loop), `iterate` (the caller reads chunks as they come), `aiterate` (a task reads them) or
-    `given` (an end that a custom stage passes on). `fused` says for each pair of neighbours whether they may
-    run as one chain of iterators. `copies` names the means of a copy between the source and a pipe, and
-    between a pipe and the sink.
+    `input` (bytes in memory), `relayed` (a descriptor that a command may not have as it is, so it is copied),
+    `object` (copied by its own read or write, or as a descriptor that may not be passed), `copier` (an object
+    that copies by itself: `write_to`, `read_from`), `async` (copied by a task of an event loop), `iterate`
+    (the caller reads chunks as they come), `aiterate` (a task reads them) or `given` (an end that a custom
+    stage passes on). `fused` says for each pair of neighbours whether they may run as one chain of iterators.
+    `copies` names the means of a copy between the source and a pipe, and between a pipe and the sink.
     """
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
@@ -62,7 +62,8 @@ def carriers(
         for left, right in pairwise(requirements)
     ]
     between = ["fused" if chained else kind for kind, chained in zip_longest(between, fused)]
-    feed = _FIXED.get(source) or (copies[0] if first is _PREFER_FILE else "memory")
+    direct = "pass-fd" if source == "relayed" else "memory"
+    feed = _FIXED.get(source) or (copies[0] if first is _PREFER_FILE else direct)
     if sink == "iterate":
         drain = "os-pipe" if last is _PREFER_FILE else "memory"
     else:

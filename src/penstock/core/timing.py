@@ -21,6 +21,7 @@ class Timing:
         "kill_timeout_s",
         "loop_start_stall_s",
         "max_sleep_s",
+        "object_lock_s",
         "stage_stall_s",
         "start_stall_s",
         "thread_idle_s",
@@ -40,6 +41,8 @@ class Timing:
         A signal that arrives in the instant before the main thread goes to sleep does not wake it. Its
         handler, which may raise KeyboardInterrupt, runs after this at the latest.
         """
+        self.object_lock_s = 2.0
+        """A file object that another thread holds counts as in use."""
         self.thread_idle_s = 5.0
         """An idle thread of the pool ends."""
         self.worker_idle_s = 10.0

@@ -7,7 +7,7 @@ nothing has been started.
 Out of scope: any code.
 """
 
-from penstock.runtime.copy_tasks import Drainer, Feeder
+from penstock.runtime.copy_tasks import Drainer, Feeder, Relay
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.fifo_streams import FifoReader, FifoWriter
 from penstock.streams.file_objects import PipeWriter, pipe_reader
@@ -28,6 +28,7 @@ __all__ = [
     "MemoryPipe",
     "NullWriter",
     "PipeWriter",
+    "Relay",
     "Transfer",
     "best_method",
     "pipe_reader",

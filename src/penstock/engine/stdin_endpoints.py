@@ -229,10 +229,11 @@ class FifoStdin(_CopiedStdin):
         return streams.Feeder(None, writer, streams.FifoReader(self._path))
 
 
-class NonblockingStdin(_CopiedStdin):
-    """A non-blocking descriptor, which no child may have as it is."""
+class NonblockingStdin(StdinEndpoint):
+    """A non-blocking descriptor, which no command may have as it is."""
 
     __slots__ = ("_number", "carrier")
+    kind = "relayed"
 
     def __init__(self, number: int, closing: Any = None) -> None:
         with late_import:
@@ -243,25 +244,17 @@ class NonblockingStdin(_CopiedStdin):
         self.carrier = streams.best_method(number, to_pipe=True)
 
     def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
-        """Have a worker copy it: into memory, or from descriptor to descriptor."""
+        """Have a worker copy it from descriptor to descriptor, or a Python stage wait for it."""
         with late_import:
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 
         if not wants_file:
-            return super().open(reactor, pipe_size, wants_file=wants_file)
+            return StdinPort(Input(duplicate(self._number), owned_description=False))
         read_end, write_end = open_pipe(pipe_size, kept=1, grow=True)
         with close_on_error(read_end, write_end):
             source = duplicate(self._number)
             transfer = streams.Transfer(source, write_end, source_owned=False, sink_owned=True)
         return StdinPort(Input(read_end), streams.Feeder(None, transfer))
-
-    def _feeder(self, writer: Writer) -> Feeder:
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        return streams.Feeder(
-            None, writer, streams.FdReader(duplicate(self._number), owned_description=False)
-        )
 
 
 class AsyncObjectStdin(StdinEndpoint):
@@ -302,6 +295,11 @@ def stdin_endpoint(value: Any, data: Any) -> StdinEndpoint:
 def _of_object(value: Any, to_close: Any) -> StdinEndpoint:
     """Return the endpoint for a descriptor's number or an object."""
     access = source_access(value)
+    if access is Access.LOOK:
+        with late_import:
+            from penstock.engine.reader_stdin import reader_stdin  # noqa: PLC0415 - few runs get such an object
+
+        return reader_stdin(value, to_close)
     if access is Access.PASS:
         return DescriptorStdin(value, to_close)
     if access is Access.COPY:

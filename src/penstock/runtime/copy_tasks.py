@@ -11,6 +11,10 @@ holds both and moves the bytes. It then takes the place of a feeder's writer, or
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
 from penstock.runtime.guarded_call import GuardedCall
@@ -28,8 +32,11 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
+    from penstock.system.fds import Fd
 
-__all__ = ["Drainer", "Feeder"]
+__all__ = ["Drainer", "Feeder", "Relay"]
+
+_CHUNK_BYTES = 65536
 
 
 class Feeder(GuardedCall):
@@ -78,6 +85,52 @@ class Feeder(GuardedCall):
         if self._reader is not None:
             self._reader.close()
         self._writer.close()
+
+
+class Relay(Feeder):
+    """Moves into a pipe the bytes that a caller's reader has read ahead, and then those of its descriptor.
+
+    The bytes that nobody has taken out of the pipe when the stages have ended go back to the reader. They are
+    read through a second description of the pipe, `rest`, which is non-blocking.
+    """
+
+    def __init__(self, transfer: Transfer, rest: Fd | None, give_back: Callable[[bytes], object]) -> None:
+        super().__init__(None, transfer)
+        self._transfer = transfer
+        self._rest = rest
+        self._give_back: Callable[[bytes], object] | None = give_back
+        self._chunks: list[bytes] = []
+        self._returning = threading.Lock()
+
+    def release(self, on_end: Callable[[], None]) -> None:
+        """Stop, and give back what is left."""
+
+        def finish() -> None:
+            self._return_rest()
+            on_end()
+
+        super().release(finish)
+
+    def abandon(self, outcome: BaseException | None = None) -> None:
+        """End without a start."""
+        super().abandon(outcome)
+        self._return_rest()
+
+    def _return_rest(self) -> None:
+        """Give back once. The worker and the reactor may both come here, and an interrupt may have been."""
+        with self._returning:
+            give_back, rest = self._give_back, self._rest
+            if give_back is None:
+                return
+            if rest is not None and not rest.closed:
+                with contextlib.suppress(
+                    OSError
+                ):  # BlockingIOError: empty, and somebody else has the other end
+                    while chunk := os.read(rest.fileno(), _CHUNK_BYTES):
+                        self._chunks.append(chunk)
+                rest.close()
+            give_back(b"".join((*self._chunks, self._transfer.unsent)))
+            self._give_back = None
 
 
 class Drainer(GuardedCall):

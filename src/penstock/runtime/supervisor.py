@@ -13,6 +13,7 @@ import threading
 from collections import deque
 
 from penstock.runtime import thread_pool
+from penstock.runtime.blocked_readers import leave_readers_open
 from penstock.runtime.log import report
 from penstock.runtime.reactor import Reactor
 from penstock.system.fork_guard import reset_in_child
@@ -153,11 +154,12 @@ def _at_exit() -> None:
         _ending = True
         if _starts == 0:
             _all_started.set()
-    if not active_runs:
-        return
-    _kill_all()
-    _all_started.wait(_EXIT_TIMEOUT_S)
-    _kill_all()
+    if active_runs:
+        _kill_all()
+        _all_started.wait(_EXIT_TIMEOUT_S)
+        _kill_all()
+    if thread_pool.has_busy_workers():
+        leave_readers_open()
 
 
 def _kill_all() -> None:

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["submit"]
+__all__ = ["has_busy_workers", "submit"]
 
 
 _lock = threading.RLock()
@@ -84,6 +84,11 @@ def submit(task: Callable[[], None]) -> None:
             worker._leave_stack()  # noqa: SLF001 - of its own kind
             return
     _Worker(task).start()
+
+
+def has_busy_workers() -> bool:
+    """Return whether a worker is at work, or left in user code."""
+    return any(isinstance(thread, _Worker) and thread not in _idle for thread in threading.enumerate())
 
 
 def _after_fork_in_child() -> None:

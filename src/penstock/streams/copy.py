@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import select
 from functools import partial
 
+from penstock.core.describe import describe
 from penstock.streams.buffer_pool import BufferPool, buffer_pool
 from penstock.streams.memory_pipe import MemoryReader, MemoryWriter
 from penstock.streams.reader import BytesReader, Reader
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, Final
 
-__all__ = ["copy_stream", "wait_for"]
+__all__ = ["CallerSource", "copy_stream", "wait_for"]
 
 # Sinks that do not keep the buffer they are given. Exactly these types, because a subclass may keep it.
 _COPYING_SINKS: Final = frozenset(
@@ -39,6 +41,16 @@ _BY_REFERENCE: Final = (MemoryReader, BytesReader)
 
 # After a short write the rest is written in pieces of this size, if each piece has to be copied.
 _PIECE_BYTES: Final = 65536
+
+
+class CallerSource:
+    """Stands for the caller's source, `thing`, and calls its methods."""
+
+    thing: Any
+
+    def wait(self) -> None:
+        """Wait until it may have bytes."""
+        raise NotImplementedError
 
 
 def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
@@ -71,12 +83,19 @@ def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
         read, data = _first_read(source, view, wants_bytes=wants_bytes)
         while data is None or len(data):
             if data is None:
-                wait_for(source, select.POLLIN)
+                _wait_for_bytes(source)
             else:
                 write(bytes(data) if wants_bytes else data)
                 total += len(data)
             data = read()
     return total
+
+
+def _wait_for_bytes(source: Any) -> None:
+    if isinstance(source, CallerSource):
+        source.wait()
+    else:
+        wait_for(source, select.POLLIN)
 
 
 def _copy_small_reads(source: Reader, write: Callable[[bytes], object], pool: BufferPool) -> int:
@@ -116,9 +135,14 @@ def _first_read(
             unsupported = error
     if unsupported is not None:
         raise unsupported
-    raise TypeError(
-        f"a source of bytes needs a method to read, which {type(source).__name__!r} does not have"
-    )
+    thing = _caller(source)
+    named = f"{type(thing).__name__!r} does not have: {describe(thing)}"
+    raise TypeError(f"a source of bytes needs a method to read, which {named}")
+
+
+def _caller(source: Any) -> Any:
+    """Return the object that the caller knows."""
+    return source.thing if isinstance(source, CallerSource) else source
 
 
 def _read_methods(
@@ -132,10 +156,13 @@ def _read_methods(
     for name in ("readinto1", *raw, "read1", "readinto", "read"):
         method = getattr(source, name, None)
         if callable(method):
-            yield partial(_read_into if name.startswith("readinto") else _read_bytes, method, name, view)
+            read = _read_into if name.startswith("readinto") else _read_bytes
+            yield partial(read, method, name, _caller(source), view)
 
 
-def _read_into(method: Callable[[memoryview], Any], name: str, view: memoryview) -> memoryview | None:
+def _read_into(
+    method: Callable[[memoryview], Any], name: str, source: Any, view: memoryview
+) -> memoryview | None:
     try:
         size = method(view)
     except BlockingIOError:
@@ -143,13 +170,17 @@ def _read_into(method: Callable[[memoryview], Any], name: str, view: memoryview)
     if size is None:
         return None
     if not isinstance(size, int):
-        raise TypeError(f"{name}() of the source returned {type(size).__name__}, not a number of bytes")
+        wrong = f"{type(size).__name__}, not a number of bytes: {describe(source)}"
+        raise TypeError(f"{name}() of the source returned {wrong}")
     if not 0 <= size <= len(view):
-        raise OSError(errno.EIO, f"{name}() of the source returned {size} for a buffer of {len(view)} bytes")
+        raise OSError(
+            errno.EIO,
+            f"{name}() of the source returned {size} for {len(view)} bytes of buffer: {describe(source)}",
+        )
     return view[:size]
 
 
-def _read_bytes(method: Callable[[int], Any], name: str, view: memoryview) -> bytes | None:
+def _read_bytes(method: Callable[[int], Any], name: str, source: Any, view: memoryview) -> bytes | None:
     try:
         data = method(len(view))
     except BlockingIOError:
@@ -159,7 +190,9 @@ def _read_bytes(method: Callable[[int], Any], name: str, view: memoryview) -> by
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
     hint = ": it is a text stream, and a binary one is needed" if isinstance(data, str) else ""
-    raise TypeError(f"{name}() of the source returned {type(data).__name__}, not bytes{hint}")
+    raise TypeError(
+        f"{name}() of the source returned {type(data).__name__}, not bytes{hint}: {describe(source)}"
+    )
 
 
 def _write_all(sink: Any, data: bytes | memoryview) -> None:
@@ -209,10 +242,13 @@ def wait_for(stream: Any, event: int) -> None:
     """Wait until the descriptor under a non-blocking stream is ready."""
     try:
         number = stream.fileno()
-    except (AttributeError, io.UnsupportedOperation):
+        poll = select.poll()
+        poll.register(number, event)
+        os.fstat(number)  # a poll of a closed descriptor would return at once, for ever
+    except (AttributeError, OSError, TypeError, ValueError):  # ValueError: it is closed
+        does = "has no bytes yet" if event == select.POLLIN else "takes no bytes now"
         raise BlockingIOError(
-            errno.EAGAIN, f"{type(stream).__name__!r} would block, and has no descriptor to wait for"
+            errno.EAGAIN,
+            f"{describe(stream)} {does}, and has no descriptor to wait for: give an object that waits",
         ) from None
-    poll = select.poll()
-    poll.register(number, event)
     poll.poll()

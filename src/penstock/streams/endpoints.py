@@ -1,10 +1,12 @@
 """Look at what the user gave as stdin, stdout or stderr: how the bytes of an object are reached.
 
-Looking opens nothing, so `explain()` and the plan of a run need no more. There are three ways (`Access`). A
+Looking opens nothing, so `explain()` and the plan of a run need no more. There are four ways (`Access`). A
 descriptor is passed to a child only if its bytes are the object's bytes: numbers, plain blocking sockets, raw
 and buffered binary files, and text layers over those. If such a descriptor is non-blocking, a copy between
-descriptors carries the bytes (`streams.transfer`). Everything else (gzip, TLS, any object that merely lends
-another's `fileno()`) is copied by calling the object itself (`streams.user_objects`).
+descriptors carries the bytes (`streams.transfer`). A buffered reader over something that may block is asked
+first which bytes it holds, and so is a text layer over one (`streams.read_ahead`). Everything else (gzip,
+TLS, any object that merely lends another's `fileno()`) is copied by calling the object itself
+(`streams.user_objects`).
 
 The engine's endpoints and the stderr option of a stage build on these answers. Out of scope: paths, constants
 such as DEVNULL, and async objects.
@@ -12,6 +14,7 @@ such as DEVNULL, and async objects.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -20,11 +23,14 @@ from enum import Enum
 
 from penstock.core.constants import Special, closing
 from penstock.system.fds import duplicate, is_nonblocking
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
+    from penstock.streams.read_ahead import ReadAhead
     from penstock.system.fds import Fd
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "duplicate_sink",
     "duplicate_source",
     "number_of",
+    "read_ahead",
     "sink_access",
     "source_access",
     "unwrap",
@@ -46,6 +53,8 @@ class Access(Enum):
     """A child may get a duplicate of its descriptor."""
     COPY = "copy"
     """They are the bytes of its descriptor, but no child may have that as it is: it is non-blocking."""
+    LOOK = "look"
+    """As PASS or COPY, but the object may hold bytes that come first: `read_ahead(it)` knows."""
     CALL = "call"
     """Only its own methods give or take them."""
 
@@ -53,7 +62,7 @@ class Access(Enum):
 def unwrap(value: Any) -> tuple[Any, Any]:
     """Return the object itself, and the object to close after the run or None.
 
-    Takes off `closing`, and the wrapper that tempfile puts around a file.
+    Takes off `closing`, and the wrappers that tempfile and os.popen put around a file.
     """
     to_close = None
     if isinstance(value, closing):
@@ -61,6 +70,8 @@ def unwrap(value: Any) -> tuple[Any, Any]:
     module = sys.modules.get("tempfile")
     if module is not None and type(value) is module._TemporaryFileWrapper:  # noqa: SLF001 - it has no public name
         value = value.file
+    if type(value) is os._wrap_close:  # noqa: SLF001 - os.popen() puts it around one
+        value = value._stream  # type: ignore[attr-defined] # noqa: SLF001
     return value, to_close
 
 
@@ -75,9 +86,12 @@ def source_access(value: Any) -> Access:
     readable = getattr(value, "readable", None)
     if isinstance(value, io.IOBase) and callable(readable) and not readable():
         raise ValueError(f"stdin is not open for reading: {value!r}")
-    if _passable_for_reading(value):
-        return Access.PASS
-    return Access.COPY if _is_only_a_descriptor(value) else Access.CALL
+    with _descriptor_of("stdin", value):
+        if read_ahead(value) is not None:
+            return Access.LOOK
+        if _passable_for_reading(value):
+            return Access.PASS
+        return Access.COPY if _is_only_a_descriptor(value) else Access.CALL
 
 
 def sink_access(option: str, value: Any) -> Access:
@@ -91,9 +105,20 @@ def sink_access(option: str, value: Any) -> Access:
     writable = getattr(value, "writable", None)
     if isinstance(value, io.IOBase) and callable(writable) and not writable():
         raise ValueError(f"{option} is not open for writing: {value!r}")
-    if _passable_for_writing(value):
-        return Access.PASS
-    return Access.COPY if _is_only_a_descriptor(value) else Access.CALL
+    with _descriptor_of(option, value):
+        if _passable_for_writing(value):
+            return Access.PASS
+        return Access.COPY if _is_only_a_descriptor(value) else Access.CALL
+
+
+def read_ahead(value: Any) -> ReadAhead | None:
+    """Return the layers of one of io's own readers over something that may block, or None."""
+    if not isinstance(value, io.IOBase):
+        return None
+    with late_import:
+        from penstock.streams.read_ahead import read_ahead_of  # noqa: PLC0415 - few runs get such an object
+
+    return read_ahead_of(value)
 
 
 def check_open(option: str, value: Any) -> None:
@@ -109,9 +134,23 @@ def duplicate_source(value: Any) -> Fd:
         # object does. Bytes that were buffered are read again, once, and the user may go on reading after
         # the run.
         position = value.tell()
-        value.seek(0, os.SEEK_END)
-        value.seek(position)
+        try:
+            value.seek(0, os.SEEK_END)
+        except OSError:
+            _drop_buffer(value, position)
+        else:
+            value.seek(position)
     return duplicate(number_of(value))
+
+
+def _drop_buffer(value: Any, position: int) -> None:
+    """Do the same for a file of /proc, which has no end to seek."""
+    value.seek(position)
+    buffered = value.buffer if isinstance(value, io.TextIOWrapper) else value
+    size = len(buffered.peek())
+    if size:
+        buffered.read(size)
+        os.lseek(value.fileno(), -size, os.SEEK_CUR)
 
 
 def duplicate_sink(value: Any) -> Fd:
@@ -127,8 +166,21 @@ def number_of(value: Any) -> int:
 
 
 def _check_not_closed(option: str, value: Any) -> None:
-    if getattr(value, "closed", False) is True or (_is_plain_socket(value) and value.fileno() < 0):
+    try:
+        closed = getattr(value, "closed", False)
+    except ValueError as error:  # of io's layers; they do not even have a repr then
+        raise ValueError(f"{option} is a {type(value).__name__} that cannot be used: {error}") from error
+    if closed is True or (_is_plain_socket(value) and value.fileno() < 0):
         raise ValueError(f"{option} is closed: {value!r}")
+
+
+@contextlib.contextmanager
+def _descriptor_of(option: str, value: Any) -> Iterator[None]:
+    """Name the option if the descriptor of one of io's own files was closed without the file's knowledge."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{option} has a descriptor that cannot be used: {value!r}: {error}") from error
 
 
 def _number_access(option: str, number: int) -> Access:
@@ -140,7 +192,14 @@ def _number_access(option: str, number: int) -> Access:
 
 def _is_only_a_descriptor(value: Any) -> bool:
     """Whether the object adds nothing to its descriptor, so that a copy may use the descriptor itself."""
-    return _is_plain_socket(value) or type(value) is io.FileIO
+    return _is_plain_socket(value) or type(value) is io.FileIO or _is_raw_socket_file(value)
+
+
+def _is_raw_socket_file(value: Any) -> bool:
+    module = sys.modules.get("socket")
+    return (
+        module is not None and type(value) is module.SocketIO and _is_plain_socket(value._sock)  # noqa: SLF001 - None once it is closed
+    )
 
 
 def _is_plain_socket(value: Any) -> bool:
@@ -158,7 +217,7 @@ def _is_blocking_file(value: Any) -> bool:
 
 
 def _passable_for_reading(value: Any) -> bool:
-    if _is_plain_socket(value):
+    if _is_plain_socket(value) or _is_raw_socket_file(value):
         return not is_nonblocking(value.fileno())
     if type(value) is io.TextIOWrapper:
         if not _is_blocking_file(value.buffer) or not _is_seekable_file(value.fileno()):
@@ -170,13 +229,11 @@ def _passable_for_reading(value: Any) -> bool:
             return False
     if not _is_blocking_file(value):
         return False
-    # A buffered reader over a pipe may hold bytes that cannot be put back, and asking whether it does may
-    # block.
     return type(value) is io.FileIO or _is_seekable_file(value.fileno())
 
 
 def _passable_for_writing(value: Any) -> bool:
-    if _is_plain_socket(value):
+    if _is_plain_socket(value) or _is_raw_socket_file(value):
         return not is_nonblocking(value.fileno())
     if type(value) is io.TextIOWrapper:
         value = value.buffer

@@ -25,6 +25,7 @@ Only `perform` blocks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import stat
@@ -73,6 +74,7 @@ class _Descriptor:
         "_event",
         "_fd",
         "_in_use",
+        "_is_shared_file",
         "_lock",
         "_poll",
         "_poll_next",
@@ -104,6 +106,7 @@ class _Descriptor:
             set_nonblocking(fd.fileno())
         else:
             self.polls_first = not stat.S_ISREG(os.fstat(fd.fileno()).st_mode)
+        self._is_shared_file = not owned and not self.polls_first
 
     def perform(self, call: Callable[[int, _Argument], _Answer], argument: _Argument) -> _Answer | None:
         """Return `call(number, argument)`, waiting while that would block; None if it was stopped."""
@@ -188,6 +191,15 @@ class _Descriptor:
         # poll() always reports errors and hang-ups; the call that follows meets them.
         poll.poll()
 
+    def step_back(self, size: int) -> None:
+        """Set the position of a regular file back that others use too; do nothing if a thread reads it."""
+        if self._is_shared_file and self._in_use.acquire(blocking=False):
+            try:
+                with contextlib.suppress(OSError):
+                    os.lseek(self._fd.fileno(), -size, os.SEEK_CUR)
+            finally:
+                self._in_use.release()
+
     def stop(self) -> None:
         """Make a `perform` under way, and every later one, return None; from any thread, idempotent."""
         with self._lock:
@@ -228,12 +240,26 @@ class FdReader(Reader):
     `owned_description`: nobody else has this open file description, so it may be made non-blocking.
     `chunk_size` is the most bytes that one read asks for. Reads begin with a page, which is all that most
     streams of short pipelines carry, and grow to `chunk_size` once a page was filled.
+
+    `first` are bytes to deliver before those of the descriptor. If bytes are left at the close that were read
+    and not delivered, `give_back` gets them. Without it, a regular file whose description is shared is set
+    back by as many.
     """
 
-    __slots__ = ("_chunk_size", "_descriptor", "_size")
+    __slots__ = ("_chunk_size", "_descriptor", "_give_back", "_size")
 
-    def __init__(self, fd: Fd, *, owned_description: bool, chunk_size: int = CHUNK_SIZE) -> None:
+    def __init__(
+        self,
+        fd: Fd,
+        *,
+        owned_description: bool,
+        chunk_size: int = CHUNK_SIZE,
+        first: bytes = b"",
+        give_back: Callable[[bytes], object] | None = None,
+    ) -> None:
         super().__init__()
+        self._rest = first
+        self._give_back = give_back
         self._chunk_size = chunk_size
         self._size = min(chunk_size, select.PIPE_BUF)
         self._descriptor = _Descriptor(fd, owned=owned_description, event=select.POLLIN)
@@ -280,7 +306,13 @@ class FdReader(Reader):
         self._descriptor.stop()
 
     def _release(self) -> None:
+        rest, give_back = self._rest[self._offset :], self._give_back
         super()._release()
+        if rest:
+            if give_back is None:
+                self._descriptor.step_back(len(rest))
+            else:
+                give_back(rest)
         self._descriptor.close()
 
 

@@ -151,10 +151,11 @@ class Transfer(Stream):
 
     `source_owned`, `sink_owned`: nobody else has this open file description, so it may be made
     non-blocking. `count` is the number of bytes moved so far, for any thread to read. `kind` is the method
-    that carries them: the one in use, or that was in use at the end.
+    that carries them: the one in use, or that was in use at the end. `unsent` holds bytes that the sink has
+    yet to get: before `run` those that it is to get first, afterwards those that could not be written.
     """
 
-    __slots__ = ("_closing", "_in_use", "_methods", "_pool", "_sink", "_source", "_waker")
+    __slots__ = ("_closing", "_in_use", "_methods", "_pool", "_sink", "_source", "_waker", "unsent")
 
     def __init__(
         self, source: Fd, sink: Fd, *, source_owned: bool, sink_owned: bool, pool: BufferPool = buffer_pool
@@ -167,6 +168,7 @@ class Transfer(Stream):
         self._waker: Waker | None = None
         self._in_use = threading.Lock()
         self._closing = False
+        self.unsent = b""
 
     @property
     def kind(self) -> str:
@@ -181,6 +183,8 @@ class Transfer(Stream):
         """
         try:
             with self._in_use:
+                if self.unsent:
+                    self._send_first()
                 while self._methods[0] != _POOLED:
                     if self._move_with(self._methods[0]):
                         return self.count
@@ -190,6 +194,14 @@ class Transfer(Stream):
             if self._closing:
                 self._close_unless_used()
         return self.count
+
+    def _send_first(self) -> None:
+        """Write the bytes that the sink is to get first."""
+        while self.unsent:
+            end = select.PIPE_BUF if self._sink.must_poll_first else len(self.unsent)
+            size = self._perform(self._sink, system_calls.write, memoryview(self.unsent)[:end])
+            self.unsent = self.unsent[size:]
+            self._count += size
 
     def _move_with(self, method: str) -> bool:
         """Move until EOF by one of the kernel's methods; return False if the next method is to go on."""
@@ -261,11 +273,15 @@ class Transfer(Stream):
             views = [stack.enter_context(memoryview(buffer)) for buffer in buffers]
             while size := self._perform(source, system_calls.readv, views):
                 done = 0
-                while done < size:
-                    end = min(size, done + select.PIPE_BUF) if sink.must_poll_first else size
-                    written = self._write_range(views, done, end)
-                    done += written
-                    self._count += written
+                try:
+                    while done < size:
+                        end = min(size, done + select.PIPE_BUF) if sink.must_poll_first else size
+                        written = self._write_range(views, done, end)
+                        done += written
+                        self._count += written
+                finally:
+                    if done < size:
+                        self.unsent = b"".join(views)[done:size]
 
     def _write_range(self, views: Sequence[memoryview], start: int, end: int) -> int:
         """Write the bytes from `start` to `end` of all views together, or the first of them."""

@@ -8,11 +8,16 @@ which objects are copied like that.
 from __future__ import annotations
 
 import codecs
+import errno
 import io
+import os
 import select
+import stat
+import time
 from functools import partial
 
-from penstock.streams.copy import copy_stream, wait_for
+from penstock.core.describe import describe
+from penstock.streams.copy import CallerSource, copy_stream, wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ __all__ = ["chunk_writer", "drain", "feed"]
 
 _END = object()
 """Marks the end of a source: it is not a chunk, not even a wrong one."""
+_PAUSE_S = 0.005
+"""Seconds between two reads of an object that is ready and has no bytes."""
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
@@ -41,7 +48,7 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
     if isinstance(source, io.TextIOBase):
         # One encoder for all chunks, since some encodings begin with a mark. So only the text tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
-        read: Callable[[], Any] = partial(_encoded, source, encoder)
+        read: Callable[[], Any] = partial(_encoded, source, _prompt_reader(source), encoder)
     elif any(hasattr(source, method) for method in _READ_METHODS):
         copy_stream(_GuardedSource(source, call), writer)
         return
@@ -50,7 +57,20 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
     else:
         read = partial(next, iter(source), _END)
     while (chunk := call(read)) is not _END:
-        writer.write(chunk)
+        try:
+            writer.write(chunk)
+        except TypeError:
+            raise TypeError(f"{describe(source)} gave {type(chunk).__name__}, not bytes") from None
+
+
+def _prompt_reader(source: Any) -> Callable[[int], Any]:
+    """Return the method that reads text: one that returns a line at once where more may be long in coming."""
+    try:
+        instant = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
+    except (AttributeError, OSError, TypeError, ValueError):  # such as a StringIO
+        instant = True
+    method: Callable[[int], Any] = source.read if instant else source.readline
+    return method
 
 
 def drain(reader: Reader, sink: Any) -> None:
@@ -87,9 +107,27 @@ def chunk_writer(sink: Any) -> Callable[[bytes], object] | None:
     return None
 
 
-def _encoded(source: Any, encoder: codecs.IncrementalEncoder) -> Any:
-    text = source.read(8192)
-    return encoder.encode(text) if text else _END
+def _encoded(source: Any, read: Callable[[int], Any], encoder: codecs.IncrementalEncoder) -> Any:
+    text = read(8192)
+    if not text:
+        _check_end(source)
+        return _END
+    return encoder.encode(text)
+
+
+def _check_end(source: Any) -> None:
+    """Raise BlockingIOError if a text layer took "no bytes now" for the end, as they all do."""
+    buffered = getattr(source, "buffer", None)
+    if not isinstance(buffered, io.BufferedReader):
+        return
+    raw = buffered.raw
+    if isinstance(raw, io.FileIO) and os.get_blocking(raw.fileno()):
+        return
+    if buffered.read(1) != b"":
+        raise BlockingIOError(
+            errno.EAGAIN,
+            f"{describe(source)} is a text layer over an object that does not wait for bytes",
+        )
 
 
 def _send(sink: Any, chunk: bytes) -> None:
@@ -134,16 +172,24 @@ def _wait_while_blocked(source: Any, *, writing: bool) -> None:
     poll.poll()
 
 
-class _GuardedSource:
+class _GuardedSource(CallerSource):
     """The user's object, with its reading methods called by `call`."""
 
     def __init__(self, source: Any, call: Callable[..., Any]) -> None:
-        self._source = source
+        self.thing = self._source = source
         self._call = call
 
+    def wait(self) -> None:
+        """Wait for the descriptor of an object that is non-blocking."""
+        self._call(self._wait)
+
+    def _wait(self) -> None:
+        began = time.monotonic()
+        wait_for(self._source, select.POLLIN)
+        if time.monotonic() - began < _PAUSE_S:  # perhaps it is always ready, and still has no bytes
+            time.sleep(_PAUSE_S)
+
     def __getattr__(self, name: str) -> Any:
-        if name == "fileno":  # to wait for it, if it is non-blocking
-            return self._source.fileno
         if name not in _READ_METHODS:
             raise AttributeError(name)
         method = partial(self._call, getattr(self._source, name))

@@ -204,6 +204,14 @@ def duplicate(fd: int, least: int = 3) -> Fd:
     return open_fd(fcntl.fcntl, fd, fcntl.F_DUPFD_CLOEXEC, least)
 
 
+def open_again(pipe_end: int) -> Fd | None:
+    """Return another open file description for reading the same pipe, non-blocking; None without procfs."""
+    try:
+        return _open(f"/proc/self/fd/{pipe_end}", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
 def open_read(path: Path) -> Fd:
     """Open a file for reading; IsADirectoryError for a directory, which open(2) alone would accept."""
     fd = _open(path, os.O_RDONLY)
