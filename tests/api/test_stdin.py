@@ -520,3 +520,12 @@ def test_a_source_that_blocks_does_not_keep_a_finished_pipeline_waiting(consumer
 def test_inherit_is_a_real_descriptor_in_this_process_too() -> None:
     """Whatever the test runner has put there."""
     assert command("true").run(stdin=INHERIT).ok
+
+
+@pytest.mark.parametrize("pipe_size", [None, 4096])
+def test_the_output_of_one_run_is_the_input_of_another(pipe_size: int | None) -> None:
+    """`run.stdout` is a file object as others are: a line may have been read from it before."""
+    with command("printf", "%s\n", "a", "b", "c").start(stdout=PIPE, pipe_size=pipe_size) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"a\n"
+        assert command("head", "-n", "1").output(stdin=run.stdout).startswith(b"b\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,25 +18,18 @@ _READ_SIZE = 1 << 16
 """Bytes that are read at once if there are so many: all that a pipe holds."""
 
 
-class _PipeFile(io.FileIO):
-    """The read end of a pipe, which gives its pages back when it is closed."""
-
-    def __init__(self, end: Fd) -> None:
-        self._pages = end.pages
-        super().__init__(end.detach(), "rb")
-
-    def close(self) -> None:
-        super().close()
-        if self._pages is not None:
-            self._pages.release()
-
-
 def pipe_reader(end: Fd) -> io.BufferedReader:
     """Return a pipe from the last stage as a file object.
 
-    It is exactly a `BufferedReader`, whose lines are read in C. Those of a subclass take twice as long.
+    It is exactly a `BufferedReader` over a `FileIO`: lines are read in C, while those of a subclass take
+    twice as long, and another run can take the descriptor as its stdin. The pipe's pages count until the file
+    object is freed.
     """
-    return io.BufferedReader(_PipeFile(end), _READ_SIZE)
+    pages = end.pages
+    file = io.FileIO(end.detach(), "rb")
+    if pages is not None:
+        weakref.finalize(file, pages.release).atexit = False
+    return io.BufferedReader(file, _READ_SIZE)
 
 
 class PipeWriter(io.BufferedWriter):
