@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ClassVar
 
-    from penstock.engine.port_streams import FdWriter, FifoWriter
+    from penstock.engine.port_streams import Drainer, FdWriter, FifoWriter
     from penstock.runtime.reactor import Reactor
+    from penstock.streams.reader import Reader
     from penstock.system.fds import Path
 
     OnEnd = Callable[[], None]
@@ -196,6 +197,8 @@ class _CopiedStdout(StdoutEndpoint):
 
     __slots__ = ()
     kind = "object"
+    _target_owned: ClassVar[bool] = True
+    """Whether the target was made for the copy."""
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Have a worker copy to it from memory or from a pipe."""
@@ -204,13 +207,19 @@ class _CopiedStdout(StdoutEndpoint):
 
         if not wants_file:
             memory = streams.MemoryPipe()
-            drainer = streams.Drainer(reactor, memory.reader, self._target(), on_end)
+            drainer = self._drainer(reactor, memory.reader, on_end)
             return DrainedPort(Output(stream=memory.writer), drainer, reactor)
         read_end, write_end = open_pipe(pipe_size, kept=0)
         with close_on_error(read_end, write_end):
             reader = streams.FdReader(read_end, owned_description=True)
-            drainer = streams.Drainer(reactor, reader, self._target(), on_end)
+            drainer = self._drainer(reactor, reader, on_end)
         return DrainedPort(Output(write_end), drainer, reactor)
+
+    def _drainer(self, reactor: Reactor, reader: Reader, on_end: OnEnd) -> Drainer:
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.Drainer(reactor, reader, self._target(), on_end, sink_owned=self._target_owned)
 
     def _target(self) -> Any:
         """Return the object that the worker writes to."""
@@ -221,6 +230,7 @@ class ObjectStdout(_CopiedStdout):
     """An object that is written to by its own methods."""
 
     __slots__ = ("_value",)
+    _target_owned = False
 
     def __init__(self, value: Any, closing: Any) -> None:
         super().__init__(closing)

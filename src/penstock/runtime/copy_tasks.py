@@ -18,7 +18,7 @@ import threading
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
 from penstock.runtime.guarded_call import GuardedCall
-from penstock.streams.base import Stream
+from penstock.streams.base import Stream, before_sleep
 from penstock.streams.copy import copy_stream
 from penstock.streams.fifo_streams import FifoWriter
 from penstock.streams.transfer import Transfer
@@ -134,7 +134,14 @@ class Relay(Feeder):
 
 
 class Drainer(GuardedCall):
-    """Copies the output of the last stage into a user object."""
+    """Copies the output of the last stage into a user object.
+
+    `sink` may be a stream. One that was made for this copy (`sink_owned`) is interrupted and closed with it.
+    The stdout of a stage, which a run inside its function got as its own stdout, outlives the copy: a write
+    that is blocked in it ends by the hook of the worker's thread.
+    """
+
+    _stop_reason: BaseException | None = None
 
     def __init__(
         self,
@@ -142,8 +149,11 @@ class Drainer(GuardedCall):
         reader: Reader | Transfer,
         sink: Any,
         on_end: Callable[[], None],
+        *,
+        sink_owned: bool = False,
     ) -> None:
         super().__init__()
+        self._sink_owned = sink_owned
         self._reactor = reactor
         self._reader = reader
         self._sink = sink
@@ -162,8 +172,12 @@ class Drainer(GuardedCall):
         if self.done:
             return
         self._reader.interrupt(reason)
-        if isinstance(self._sink, Stream):
-            self._sink.interrupt(reason)
+        sink = self._sink
+        if isinstance(sink, Stream) and self._sink_owned:
+            sink.interrupt(reason)
+        elif isinstance(sink, Stream):
+            self._stop_reason = reason
+            sink.nudge()
         self.abandon_at(deadline, reason, self._reactor)
 
     def run(self) -> None:
@@ -173,11 +187,20 @@ class Drainer(GuardedCall):
             return
         if isinstance(self._sink, FifoWriter):
             self._sink.flush()  # a reader waits for it to be opened, even if no data comes
-        drain(self._reader, self._sink)
+        before, before_sleep.hook = before_sleep.hook, self._check_stopped
+        try:
+            drain(self._reader, self._sink)
+        finally:
+            before_sleep.hook = before
+
+    def _check_stopped(self) -> None:
+        """Raise the reason for which the copy is to end, in its own thread."""
+        if self._stop_reason is not None:
+            raise self._stop_reason
 
     def release_streams(self) -> None:
         """Close the pipeline's side; the user object stays open."""
         sink, self._sink = self._sink, None
         self._reader.close()
-        if isinstance(sink, Stream):  # a stream that we made around a borrowed descriptor
+        if isinstance(sink, Stream) and self._sink_owned:
             sink.close()

@@ -76,6 +76,10 @@ class CoalescingWriter(Writer):
             self._check()
             self._write_out()
 
+    def nudge(self) -> None:
+        """Have a thread that is blocked in a write call its `before_sleep` hook once more."""
+        self._target.nudge()
+
     def set_result_source(self, source: Callable[[], bytes] | None) -> None:
         """Let another thread call `source()` for finished results while the stage is busy; None ends that.
 

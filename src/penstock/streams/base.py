@@ -90,6 +90,13 @@ class Stream:
         self.poison(reason)
         self._wake()
 
+    def nudge(self) -> None:
+        """Have a thread that is blocked in this end call its `before_sleep` hook once more; from any thread.
+
+        The hook may raise, which ends that one read or write, and leaves the stream usable.
+        """
+        self._wake()
+
     def close(self) -> None:
         """Close this end; idempotent, from any thread. A read or write blocked in it raises ValueError."""
         with self._lock:

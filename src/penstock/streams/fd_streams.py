@@ -76,6 +76,7 @@ class _Descriptor:
         "_in_use",
         "_is_shared_file",
         "_lock",
+        "_nudged",
         "_poll",
         "_poll_next",
         "_read_bulk",
@@ -93,6 +94,7 @@ class _Descriptor:
         self._in_use = threading.Lock()
         self._stopped = False
         self._closing = False
+        self._nudged = False
         self._waker: Waker | None = None
         self._poll: select.poll | None = None
         self._poll_next = False
@@ -190,6 +192,17 @@ class _Descriptor:
         before_sleep()
         # poll() always reports errors and hang-ups; the call that follows meets them.
         poll.poll()
+        if self._nudged and not self._stopped and self._waker is not None:
+            self._nudged = False
+            self._waker.clear()
+
+    def nudge(self) -> None:
+        """Have a thread that is in `perform` look again, and sleep again if nothing has changed."""
+        with self._lock:
+            self._nudged = True
+            waker = self._waker
+        if waker is not None:
+            waker.wake()
 
     def step_back(self, size: int) -> None:
         """Set the position of a regular file back that others use too; do nothing if a thread reads it."""
@@ -351,6 +364,10 @@ class FdWriter(Writer):
         self._descriptor.moved(size, len(data))
         self._count += size
         return size
+
+    def nudge(self) -> None:
+        """Have a thread that is blocked in a write call its `before_sleep` hook once more."""
+        self._descriptor.nudge()
 
     def _wake(self) -> None:
         self._descriptor.stop()
