@@ -1,9 +1,11 @@
-"""stdin that is one of io's own readers over a pipe, a terminal, a socket or a device.
+"""stdin that is one of io's readers over a pipe, a terminal, a socket or a device; or a stage's own stdin.
 
 If it has read nothing ahead, the stage gets its descriptor. If it has, those bytes come first: a Python stage
 reads them and then the descriptor, and a command gets a pipe, into which a worker moves both. Nothing calls
 the reader's own `read()`, which may block with the reader's lock. After the run the reader gives the bytes
 that no stage has taken, as far as that can be known: bytes that a stage has read and not used are gone.
+
+A function may give its stdin to a run of its own. Such a stream lends its bytes for the time of that run.
 
 Out of scope: the layers of the reader (`streams.read_ahead`).
 """
@@ -17,6 +19,7 @@ from penstock.engine.ports import StdinPort, close_on_error, open_pipe
 from penstock.engine.stdin_endpoints import StdinEndpoint
 from penstock.runtime.timed_call import call_in_time
 from penstock.streams.endpoints import read_ahead
+from penstock.streams.lent_readers import lend, passable_number
 from penstock.streams.stage_ends import Input
 from penstock.system.fds import duplicate, is_nonblocking, open_again
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     _Answer = TypeVar("_Answer")
 
-__all__ = ["reader_stdin"]
+__all__ = ["reader_stdin", "stream_stdin"]
 
 
 def reader_stdin(value: Any, to_close: Any) -> StdinEndpoint:
@@ -138,7 +141,7 @@ def _open(source: ReadAhead, data: bytes, pipe_size: int | None, *, wants_file: 
     with close_on_error(read_end, write_end):
         transfer = streams.Transfer(duplicate(number), write_end, source_owned=False, sink_owned=True)
         transfer.unsent = data
-        relay = streams.Relay(transfer, open_again(read_end.fileno()), source.give_back)
+        relay = streams.Relay(transfer, None, open_again(read_end.fileno()), source.give_back)
     return StdinPort(Input(read_end), relay)
 
 
@@ -148,9 +151,52 @@ def _open_recoded(
     descriptor = streams.FdReader(duplicate(source.fileno()), owned_description=False)
     reader = source.recoded(held, descriptor)
     if not wants_file:
-        return StdinPort(Input(stream=reader))
+        memory = streams.MemoryPipe()
+        return StdinPort(Input(stream=memory.reader), streams.Feeder(None, memory.writer, reader))
     read_end, write_end = open_pipe(pipe_size, kept=1)
     with close_on_error(read_end, write_end):
         writer = streams.FdWriter(write_end, owned_description=True)
         feeder = streams.Feeder(None, writer, reader)
     return StdinPort(Input(read_end), feeder)
+
+
+def stream_stdin(value: Reader, to_close: Any) -> StdinEndpoint:
+    """Return the endpoint for a stream of Penstock: the stdin of a stage, within which the run is."""
+    passable = passable_number(value) is not None
+    return (_HandedStreamStdin if passable else _StreamStdin)(value, to_close)
+
+
+class _StreamStdin(StdinEndpoint):
+    """A stream that lends its bytes."""
+
+    __slots__ = ("_value",)
+    kind = "object"
+
+    def __init__(self, value: Reader, closing: Any) -> None:
+        super().__init__(closing)
+        self._value = value
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Have a worker copy it into a pipe, or a Python stage read it."""
+        if not wants_file:
+            return StdinPort(Input(stream=lend(self._value)))
+        read_end, write_end = open_pipe(pipe_size, kept=1)
+        with close_on_error(read_end, write_end):
+            rest = open_again(read_end.fileno())
+            writer = streams.FdWriter(write_end, owned_description=True)
+            relay = streams.Relay(writer, lend(self._value), rest, self._value.take_back)
+        return StdinPort(Input(read_end), relay)
+
+
+class _HandedStreamStdin(_StreamStdin):
+    """A stream over a descriptor that a command may have."""
+
+    __slots__ = ()
+    kind = "descriptor"
+
+    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
+        """Hand it over."""
+        number = passable_number(self._value)
+        if not wants_file or number is None:
+            return super().open(reactor, pipe_size, wants_file=wants_file)
+        return StdinPort(Input(duplicate(number), owned_description=False))

@@ -295,11 +295,13 @@ def stdin_endpoint(value: Any, data: Any) -> StdinEndpoint:
 def _of_object(value: Any, to_close: Any) -> StdinEndpoint:
     """Return the endpoint for a descriptor's number or an object."""
     access = source_access(value)
-    if access is Access.LOOK:
+    if access is Access.LOOK or access is Access.LEND:
         with late_import:
-            from penstock.engine.reader_stdin import reader_stdin  # noqa: PLC0415 - few runs get such an object
+            from penstock.engine import reader_stdin  # noqa: PLC0415 - few runs get such an object
 
-        return reader_stdin(value, to_close)
+        if access is Access.LEND:
+            return reader_stdin.stream_stdin(value, to_close)
+        return reader_stdin.reader_stdin(value, to_close)
     if access is Access.PASS:
         return DescriptorStdin(value, to_close)
     if access is Access.COPY:

@@ -88,19 +88,39 @@ class Feeder(GuardedCall):
 
 
 class Relay(Feeder):
-    """Moves into a pipe the bytes that a caller's reader has read ahead, and then those of its descriptor.
+    """Moves bytes of the caller's reader into a pipe, and gives back those that nobody has taken out of it.
 
-    The bytes that nobody has taken out of the pipe when the stages have ended go back to the reader. They are
-    read through a second description of the pipe, `rest`, which is non-blocking.
+    When the stages have ended, they are read through a second description of the pipe, `rest`, which is
+    non-blocking. The bytes come from the reader's descriptor by a `Transfer`, or from one of our own readers,
+    which lends them (`streams.lent_readers`), to `writer`.
     """
 
-    def __init__(self, transfer: Transfer, rest: Fd | None, give_back: Callable[[bytes], object]) -> None:
-        super().__init__(None, transfer)
-        self._transfer = transfer
+    def __init__(
+        self,
+        writer: Writer | Transfer,
+        reader: Reader | None,
+        rest: Fd | None,
+        give_back: Callable[[bytes], object],
+    ) -> None:
+        super().__init__(None, writer, reader)
+        self._unsent = b""
         self._rest = rest
         self._give_back: Callable[[bytes], object] | None = give_back
         self._chunks: list[bytes] = []
         self._returning = threading.Lock()
+
+    def run(self) -> None:
+        """Move all of it."""
+        if self._reader is None or isinstance(self._writer, Transfer):
+            super().run()
+            return
+        for chunk in self._reader.chunks():
+            before = self._writer.count
+            try:
+                self._writer.write(chunk)
+            except BaseException:
+                self._unsent = chunk[self._writer.count - before :]
+                raise
 
     def release(self, on_end: Callable[[], None]) -> None:
         """Stop, and give back what is left."""
@@ -129,7 +149,8 @@ class Relay(Feeder):
                     while chunk := os.read(rest.fileno(), _CHUNK_BYTES):
                         self._chunks.append(chunk)
                 rest.close()
-            give_back(b"".join((*self._chunks, self._transfer.unsent)))
+            unsent = self._writer.unsent if isinstance(self._writer, Transfer) else self._unsent
+            give_back(b"".join((*self._chunks, unsent)))
             self._give_back = None
 
 

@@ -1,6 +1,6 @@
 """Look at what the user gave as stdin, stdout or stderr: how the bytes of an object are reached.
 
-Looking opens nothing, so `explain()` and the plan of a run need no more. There are four ways (`Access`). A
+Looking opens nothing, so `explain()` and the plan of a run need no more. There are five ways (`Access`). A
 descriptor is passed to a child only if its bytes are the object's bytes: numbers, plain blocking sockets, raw
 and buffered binary files, and text layers over those. If such a descriptor is non-blocking, a copy between
 descriptors carries the bytes (`streams.transfer`). A buffered reader over something that may block is asked
@@ -55,6 +55,8 @@ class Access(Enum):
     """They are the bytes of its descriptor, but no child may have that as it is: it is non-blocking."""
     LOOK = "look"
     """As PASS or COPY, but the object may hold bytes that come first: `read_ahead(it)` knows."""
+    LEND = "lend"
+    """It is a stream of Penstock, which lends its bytes (`streams.lent_readers`)."""
     CALL = "call"
     """Only its own methods give or take them."""
 
@@ -86,6 +88,9 @@ def source_access(value: Any) -> Access:
     readable = getattr(value, "readable", None)
     if isinstance(value, io.IOBase) and callable(readable) and not readable():
         raise ValueError(f"stdin is not open for reading: {value!r}")
+    module = sys.modules.get("penstock.streams.reader")  # loaded, if there is such a stream
+    if module is not None and isinstance(value, module.Reader):
+        return Access.LEND
     with _descriptor_of("stdin", value):
         if read_ahead(value) is not None:
             return Access.LOOK

@@ -204,6 +204,10 @@ class _Descriptor:
         if waker is not None:
             waker.wake()
 
+    def fileno(self) -> int:
+        """Return the number."""
+        return self._fd.fileno()
+
     def step_back(self, size: int) -> None:
         """Set the position of a regular file back that others use too; do nothing if a thread reads it."""
         if self._is_shared_file and self._in_use.acquire(blocking=False):
@@ -259,7 +263,7 @@ class FdReader(Reader):
     back by as many.
     """
 
-    __slots__ = ("_chunk_size", "_descriptor", "_give_back", "_size")
+    __slots__ = ("_chunk_size", "_descriptor", "_give_back", "_size", "loan")
 
     def __init__(
         self,
@@ -273,6 +277,8 @@ class FdReader(Reader):
         super().__init__()
         self._rest = first
         self._give_back = give_back
+        self.loan: Reader | None = None
+        """The reader that reads in the place of this one (`streams.lent_readers`), and is stopped with it."""
         self._chunk_size = chunk_size
         self._size = min(chunk_size, select.PIPE_BUF)
         self._descriptor = _Descriptor(fd, owned=owned_description, event=select.POLLIN)
@@ -317,6 +323,9 @@ class FdReader(Reader):
 
     def _wake(self) -> None:
         self._descriptor.stop()
+        loan = self.loan
+        if loan is not None:
+            loan.interrupt(self._stop_error())
 
     def _release(self) -> None:
         rest, give_back = self._rest[self._offset :], self._give_back

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+    from penstock.streams.base import Stream
+
 __all__ = ["MemoryPipe", "MemoryReader", "MemoryWriter"]
 
 _DEFAULT_LIMIT: Final = 4 * 1024 * 1024
@@ -197,6 +199,20 @@ class MemoryReader(Reader):
                     state.wake_writer()
                 yield chunk
 
+    def lend_chunk(self, borrower: Stream) -> bytes:
+        """Return the next chunk; raise the reason of `borrower` once that is stopped."""
+        if self._batch or self._rest or self._at_eof or borrower._stopped:  # noqa: SLF001
+            return super().lend_chunk(borrower)
+        if self._next_batch(borrower):
+            return self._next()
+        self._at_eof = True
+        return b""
+
+    def take_back(self, data: bytes) -> None:
+        """Deliver bytes once more, before all others. They count as in hand, and so as not delivered."""
+        self._rest = data + self._rest[self._offset :]
+        self._offset = 0
+
     def _read_chunk(self) -> bytes:
         batch = self._batch or self._next_batch()
         if not batch:
@@ -208,13 +224,15 @@ class MemoryReader(Reader):
             state.wake_writer()
         return chunk
 
-    def _next_batch(self) -> deque[bytes]:
+    def _next_batch(self, borrower: Stream | None = None) -> deque[bytes]:
         """Wait until there is something in the queue, and take it; empty at EOF."""
         state = self._state
         while True:
             with state.lock:
                 if self._stopped:
                     break
+                if borrower is not None and borrower._stopped:  # noqa: SLF001 - of its own kind
+                    raise borrower._stop_error()  # noqa: SLF001
                 if state.queue or state.writer_closed:
                     batch = state.queue
                     state.queue, self._batch = self._batch, batch

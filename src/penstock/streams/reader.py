@@ -122,6 +122,18 @@ class Reader(Stream, metaclass=ABCMeta):
             self._count += len(chunk)
             yield chunk
 
+    def lend_chunk(self, borrower: Stream) -> bytes:
+        """Return the next chunk as `read1` does; raise the reason of `borrower` once that is stopped."""
+        if borrower._stopped:  # noqa: SLF001 - of its own kind
+            raise borrower._stop_error()  # noqa: SLF001
+        return self.read1()
+
+    def take_back(self, data: bytes) -> None:
+        """Deliver bytes once more, before all others."""
+        self._rest = data + self._rest[self._offset :]
+        self._offset = 0
+        self._count -= len(data)
+
     def _release(self) -> None:
         self._rest = b""
         self._offset = 0
