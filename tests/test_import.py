@@ -20,7 +20,7 @@ MATCHERS = {
     "any_error", "is_closed_pipe", "is_epipe", "is_error", "is_pipe_error", "is_signal",
     "is_sigpipe",
 }  # fmt: skip
-RUNS = {"Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "StageResult"}
+RUNS = {"Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "StageResult", "cancel_all"}
 VALUES = {"CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "closing"}
 ERRORS = {
     "ExitError", "FinishEarly", "LineTooLong", "MemoryLimitExceeded", "PenstockError",

@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from penstock.api.cancellation import cancel_all
     from penstock.api.commands import command
     from penstock.api.error_filters import filter_error, ignore_error
     from penstock.api.factories import (
@@ -108,6 +109,7 @@ __all__ = [
     "WorkerDied",
     "any_error",
     "buffer_pool",
+    "cancel_all",
     "closing",
     "command",
     "each_line",
@@ -188,6 +190,7 @@ _HOMES = {
         "Input",
         "Output",
     ),
+    "penstock.api.cancellation": ("cancel_all",),
     "penstock.api.commands": ("command",),
     "penstock.api.error_filters": (
         "filter_error",

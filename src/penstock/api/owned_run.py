@@ -31,7 +31,7 @@ from penstock.engine.loop_binding import bind
 from penstock.engine.managed_run import ManagedRun
 from penstock.engine.run_plan import plan_run
 from penstock.runtime import start_queue
-from penstock.runtime.supervisor import supervisor
+from penstock.runtime.supervisor import last_cancellation, supervisor
 from penstock.system.event_loops import current_loop, threads_context
 from penstock.system.fork_guard import reset_in_child
 
@@ -60,6 +60,7 @@ class OwnedRun:
         self.ended = anyio.Event()
         """Set when the run has ended, or could not be started at all."""
         self._begun = anyio.Event() if tell else None
+        self._cancellation = last_cancellation()
         self._run: ManagedRun | None = None
         self._error: BaseException | None = None
         self._unwanted = False
@@ -127,7 +128,7 @@ class OwnedRun:
     def _start_in_thread(self, make_plan: Callable[[], RunPlan]) -> None:
         """In the worker."""
         try:
-            run = ManagedRun(bind(make_plan(), self.loop))
+            run = ManagedRun(bind(make_plan(), self.loop), since=self._cancellation)
             run.start()
         except BaseException as error:  # noqa: BLE001 - it is raised in the task that wanted the run
             self._error = error

@@ -82,6 +82,8 @@ class Execution:
         self._result: Result | None = None
         self._read_error: OSError | None = None
         """Why the caller could not read what the last stage wrote."""
+        self._asked: CancelReason | None = None
+        """Why the run is about to be cancelled, or was."""
         self._launched = False
         self._start_slot = StartSlot()
         self._watches = Watches(self._state.groups, self.leaves, reactor, self.dispatcher)
@@ -123,6 +125,9 @@ class Execution:
         try:
             self.ended.on_set(partial(active_runs.discard, handle))
             active_runs.add(handle)
+            reason = handle.cancelled_before()
+            if reason is not None:
+                self._cancel(self.root, CancelReason(reason, PipelineCancelled, self.root))
             self._start_slot.acquire()
             self._launch()
         except StartFailure as failure:
@@ -190,7 +195,7 @@ class Execution:
 
     def _leaf_ended(self, leaf: StageRun) -> None:
         running = leaf.running
-        end = leaf_outcome(leaf, self.failure)
+        end = leaf_outcome(leaf, self.failure, self._asked)
         if running is not None and running.ctx.listened_to and self._state.claim_exit_event(leaf):
             emit_exit(running, end)  # before the end is recorded, with which the run may be over
         self._state.record_end(leaf, end)
@@ -231,7 +236,14 @@ class Execution:
 
     def post_cancel(self, reason: CancelReason) -> None:
         """Cancel the pipeline that the reason comes from. From any thread or signal handler."""
-        self.reactor.post(partial(self._cancel, reason.origin, reason))
+        self.enqueue_cancel(reason)
+        self.reactor.interrupt()
+
+    def enqueue_cancel(self, reason: CancelReason) -> None:
+        """Do as `post_cancel`, but leave it to the caller to interrupt the reactor."""
+        if reason.origin is self.root and self._asked is None:
+            self._asked = reason
+        self.reactor.enqueue(partial(self._cancel, reason.origin, reason))
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:
         self._cancel(group, cancellation.because_timed_out(timeout, group))

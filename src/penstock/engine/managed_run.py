@@ -22,7 +22,13 @@ from penstock.engine.terminal import restore_terminal
 from penstock.engine.tree import CancelReason
 from penstock.runtime import thread_pool
 from penstock.runtime.latch import wait_in_slices
-from penstock.runtime.supervisor import active_runs, block_if_finalizing, local_reactor, supervisor
+from penstock.runtime.supervisor import (
+    active_runs,
+    block_if_finalizing,
+    last_cancellation,
+    local_reactor,
+    supervisor,
+)
 from penstock.system.fork_guard import fork_guard_held
 from penstock.system.process_tree import kill_trees
 
@@ -34,17 +40,20 @@ if TYPE_CHECKING:
 
     from penstock.core.result import Result
     from penstock.engine.run_plan import RunPlan
+    from penstock.runtime.supervisor import Cancellation
     from penstock.streams.reader import Reader
     from penstock.system.process_tree import ProcessTree
 
-__all__ = ["ManagedRun", "run_inline"]
+__all__ = ["ManagedRun", "reason_of", "run_inline"]
 
 
 class ManagedRun:
     """A run of a plan: not started yet, going on, or ended."""
 
-    def __init__(self, plan: RunPlan, *, inline: bool = False) -> None:
+    def __init__(self, plan: RunPlan, *, inline: bool = False, since: Cancellation | None = None) -> None:
         """Make a run; nothing of it is started.
+
+        A cancellation of all runs counts for it if it came after `since`; by default, after now.
 
         Raises StartError if there is no descriptor, or no thread, for the supervisor, and TypeError, naming
         the stage or option, if something is for an event loop and the plan is not bound to one.
@@ -53,6 +62,7 @@ class ManagedRun:
             plan.require_sync()
         self._owner = os.getpid()
         self._inline = inline
+        self._cancellation = since or last_cancellation()
         self.stdin: io.BufferedWriter | None = None
         """The pipe to the first stage, for a `stdin=PIPE` that no event loop serves; set by `start`."""
         self.stdout: io.BufferedReader | None = None
@@ -149,17 +159,21 @@ class ManagedRun:
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
         """Cancel the run; see `penstock.Run.cancel`."""
-        if reason is None or isinstance(reason, str):
-            reason = Cancelled(reason or "cancelled")
-        elif not isinstance(reason, BaseException):
-            raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
-        elif isinstance(reason, FinishEarly):
-            raise TypeError("reason must not be FinishEarly, which is not a failure")
-        self.cancel_for(reason)
+        self.cancel_for(reason_of(reason))
 
     def cancel_for(self, error: BaseException) -> None:
         """Cancel the run because of `error`, of whatever kind. Return at once."""
         self.execution.post_cancel(CancelReason(error, PipelineCancelled, self.execution.root))
+
+    def enqueue_cancel(self, error: BaseException) -> Callable[[], None]:
+        """Prepare `cancel_for`, and return what carries it out."""
+        self.execution.enqueue_cancel(CancelReason(error, PipelineCancelled, self.execution.root))
+        return self.execution.reactor.interrupt
+
+    def cancelled_before(self) -> BaseException | None:
+        """Return why all runs were cancelled since this one was made, if they were."""
+        last = last_cancellation()
+        return None if last is self._cancellation else last.make_reason()
 
     def end(self, error: BaseException) -> None:
         """Cancel a run that still goes on, and wait until nothing is left, whatever interrupts that.
@@ -329,6 +343,17 @@ class ManagedRun:
                     return
             except BaseException:  # noqa: BLE001 - as above
                 forced = True
+
+
+def reason_of(reason: BaseException | str | None) -> BaseException:
+    """Return the exception for the reason of a cancellation, as callers give it."""
+    if reason is None or isinstance(reason, str):
+        return Cancelled(reason or "cancelled")
+    if not isinstance(reason, BaseException):
+        raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
+    if isinstance(reason, FinishEarly):
+        raise TypeError("reason must not be FinishEarly, which is not a failure")
+    return reason
 
 
 def run_inline(plan: RunPlan) -> ManagedRun:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 
-from penstock.core.errors import Cancelled
+from penstock.core.errors import Cancelled, PipelineCancelled
 from penstock.engine.graph import PlanGroup
 from penstock.engine.tree import FilterRun, GroupRun, NodeOutcome, StageRun
 
@@ -144,10 +144,14 @@ class RunState:
                     yield node.call, grace, next(one.index for one in self.leaves if one.within(node))
 
 
-def leaf_outcome(leaf: StageRun, failure: StartFailure | None) -> NodeOutcome:
+def leaf_outcome(
+    leaf: StageRun, failure: StartFailure | None, asked: CancelReason | None = None
+) -> NodeOutcome:
     """Return the outcome of a stage that has ended, or that was never started.
 
-    `failure` is the reason why the start of the run failed, if it did.
+    `failure` is the reason why the start of the run failed, if it did. `asked` is the reason of a
+    cancellation that has not reached the stage yet. If a run within the stage was cancelled together with
+    this one, and ended first, the stage was not the one to fail.
     """
     running, reason = leaf.running, leaf.reason
     if running is not None:
@@ -156,6 +160,8 @@ def leaf_outcome(leaf: StageRun, failure: StartFailure | None) -> NodeOutcome:
         error = failure.cause
     else:
         error = Cancelled("it was never started") if reason is None else reason.error
+    if reason is None and asked is not None and isinstance(error, PipelineCancelled):
+        error, reason = asked.error, asked
     if reason is not None and error is not reason.error:
         reason = None  # the stage ended by itself before it was cancelled
     return NodeOutcome(error, leaf.index, reason, ignored=reason is not None and reason.collateral)

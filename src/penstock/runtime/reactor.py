@@ -91,12 +91,15 @@ class Reactor:
         self.shared = driver is None
         """Whether it steers the runs of all threads, in a thread of its own."""
         self.single_threaded = False
-        """Whether no other thread is ever going to post anything, so that no waker is needed."""
+        """Whether no other thread has a part in the run, so that a short run needs no waker."""
         if driver is None:
             self._open_waker()
 
     def expect_no_posts(self) -> None:
-        """Rely on it that no other thread is ever going to post anything."""
+        """Rely on it that no other thread has a part in the run.
+
+        One may still `interrupt` it. So when nothing has happened for a while, a waker is made after all.
+        """
         self.single_threaded = True
 
     @property
@@ -155,6 +158,14 @@ class Reactor:
             self._look = ProcessLook()
         return self._look
 
+    def enqueue(self, callback: Callable[[], None]) -> None:
+        """Post a call without waking the driver; the caller does that by `interrupt`."""
+        self._posted.append(callback)
+
+    def interrupt(self) -> None:
+        """Wake the driver, also in its own thread: a signal handler may have interrupted its sleep."""
+        self._wake()
+
     def wake(self) -> None:
         """Wake the driver, whatever it sleeps for."""
         self.post(noop)  # it may be about to sleep
@@ -189,16 +200,17 @@ class Reactor:
 
     def _poll(self) -> None:
         """Sleep until descriptors are ready, and call their callbacks."""
+        blind = self._waker is None
+        timeout = self._poll_timeout(_FALLBACK_POLL_INTERVAL_S if blind else timing.max_sleep_s)
         try:
-            blind = self._waker is None and not self.single_threaded
-            ready = self._poller.poll(
-                self._poll_timeout(_FALLBACK_POLL_INTERVAL_S if blind else timing.max_sleep_s)
-            )
+            ready = self._poller.poll(timeout)
         except OSError:
             # The kernel has no memory for it now. Posted calls and due timers are handled all the same.
             time.sleep(self._poll_timeout(_FALLBACK_POLL_INTERVAL_S))
             ready = []
         self._look = None
+        if blind and not ready and timeout == _FALLBACK_POLL_INTERVAL_S:
+            self.single_threaded = False  # the run takes its time, and gets a waker
         for fd, events in ready:
             callback = self._watched.get(fd)
             if callback is not None:

@@ -31,17 +31,27 @@ else:
 
 __all__ = [
     "ActiveRun",
+    "Cancellation",
     "active_runs",
     "begin_start",
     "block_if_finalizing",
+    "cancel_active",
     "end_start",
+    "last_cancellation",
     "local_reactor",
     "supervisor",
 ]
 
 
 class ActiveRun(Protocol):
-    """A run, as seen by process exit and by forks."""
+    """A run, as seen by process exit, by forks, and by a cancellation of all runs."""
+
+    def enqueue_cancel(self, error: BaseException) -> Callable[[], None]:
+        """Prepare a cancellation because of `error`, and return what carries it out, from any thread."""
+        raise NotImplementedError
+
+    def cancelled_before(self) -> BaseException | None:
+        """Return why all runs were cancelled since this one was made, if they were."""
 
     def to_be_killed(self) -> Iterable[tuple[ProcessTree, Callable[[], None]]]:
         """Return the trees of its processes, and what sends SIGKILL to each: the interpreter is ending."""
@@ -88,6 +98,38 @@ class _Supervisor(Reactor):
 
 active_runs: set[ActiveRun] = set()
 """The active runs, so that exit and fork find them. Adding and discarding are atomic under the GIL."""
+
+
+class Cancellation:
+    """One call of `cancel_active`."""
+
+    __slots__ = ("make_reason",)
+
+    def __init__(self, make_reason: Callable[[], BaseException]) -> None:
+        self.make_reason = make_reason
+
+
+_last_cancellation = Cancellation(RuntimeError)  # of no run
+
+
+def last_cancellation() -> Cancellation:
+    """Return the last cancellation of all runs; before the first, one that has no effect."""
+    return _last_cancellation
+
+
+def cancel_active(make_reason: Callable[[], BaseException]) -> None:
+    """Cancel every active run, each with a reason of its own. From any thread or signal handler.
+
+    A run that was made before, and is added to `active_runs` a moment later, compares `last_cancellation()`
+    with what it was when the run was made. So none slips through.
+    """
+    global _last_cancellation  # noqa: PLW0603 - one for the process, as the runs are
+    _last_cancellation = Cancellation(make_reason)  # before the runs are listed
+    # Each is cancelled before the first wakes: a run in a function of another one, which ends before that is
+    # cancelled, would be a failure of the function.
+    for wake in [run.enqueue_cancel(make_reason()) for run in list(active_runs)]:
+        wake()
+
 
 _lock = threading.Lock()
 _current: _Supervisor | None = None
