@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import shutil
+import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from tests.isolation import stage_functions
+from tests.support.waiting import DEADLINE
 
 from penstock import (
     CAPTURE,
+    PIPE,
+    ExitError,
     Pipeline,
+    PipelineCancelled,
+    PipelineError,
+    PipelineTimeout,
     command,
     each_line,
     filter_lines,
+    function,
     map_line_batches,
     map_lines,
     transform,
@@ -23,6 +35,8 @@ from penstock import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from penstock import Run, StageContext
 
 LINES = b"".join(b"%d\n" % number for number in range(5000))
 
@@ -132,3 +146,135 @@ def test_an_async_line_function_may_raise_anything(kind: type[BaseException], co
             assert result.stdout.endswith(b"\n2499\n")
 
     asyncio.run(run())
+
+
+# A caller that writes to a run, or reads from it, and meets the failure there first.
+
+FAILS = command("sh", "-c", "echo expired >&2; exit 3")
+
+
+def write_until_it_fails(run: Run) -> None:
+    """Write to the first stage until that raises."""
+    assert run.stdin is not None
+    while True:
+        run.stdin.write(b"x" * 65536)
+
+
+def write_lines(run: Run) -> None:
+    """Do so through other methods, and a text layer."""
+    assert run.stdin is not None
+    with io.TextIOWrapper(run.stdin) as text:
+        while True:
+            text.writelines(["x" * 4096])
+
+
+def print_to_it(run: Run) -> None:
+    """Do so by a copy of the standard library."""
+    assert run.stdin is not None
+    with Path("/dev/zero").open("rb") as zeros:
+        shutil.copyfileobj(zeros, run.stdin)
+
+
+@pytest.mark.parametrize("use", [write_until_it_fails, write_lines, print_to_it])
+def test_a_broken_stdin_is_reported_as_the_failure_of_the_run(use: Callable[[Run], None]) -> None:
+    """And not as a bare BrokenPipeError, which hides why the reader has gone."""
+    with pytest.raises(PipelineError) as caught, FAILS.start(stdin=PIPE) as run:
+        use(run)
+    assert isinstance(caught.value.cause, ExitError)
+    assert caught.value.cause.returncode == 3
+    assert not isinstance(caught.value, PipelineCancelled)
+
+
+def test_a_deadline_during_a_write_is_a_timeout() -> None:
+    """The write ends with EPIPE, because the reader was killed."""
+    with pytest.raises(PipelineTimeout), command("sleep", "60").start(stdin=PIPE, timeout=0.1) as run:
+        write_until_it_fails(run)
+
+
+def test_a_cancellation_during_a_write_is_a_cancellation() -> None:
+    """From another thread; a function that reads nothing."""
+    blocked = threading.Event()
+
+    def reads_nothing(ctx: StageContext, _stdin: object, _stdout: object) -> None:
+        blocked.set()
+        while not ctx.cancelled:
+            ctx.check()
+
+    def cancel() -> None:
+        blocked.wait(DEADLINE)
+        run.cancel("enough")
+
+    run = function(reads_nothing).start(stdin=PIPE)
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(PipelineCancelled, match="enough"), run:
+        write_until_it_fails(run)
+    canceller.join()
+
+
+def test_the_end_of_stdout_is_reported_as_the_failure_of_the_run() -> None:
+    """`next()` raises StopIteration, because the command has failed before it wrote a line."""
+
+    def read_a_line(run: Run) -> None:
+        assert run.stdout is not None
+        next(run.stdout)
+
+    with pytest.raises(PipelineError) as caught, FAILS.start(stdout=PIPE) as run:
+        read_a_line(run)
+    assert isinstance(caught.value.cause, ExitError)
+
+
+def test_a_broken_stdin_of_a_run_that_succeeds_stays_what_it_is() -> None:
+    """The block has not done all that it was to do, so it cannot end as if it had."""
+    with pytest.raises(BrokenPipeError), command("true").start(stdin=PIPE) as run:
+        write_until_it_fails(run)
+    assert run.wait().ok
+
+
+def test_a_run_that_goes_on_without_its_stdin_is_cancelled_after_the_grace_time() -> None:
+    """It has that time, in which it may fail."""
+    script = "exec 0<&-; echo closed; exec sleep 60"
+    run = command("sh", "-c", script).start(stdin=PIPE, stdout=PIPE, grace=0.2)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"closed\n"
+    with pytest.raises(BrokenPipeError), run:
+        write_until_it_fails(run)
+    error = run.wait(check=False).error
+    assert isinstance(error, PipelineCancelled)
+    assert isinstance(error.cause, BrokenPipeError)
+
+
+def test_an_error_of_the_block_itself_cancels_as_before() -> None:
+    """Also a BrokenPipeError that comes from elsewhere."""
+    mine = BrokenPipeError("mine")
+    with pytest.raises(BrokenPipeError) as caught, command("sleep", "60").start(stdin=PIPE) as run:
+        raise mine
+    assert caught.value is mine
+    assert isinstance(run.wait(check=False).error, PipelineCancelled)
+
+
+def test_in_an_event_loop_the_failure_of_the_run_is_reported_too() -> None:
+    """For a write, a read and a deadline."""
+
+    async def write(pipeline: Pipeline, **options: Any) -> None:
+        async with pipeline.astart(stdin=PIPE, **options) as run:
+            assert run.stdin is not None
+            while True:
+                await run.stdin.send(b"x" * 65536)
+
+    async def read(*, iterate: bool) -> None:
+        async with FAILS.astart(stdout=PIPE) as run:
+            assert run.stdout is not None
+            await (anext(run.stdout) if iterate else run.stdout.receive())
+
+    async def all_of_it() -> None:
+        for attempt in (write(FAILS), read(iterate=True), read(iterate=False)):
+            with pytest.raises(PipelineError) as caught:
+                await attempt
+            assert isinstance(caught.value.cause, ExitError)
+        with pytest.raises(PipelineTimeout):
+            await write(command("sleep", "60"), timeout=0.1)
+        with pytest.raises(anyio.BrokenResourceError):
+            await write(command("true"))
+
+    asyncio.run(all_of_it())

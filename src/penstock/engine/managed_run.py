@@ -57,6 +57,8 @@ class ManagedRun:
         """The pipe to the first stage, for a `stdin=PIPE` that no event loop serves; set by `start`."""
         self.stdout: io.BufferedReader | None = None
         """The pipe from the last stage, likewise."""
+        self._pipe: Any = None
+        """The raw file below that, which knows what it has raised."""
         try:
             reactor = local_reactor() if inline else supervisor()
         except (OSError, RuntimeError) as error:
@@ -182,6 +184,15 @@ class ManagedRun:
         """Whether it succeeded with its input left unread on purpose."""
         return self.execution.finished_early
 
+    def raised_by_stream(self, error: BaseException) -> bool:
+        """Return whether `error` comes from a pipe that the caller was given, such as BrokenPipeError."""
+        ends: tuple[Any, ...] = (self.stdin, self._pipe, *self.streams)
+        return any(end is not None and end.raised(error) for end in ends)
+
+    def ends_within_grace(self) -> bool:
+        """Wait for the end, at most the grace time."""
+        return self._sleep(self.grace)
+
     def explains(self, error: BaseException) -> bool:
         """Return whether the outcome of the run explains why reading its output failed with `error`.
 
@@ -213,9 +224,14 @@ class ManagedRun:
             wait_in_slices(execution.ended, self.cancel_timeout)
 
     @property
+    def grace(self) -> float:
+        """Seconds between asking its stages to end and forcing them."""
+        return float(self.execution.root.option("grace"))
+
+    @property
     def cancel_timeout(self) -> float:
         """Seconds within which it has ended after a cancellation."""
-        return float(self.execution.root.option("grace")) + timing.cancel_margin_s
+        return self.grace + timing.cancel_margin_s
 
     def abandon_reader(self) -> bool:
         """Do as `close_reader` without waiting for the end; return False if nothing is left to be ended."""
@@ -274,6 +290,7 @@ class ManagedRun:
         source, sink = self.execution.source, self.execution.sink
         if source is not None and sink is not None:
             self.stdin, self.stdout = source.file, sink.file
+            self._pipe = sink.file and sink.file.raw
 
     def close_streams(self) -> None:
         """Close the streams that an event loop has instead of files, and the reader."""
