@@ -172,3 +172,10 @@ def take_two(_ctx: object, stdin: Any, stdout: Any) -> None:
 
 def hog(size: int, _ctx: object, _stdin: Any, _stdout: Any) -> None:
     bytearray(size)
+
+
+def leave(line: bytes) -> bytes:
+    """Raise GeneratorExit for a line in the middle."""
+    if line == b"2500":
+        raise GeneratorExit
+    return line

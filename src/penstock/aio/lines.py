@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from penstock.aio.user_objects import Chunks
 from penstock.core.framing import LineSplitter
@@ -68,10 +69,18 @@ async def _generate(stage: AsyncLineStage, lines: _Lines, outlet: _Outlet) -> No
             if hasattr(results, "aclose"):
                 with anyio.CancelScope(shield=True):
                     await results.aclose()
-    except anyio.get_cancelled_exc_class():
-        raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is the outcome
+        await _raise_if_cancelled(error)
         outlet.fail(error)
+
+
+async def _raise_if_cancelled(error: BaseException) -> None:
+    """Raise if the stage is being cancelled.
+
+    `error` alone does not say so: a function that awaits a task which somebody has cancelled raises the same.
+    """
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        await anyio.lowlevel.checkpoint()
 
 
 class _Lines:
@@ -216,9 +225,8 @@ class _Window:
             self._slots.append(slot := _Slot())
             try:
                 await make(slot)
-            except anyio.get_cancelled_exc_class():
-                raise
             except BaseException as error:  # noqa: BLE001 - whatever the function raises is the outcome
+                await _raise_if_cancelled(error)
                 slot.error = error
                 self._stopped = True
             slot.done = True

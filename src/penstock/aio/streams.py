@@ -21,6 +21,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from penstock.core.errors import raised_by
 from penstock.system import system_calls
 from penstock.system.fds import set_nonblocking
 
@@ -60,6 +61,10 @@ class _FdStream:
         """Let every later use raise `reason`, and one that is under way too. From any thread."""
         self.poison(reason)
         self._loop.call(self._wake)
+
+    def raised(self, error: BaseException) -> bool:
+        """Return whether `error` comes from here."""
+        return raised_by(error, self)
 
     def close(self) -> None:
         """Close it, and wake a task that waits in it. From any thread; idempotent."""

@@ -117,7 +117,10 @@ class StartingRun:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close stdin and stdout and wait for the end; by an exception: cancel first."""
+        """Close stdin and stdout and wait for the end; by an exception: cancel first.
+
+        An exception that stdin or stdout raised gives the run the grace time to end, as in `Run`.
+        """
         owned = self._owned
         assert owned is not None
         if not isinstance(error, GeneratorExit):  # then no loop runs at all
@@ -125,8 +128,27 @@ class StartingRun:
         if error is None:
             owned.run.close_streams()
             await owned.finish(check=True)
+        elif owned.run.raised_by_stream(error):
+            owned.run.close_streams()
+            if await owned.ends_within_grace():
+                await owned.finish(check=True)
+            else:
+                await owned.end(error)
         else:
             await owned.end(error)
+
+
+class _Cut:
+    """A note that a run was cancelled. The run refers to it and not to the iterator, which may be dropped."""
+
+    __slots__ = ("happened",)
+
+    def __init__(self) -> None:
+        self.happened = False
+
+    def set(self) -> None:
+        """Make the note; in any thread."""
+        self.happened = True
 
 
 class AsyncBytes:
@@ -142,6 +164,8 @@ class AsyncBytes:
         self._owned: OwnedRun | None = None
         self._finished = False
         self._busy = False
+        self.cut = _Cut()
+        """Says whether the run was cancelled, so that nothing more of its output counts."""
 
     def __aiter__(self) -> Self:
         return self
@@ -155,7 +179,7 @@ class AsyncBytes:
         self._busy = True
         try:
             if self._owned is None:
-                self._owned = await begin(self._make_plan)
+                self._owned = await begin(self._make_plan, self.cut.set)
                 if self._finished:  # closed meanwhile, by another task
                     await self._owned.leave()
                     raise StopAsyncIteration  # noqa: TRY301 - as after any other end
@@ -206,6 +230,7 @@ class AsyncLines:
 
     def __init__(self, chunks: AsyncBytes) -> None:
         self._chunks = chunks
+        self._cut = chunks.cut
         self._splitter = LineSplitter()
         self._lines: list[bytes] = []
         """Those at hand, the next one last."""
@@ -216,7 +241,7 @@ class AsyncLines:
 
     async def __anext__(self) -> bytes:
         """The next line; after the last one the run's PipelineError, if it failed."""
-        while not self._lines:
+        while not self._lines or self._cut.happened:
             if self._finished:
                 raise StopAsyncIteration
             try:

@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
     from penstock.engine.run_plan import RunPlan
 
-__all__ = ["Lines", "iterate", "lines_of"]
+__all__ = ["Lines", "LinesInHand", "iterate", "lines_of"]
 
 
-def iterate(make_plan: Callable[[], RunPlan]) -> Generator[bytes]:
+def iterate(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None = None) -> Generator[bytes]:
     """Start a run with the first `next()`; yield the last stage's output, in chunks as they come.
 
     `make_plan()` is called then, because a plan shows the files and descriptors as they are at that time. Its
-    failure is raised after the last chunk. Closing the iterator early ends the run, and is not a failure.
+    failure is raised after the last chunk, a cancellation at once: then `on_cut()` is called, in another
+    thread. Closing the iterator early ends the run, and is not a failure.
     """
     run = ManagedRun(make_plan())
+    run.execution.on_cut = on_cut
     try:
         run.start()
         if run.failed_to_start:
@@ -64,33 +66,50 @@ def _leave(run: ManagedRun) -> None:
         run.close_streams()  # the run had ended before, with output unread
 
 
+class LinesInHand:
+    """The lines of the chunk that is being iterated over. Any thread may drop them."""
+
+    __slots__ = ("dropped", "lines")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.dropped = False
+        """Whether the iteration is to go on with no line at all, but with how the run ended."""
+
+    def drop(self) -> None:
+        """Let no further line be delivered. The chain may be in the middle of them."""
+        self.dropped = True
+        self.lines.clear()
+
+
 class Lines(chain[bytes]):
     """Lines as bytes without LF. `close()` ends the run behind them; so does dropping the iterator."""
 
     _blocks: Generator[list[bytes]]
-    _block: list[list[bytes]]
+    _in_hand: LinesInHand
 
     def close(self) -> None:
         """Stop early: end the run, and wait for it. Idempotent; there are no more lines afterwards."""
-        self._block[0].clear()  # the chain may be in the middle of it
+        self._in_hand.drop()
         self._blocks.close()
 
 
-def lines_of(chunks: Generator[bytes]) -> Lines:
+def lines_of(chunks: Generator[bytes], in_hand: LinesInHand) -> Lines:
     """Return the lines of `chunks`, which are closed with the iterator."""
-    block: list[list[bytes]] = [[]]
-    blocks = _blocks(chunks, block)
+    blocks = _blocks(chunks, in_hand)
     lines = Lines.from_iterable(blocks)
     assert isinstance(lines, Lines)
-    lines._blocks, lines._block = blocks, block  # noqa: SLF001 - from_iterable() is the only constructor
+    lines._blocks, lines._in_hand = blocks, in_hand  # noqa: SLF001 - from_iterable() is the only constructor
     return lines
 
 
-def _blocks(chunks: Generator[bytes], block: list[list[bytes]]) -> Generator[list[bytes]]:
-    """Yield the lines that each chunk completes; the last list is `block[0]`, too."""
+def _blocks(chunks: Generator[bytes], in_hand: LinesInHand) -> Generator[list[bytes]]:
+    """Yield the lines that each chunk completes; the last list is the one in hand, too."""
     try:
         for lines in LineSplitter().iter_blocks(chunks):
-            block[0] = lines
+            in_hand.lines = lines
+            if in_hand.dropped:  # just before; what was dropped were the lines of the chunk before
+                lines.clear()
             yield lines
     finally:
         chunks.close()

@@ -71,10 +71,13 @@ class OwnedRun:
         assert self._run is not None
         return self._run
 
-    def start(self, make_plan: Callable[[], RunPlan]) -> None:
-        """Have a worker make the run of the plan that `make_plan()` gives, and start it."""
+    def start(self, make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None = None) -> None:
+        """Have a worker make the run of the plan that `make_plan()` gives, and start it.
+
+        `on_cut()` is called, in another thread, when a reader of its output is to get nothing more.
+        """
         context = threads_context()
-        start_queue.submit(lambda: context.run(self._start_in_thread, make_plan))
+        start_queue.submit(lambda: context.run(self._start_in_thread, make_plan, on_cut))
 
     async def begun(self) -> None:
         """Wait until it is started; raise the error if it could not be. A cancellation ends the run."""
@@ -95,6 +98,16 @@ class OwnedRun:
             raise
         self._raise()
         return self.run.get_result(check=check)
+
+    async def ends_within_grace(self) -> bool:
+        """Wait for the end, at most the grace time; if the task is cancelled, end the run."""
+        try:
+            with anyio.move_on_after(self.run.grace):
+                await self.ended.wait()
+        except BaseException as error:
+            await self.end(error)
+            raise
+        return self.ended.is_set()
 
     async def end(self, error: BaseException) -> None:
         """Cancel the run because `error` leaves its owner, and wait until nothing is left."""
@@ -125,10 +138,11 @@ class OwnedRun:
         if self._error is not None:
             raise self._error
 
-    def _start_in_thread(self, make_plan: Callable[[], RunPlan]) -> None:
+    def _start_in_thread(self, make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None) -> None:
         """In the worker."""
         try:
             run = ManagedRun(bind(make_plan(), self.loop), since=self._cancellation)
+            run.execution.on_cut = on_cut
             run.start()
         except BaseException as error:  # noqa: BLE001 - it is raised in the task that wanted the run
             self._error = error
@@ -196,13 +210,13 @@ def _after_fork_in_child() -> None:
 reset_in_child(_after_fork_in_child, "runs")
 
 
-async def begin(make_plan: Callable[[], RunPlan]) -> OwnedRun:
+async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None = None) -> OwnedRun:
     """Start a run of the plan that `make_plan()` gives, which shows files and descriptors as they are now.
 
     Raises StartError, when nothing is left, if a stage cannot be started.
     """
     owned = OwnedRun(current_loop(), tell=True)
-    owned.start(make_plan)
+    owned.start(make_plan, on_cut)
     await owned.begun()
     if owned.run.failed_to_start:
         await owned.finish(check=True)

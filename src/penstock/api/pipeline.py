@@ -13,7 +13,7 @@ import codecs
 from functools import cache, partial
 
 from penstock.api.composition import checked_stage, flatten, is_stage, nesting_depth
-from penstock.api.iteration import Lines, iterate, lines_of
+from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.options import DEFAULTS, check, check_ends
@@ -27,7 +27,7 @@ from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from inspect import Signature
     from types import ModuleType
     from typing import Any, Self, TypeAlias, Unpack, overload
@@ -209,15 +209,11 @@ class Pipeline(PipelineSpec):
         """Run the pipeline and yield the bytes that its last stage writes, in chunks as they come.
 
         No chunk is empty. The run starts with the first `next()`. If the run fails, its `PipelineError` is
-        raised after the last chunk. Closing the iterator early ends the run, which is not a failure. `break`
-        out of a `for` loop closes it as soon as nothing refers to it.
+        raised after the last chunk; at a deadline or a cancellation it is raised at the next chunk. Closing
+        the iterator early ends the run, which is not a failure. `break` out of a `for` loop closes it as soon
+        as nothing refers to it.
         """
-        check_ends(options, "iter_bytes", ("stdout",))
-        merged = self._merged(options)
-        check_ends(merged, "iter_bytes")
-        make_plan = partial(plan_run, self, merged, iterate=True)
-        make_plan().require_sync()
-        return iterate(make_plan)
+        return self._iterate(options, "iter_bytes")
 
     def iter_lines(self, **options: Unpack[Options]) -> Lines:
         r"""Run the pipeline as `iter_bytes` does, and yield lines: bytes without LF.
@@ -228,7 +224,18 @@ class Pipeline(PipelineSpec):
         >>> list(command("printf", "a\r\nb").iter_lines())
         [b'a\r', b'b']
         """
-        return lines_of(self.iter_bytes(**options))
+        in_hand = LinesInHand()
+        return lines_of(self._iterate(options, "iter_lines", in_hand.drop), in_hand)
+
+    def _iterate(
+        self, options: Mapping[str, Any], method: str, on_cut: Callable[[], None] | None = None
+    ) -> Generator[bytes]:
+        check_ends(options, method, ("stdout",))
+        merged = self._merged(options)
+        check_ends(merged, method)
+        make_plan = partial(plan_run, self, merged, iterate=True)
+        make_plan().require_sync()
+        return iterate(make_plan, on_cut)
 
     if TYPE_CHECKING:
 

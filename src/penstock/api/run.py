@@ -22,7 +22,9 @@ class Run:
     """A run of a pipeline, going on or ended, as `start()` returns it.
 
     As a context manager it closes `stdin` and `stdout` and waits when the block is left; if an exception
-    leaves the block, it cancels first.
+    leaves the block, it cancels first. An exception that `stdin` or `stdout` raised, such as BrokenPipeError,
+    is mostly the result of a failure of the run. So then the run has the grace time to end by itself, and if
+    it fails, its PipelineError is raised instead.
     """
 
     stdin: io.BufferedWriter | None
@@ -76,15 +78,20 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        run = self._run
         try:
-            if error is not None:
-                self._run.cancel_for(error)
-            self._run.close_files()
-            self._run.wait_done()
+            explained = error is None or run.raised_by_stream(error)
+            if error is not None and not explained:
+                run.cancel_for(error)
+            run.close_files()
+            if error is not None and explained and not run.ends_within_grace():
+                explained = False
+                run.cancel_for(error)
+            run.wait_done()
         except BaseException as interrupt:
-            self._run.end(interrupt)
+            run.end(interrupt)
             raise
-        self._run.get_result(check=error is None)
+        run.get_result(check=explained)
 
 
 def start_run(plan: RunPlan) -> Run:

@@ -234,6 +234,14 @@ def checked_error(what: str, error: object) -> BaseException | None:
     raise TypeError(f"{what} must return an exception or None, not {type(error).__name__}")
 
 
+def raised_by(error: BaseException, thing: object) -> bool:
+    """Return whether a method of `thing` raised `error`: its frame is the innermost of the traceback."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_locals.get("self") is thing
+
+
 def text_of(error: BaseException | None) -> str:
     """Return the error's text, or the name of its type if `__str__`, which is user code, raises."""
     try:

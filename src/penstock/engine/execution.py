@@ -80,8 +80,10 @@ class Execution:
         self._conclusion = threading.Lock()
         self._concluded: Conclusion | None = None
         self._result: Result | None = None
-        self._read_error: OSError | None = None
-        """Why the caller could not read what the last stage wrote."""
+        self._read_error: BaseException | None = None
+        """Why the caller could not read what the last stage wrote, or not all of it."""
+        self.on_cut: Callable[[], None] | None = None
+        """Called when the reader of the output is to get nothing more, because the run was cancelled."""
         self._asked: CancelReason | None = None
         """Why the run is about to be cancelled, or was."""
         self._launched = False
@@ -257,8 +259,19 @@ class Execution:
         if leaves is None:
             return
         cancellation.cancel_stages(leaves, self.reactor)
+        if group is self.root and not reason.collateral:
+            self._cut(reason.error)
         self._limit_filters(group, reason)
         self.advance()
+
+    def _cut(self, error: BaseException) -> None:
+        """End an iteration over the output now: what is on its way may be millions of lines."""
+        reader = None if self.sink is None else self.sink.reader
+        if reader is not None and self.root.end is None:
+            self._read_error = error  # the run has failed now, even if its stages have just ended well
+            reader.interrupt(error)
+            if self.on_cut is not None:
+                self.on_cut()
 
     def _limit_filters(self, group: GroupRun, reason: CancelReason) -> None:
         """End filters that have not answered when the grace time is over; `reason` becomes their error."""

@@ -29,7 +29,7 @@ from penstock.runtime.supervisor import (
     local_reactor,
     supervisor,
 )
-from penstock.system.fork_guard import fork_guard_held
+from penstock.system.fork_guard import fork_guard_held, late_import
 from penstock.system.process_tree import kill_trees
 
 TYPE_CHECKING = False
@@ -196,6 +196,20 @@ class ManagedRun:
         """Whether it succeeded with its input left unread on purpose."""
         return self.execution.finished_early
 
+    def raised_by_stream(self, error: BaseException) -> bool:
+        """Return whether `error` comes from a pipe that the caller was given, such as BrokenPipeError."""
+        ends: tuple[Any, ...] = (self.stdin, *self.streams)
+        if isinstance(error, StopIteration) and self.stdout is not None:
+            with late_import:
+                from penstock.streams.file_objects import is_at_end  # noqa: PLC0415 - loaded with `stdout`
+
+            return is_at_end(self.stdout)
+        return any(end is not None and end.raised(error) for end in ends)
+
+    def ends_within_grace(self) -> bool:
+        """Wait for the end, at most the grace time."""
+        return self._sleep(self.grace)
+
     def explains(self, error: BaseException) -> bool:
         """Return whether the outcome of the run explains why reading its output failed with `error`.
 
@@ -227,9 +241,14 @@ class ManagedRun:
             wait_in_slices(execution.ended, self.cancel_timeout)
 
     @property
+    def grace(self) -> float:
+        """Seconds between asking its stages to end and forcing them."""
+        return float(self.execution.root.option("grace"))
+
+    @property
     def cancel_timeout(self) -> float:
         """Seconds within which it has ended after a cancellation."""
-        return float(self.execution.root.option("grace")) + timing.cancel_margin_s
+        return self.grace + timing.cancel_margin_s
 
     def abandon_reader(self) -> bool:
         """Do as `close_reader` without waiting for the end; return False if nothing is left to be ended."""

@@ -119,13 +119,15 @@ class _ChainedStage(ThreadedStage):
                 data = chunk if type(chunk) is bytes else _as_bytes(self.stage, chunk)
                 if data:
                     self.count += len(data)
-                    yield data
+                    try:
+                        yield data
+                    except GeneratorExit:  # raised here, so not by the function: the next stage has left
+                        self._fail(ClosedPipe())
+                        break
         except _OutputFailed as raised:
             cut = raised
             if not self._last:  # the last one gets the write error itself
                 self._fail(ClosedPipe())
-        except GeneratorExit:
-            self._fail(ClosedPipe())
         except BaseException as raised:  # noqa: BLE001 - whatever the function raises is the stage's outcome
             self._fail(raised)
         try:

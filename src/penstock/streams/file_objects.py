@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import select
 import weakref
+
+from penstock.core.errors import raised_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
     from penstock.system.fds import Fd
 
-__all__ = ["PipeWriter", "pipe_reader"]
+__all__ = ["PipeWriter", "is_at_end", "pipe_reader"]
 
 _READ_SIZE = 1 << 16
 """Bytes that are read at once if there are so many: all that a pipe holds."""
@@ -32,6 +35,15 @@ def pipe_reader(end: Fd) -> io.BufferedReader:
     return io.BufferedReader(file, _READ_SIZE)
 
 
+def is_at_end(file: io.BufferedReader) -> bool:
+    """Return whether a pipe has been read to its end, so that its `next()` raises StopIteration."""
+    if file.closed:
+        return False
+    poll = select.poll()
+    poll.register(file.fileno(), select.POLLIN)
+    return any(events & select.POLLHUP and not events & select.POLLIN for _, events in poll.poll(0))
+
+
 class PipeWriter(io.BufferedWriter):
     """A pipe to the first stage as a file object.
 
@@ -42,11 +54,19 @@ class PipeWriter(io.BufferedWriter):
         self._pages = end.pages
         super().__init__(io.FileIO(end.detach(), "wb"))
 
+    def raised(self, error: BaseException) -> bool:
+        """Return whether `error` comes from here."""
+        return raised_by(error, self)
+
     def write(self, data: Any, /) -> int:
         """Write all of `data`."""
         size = super().write(data)
-        self.flush()
+        super().flush()
         return size
+
+    def flush(self) -> None:
+        """Write what a failed write has left."""
+        super().flush()
 
     def close(self) -> None:
         """Close the pipe. It is not an error if nobody reads any more."""
