@@ -31,6 +31,7 @@ import pytest
 
 import penstock
 from penstock.isolation import worker_pool
+from penstock.system.guardian import guardian_descriptors
 from penstock.system.process import may_have_children
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.descriptors = dict(_descriptors())
-        for number in worker_pool.idle_descriptors():
+        for number in worker_pool.idle_descriptors() | guardian_descriptors():
             self.descriptors.pop(number, None)
         self.threads = {thread.native_id or 0: thread for thread in threading.enumerate()}
         self.tasks = _tasks() or set(self.threads)

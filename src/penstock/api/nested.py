@@ -33,6 +33,7 @@ def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout
         "cwd": scope.cwd,
         "grace": scope.grace,
         "on_leftover": scope.on_leftover,
+        "orphans": "leave" if scope.guard is None else "kill",
         "on_event": scope.events.handler,
         "on_exception": scope.on_exception,
         "stderr": scope.stderr,

@@ -83,6 +83,8 @@ class Pipeline(PipelineSpec):
       Python stage; returns the exception to report, or None.
     - `timeout`: seconds or a timedelta for the whole run. `grace`: seconds between SIGTERM and SIGKILL.
     - `limits`: a `Limits` for its commands. `on_leftover`: "ignore", "report" or "kill", see `command`.
+    - `orphans`: "leave" or "kill": whether its commands, with everything that they have started, get SIGKILL
+      when this process dies by a signal during the run, SIGKILL too. A small process of its own ensures that.
     - `fail_fast`: cancel the other stages if one fails.
     - `pipe_errors`: "forgive" (a stage that ended early excuses a SIGPIPE before it), or "report" (only a
       `FinishEarly` does, as in go-pipe).

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         grace: float | timedelta
         limits: Limits | None
         on_leftover: Literal["ignore", "report", "kill"]
+        orphans: Literal["leave", "kill"]
         fail_fast: bool
         pipe_errors: str
         pipe_size: int | None
@@ -76,6 +77,7 @@ DEFAULTS: dict[str, Any] = {
     "grace": 2.0,
     "limits": None,
     "on_leftover": "ignore",
+    "orphans": "leave",
     "fail_fast": False,
     "pipe_errors": "forgive",
     "pipe_size": None,
@@ -188,6 +190,12 @@ def check_leftover(option: str, value: object) -> str:
     """Return the action for processes that a command leaves behind."""
     if value not in ("ignore", "report", "kill"):
         raise ValueError(f"{option} must be 'ignore', 'report' or 'kill', not {value!r}")
+    return str(value)
+
+
+def _orphans(option: str, value: object) -> str:
+    if value not in ("leave", "kill"):
+        raise ValueError(f"{option} must be 'leave' or 'kill', not {value!r}")
     return str(value)
 
 
@@ -336,6 +344,7 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "grace": check_seconds,
     "limits": check_limits,
     "on_leftover": check_leftover,
+    "orphans": _orphans,
     "fail_fast": _flag,
     "pipe_errors": _pipe_errors,
     "pipe_size": _pipe_size,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import GroupRun, StageRun
     from penstock.limits.confinement import Confinement
+    from penstock.runtime.guarding import RunGuard
     from penstock.runtime.reactor import Reactor, Timer
     from penstock.stages.run_services import RunResources, RunServices
     from penstock.streams.memory_pipe import MemoryPipe
@@ -87,6 +88,7 @@ def _scope(group: GroupRun, outer: Scope | None, services: RunServices, began: f
         deadline=deadline,
         stderr=_stderr(group, outer, services.resources),
         confinement=_confinement(group, outer, services.resources),
+        guard=_guard(group, services),
     )
 
 
@@ -119,6 +121,22 @@ def _confinement(group: GroupRun, outer: Scope | None, resources: RunResources) 
     if isinstance(limits, Confinement):  # a pipeline within a custom stage shares that stage's
         return limits
     return Confinement.within(around, limits, resources.cgroups, leftover=group.option("on_leftover"))
+
+
+def _guard(group: GroupRun, services: RunServices) -> RunGuard | None:
+    """Return the guard of the run, the same for all its pipelines that ask for one."""
+    if group.option("orphans") == "leave":
+        return None
+    resources = services.resources
+    if resources.guard is None:
+        try:
+            with late_import:
+                from penstock.runtime.guarding import RunGuard  # noqa: PLC0415 - most runs have no guard
+
+            resources.guard = RunGuard(services.events)
+        except (OSError, RuntimeError, ImportError) as error:  # ImportError: no descriptor left to load it
+            raise StartFailure(error, stage="orphans") from error
+    return resources.guard
 
 
 def set_deadlines(

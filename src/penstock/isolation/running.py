@@ -60,6 +60,8 @@ class RunningIsolated(RunningProcess):
         self._ends = ends
         self._job = job
         self._inbox: deque[bytes] = deque()
+        if ctx.scope.guard is not None:
+            self.on_done(ctx.scope.guard.add_process(self.pid))
         ctx.barrier.add_callback(lambda: ctx.reactor.post(self._begin))
 
     @property

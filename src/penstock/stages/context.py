@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.stages.run_services import RunServices
     from penstock.stages.running import Running
     from penstock.stages.stderr import StderrTarget
+    from penstock.system.guard_table import Guard
 
 __all__ = ["Scope", "StageContext"]
 
@@ -38,6 +39,7 @@ class Scope:
         "env_layers",
         "events",
         "grace",
+        "guard",
         "inherit_env",
         "on_exception",
         "on_leftover",
@@ -55,6 +57,7 @@ class Scope:
         deadline: float | None,
         stderr: StderrTarget,
         confinement: Confinement | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """`options` are the pipeline's own over those of the pipelines around it."""
         self.services = services
@@ -71,6 +74,8 @@ class Scope:
         ]
         self.confinement = confinement
         """The limits of its commands."""
+        self.guard = guard
+        """Ends its commands if the host dies; None if they are left."""
         self.on_leftover: str = options["on_leftover"]
         self._base: dict[str, str] | None = None
 
@@ -78,7 +83,8 @@ class Scope:
         """Return the environment of the pipeline's stages. Do not change it: other runs may share it."""
         if self._base is None:
             base = inherited() if self.inherit_env else {}
-            self._base = merge(base, *self.env_layers) if self.env_layers else base
+            base = merge(base, *self.env_layers) if self.env_layers else base
+            self._base = base if self.guard is None else self.guard.environ(base)
         return self._base
 
 

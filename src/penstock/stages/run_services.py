@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from penstock.limits.confinement import CgroupLease
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.events import EventEmitter
+    from penstock.runtime.guarding import RunGuard
     from penstock.runtime.reactor import Reactor, Timer
     from penstock.stages.stderr import StderrTarget
     from penstock.system.pipe_capacity import PipeCapacityLease
@@ -24,7 +25,7 @@ __all__ = ["RunResources", "RunServices"]
 class RunResources:
     """The resources that a run holds from its start to its end, beside its stages and endpoints."""
 
-    __slots__ = ("cgroups", "objects_to_close", "pages", "stderrs", "timers")
+    __slots__ = ("cgroups", "guard", "objects_to_close", "pages", "stderrs", "timers")
 
     def __init__(self, objects_to_close: list[Any]) -> None:
         self.objects_to_close = objects_to_close
@@ -34,6 +35,8 @@ class RunResources:
         self.pages: list[PipeCapacityLease] = []
         """The shares of the pipe budget that the pipes between stages take; they end with the stages."""
         self.timers: list[Timer] = []
+        self.guard: RunGuard | None = None
+        """Ends the commands if the host dies, if the run asks for it."""
 
     def close(self) -> None:
         """Give everything back. It may be done again, if an interrupt came in the middle of it."""
@@ -41,6 +44,8 @@ class RunResources:
             timer.cancel()
         for target in self.stderrs:
             target.close()
+        if self.guard is not None:
+            self.guard.close()
         for pages in self.pages:
             pages.release()
         for lease in self.cgroups:

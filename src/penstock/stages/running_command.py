@@ -70,6 +70,8 @@ class RunningCommand(RunningProcess):
         self._tap = tap
         self._on_leftover = on_leftover
         self._confinement = confinement
+        if ctx.scope.guard is not None and process.group is not None:
+            self.on_done(ctx.scope.guard.add_group(process.group))
         ctx.register(self)
 
     def begin_watch(self) -> None:

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["VARIABLE", "marked", "marked_children", "marks_of"]
+__all__ = ["VARIABLE", "marked", "marked_children", "marks_of", "with_mark"]
 
 VARIABLE = "PENSTOCK_TREE"
 """The variable: marks separated by colons, the outermost first."""
@@ -39,8 +39,13 @@ def marked(environ: Mapping[str, str]) -> tuple[dict[str, str], str]:
     if not _host:
         _host = os.urandom(8).hex()
     mark = f"{_host}.{next(_serial)}"
+    return with_mark(environ, mark), mark
+
+
+def with_mark(environ: Mapping[str, str], mark: str) -> dict[str, str]:
+    """Return the environment with a further mark."""
     outer = environ.get(VARIABLE)
-    return {**environ, VARIABLE: f"{outer}:{mark}" if outer else mark}, mark
+    return {**environ, VARIABLE: f"{outer}:{mark}" if outer else mark}
 
 
 def marks_of(pid: int) -> list[str]:

@@ -32,6 +32,7 @@ import sys
 
 from penstock.system import fds, process, system_calls
 from penstock.system.executables import SetupError
+from penstock.system.process_mark import VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def launch(
         launcher = request.replace(
             executable=python,
             argv=[python, "-I", "-S", "-c", _PROGRAM],
-            env=os.environ,  # in which this interpreter is known to start
+            env=_launcher_environ(request),
             setup=None,
             extra_fds=(request_in.fileno(), status_out.fileno()),
         )
@@ -156,6 +157,15 @@ def launch(
         for end in ends:
             end.close()
     return pid
+
+
+def _launcher_environ(request: SpawnRequest) -> Mapping[str, str]:
+    """Return our own environment, in which this interpreter is known to start, with the program's marks.
+
+    So a launcher is found by them like its program, which may never begin.
+    """
+    marks = request.env.get(VARIABLE)
+    return os.environ if marks is None else {**os.environ, VARIABLE: marks}
 
 
 def _encode(request: SpawnRequest, setup: ChildSetup) -> bytes:
