@@ -277,7 +277,8 @@ def check_groups(modules: list[Module]) -> list[str]:
     """Find signals to process groups beside `process.signal_group`, which refuses our own group.
 
     A group is signalled by killpg(), and by kill() of 0 or of a negative number. Only system/ may call
-    kill(), and never with an expression that may be negative.
+    kill(), and never with an expression that may be negative. The guardian, a program of its own that imports
+    nothing of the package, has a function of the same name.
     """
     findings = []
     for module in modules:
@@ -285,7 +286,7 @@ def check_groups(modules: list[Module]) -> list[str]:
             id(node)
             for function in ast.walk(module.tree)
             if isinstance(function, ast.FunctionDef) and function.name == "signal_group"
-            if module.name == "penstock.system.process"
+            if module.name in ("penstock.system.process", "penstock.system.guardian_main")
             for node in ast.walk(function)
         }
         for node in ast.walk(module.tree):
@@ -306,7 +307,7 @@ def check_groups(modules: list[Module]) -> list[str]:
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
                 and node.func.attr == "kill"
-                and _is_name(node.func.value, "os")
+                and (_is_name(node.func.value, "os") or _is_name(node.func.value, "posix"))
                 and (module.part != "system" or not isinstance(node.args[0], ast.Name | ast.Attribute))
             ):
                 findings.append(f"{module.at(node.lineno)}: kill() of 0 or of a negative number is a group's")

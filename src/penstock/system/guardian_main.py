@@ -184,10 +184,7 @@ class _Search:
             _send(pid, started, _signal.SIGKILL)
         if not posix.access("/proc/self/stat", posix.R_OK):
             for group in self._groups:
-                try:
-                    posix.killpg(group, _signal.SIGKILL)
-                except OSError:
-                    pass
+                signal_group(group, _signal.SIGKILL)
         return bool(found)
 
     def _look(self) -> dict[int, int]:
@@ -257,6 +254,15 @@ def _contents(path: str) -> bytes:
     finally:
         posix.close(fd)
     return data
+
+
+def signal_group(group: int, signum: int) -> None:
+    """Send a signal to a process group, but never to our own."""
+    if group > 1 and group != posix.getpgrp():
+        try:
+            posix.killpg(group, signum)
+        except OSError:  # gone, or another user's
+            pass
 
 
 def _send(pid: int, started: int, signum: int) -> None:
