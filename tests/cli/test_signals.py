@@ -124,3 +124,12 @@ def test_a_signal_ends_a_run_with_an_async_function(
     process.send_signal(signum)
     assert process.wait(DEADLINE) == 128 + signum
     assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("true", 0), ("sh -c 'exit 5'", 5), ("sh -c 'kill -9 $$'", 137)]
+)
+def test_a_caller_that_ignores_sigchld_gets_the_true_status(spawn: Any, line: str, status: int) -> None:
+    """It is inherited, and then the kernel keeps no status for anybody."""
+    process = spawn("run", line, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert process.wait(DEADLINE) == status

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.processes import alive, gone, sh
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, until
 
 from penstock import (
     CAPTURE,
@@ -31,7 +32,6 @@ from penstock.system import features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.support.processes import Strays
 
@@ -406,3 +406,36 @@ def test_a_failure_surfaces_wherever_it_is(place: int) -> None:
         assert isinstance(caught.value.cause, kind)
         result = (stages[0] | stages[1] | stages[2]).run(check=False, stdout=DEVNULL)
         assert not result.ok
+
+
+SERVER = """
+(
+    i=0
+    read go <$GO
+    while [ $i -lt 3000 ]; do echo "a message that nobody reads" >&2 || exit 9; i=$((i + 1)); done
+    echo $i >$DONE
+) >/dev/null &
+echo $! >>$PIDS
+"""
+"""It writes more than a pipe holds, once it is told to."""
+FDS = Path("/proc/self/fd")
+
+
+@pytest.mark.parametrize(
+    "stderr", [CAPTURE, lambda _line: None, STDOUT], ids=["captured", "called", "stdout"]
+)
+@pytest.mark.parametrize("on_leftover", ["ignore", "report"])
+def test_a_server_left_behind_may_go_on_to_write_to_its_stderr(
+    stderr: Any, on_leftover: Any, strays: Strays, tmp_path: Path
+) -> None:
+    """It neither dies of SIGPIPE nor waits for room, and its descriptor goes with it."""
+    go, done = tmp_path / "go", tmp_path / "done"
+    os.mkfifo(go)
+    before = len(list(FDS.iterdir()))
+    script = SERVER.replace("$GO", str(go)).replace("$DONE", str(done))
+    result = sh(script, strays, stderr=stderr).run(stdout=DEVNULL, on_leftover=on_leftover)
+    assert result.ok
+    go.write_bytes(b"go\n")
+    assert gone(strays.pids()[0])
+    assert done.read_text() == "3000\n"
+    until(lambda: len(list(FDS.iterdir())) <= before + 2)  # those of the supervisor

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 
 __all__ = ["main"]
@@ -16,6 +17,8 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line (`sys.argv[1:]` unless given) and return its exit status."""
     _open_what_is_closed()
+    # Our caller may have ignored it. Then the kernel would reap the commands and drop their statuses.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         from penstock.cli.commands import invoke  # noqa: PLC0415 - click may be missing
     except ModuleNotFoundError as error:

@@ -11,6 +11,7 @@ import threading
 from functools import partial
 
 from penstock.core.excerpt import Excerpt
+from penstock.runtime.discarding import discard_until_end
 from penstock.system import system_calls
 from penstock.system.fds import pipe_capacity, set_nonblocking
 from penstock.system.pipe_capacity import GROWN_SIZE, resize
@@ -52,6 +53,7 @@ class Tap:
         """The error that ended reading early."""
         self.closed = False
         self.count = 0
+        self._discards_rest = False
         self._gate = threading.Lock()
         self._size = _LITTLE
         set_nonblocking(fd.fileno())
@@ -82,14 +84,18 @@ class Tap:
                 return
             self.closed = True
             self._reactor.unwatch(self._fd.fileno())
-        self._fd.close()
+        if self._discards_rest:
+            discard_until_end(self._fd)
+        else:
+            self._fd.close()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
 
-    def finish(self) -> None:
-        """Read what is there, and stop."""
+    def finish(self, *, discard_rest: bool = False) -> None:
+        """Read what is there, and stop. With `discard_rest`, other processes may write on, to nobody."""
         self.drain()
+        self._discards_rest = discard_rest
         self.close()
 
     def forget(self) -> None:

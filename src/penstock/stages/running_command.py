@@ -229,7 +229,8 @@ class RunningCommand(RunningProcess):
         if self._stderr_timer is not None:
             self._stderr_timer.cancel()
         if self._tap is not None:
-            self._tap.finish()
+            # A process that it has left behind on purpose goes on to write to its stderr.
+            self._tap.finish(discard_rest=self._reason is None and self._on_leftover != "kill")
             if isinstance(self._tap, ExcerptTap):
                 self.stderr = self._tap.kept
         if self._timer is not None:

@@ -18,10 +18,10 @@ import contextlib
 import io
 import os
 import stat
-import sys
 from enum import Enum
 
 from penstock.core.constants import Special, closing
+from penstock.core.loaded import is_exactly, loaded
 from penstock.system.fds import duplicate, is_nonblocking
 from penstock.system.fork_guard import late_import
 
@@ -69,8 +69,7 @@ def unwrap(value: Any) -> tuple[Any, Any]:
     to_close = None
     if isinstance(value, closing):
         to_close = value = value.thing
-    module = sys.modules.get("tempfile")
-    if module is not None and type(value) is module._TemporaryFileWrapper:  # noqa: SLF001 - it has no public name
+    if is_exactly(value, "tempfile", "_TemporaryFileWrapper"):
         value = value.file
     if type(value) is os._wrap_close:  # noqa: SLF001 - os.popen() puts it around one
         value = value._stream  # type: ignore[attr-defined] # noqa: SLF001
@@ -88,8 +87,8 @@ def source_access(value: Any) -> Access:
     readable = getattr(value, "readable", None)
     if isinstance(value, io.IOBase) and callable(readable) and not readable():
         raise ValueError(f"stdin is not open for reading: {value!r}")
-    module = sys.modules.get("penstock.streams.reader")  # loaded, if there is such a stream
-    if module is not None and isinstance(value, module.Reader):
+    reader = loaded("penstock.streams.reader", "Reader")
+    if reader is not None and isinstance(value, reader):
         return Access.LEND
     with _descriptor_of("stdin", value):
         if read_ahead(value) is not None:
@@ -201,17 +200,12 @@ def _is_only_a_descriptor(value: Any) -> bool:
 
 
 def _is_raw_socket_file(value: Any) -> bool:
-    module = sys.modules.get("socket")
-    return (
-        module is not None and type(value) is module.SocketIO and _is_plain_socket(value._sock)  # noqa: SLF001 - None once it is closed
-    )
+    return is_exactly(value, "socket", "SocketIO") and _is_plain_socket(value._sock)  # noqa: SLF001 - None once it is closed
 
 
 def _is_plain_socket(value: Any) -> bool:
-    # If there is a socket, its module has been imported. Exactly this type: a TLS socket is a subclass whose
-    # descriptor carries other bytes.
-    module = sys.modules.get("socket")
-    return module is not None and type(value) is module.socket
+    # Exactly this type: a TLS socket is a subclass whose descriptor carries other bytes.
+    return is_exactly(value, "socket", "socket")
 
 
 def _is_blocking_file(value: Any) -> bool:

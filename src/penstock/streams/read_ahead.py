@@ -28,10 +28,10 @@ import gc
 import io
 import os
 import stat
-import sys
 from threading import get_ident
 from weakref import ref
 
+from penstock.core.loaded import is_exactly
 from penstock.streams.reader import Reader
 
 TYPE_CHECKING = False
@@ -76,11 +76,8 @@ def read_ahead_of(value: Any) -> ReadAhead | None:
 def _is_raw(value: Any) -> bool:
     if type(value) is io.FileIO:
         return True
-    module = sys.modules.get("socket")
-    return (
-        module is not None
-        and type(value) is module.SocketIO
-        and type(getattr(value, "_sock", None)) is module.socket
+    return is_exactly(value, "socket", "SocketIO") and is_exactly(
+        getattr(value, "_sock", None), "socket", "socket"
     )
 
 

@@ -115,7 +115,8 @@ class Process:
             if self._lost:
                 raise ChildProcessError(
                     f"the exit status of process {self.pid} is lost: something else in this program has "
-                    f"collected it (SIGCHLD is ignored, or there is a wait for any child)"
+                    f"collected it. If SIGCHLD is ignored, restore it: signal.signal(signal.SIGCHLD, "
+                    f"signal.SIG_DFL). Replace a wait for any child, such as os.wait(), by one for your own"
                 )
             return self._status
 
