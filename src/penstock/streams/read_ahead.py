@@ -29,6 +29,7 @@ import io
 import os
 import stat
 import sys
+from functools import partial
 from threading import get_ident
 from weakref import ref
 
@@ -224,7 +225,7 @@ class _Detour:
 
     def _method(self, name: str) -> Callable[..., Any]:
         thread, answer = self._thread, self._answer
-        method = self._before.get(name) or getattr(type(self._owner), name).__get__(self._owner)
+        method = self._before.get(name) or partial(getattr(type(self._owner), name), self._owner)
 
         def detour(*arguments: Any) -> Any:
             return answer if get_ident() == thread else method(*arguments)
