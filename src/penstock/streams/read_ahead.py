@@ -28,6 +28,7 @@ import gc
 import io
 import os
 import stat
+from functools import partial
 from threading import get_ident
 from weakref import ref
 
@@ -221,7 +222,7 @@ class _Detour:
 
     def _method(self, name: str) -> Callable[..., Any]:
         thread, answer = self._thread, self._answer
-        method = self._before.get(name) or getattr(type(self._owner), name).__get__(self._owner)
+        method = self._before.get(name) or partial(getattr(type(self._owner), name), self._owner)
 
         def detour(*arguments: Any) -> Any:
             return answer if get_ident() == thread else method(*arguments)
