@@ -26,6 +26,7 @@ from penstock.engine.memory_watches import Watches
 from penstock.engine.outcome import build_result, conclude
 from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import StartFailure
+from penstock.engine.stops import StopWatch
 from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
@@ -90,6 +91,7 @@ class Execution:
         self._start_slot = StartSlot()
         self._watches = Watches(self._state.groups, self.leaves, reactor, self.dispatcher)
         self._barrier = StartBarrier(reactor)
+        self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
 
     @property
@@ -172,6 +174,8 @@ class Execution:
             ctx.unregister()  # it is known now
             if ctx.listened_to:
                 ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+                if running.pid is not None:
+                    self._stops.begin()
         self._watches.started(leaf, running, self._cancel)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
@@ -248,7 +252,7 @@ class Execution:
         self.reactor.enqueue(partial(self._cancel, reason.origin, reason))
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:
-        self._cancel(group, cancellation.because_timed_out(timeout, group))
+        self._cancel(group, cancellation.because_timed_out(timeout, group, self.leaves))
 
     def _cancel(self, group: GroupRun, reason: CancelReason) -> None:
         """Cancel; in the reactor's thread, or in the starter's if nothing is driven yet."""
@@ -331,6 +335,7 @@ class Execution:
                 return
             self._start_slot.release()  # an interrupt may have come before
             self._watches.close()
+            self._stops.close()
             self._resources.close()
             if self._closing.abandoned:
                 emit_abandoned(self.services.events, self._closing.error)
