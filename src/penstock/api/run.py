@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.core.public import exported
 from penstock.engine.managed_run import ManagedRun
+from penstock.runtime.faults import is_fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,5 +107,7 @@ def start_run(plan: RunPlan) -> Run:
             run.wait()
         return Run(run)
     except BaseException as error:
-        run.end(error)
+        run.end(error, fault=is_fault(error))
+        if run.reports(error):
+            run.get_result(check=True)
         raise

@@ -3,7 +3,8 @@
 The end. A run has ended when its tree of stages has, its stdout is drained if Penstock drains it, and its
 stdin port is released. Each of these facts can be read at any time; `advance` looks at them and does what is
 due, as often as it is called. So a KeyboardInterrupt may come in the middle of it, in a thread that drives
-its own run: afterwards `recover` looks again, and nothing was missed.
+its own run: afterwards `recover` looks again, and nothing was missed. A step that raises anything else does not
+get away: the run ends with it (`fault`).
 
 Locks. `RunState` guards the ends in the tree and the reasons; `_conclusion` lets one thread at a time
 conclude. `post_cancel` takes no lock at all: it appends and wakes the reactor, so it may be called from a
@@ -22,6 +23,7 @@ from penstock.core.timing import timing
 from penstock.engine import cancellation, startup
 from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
+from penstock.engine.faults import FaultBoundary, ends_with_fault
 from penstock.engine.memory_watches import Watches
 from penstock.engine.outcome import build_result, conclude
 from penstock.engine.run_state import RunState, leaf_outcome
@@ -54,12 +56,12 @@ if TYPE_CHECKING:
 __all__ = ["Execution"]
 
 
-class Execution:
+class Execution(FaultBoundary):
     """One run of a pipeline; `penstock.Run` is the handle that users get."""
 
     def __init__(self, plan: RunPlan, reactor: Reactor) -> None:
         self.began = time.monotonic()
-        self.reactor = reactor
+        self.reactor = reactor = reactor.for_run(self.fault)
         self._plan = plan
         self._state = RunState(plan)
         self.root = self._state.root
@@ -87,6 +89,8 @@ class Execution:
         self._asked: CancelReason | None = None
         """Why the run is about to be cancelled, or was."""
         self._launched = False
+        self.starting = False
+        """Whether a thread is in the middle of the start."""
         self._start_slot = StartSlot()
         self._watches = Watches(self._state.groups, self.leaves, reactor, self.dispatcher)
         self._barrier = StartBarrier(reactor)
@@ -119,11 +123,10 @@ class Execution:
         If one cannot be started, the others are cancelled, and the run ends with a StartError. Exit and fork
         handlers find the run by `handle` until it has ended.
         """
-        try:
-            begin_start()
-        except RuntimeError:  # the interpreter is ending
+        if not begin_start():
             self.ended.set()
-            raise
+            raise RuntimeError("the interpreter is shutting down: no run can be started")
+        self.starting = True
         try:
             self.ended.on_set(partial(active_runs.discard, handle))
             active_runs.add(handle)
@@ -133,16 +136,24 @@ class Execution:
             self._start_slot.acquire()
             self._launch()
         except StartFailure as failure:
-            self.failure = failure
-            if failure.leaf is not None and failure.leaf.ctx is not None:
-                failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
-            self.abort(cancellation.because_not_started(failure.stage, self.root))
+            self.fail_start(failure)
         except BaseException as error:
+            if self.is_start_fault(error):
+                self.fail_start(self.failure_of(error))
+                return
             self.abort(CancelReason(error, PipelineCancelled, self.root, collateral=True))
             raise
         finally:
+            self.starting = False
             end_start()
             self._start_slot.release()
+
+    def fail_start(self, failure: StartFailure) -> None:
+        """End the run, because it cannot be started."""
+        self.failure = failure
+        if failure.leaf is not None and failure.leaf.ctx is not None:
+            failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
+        self.abort(cancellation.because_not_started(failure.stage, self.root))
 
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor
@@ -186,15 +197,18 @@ class Execution:
         for leaf in self.leaves:
             if leaf.running is None:
                 self._leaf_ended(leaf)
+            else:  # again: the start may have failed before this
+                leaf.running.on_done(partial(self._leaf_ended, leaf))
 
     def _release_unstarted(self) -> None:
         """Release everything that waited for the rest of the start. Doing it again does no harm."""
         self._barrier.abort()
-        startup.kill_unregistered_children(self.leaves, adopt=self.failure is None)
+        startup.kill_unregistered_children(self.leaves)
         startup.release_ports(self.leaves, self.source, self.sink)
 
     # The ends of stages, travelling up the tree; in whatever thread a stage ends.
 
+    @ends_with_fault
     def _leaf_ended(self, leaf: StageRun) -> None:
         running = leaf.running
         end = leaf_outcome(leaf, self.failure, self._asked)
@@ -221,6 +235,7 @@ class Execution:
         call.on_done(partial(self._filter_ended, node, call))
         call.start(inline=True)
 
+    @ends_with_fault
     def _filter_ended(self, node: FilterRun, call: GuardedCall) -> None:
         """Record what the filter has decided; at the deadline, the reason of the cancellation decides."""
         leaf = next(leaf for leaf in self.leaves if leaf.within(node))
@@ -285,19 +300,19 @@ class Execution:
         return cancellation.to_be_killed(self.leaves)
 
     def recover(self) -> None:
-        """Look at everything again after an interrupt, which may have come anywhere.
+        """Look at everything again after an interrupt or a fault, which may have come anywhere.
 
         In the reactor's thread. The start may have stopped half-way, a cancellation may not have been carried
         out, or an end not have been recorded.
         """
-        if not self._launched:
+        if not (self._launched or self.starting):
             self._release_unstarted()
         cancellation.cancel_stages(self._state.cancel_again(), self.reactor)
         for leaf in self.leaves:
             if leaf.running is not None:
                 leaf.running.check_exit()
                 leaf.running.on_done(partial(self._leaf_ended, leaf))
-            if leaf.end is not None or leaf.running is None:
+            if leaf.end is not None or (leaf.running is None and not self.starting):
                 self._leaf_ended(leaf)
         if self.reason is not None:
             self._limit_filters(self.root, self.reason)
@@ -305,8 +320,9 @@ class Execution:
 
     # The end.
 
+    @ends_with_fault
     def advance(self) -> None:
-        """Do what is due once the stages have ended; conclude if nothing is left."""
+        """Do what is due once the stages have ended; conclude if nothing is left. From any thread."""
         if self.root.end is None:
             return
         source, sink, reason = self.source, self.sink, self.reason
@@ -341,6 +357,7 @@ class Execution:
             self._defer_release()
             self.ended.set()
             self.reactor.wake()
+            self.reactor.forget_run()
 
     def _defer_release(self) -> None:
         """Keep a reference until a worker drops it, so user finalizers never run on the supervisor thread."""
@@ -379,6 +396,7 @@ class Execution:
             reason=self.reason,
             failure=self.failure,
         )
+        self.blame_fault(self._concluded)
         error, self._result = self._concluded.error, None
         if error is not None:
             # Without a file descriptor to load the module with, it is built where the error is raised.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.core.timing import timing
@@ -21,6 +22,7 @@ from penstock.engine.execution import Execution
 from penstock.engine.terminal import restore_terminal
 from penstock.engine.tree import CancelReason
 from penstock.runtime import thread_pool
+from penstock.runtime.faults import is_fault
 from penstock.runtime.latch import wait_in_slices
 from penstock.runtime.supervisor import (
     active_runs,
@@ -89,10 +91,15 @@ class ManagedRun:
             self.started = True
             execution.start(self)
         except BaseException as error:
-            self._reap(error)
+            failed = execution.is_start_fault(error)
+            if failed and execution.failure is None:
+                execution.failure = execution.failure_of(error)
+            self._reap(error, fault=is_fault(error))
             self._take_files()
             self._close_ends()
-            raise
+            if not failed:
+                raise
+            return
         self._take_files()
         if execution.failure is not None:
             self._sleep()
@@ -121,18 +128,24 @@ class ManagedRun:
             raise RuntimeError("this run belongs to the parent process, of which this one is a fork")
         if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
             raise ValueError("timeout must be a number of seconds, not nan")
+        end = None if timeout is None else time.monotonic() + timeout  # a mistake is raised here
         try:
-            if not self._sleep(timeout):
-                raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
-            block_if_finalizing()
-            if timeout is None:  # else the host may do something else meanwhile, and try again
-                restore_terminal(self.execution, self)
-            self.execution.dispatcher.flush()
+            ended = self._sleep(None if end is None else end - time.monotonic())
+            if ended:
+                block_if_finalizing()
+                if timeout is None:  # else the host may do something else meanwhile, and try again
+                    restore_terminal(self.execution, self)
+                self.execution.dispatcher.flush()
         except BaseException as interrupt:
+            fault = is_fault(interrupt)
             # An inline run has no other driver, so whatever a signal handler raises ends it.
-            if self._inline or isinstance(interrupt, KeyboardInterrupt):
-                self._reap(interrupt)
-            raise
+            if self._inline or fault or isinstance(interrupt, KeyboardInterrupt):
+                self._reap(interrupt, fault=fault)
+            if not fault:
+                raise
+            ended = True
+        if not ended:
+            raise TimeoutError(f"the run has not ended within {timeout:g} s")
         if self.stdin is not None and not self.stdin.closed:
             self.stdin.close()
 
@@ -175,16 +188,21 @@ class ManagedRun:
         last = last_cancellation()
         return None if last is self._cancellation else last.make_reason()
 
-    def end(self, error: BaseException) -> None:
+    def end(self, error: BaseException, *, fault: bool = False) -> None:
         """Cancel a run that still goes on, and wait until nothing is left, whatever interrupts that.
 
-        Do nothing in a forked copy, which has no part of the run.
+        `fault` says that a step of the engine has raised `error`, which is to be the run's own then. Do
+        nothing in a forked copy, which has no part of the run.
         """
         try:
             if self.started and not self.done() and os.getpid() == self._owner:
-                self._reap(error)
+                self._reap(error, fault=fault)
         except KeyboardInterrupt:  # a further one; the first is what is raised
-            self.end(error)
+            self.end(error, fault=fault)
+
+    def reports(self, error: BaseException) -> bool:
+        """Return whether the outcome of the run, which has ended, tells of `error`, a fault of a step."""
+        return self.started and self.done() and is_fault(error) and self.execution.error is not None
 
     @property
     def failed_to_start(self) -> bool:
@@ -337,8 +355,8 @@ class ManagedRun:
         execution.reactor.close()
         return True
 
-    def _reap(self, interrupt: BaseException | None = None) -> None:
-        """Cancel for `interrupt`, if that is given, and wait until nothing is left.
+    def _reap(self, interrupt: BaseException, *, fault: bool = False) -> None:
+        """Cancel for `interrupt`, which may be a fault of the engine's steps; wait until nothing is left.
 
         Each further Ctrl-C skips the rest of the grace time. An interrupt can arrive between any two steps,
         so the sequence is retried; the outer `except` catches one raised while the inner handler runs.
@@ -348,7 +366,10 @@ class ManagedRun:
         while True:
             try:
                 try:
-                    if interrupt is not None:
+                    execution.starting = False
+                    if fault:
+                        execution.fault(interrupt)
+                    else:
                         self.cancel_for(interrupt)
                     if forced:
                         kill_trees(execution.to_be_killed())
@@ -385,6 +406,7 @@ def run_inline(plan: RunPlan) -> ManagedRun:
         run.start()
         run.wait_done()
     except BaseException as error:
-        run.end(error)
-        raise
+        run.end(error, fault=is_fault(error))
+        if not run.reports(error):
+            raise
     return run

@@ -161,13 +161,13 @@ def local_reactor() -> Reactor:
     return Reactor(PollPoller(), threading.get_ident())
 
 
-def begin_start() -> None:
-    """Note that a run is being started. RuntimeError at interpreter exit: nobody would end the run."""
+def begin_start() -> bool:
+    """Note that a run is being started. False at interpreter exit: nobody would end the run."""
     global _starts  # noqa: PLW0603
     with _starting:
-        if _ending:
-            raise RuntimeError("the interpreter is shutting down: no run can be started")
-        _starts += 1
+        if not _ending:
+            _starts += 1
+        return not _ending
 
 
 def end_start() -> None:

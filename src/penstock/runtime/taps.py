@@ -78,11 +78,10 @@ class Tap:
     def close(self) -> None:
         """Stop, with or without having seen the end."""
         with self._gate:
-            if self.closed:
-                return
-            self.closed = True
-            self._reactor.unwatch(self._fd.fileno())
-        self._fd.close()
+            if not self._fd.closed:
+                self._reactor.unwatch(self._fd.fileno())
+                self._fd.close()
+            self.closed = True  # last, because a step that raises is taken again
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()

@@ -119,6 +119,8 @@ class Command(BuiltinStage):
             ctx.scope.services.resources.objects_to_close.append(own.closing)
         stderr_fd: Fd | None = None
         tap: Tap | None = None
+        process: Process | None = None
+        leftover = self.on_leftover or ctx.scope.on_leftover
         try:
             stderr, stderr_fd, tap = (own or ctx.scope.stderr).connect(
                 stdout, ctx.reactor, ctx.scope.events, ctx.name
@@ -131,19 +133,21 @@ class Command(BuiltinStage):
                 pid = spawn(request, ctx.spawned)
             except OSError as error:
                 raise self._redacted(_explained(error, program, environ, cwd)) from None
-        except BaseException:
-            if tap is not None:
-                tap.close()
-            if own is not None:
-                own.close()
-            raise
-        finally:
             if stderr_fd is not None:
                 stderr_fd.close()
-        leftover = self.on_leftover or ctx.scope.on_leftover
-        child = RunningCommand(
-            ctx, Process(pid, group=group, mark=mark), self.argv, self.ok_codes, tap, leftover, confinement
-        )
+            process = Process(pid, group=group, mark=mark)
+            child = RunningCommand(ctx, process, self.argv, self.ok_codes, tap, leftover, confinement)
+        except BaseException:
+            if stderr_fd is not None:
+                stderr_fd.close()
+            if process is None or not ctx.has_child(process.pid):  # else that owns all of this
+                if process is not None:
+                    process.close()  # the run kills the child
+                if tap is not None:
+                    tap.close()
+                if own is not None:
+                    own.close()
+            raise
         if own is not None:
             child.on_done(own.close)
         child.begin_watch()
