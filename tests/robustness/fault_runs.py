@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import signal
 from typing import TYPE_CHECKING, Any
 
 from penstock import (
@@ -13,7 +12,6 @@ from penstock import (
     PIPE,
     Limits,
     Pipeline,
-    any_error,
     closing,
     command,
     function,
@@ -114,7 +112,7 @@ RUNS: dict[str, Callable[[], object]] = {
     "functions": lambda: (source([DATA]) | function(copy) | map_lines(bytes.upper)).output(grace=GRACE),
     "deadline": lambda: SLEEP.run(timeout=0.05, grace=GRACE),
     "deaf": lambda: DEAF.run(timeout=0.05, grace=GRACE, stdout=DEVNULL),
-    "deadline, mixed": lambda: (SLEEP | function(copy)).run(timeout=0.05, grace=GRACE),
+    "deadline mixed": lambda: (SLEEP | function(copy)).run(timeout=0.05, grace=GRACE),
     "cancelled": cancelled,
     "memory limit": lambda: memory_limit(CATS, "1GB").output(input=DATA, grace=GRACE),
     "leftover": lambda: command("sh", "-c", "sleep 60 & echo hi", on_leftover="kill").output(grace=GRACE),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 import threading
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CallFault", "Place", "injecting"]
 
-Place = tuple[str, int]
-"""A function, by file and qualified name, and which of its calls."""
+Place = tuple[str, str, int]
+"""A function, by file and qualified name, the line that calls it, and which of these calls it is."""
 
 # Out of a finalizer nothing can be raised, and out of a generator expression not at its start. The others are
 # the frames that catch: the outermost one of a thread of ours has no caller that could.
@@ -33,12 +32,16 @@ class CallFault:
     Without a place it only counts. Calls count from the start of the first run to its verdict.
     """
 
-    def __init__(self, place: Place | None = None, error: BaseException | None = None) -> None:
+    def __init__(
+        self, place: Place | None = None, error: BaseException | None = None, *, turns: int = 2
+    ) -> None:
+        """`turns`: so many calls from each line are told apart; a loop makes more."""
         self.places: list[Place] = []
         self.raised = False
         self._place = place
         self._error = error
-        self._counts: dict[str, int] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        self._turns = turns
         self._lock = threading.Lock()
         self._run: Execution | None = None
 
@@ -48,16 +51,23 @@ class CallFault:
         _, found, file = code.co_filename.partition("/src/penstock/")
         if event != "call" or not found or code.co_qualname.endswith(_LEFT_OUT):
             return None
+        caller = frame.f_back
+        if caller is not None and "/tests/" in caller.f_code.co_filename:
+            return None  # the call of a user, who has the exception; the run goes on
         if code is Execution.start.__code__ and self._run is None:
             self._run = frame.f_locals["self"]
-        if self._run is None or self._run.ended.is_set.__self__._set or frame.f_lasti > _START:
+        if self._run is None or self._run.ended._set or frame.f_lasti > _START:
             return None  # `f_lasti`: a generator that goes on
         if _in_finalizer(frame):
             return None
-        name = f"{file}:{code.co_qualname}"
+        caller = frame.f_back
+        line = "" if caller is None else f"{caller.f_code.co_qualname}:{caller.f_lineno}"
+        site = f"{file}:{code.co_qualname}", line
         with self._lock:
-            turn = self._counts[name] = self._counts.get(name, 0) + 1
-            place = name, turn
+            turn = self._counts[site] = self._counts.get(site, 0) + 1
+            place = *site, turn
+            if turn > self._turns:
+                return None
             self.places.append(place)
             if place != self._place or self.raised or self._error is None:
                 return None
@@ -94,7 +104,7 @@ def injecting(fault: CallFault) -> Iterator[CallFault]:
         yield fault
     finally:
         sys.settrace(before)
-        threading.settrace(before)  # type: ignore[arg-type] # None is fine
+        threading.settrace(before)
         seen.clear()
         supervisor().post(partial(sys.settrace, None))
         supervisor().post(seen.set)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from penstock.core.public import exported
 from penstock.engine.managed_run import ManagedRun
-from penstock.runtime.faults import is_fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +61,12 @@ class Run:
         PipelineError if it failed. It may be called again, and from any thread. KeyboardInterrupt cancels the
         run, waits for its children, and is raised again.
         """
-        return self._run.wait(timeout, check=check)
+        try:
+            self._run.wait_done(timeout)
+        except Exception as error:
+            if not self._run.absorb(error):
+                raise
+        return self._run.get_result(check=check)
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
         """End the run; `wait()` then raises PipelineCancelled.
@@ -107,7 +111,7 @@ def start_run(plan: RunPlan) -> Run:
             run.wait()
         return Run(run)
     except BaseException as error:
-        run.end(error, fault=is_fault(error))
-        if run.reports(error):
+        if run.absorb(error):
             run.get_result(check=True)
+        run.end(error)
         raise

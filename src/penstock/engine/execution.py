@@ -3,8 +3,8 @@
 The end. A run has ended when its tree of stages has, its stdout is drained if Penstock drains it, and its
 stdin port is released. Each of these facts can be read at any time; `advance` looks at them and does what is
 due, as often as it is called. So a KeyboardInterrupt may come in the middle of it, in a thread that drives
-its own run: afterwards `recover` looks again, and nothing was missed. A step that raises anything else does not
-get away: the run ends with it (`fault`).
+its own run: afterwards `recover` looks again, and nothing was missed. The run ends with anything else that a
+step raises (`fault`).
 
 Locks. `RunState` guards the ends in the tree and the reasons; `_conclusion` lets one thread at a time
 conclude. `post_cancel` takes no lock at all: it appends and wakes the reactor, so it may be called from a
@@ -20,6 +20,7 @@ from functools import partial
 
 from penstock.core.errors import PipelineCancelled
 from penstock.core.timing import timing
+from penstock.core.tracebacks import forget_locals
 from penstock.engine import cancellation, startup
 from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
@@ -150,6 +151,8 @@ class Execution(FaultBoundary):
 
     def fail_start(self, failure: StartFailure) -> None:
         """End the run, because it cannot be started."""
+        forget_locals(failure)
+        forget_locals(failure.cause)
         self.failure = failure
         if failure.leaf is not None and failure.leaf.ctx is not None:
             failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)

@@ -1,10 +1,10 @@
 """What a run makes of an exception of the engine's own steps: it ends with that, as with any other error.
 
-The steps of a run may fail for want of memory, descriptors or threads, at any place (`runtime.faults` says who
-catches that). Then the run is cancelled with the exception as the reason, and everything is looked at again,
-as after an interrupt: each step that was cut short is taken once more. If that fails too, it is tried again
-after a while, until the grace time is over. Then the children get SIGKILL, and the run ends without looking
-at anything else.
+The steps of a run may fail for want of memory, descriptors or threads, at any place (`runtime.faults` has the
+places that catch that). Then the run is cancelled with the exception as the reason, and everything is looked
+at again, as after an interrupt: each step that was cut short is taken once more. If that fails too, it is
+tried again after a while, until the grace time is over. Then the children get SIGKILL, and the run ends
+without looking at anything else.
 
 A run never succeeds with a fault, because the step that failed may have had some bytes in its hands.
 
@@ -19,6 +19,7 @@ import time
 
 from penstock.core.errors import PipelineError
 from penstock.core.timing import timing
+from penstock.core.tracebacks import forget_locals
 from penstock.engine import cancellation
 from penstock.engine.outcome import Conclusion
 from penstock.engine.startup import StartFailure
@@ -60,6 +61,7 @@ class FaultBoundary:
 
     def fault(self, error: BaseException) -> None:
         """End the run, because a step has raised `error`. From any thread, any number of times."""
+        forget_locals(error)
         if self._fault is None:
             self._fault_time = time.monotonic()
             self._fault = error
@@ -81,6 +83,7 @@ class FaultBoundary:
     def _end_with_fault(self) -> None:
         error = self._fault
         if error is None or self.ended.is_set():
+            self.ended.set()  # again: some callback may have been lost
             return
         patience = self.root.option("grace") + timing.kill_timeout_s + timing.close_grace_s
         if self._faults > _IMMEDIATE_TRIES and time.monotonic() > self._fault_time + patience:
@@ -121,7 +124,7 @@ def ends_with_fault(step: Callable[Concatenate[Bounded, P], None]) -> Callable[C
     def guarded(self: Bounded, /, *arguments: P.args, **options: P.kwargs) -> None:
         try:
             step(self, *arguments, **options)
-        except Exception as error:  # noqa: BLE001 - whatever it is
+        except Exception as error:
             if not is_fault(error):
                 raise
             self.fault(error)

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 
-from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
+from penstock.core.errors import Cancelled, FinishEarly, PenstockError, PipelineCancelled, StartError
 from penstock.core.timing import timing
 from penstock.engine.execution import Execution
 from penstock.engine.terminal import restore_terminal
@@ -90,6 +90,7 @@ class ManagedRun:
         try:
             self.started = True
             execution.start(self)
+            self._take_files()
         except BaseException as error:
             failed = execution.is_start_fault(error)
             if failed and execution.failure is None:
@@ -100,7 +101,6 @@ class ManagedRun:
             if not failed:
                 raise
             return
-        self._take_files()
         if execution.failure is not None:
             self._sleep()
             self._close_ends()
@@ -200,9 +200,16 @@ class ManagedRun:
         except KeyboardInterrupt:  # a further one; the first is what is raised
             self.end(error, fault=fault)
 
-    def reports(self, error: BaseException) -> bool:
-        """Return whether the outcome of the run, which has ended, tells of `error`, a fault of a step."""
-        return self.started and self.done() and is_fault(error) and self.execution.error is not None
+    def absorb(self, error: BaseException) -> bool:
+        """End the run with `error`, if a step of the engine has raised it.
+
+        Return whether the outcome of the run tells of it now; if not, it is to be raised.
+        """
+        expected = isinstance(error, PenstockError | TimeoutError | TypeError | ValueError | StopIteration)
+        if expected or not self.started or not is_fault(error) or os.getpid() != self._owner:
+            return False
+        self.end(error, fault=True)
+        return self.execution.error is not None
 
     @property
     def failed_to_start(self) -> bool:
@@ -406,7 +413,7 @@ def run_inline(plan: RunPlan) -> ManagedRun:
         run.start()
         run.wait_done()
     except BaseException as error:
-        run.end(error, fault=is_fault(error))
-        if not run.reports(error):
+        if not run.absorb(error):
+            run.end(error)
             raise
     return run

@@ -33,7 +33,7 @@ def call_again(callback: Callable[[], object]) -> None:
     """Call `callback()`, and once more if it raises. Report it if it raises again; raise nothing."""
     try:
         callback()
-    except Exception as error:  # noqa: BLE001 - there is nobody who could handle it
+    except Exception as error:
         if raised_by_signal_handler(error):
             raise
         try:

@@ -176,17 +176,16 @@ class GuardedCall(Abandonable):
             if not self._decided:
                 self.outcome, self.abandoned = self.judge(outcome), abandoned
                 self._decided = self._stopped = True
-        if self.done:
+        if self.done and self._callback is None:
             return
         self.release_streams()
         self._function = None  # it may refer to the owner of this call
         with self._lock:
-            if self.done:
-                return
             self.done = True
-            callback, self._callback = self._callback, None
+            callback = self._callback
         if callback is not None:
             call_again(callback)
+            self._callback = None  # last: if this raises, it is done again
         self.forget_deadline()
 
     def _submit(self) -> None:

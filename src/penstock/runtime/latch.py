@@ -40,9 +40,9 @@ class Latch:
         """Set it, and call the callbacks. Idempotent."""
         with self._guard:
             self._set = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            call_again(callback)
+        while self._callbacks:
+            call_again(self._callbacks[0])
+            del self._callbacks[0]  # after the call: if that raises, it is made again by another `set`
 
     def on_set(self, callback: Callable[[], None]) -> None:
         """Call `callback()` when it is set, in the thread that sets it; at once if it is set already."""

@@ -118,7 +118,7 @@ class Reactor:
         return self._driver == threading.get_ident()
 
     def for_run(self, on_fault: Callable[[BaseException], None]) -> RunReactor:
-        """Return this reactor as one run sees it: an exception of a callback of the run goes to `on_fault`."""
+        """Return this reactor as one run sees it; `on_fault` gets the exceptions of the run's callbacks."""
         return RunReactor(self, on_fault)
 
     def watch(
@@ -257,7 +257,11 @@ class Reactor:
             if self._driver is None:
                 raise
             return
-        self.watch(waker.fileno(), READ, lambda _events: waker.clear())
+        try:
+            self.watch(waker.fileno(), READ, lambda _events: waker.clear())
+        except BaseException:
+            waker.close()
+            raise
         self._waker = waker
 
     def _wake(self) -> None:

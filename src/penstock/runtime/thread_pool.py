@@ -43,9 +43,7 @@ class _Task:
 
     __slots__ = ("call", "on_fault")
 
-    def __init__(
-        self, call: Callable[[], None], on_fault: Callable[[BaseException], object] | None
-    ) -> None:
+    def __init__(self, call: Callable[[], None], on_fault: Callable[[BaseException], object] | None) -> None:
         self.call = call
         self.on_fault = on_fault
 

@@ -167,10 +167,6 @@ class StageContext:
         """Note a command that is being watched, in case an interrupt keeps `start` from returning it."""
         self.child = child
 
-    def has_child(self, pid: int) -> bool:
-        """Whether the command with this pid is noted."""
-        return self.child is not None and self.child.pid == pid
-
     def unregister(self) -> None:
         """Forget that command: its stage has returned it."""
         self.child = None

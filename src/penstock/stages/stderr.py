@@ -104,7 +104,8 @@ class StderrTarget:
             else:
                 tap = self._callback_tap(self._call, reactor, read_end, events, stage)
             if events.handler is not None:
-                tap.on_lost = partial(events.emit, "failed", stage, "its stderr could not be read any further")
+                message = "its stderr could not be read any further"
+                tap.on_lost = partial(events.emit, "failed", stage, message)
             return write_end.fileno(), write_end, tap
         except BaseException:
             read_end.close()

@@ -154,14 +154,14 @@ class ProcessTree:
                     handle.send_signal(signal.SIGSTOP)
                     now = procfs.read_stat(pid)  # a process can leave its group, but not while stopped
                     handle.in_group = now is not None and process.group == now.group
+            if new and not process.is_alive_or_zombie():  # another one with its number may have been walked
+                for handle in new:
+                    handle.send_signal(signal.SIGCONT)
+                    handle.close()
+                return False
         except BaseException:
             self.handles = [*self.handles, *new]
             raise
-        if new and not process.is_alive_or_zombie():  # another process with its number may have been walked
-            for handle in new:
-                handle.send_signal(signal.SIGCONT)
-                handle.close()
-            return False
         if new:
             self.handles = [*self.handles, *new]
         return more
