@@ -126,7 +126,9 @@ RUNS: dict[str, Callable[[], object]] = {
     "nested": lambda: (command("cat") | Pipeline(*[command("cat")], timeout=20, name="inner")).output(
         input=DATA, grace=GRACE
     ),
-    "filtered": lambda: ignore_error(command("false"), any_error()).run(stdout=DEVNULL, grace=GRACE).ok,
+    "filtered": lambda: (
+        ignore_error(command("false"), lambda _error: True).run(stdout=DEVNULL, grace=GRACE).ok
+    ),
     "fail fast": lambda: (SLEEP | command("false")).run(fail_fast=True, grace=GRACE),
     "limits": lambda: command("cat", limits=Limits(nice=1)).output(input=DATA, grace=GRACE),
     "isolated": lambda: (command("cat") | function(copy, isolate="process")).output(input=DATA, grace=GRACE),
