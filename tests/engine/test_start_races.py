@@ -63,10 +63,10 @@ def test_stale_event_of_a_reused_fd_is_ignored(
     add = EpollPoller.add
 
     def add_late(self: EpollPoller, number: int, events: int) -> None:
-        callback = supervisor()._watched.get(number)
-        if callback is not None:
+        watch = supervisor()._watched.get(number)
+        if watch is not None:
             select.select([number], [], [], 30)
-            callback(events)
+            watch[0](events)
         add(self, number, events)
 
     monkeypatch.setattr(EpollPoller, "add", add_late)

@@ -67,7 +67,7 @@ def reactor() -> Iterator[Reactor]:
 
 @pytest.fixture
 def no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    def submit(_task: object) -> None:
+    def submit(_task: object, _on_fault: object = None) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(thread_pool, "submit", submit)
@@ -130,7 +130,7 @@ def test_a_second_start_makes_no_second_call() -> None:
 
 def test_a_call_that_is_queued_twice_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     queue: list[Callable[[], None]] = []
-    monkeypatch.setattr(thread_pool, "submit", queue.append)
+    monkeypatch.setattr(thread_pool, "submit", lambda task, _on_fault: queue.append(task))
     calls: list[int] = []
     call = GuardedCall(lambda: calls.append(1))
     call.start()

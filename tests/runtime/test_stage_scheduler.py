@@ -125,12 +125,12 @@ def test_stages_without_a_thread_fail_by_name(
         begun.set()
         _pass(ctx, stdin, stdout)
 
-    def refuse(_task: object) -> None:
+    def refuse(_task: object, _on_fault: object = None) -> None:
         raise RuntimeError("can't start new thread")
 
-    def once(task: Callable[[], None]) -> None:
+    def once(task: Callable[[], None], on_fault: Any = None) -> None:
         monkeypatch.setattr(thread_pool, "submit", refuse)
-        submit(task)
+        submit(task, on_fault)
 
     submit = thread_pool.submit
     monkeypatch.setattr(thread_pool, "submit", once)

@@ -71,9 +71,9 @@ def test_an_interrupt_before_a_worker_copies_the_input_ends_the_run(
     """Whether a worker has got the copy or not."""
     submit = thread_pool.submit
 
-    def interrupted(task: Any) -> None:
+    def interrupted(task: Any, on_fault: Any = None) -> None:
         if handed_over or not isinstance(getattr(task, "__self__", None), copy_tasks.Feeder):
-            submit(task)
+            submit(task, on_fault)
         if isinstance(getattr(task, "__self__", None), copy_tasks.Feeder):
             raise KeyboardInterrupt
 

@@ -11,6 +11,7 @@ from itertools import chain
 
 from penstock.core.framing import LineSplitter
 from penstock.engine.managed_run import ManagedRun
+from penstock.runtime.faults import is_fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,20 +31,27 @@ def iterate(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None 
     """
     run = ManagedRun(make_plan())
     run.execution.on_cut = on_cut
+    asking = False
     try:
         run.start()
         if run.failed_to_start:
             run.wait()
-        for chunk in _read(run):  # noqa: UP028 - an exception thrown in here is not for the reader
+        for chunk in _read(run):
+            asking = True  # an exception thrown in here is not for the reader
             yield chunk
+            asking = False
         run.reader.close()
         run.wait()
-    except BaseException:
+    except BaseException as error:
+        absorbed = not asking and run.absorb(error)
         try:
             _leave(run)
-        except BaseException:  # one more interrupt
+        except BaseException as again:  # one more interrupt, or a fault
             _leave(run)
-            raise
+            if not is_fault(again):
+                raise
+        if absorbed:
+            run.get_result(check=True)
         raise
 
 

@@ -61,7 +61,12 @@ class Run:
         PipelineError if it failed. It may be called again, and from any thread. KeyboardInterrupt cancels the
         run, waits for its children, and is raised again.
         """
-        return self._run.wait(timeout, check=check)
+        try:
+            self._run.wait_done(timeout)
+        except Exception as error:
+            if not self._run.absorb(error):
+                raise
+        return self._run.get_result(check=check)
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
         """End the run; `wait()` then raises PipelineCancelled.
@@ -106,5 +111,7 @@ def start_run(plan: RunPlan) -> Run:
             run.wait()
         return Run(run)
     except BaseException as error:
+        if run.absorb(error):
+            run.get_result(check=True)
         run.end(error)
         raise

@@ -156,11 +156,21 @@ def _call(name: str, function: Callable[[], object]) -> str | Secret | None:
 
 def _check_text(what: str, value: str | Secret) -> None:
     """Raise ValueError, which does not show the text, if the text cannot be passed to the kernel."""
-    text = value.reveal() if isinstance(value, Secret) else value
-    if "\0" in text:
-        raise ValueError(f"{what} must not contain NUL bytes")
+    mistake = mistake_in(value.reveal() if isinstance(value, Secret) else value)
+    # Not chained, and not raised where the text is in a local variable: error reporters show both.
+    if mistake is not None:
+        encoding = "cannot be encoded for the operating system"
+        raise ValueError(f"{what} {'must not contain NUL bytes' if 'NUL' in mistake else encoding}")
+
+
+def mistake_in(text: str | bytes) -> str | None:
+    r"""Return what keeps a text from being passed to the kernel, without a part of it; None if nothing.
+
+    >>> mistake_in("a\0b"), mistake_in("plain")
+    ('contains a NUL byte', None)
+    """
     try:
-        os.fsencode(text)
+        encoded = os.fsencode(text)
     except UnicodeEncodeError:
-        # Not chained, because that error holds the text.
-        raise ValueError(f"{what} cannot be encoded for the operating system") from None
+        return "cannot be encoded"
+    return "contains a NUL byte" if b"\0" in encoded else None

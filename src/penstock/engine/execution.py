@@ -3,7 +3,8 @@
 The end. A run has ended when its tree of stages has, its stdout is drained if Penstock drains it, and its
 stdin port is released. Each of these facts can be read at any time; `advance` looks at them and does what is
 due, as often as it is called. So a KeyboardInterrupt may come in the middle of it, in a thread that drives
-its own run: afterwards `recover` looks again, and nothing was missed.
+its own run: afterwards `recover` looks again, and nothing was missed. The run ends with anything else that a
+step raises (`fault`).
 
 Locks. `RunState` guards the ends in the tree and the reasons; `_conclusion` lets one thread at a time
 conclude. `post_cancel` takes no lock at all: it appends and wakes the reactor, so it may be called from a
@@ -12,18 +13,18 @@ signal handler that interrupted any of this.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from functools import partial
 
 from penstock.core.errors import PipelineCancelled
 from penstock.core.timing import timing
+from penstock.core.tracebacks import forget_locals
 from penstock.engine import cancellation, startup
 from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
+from penstock.engine.faults import ends_with_fault
+from penstock.engine.judged_run import JudgedRun
 from penstock.engine.memory_watches import Watches
-from penstock.engine.outcome import build_result, conclude
 from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import StartFailure
 from penstock.engine.stops import StopWatch
@@ -41,10 +42,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from penstock.core.errors import PipelineError
-    from penstock.core.result import Result
-    from penstock.engine.outcome import Conclusion
-    from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
     from penstock.runtime.guarded_call import GuardedCall
     from penstock.runtime.reactor import Reactor
@@ -55,13 +52,13 @@ if TYPE_CHECKING:
 __all__ = ["Execution"]
 
 
-class Execution:
+class Execution(JudgedRun):
     """One run of a pipeline; `penstock.Run` is the handle that users get."""
 
     def __init__(self, plan: RunPlan, reactor: Reactor) -> None:
+        super().__init__(plan)
         self.began = time.monotonic()
-        self.reactor = reactor
-        self._plan = plan
+        self.reactor = reactor = reactor.for_run(self.fault)
         self._state = RunState(plan)
         self.root = self._state.root
         self.leaves = self._state.leaves
@@ -70,24 +67,13 @@ class Execution:
         events = EventEmitter(self.root.option("on_event"), dispatcher)
         self.services = RunServices(reactor, dispatcher, self._resources, events)
         self.ended = Latch()
-        self.source: StdinPort | None = None
-        self.sink: StdoutPort | None = None
-        self.elapsed = 0.0
-        """Seconds that it took; set at the end."""
-        self.left_early = plan.sink.kind == "pipe"
-        """The caller reads the last stage's output, and may have stopped doing so before its end."""
-        self.failure: StartFailure | None = None
-        """The reason why a stage could not be started, if one could not."""
-        self._conclusion = threading.Lock()
-        self._concluded: Conclusion | None = None
-        self._result: Result | None = None
-        self._read_error: BaseException | None = None
-        """Why the caller could not read what the last stage wrote, or not all of it."""
         self.on_cut: Callable[[], None] | None = None
         """Called when the reader of the output is to get nothing more, because the run was cancelled."""
         self._asked: CancelReason | None = None
         """Why the run is about to be cancelled, or was."""
         self._launched = False
+        self.starting = False
+        """Whether a thread is in the middle of the start."""
         self._start_slot = StartSlot()
         self._watches = Watches(self._state.groups, self.leaves, reactor, self.dispatcher)
         self._barrier = StartBarrier(reactor)
@@ -103,16 +89,6 @@ class Execution:
         """Return whether `error` is the reason why the whole run was cancelled."""
         return self.reason is not None and self.reason.error is error
 
-    @property
-    def error(self) -> PipelineError | None:
-        """The error that the run raises, once it has ended."""
-        return None if self._concluded is None else self._concluded.error
-
-    @property
-    def finished_early(self) -> bool:
-        """Whether it has ended, and succeeded with its input left unread on purpose."""
-        return self._concluded is not None and self._concluded.finished_early
-
     # Starting, in the thread that called `start()`.
 
     def start(self, handle: ActiveRun) -> None:
@@ -121,11 +97,10 @@ class Execution:
         If one cannot be started, the others are cancelled, and the run ends with a StartError. Exit and fork
         handlers find the run by `handle` until it has ended.
         """
-        try:
-            begin_start()
-        except RuntimeError:  # the interpreter is ending
+        if not begin_start():
             self.ended.set()
-            raise
+            raise RuntimeError("the interpreter is shutting down: no run can be started")
+        self.starting = True
         try:
             self.ended.on_set(partial(active_runs.discard, handle))
             active_runs.add(handle)
@@ -135,16 +110,26 @@ class Execution:
             self._start_slot.acquire()
             self._launch()
         except StartFailure as failure:
-            self.failure = failure
-            if failure.leaf is not None and failure.leaf.ctx is not None:
-                failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
-            self.abort(cancellation.because_not_started(failure.stage, self.root))
+            self.fail_start(failure)
         except BaseException as error:
+            if self.is_start_fault(error):
+                self.fail_start(self.failure_of(error))
+                return
             self.abort(CancelReason(error, PipelineCancelled, self.root, collateral=True))
             raise
         finally:
+            self.starting = False
             end_start()
             self._start_slot.release()
+
+    def fail_start(self, failure: StartFailure) -> None:
+        """End the run, because it cannot be started."""
+        forget_locals(failure)
+        forget_locals(failure.cause)
+        self.failure = failure
+        if failure.leaf is not None and failure.leaf.ctx is not None:
+            failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
+        self.abort(cancellation.because_not_started(failure.stage, self.root))
 
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor
@@ -190,15 +175,18 @@ class Execution:
         for leaf in self.leaves:
             if leaf.running is None:
                 self._leaf_ended(leaf)
+            else:  # again: the start may have failed before this
+                leaf.running.on_done(partial(self._leaf_ended, leaf))
 
     def _release_unstarted(self) -> None:
         """Release everything that waited for the rest of the start. Doing it again does no harm."""
         self._barrier.abort()
-        startup.kill_unregistered_children(self.leaves, adopt=self.failure is None)
+        startup.kill_unregistered_children(self.leaves)
         startup.release_ports(self.leaves, self.source, self.sink)
 
     # The ends of stages, travelling up the tree; in whatever thread a stage ends.
 
+    @ends_with_fault
     def _leaf_ended(self, leaf: StageRun) -> None:
         running = leaf.running
         end = leaf_outcome(leaf, self.failure, self._asked)
@@ -225,6 +213,7 @@ class Execution:
         call.on_done(partial(self._filter_ended, node, call))
         call.start(inline=True)
 
+    @ends_with_fault
     def _filter_ended(self, node: FilterRun, call: GuardedCall) -> None:
         """Record what the filter has decided; at the deadline, the reason of the cancellation decides."""
         leaf = next(leaf for leaf in self.leaves if leaf.within(node))
@@ -289,19 +278,19 @@ class Execution:
         return cancellation.to_be_killed(self.leaves)
 
     def recover(self) -> None:
-        """Look at everything again after an interrupt, which may have come anywhere.
+        """Look at everything again after an interrupt or a fault, which may have come anywhere.
 
         In the reactor's thread. The start may have stopped half-way, a cancellation may not have been carried
         out, or an end not have been recorded.
         """
-        if not self._launched:
+        if not (self._launched or self.starting):
             self._release_unstarted()
         cancellation.cancel_stages(self._state.cancel_again(), self.reactor)
         for leaf in self.leaves:
             if leaf.running is not None:
                 leaf.running.check_exit()
                 leaf.running.on_done(partial(self._leaf_ended, leaf))
-            if leaf.end is not None or leaf.running is None:
+            if leaf.end is not None or (leaf.running is None and not self.starting):
                 self._leaf_ended(leaf)
         if self.reason is not None:
             self._limit_filters(self.root, self.reason)
@@ -309,8 +298,9 @@ class Execution:
 
     # The end.
 
+    @ends_with_fault
     def advance(self) -> None:
-        """Do what is due once the stages have ended; conclude if nothing is left."""
+        """Do what is due once the stages have ended; conclude if nothing is left. From any thread."""
         if self.root.end is None:
             return
         source, sink, reason = self.source, self.sink, self.reason
@@ -346,56 +336,10 @@ class Execution:
             self._defer_release()
             self.ended.set()
             self.reactor.wake()
+            self.reactor.forget_run()
 
     def _defer_release(self) -> None:
         """Keep a reference until a worker drops it, so user finalizers never run on the supervisor thread."""
         keep = self.reactor.defer_release
         if keep is not None and (self.reason is not None or self._plan.has_user_objects):
             keep(self)
-
-    def record_left_early(self) -> None:
-        """Record that the caller has stopped reading the last stage's output."""
-        self.left_early = True
-
-    def fail_reading(self, error: OSError) -> None:
-        """Record that reading the last stage's output has failed; the run may have been judged before."""
-        with self._conclusion:
-            self._read_error = error
-            if self.ended.is_set():
-                self._judge()
-
-    @property
-    def result(self) -> Result:
-        """The result, once the run has ended; built when it is first asked for, and the same each time."""
-        with self._conclusion:
-            if self._result is None:
-                self._result = self._build_result(self.error)
-            return self._result
-
-    def _judge(self) -> PipelineError | None:
-        """Conclude; return the error. If there is one, build the result now, because the error holds it."""
-        source, sink = self.source, self.sink
-        self._concluded = conclude(
-            self.root,
-            self.leaves,
-            stdin_error=None if source is None else source.error,
-            stdout_error=None if sink is None else self._stdout_error(sink),
-            left_early=self.left_early,
-            reason=self.reason,
-            failure=self.failure,
-        )
-        error, self._result = self._concluded.error, None
-        if error is not None:
-            # Without a file descriptor to load the module with, it is built where the error is raised.
-            with contextlib.suppress(OSError):
-                error.result = self._result = self._build_result(error)
-        return error
-
-    def _stdout_error(self, sink: StdoutPort) -> BaseException | None:
-        for error in (sink.error, self._read_error):
-            if error is not None:
-                return error
-        return self._closing.error
-
-    def _build_result(self, error: PipelineError | None) -> Result:
-        return build_result(self.leaves, self._plan, (self.source, self.sink), self.elapsed, error)

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
+import time
 
-from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
-from penstock.core.timing import timing
+from penstock.core.errors import Cancelled, FinishEarly, PenstockError, PipelineCancelled, StartError
+from penstock.engine.caller_ends import CallerEnds
 from penstock.engine.execution import Execution
 from penstock.engine.stops import describe_stops
 from penstock.engine.terminal import restore_terminal
 from penstock.engine.tree import CancelReason
 from penstock.runtime import thread_pool
+from penstock.runtime.faults import is_fault
 from penstock.runtime.latch import wait_in_slices
 from penstock.runtime.supervisor import (
     active_runs,
@@ -30,25 +31,21 @@ from penstock.runtime.supervisor import (
     local_reactor,
     supervisor,
 )
-from penstock.system.fork_guard import fork_guard_held, late_import
 from penstock.system.process_tree import kill_trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from penstock.core.result import Result
     from penstock.engine.run_plan import RunPlan
     from penstock.runtime.supervisor import Cancellation
-    from penstock.streams.reader import Reader
     from penstock.system.process_tree import ProcessTree
 
 __all__ = ["ManagedRun", "reason_of", "run_inline"]
 
 
-class ManagedRun:
+class ManagedRun(CallerEnds):
     """A run of a plan: not started yet, going on, or ended."""
 
     def __init__(self, plan: RunPlan, *, inline: bool = False, since: Cancellation | None = None) -> None:
@@ -61,18 +58,13 @@ class ManagedRun:
         """
         if plan.loop is None:
             plan.require_sync()
-        self._owner = os.getpid()
         self._inline = inline
         self._cancellation = since or last_cancellation()
-        self.stdin: io.BufferedWriter | None = None
-        """The pipe to the first stage, for a `stdin=PIPE` that no event loop serves; set by `start`."""
-        self.stdout: io.BufferedReader | None = None
-        """The pipe from the last stage, likewise."""
         try:
             reactor = local_reactor() if inline else supervisor()
         except (OSError, RuntimeError) as error:
             raise StartError(plan.stages[0].name, error, index=0) from error
-        self.execution = Execution(plan, reactor)
+        super().__init__(Execution(plan, reactor))
         self.started = False
         """Whether a start was begun; if not, there is nothing to end."""
 
@@ -90,12 +82,17 @@ class ManagedRun:
         try:
             self.started = True
             execution.start(self)
+            self._take_files()
         except BaseException as error:
-            self._reap(error)
+            failed = execution.is_start_fault(error)
+            if failed and execution.failure is None:
+                execution.failure = execution.failure_of(error)
+            self._reap(error, fault=is_fault(error))
             self._take_files()
             self._close_ends()
-            raise
-        self._take_files()
+            if not failed:
+                raise
+            return
         if execution.failure is not None:
             self._sleep()
             self._close_ends()
@@ -123,19 +120,25 @@ class ManagedRun:
             raise RuntimeError("this run belongs to the parent process, of which this one is a fork")
         if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
             raise ValueError("timeout must be a number of seconds, not nan")
+        end = None if timeout is None else time.monotonic() + timeout  # a mistake is raised here
         try:
-            if not self._sleep(timeout):
-                stops = describe_stops(self.execution.leaves)
-                raise TimeoutError(f"the run has not ended within {timeout:g} s{stops}")  # noqa: TRY301 - one way out
-            block_if_finalizing()
-            if timeout is None:  # else the host may do something else meanwhile, and try again
-                restore_terminal(self.execution, self)
-            self.execution.dispatcher.flush()
+            ended = self._sleep(None if end is None else end - time.monotonic())
+            if ended:
+                block_if_finalizing()
+                if timeout is None:  # else the host may do something else meanwhile, and try again
+                    restore_terminal(self.execution, self)
+                self.execution.dispatcher.flush()
         except BaseException as interrupt:
+            fault = is_fault(interrupt)
             # An inline run has no other driver, so whatever a signal handler raises ends it.
-            if self._inline or isinstance(interrupt, KeyboardInterrupt):
-                self._reap(interrupt)
-            raise
+            if self._inline or fault or isinstance(interrupt, KeyboardInterrupt):
+                self._reap(interrupt, fault=fault)
+            if not fault:
+                raise
+            ended = True
+        if not ended:
+            stops = describe_stops(self.execution.leaves)
+            raise TimeoutError(f"the run has not ended within {timeout:g} s{stops}")
         if self.stdin is not None and not self.stdin.closed:
             self.stdin.close()
 
@@ -178,16 +181,28 @@ class ManagedRun:
         last = last_cancellation()
         return None if last is self._cancellation else last.make_reason()
 
-    def end(self, error: BaseException) -> None:
+    def end(self, error: BaseException, *, fault: bool = False) -> None:
         """Cancel a run that still goes on, and wait until nothing is left, whatever interrupts that.
 
-        Do nothing in a forked copy, which has no part of the run.
+        `fault` says that a step of the engine has raised `error`, which is to be the run's own then. Do
+        nothing in a forked copy, which has no part of the run.
         """
         try:
             if self.started and not self.done() and os.getpid() == self._owner:
-                self._reap(error)
+                self._reap(error, fault=fault)
         except KeyboardInterrupt:  # a further one; the first is what is raised
-            self.end(error)
+            self.end(error, fault=fault)
+
+    def absorb(self, error: BaseException) -> bool:
+        """End the run with `error`, if a step of the engine has raised it.
+
+        Return whether the outcome of the run tells of it now; if not, it is to be raised.
+        """
+        expected = isinstance(error, PenstockError | TimeoutError | TypeError | ValueError | StopIteration)
+        if expected or not self.started or not is_fault(error) or os.getpid() != self._owner:
+            return False
+        self.end(error, fault=True)
+        return self.execution.error is not None
 
     @property
     def failed_to_start(self) -> bool:
@@ -199,74 +214,9 @@ class ManagedRun:
         """Whether it succeeded with its input left unread on purpose."""
         return self.execution.finished_early
 
-    def raised_by_stream(self, error: BaseException) -> bool:
-        """Return whether `error` comes from a pipe that the caller was given, such as BrokenPipeError."""
-        ends: tuple[Any, ...] = (self.stdin, *self.streams)
-        if isinstance(error, StopIteration) and self.stdout is not None:
-            with late_import:
-                from penstock.streams.file_objects import is_at_end  # noqa: PLC0415 - loaded with `stdout`
-
-            return is_at_end(self.stdout)
-        return any(end is not None and end.raised(error) for end in ends)
-
     def ends_within_grace(self) -> bool:
         """Wait for the end, at most the grace time."""
         return self._sleep(self.grace)
-
-    def explains(self, error: BaseException) -> bool:
-        """Return whether the outcome of the run explains why reading its output failed with `error`.
-
-        It does if `error` is the reason of its cancellation. If the kernel failed, that is from here on an
-        error of `stdout`.
-        """
-        if self.execution.was_cancelled_by(error) or not isinstance(error, OSError):
-            return self.execution.was_cancelled_by(error)
-        self.execution.fail_reading(error)
-        self.abandon_reader()
-        return True
-
-    @property
-    def reader(self) -> Reader:
-        """The stream that the iterator reads, of a run that is iterated over."""
-        sink = self.execution.sink
-        assert sink is not None
-        assert sink.reader is not None
-        return sink.reader
-
-    def close_reader(self) -> None:
-        """Close the pipe, end what is left, and wait: the iterator was closed, which is not a failure."""
-        execution = self.execution
-        if not self.abandon_reader():
-            return
-        # The garbage collector may close the iterator in any thread: in the one that drives the run, or in
-        # one that holds a lock.
-        if not (execution.reactor.in_driver_thread or fork_guard_held()):
-            wait_in_slices(execution.ended, self.cancel_timeout)
-
-    @property
-    def grace(self) -> float:
-        """Seconds between asking its stages to end and forcing them."""
-        return float(self.execution.root.option("grace"))
-
-    @property
-    def cancel_timeout(self) -> float:
-        """Seconds within which it has ended after a cancellation."""
-        return self.grace + timing.cancel_margin_s
-
-    def abandon_reader(self) -> bool:
-        """Do as `close_reader` without waiting for the end; return False if nothing is left to be ended."""
-        execution = self.execution
-        if os.getpid() != self._owner:  # in a forked copy nothing of the run is left
-            return False
-        if sys.is_finalizing():
-            # Left open until the interpreter ends: its children are dead by now, and a lock may be held by a
-            # thread that will never go on.
-            return False
-        execution.record_left_early()
-        self.reader.close()
-        reason = Cancelled("the reader of its output has gone")
-        execution.post_cancel(CancelReason(reason, PipelineCancelled, execution.root, collateral=True))
-        return True
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback()` when the run has ended and its handlers have got all events.
@@ -290,12 +240,6 @@ class ManagedRun:
 
         self.execution.ended.on_set(ended)
 
-    @property
-    def streams(self) -> tuple[Any, Any]:
-        """The streams that an event loop has instead of `stdin` and `stdout`."""
-        source, sink = self.execution.source, self.execution.sink
-        return (source and source.stream), (sink and sink.stream)
-
     # For exit and fork handlers.
 
     def to_be_killed(self) -> Iterator[tuple[ProcessTree, Callable[[], None]]]:
@@ -305,30 +249,6 @@ class ManagedRun:
     def forget_in_child(self) -> None:
         """Close the files, in a forked copy: the descriptors are closed there, and no threads exist."""
         self.close_files()
-
-    def _take_files(self) -> None:
-        source, sink = self.execution.source, self.execution.sink
-        if source is not None and sink is not None:
-            self.stdin, self.stdout = source.file, sink.file
-
-    def close_streams(self) -> None:
-        """Close the streams that an event loop has instead of files, and the reader."""
-        sink = self.execution.sink
-        reader = None if sink is None else sink.reader
-        for stream in (*self.streams, reader):
-            if stream is not None:
-                stream.close()
-
-    def close_files(self) -> None:
-        """Close `stdin` and `stdout`."""
-        for file in (self.stdin, self.stdout):
-            if file is not None:
-                file.close()
-
-    def _close_ends(self) -> None:
-        """Close our pipe ends after a failed start; no caller holds them."""
-        self.close_files()
-        self.close_streams()
 
     def _sleep(self, timeout: float | None = None) -> bool:
         """Sleep until the end, driving the run's own reactor if it has one; False if the time is over."""
@@ -340,8 +260,8 @@ class ManagedRun:
         execution.reactor.close()
         return True
 
-    def _reap(self, interrupt: BaseException | None = None) -> None:
-        """Cancel for `interrupt`, if that is given, and wait until nothing is left.
+    def _reap(self, interrupt: BaseException, *, fault: bool = False) -> None:
+        """Cancel for `interrupt`, which may be a fault of the engine's steps; wait until nothing is left.
 
         Each further Ctrl-C skips the rest of the grace time. An interrupt can arrive between any two steps,
         so the sequence is retried; the outer `except` catches one raised while the inner handler runs.
@@ -351,7 +271,10 @@ class ManagedRun:
         while True:
             try:
                 try:
-                    if interrupt is not None:
+                    execution.starting = False
+                    if fault:
+                        execution.fault(interrupt)
+                    else:
                         self.cancel_for(interrupt)
                     if forced:
                         kill_trees(execution.to_be_killed())
@@ -388,6 +311,7 @@ def run_inline(plan: RunPlan) -> ManagedRun:
         run.start()
         run.wait_done()
     except BaseException as error:
-        run.end(error)
-        raise
+        if not run.absorb(error):
+            run.end(error)
+            raise
     return run

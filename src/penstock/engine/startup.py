@@ -161,11 +161,16 @@ def make_edge(kind: str, pipe_size: int | None, pages: list[PipeCapacityLease]) 
         memory = _memory_pipe_class()()
         return Output(stream=memory.writer), Input(stream=memory.reader)
     read_end, write_end = pipe()
-    if pipe_size is not None:
-        grown = resize(write_end.fileno(), pipe_size, asked_for=True)
-        if grown is not None:
-            pages.append(grown)
-    return Output(write_end), Input(read_end)
+    try:
+        if pipe_size is not None:
+            grown = resize(write_end.fileno(), pipe_size, asked_for=True)
+            if grown is not None:
+                pages.append(grown)
+        return Output(write_end), Input(read_end)
+    except BaseException:
+        read_end.close()
+        write_end.close()
+        raise
 
 
 @cache
@@ -198,9 +203,14 @@ def open_ports(
     except BaseException:
         feed.abandon()
         raise
-    # With commands alone, and what the reactor does itself, no thread but the caller's takes part.
-    if not (reactor.shared or plan.has_user_objects or feed.uses_thread or drain.uses_thread):
-        reactor.expect_no_posts()
+    try:
+        # With commands alone, and what the reactor does itself, no thread but the caller's takes part.
+        if not (reactor.shared or plan.has_user_objects or feed.uses_thread or drain.uses_thread):
+            reactor.expect_no_posts()
+    except BaseException:
+        feed.abandon()
+        drain.abandon()
+        raise
     return feed, drain
 
 
@@ -256,15 +266,15 @@ def start_stages(
         place += 1
 
 
-def kill_unregistered_children(leaves: Sequence[StageRun], *, adopt: bool) -> None:
-    """Kill children that exist, but were not recorded yet when an interrupt came in between.
+def kill_unregistered_children(leaves: Sequence[StageRun]) -> None:
+    """Kill children that exist, but were not recorded yet when an interrupt or a fault came in between.
 
-    With `adopt` a child that its stage had begun to watch is recorded, and ended as any other is.
+    A child that its stage was about to watch is recorded, and ended as any other is.
     """
     for leaf in leaves:
         if leaf.running is not None or leaf.ctx is None:
             continue
-        child = leaf.ctx.child if adopt else None
+        child = leaf.ctx.child
         for pid in leaf.ctx.spawned.pids():
             if child is None or pid != child.pid:
                 kill_and_reap(pid)

@@ -164,7 +164,9 @@ class BytesStdin(StdinEndpoint):
 
             return StdinPort(Input(stream=streams.BytesReader(self._data)), size=len(self._data) or None)
         read_end, write_end = open_pipe(pipe_size, kept=1)
-        return StdinPort(Input(read_end), InputWriter(reactor, write_end, self._data), in_reactor=True)
+        with close_on_error(read_end, write_end):
+            writer = InputWriter(reactor, write_end, self._data)
+            return StdinPort(Input(read_end), writer, in_reactor=True)
 
 
 class _CopiedStdin(StdinEndpoint):

@@ -187,9 +187,9 @@ class CapturedStdout(StdoutEndpoint):
 
             return CapturePort(Output(stream=streams.CaptureWriter(captured)), captured, reactor)
         read_end, write_end = open_pipe(pipe_size, kept=0)
-        return CapturePort(
-            Output(write_end), captured, reactor, CaptureTap(reactor, read_end, captured, on_end)
-        )
+        with close_on_error(read_end, write_end):
+            tap = CaptureTap(reactor, read_end, captured, on_end)
+            return CapturePort(Output(write_end), captured, reactor, tap)
 
 
 class _CopiedStdout(StdoutEndpoint):

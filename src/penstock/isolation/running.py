@@ -156,8 +156,16 @@ class RunningIsolated(RunningProcess):
             return
         self._detach()
         self._enter(ProcessState.RELEASED)  # first: another stage may have the worker from now on
-        worker_pool.release(worker)
+        self._give_back()
         self._report_outcome(packed)
+
+    def _give_back(self) -> None:
+        """Make the worker idle, or end it if that fails."""
+        try:
+            worker_pool.release(self._worker)
+        except Exception:
+            self._worker.terminate()
+            raise
 
     def _report_outcome(self, packed: bytes | None) -> None:
         """Complete the stage; a pool thread loads an error, and passes it to `on_exception`."""
@@ -218,7 +226,7 @@ class RunningIsolated(RunningProcess):
         if self._state is ProcessState.WAITING:
             self._close_ends()
             self._enter(ProcessState.RELEASED)  # first, as above
-            worker_pool.release(self._worker)
+            self._give_back()
             self.complete(self._reason)
         elif self._state is ProcessState.RELEASED and self._outcome is None:
             self.complete(self._reason)  # an interrupt came before this

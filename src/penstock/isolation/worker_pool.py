@@ -85,8 +85,13 @@ def acquire(record: SpawnRecord) -> Worker:
     It is put into `record` before an interrupt can lose it.
     """
     while (worker := _idle.take(record.add)) is not None:
-        if not worker.process.exited():
-            return worker
+        try:
+            if not worker.process.exited():
+                return worker
+        except Exception:
+            worker.channel.close()
+            worker.process.close()
+            raise  # the run kills what stands in the record
         record.discard(worker.pid)  # it was killed while it was idle
         worker.channel.close()
         OrphanReaper(worker.process).watch()

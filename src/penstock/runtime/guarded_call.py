@@ -25,7 +25,8 @@ Interrupts. A KeyboardInterrupt may arrive between any two steps of a thread tha
 method may therefore be called again, and then does what is missing: whatever says that a step was taken is
 noted last. A second `start` may queue the call twice, and one of the two makes it. A callback that was lost
 is called by the next `on_done`. A call made inline that is interrupted outside of user code ends at the
-deadline that the cancellation of the run sets.
+deadline that the cancellation of the run sets. So a step that raises is taken once more, too: the callback,
+and the end of the call.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from functools import partial
 
 from penstock.core.errors import Cancelled
 from penstock.runtime import thread_pool
+from penstock.runtime.faults import call_again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,22 +176,21 @@ class GuardedCall(Abandonable):
             if not self._decided:
                 self.outcome, self.abandoned = self.judge(outcome), abandoned
                 self._decided = self._stopped = True
-        if self.done:
+        if self.done and self._callback is None:
             return
         self.release_streams()
         self._function = None  # it may refer to the owner of this call
         with self._lock:
-            if self.done:
-                return
             self.done = True
-            callback, self._callback = self._callback, None
-        self.forget_deadline()
+            callback = self._callback
         if callback is not None:
-            callback()
+            call_again(callback)
+            self._callback = None  # last: if this raises, it is done again
+        self.forget_deadline()
 
     def _submit(self) -> None:
         """Queue the call. RuntimeError if that is not possible now."""
-        thread_pool.submit(self._work)
+        thread_pool.submit(self._work, self.end)
 
     def _take(self) -> bool:
         """Return whether the call is to be made now, by this worker."""

@@ -3,7 +3,8 @@
 Every run has one, and few are ever waited for. So a latch is a flag and one lock. A thread that has to sleep
 brings a lock of its own, the gate, and registers a callback that opens it. `_guard` is held while the list of
 callbacks changes, never while one runs. A callback runs in the thread that sets the latch, which may hold
-locks of the engine. So it must only hand over to another thread.
+locks of the engine. So it must only hand over to another thread. One that raises is called once more, and
+keeps no other callback from being called.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 import time
 
 from penstock.core.timing import timing
+from penstock.runtime.faults import call_again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +40,9 @@ class Latch:
         """Set it, and call the callbacks. Idempotent."""
         with self._guard:
             self._set = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        while self._callbacks:
+            call_again(self._callbacks[0])
+            del self._callbacks[0]  # after the call: if that raises, it is made again by another `set`
 
     def on_set(self, callback: Callable[[], None]) -> None:
         """Call `callback()` when it is set, in the thread that sets it; at once if it is set already."""

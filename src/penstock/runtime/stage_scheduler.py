@@ -67,7 +67,7 @@ class _StageQueue:
     def start(self) -> None:
         """Begin. RuntimeError if no thread is available."""
         several = len(self._waiting) > 1
-        thread_pool.submit(self._work)
+        thread_pool.submit(self._work, self._reactor.fault)
         if several:
             self._reactor.call_at(time.monotonic() + timing.stage_stall_s, self._check_stall)
 
@@ -76,7 +76,7 @@ class _StageQueue:
         if not self._waiting:
             return
         try:
-            thread_pool.submit(self._work)
+            thread_pool.submit(self._work, self._reactor.fault)
         except RuntimeError as error:
             while (unit := self._take()) is not None:
                 unit.fail(error)
@@ -86,7 +86,10 @@ class _StageQueue:
         before_sleep.hook = self.add_thread
         try:
             while (unit := self._take()) is not None:
-                unit.work()
+                try:
+                    unit.work()
+                except Exception as error:  # noqa: BLE001 - the others have their turn all the same
+                    self._reactor.fault(error)
         finally:
             before_sleep.hook = None
 

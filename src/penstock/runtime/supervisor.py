@@ -62,27 +62,50 @@ class ActiveRun(Protocol):
 
 
 class _Supervisor(Reactor):
+    """A reactor that a thread of its own drives.
+
+    An interrupt may come while the thread is being started: then it may begin, or may have begun. `_gate`
+    lets either the thread begin first, which then closes everything and ends, or the clean-up come first.
+    """
+
     def __init__(self) -> None:
-        """OSError or RuntimeError if it gets no descriptor or no thread; then nothing is left open."""
+        """Become the supervisor of the process.
+
+        OSError or RuntimeError if it gets no descriptor or no thread; then nothing is left open.
+        """
+        global _current  # noqa: PLW0603 - one for the process is the point
         self._kept: deque[object] = deque()
         self.defer_release = self._kept.append
+        self._gate = threading.Lock()
+        self._begun = self._unwanted = False
         poller = new_poller()
         try:
             super().__init__(poller)
             self._thread = threading.Thread(target=self._loop, name="penstock-supervisor", daemon=True)
             self._thread.start()
+            _current = self  # nothing is called from here to the end, so no interrupt can come
         except BaseException:
-            self.close()
+            with self._gate:
+                self._unwanted = True
+                begun = self._begun
+            if begun:
+                self.wake()
+            else:
+                self.close()
             raise
 
     def _loop(self) -> None:
-        while True:
+        with self._gate:
+            self._begun = not self._unwanted
+        while not self._unwanted:
             try:
                 self.run_once()
-            except Exception:  # noqa: BLE001 - a fault in one run's steering must not end all others'
-                report("unexpected error in the supervisor thread")
-            if self._kept:
-                self._release_finished()
+                if self._kept:
+                    self._release_finished()
+            except Exception as error:  # noqa: BLE001 - a fault in one run's steering must not end all others'
+                report("unexpected error in the supervisor thread", error)
+        if self._begun:
+            self.close()
 
     def _release_finished(self) -> None:
         """Have a worker drop finished runs.
@@ -148,12 +171,13 @@ _all_started = threading.Event()
 
 def supervisor() -> Reactor:
     """Return the process's own reactor; the first call starts its thread."""
-    global _current  # noqa: PLW0603 - one for the process is the point
-    if _current is None:
+    found = _current
+    if found is None:
         with _lock:
-            if _current is None:
-                _current = _Supervisor()
-    return _current
+            found = _current
+            if found is None:
+                found = _Supervisor()  # which makes itself the current one
+    return found
 
 
 def local_reactor() -> Reactor:
@@ -161,13 +185,13 @@ def local_reactor() -> Reactor:
     return Reactor(PollPoller(), threading.get_ident())
 
 
-def begin_start() -> None:
-    """Note that a run is being started. RuntimeError at interpreter exit: nobody would end the run."""
+def begin_start() -> bool:
+    """Note that a run is being started. False at interpreter exit: nobody would end the run."""
     global _starts  # noqa: PLW0603
     with _starting:
-        if _ending:
-            raise RuntimeError("the interpreter is shutting down: no run can be started")
-        _starts += 1
+        if not _ending:
+            _starts += 1
+        return not _ending
 
 
 def end_start() -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from penstock.core.excerpt import Excerpt
 from penstock.runtime.discarding import discard_until_end
 from penstock.system import system_calls
-from penstock.system.fds import pipe_capacity, set_nonblocking
+from penstock.system.fds import Fd, pipe_capacity, set_nonblocking
 from penstock.system.pipe_capacity import GROWN_SIZE, resize
 from penstock.system.poller import READ, WRITE
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from penstock.core.captured import Captured
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
-    from penstock.system.fds import Fd
 
 __all__ = ["CallbackTap", "CaptureTap", "ExcerptTap", "InputWriter", "Tap"]
 
@@ -80,14 +79,14 @@ class Tap:
     def close(self) -> None:
         """Stop, with or without having seen the end."""
         with self._gate:
-            if self.closed:
-                return
-            self.closed = True
-            self._reactor.unwatch(self._fd.fileno())
-        if self._discards_rest:
-            discard_until_end(self._fd)
-        else:
-            self._fd.close()
+            if not self._fd.closed:
+                self._reactor.unwatch(self._fd.fileno())
+                if self._discards_rest:
+                    rest, self._fd = self._fd, Fd()
+                    discard_until_end(rest)
+                else:
+                    self._fd.close()
+            self.closed = True  # last, because a step that raises is taken again
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()

@@ -9,15 +9,20 @@ worker is taken off the stack, so that an interrupt between the two steps loses 
 itself off the stack too, and passes on further tasks that it was given meanwhile: no task waits for the end
 of another. A worker whose idle time is over takes itself off, and then checks whether it was given a task in
 that moment.
+
+A task handles its own errors. One that raises all the same has an owner that is told, by `on_fault`, because
+somebody may wait for the end of the task.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from penstock.core.timing import timing
+from penstock.runtime.faults import call_again
 from penstock.runtime.log import report
 from penstock.system.fork_guard import reset_in_child
 
@@ -33,20 +38,40 @@ _idle: list[_Worker] = []
 _serial = itertools.count(1)
 
 
+class _Task:
+    """A call, and who is told what it raises."""
+
+    __slots__ = ("call", "on_fault")
+
+    def __init__(self, call: Callable[[], None], on_fault: Callable[[BaseException], object] | None) -> None:
+        self.call = call
+        self.on_fault = on_fault
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the owner; without one this is reported."""
+        if self.on_fault is None:
+            report("unexpected error in a worker thread", error)
+        else:
+            call_again(partial(self.on_fault, error))
+
+
 class _Worker(threading.Thread):
-    def __init__(self, task: Callable[[], None]) -> None:
+    def __init__(self, task: _Task) -> None:
         super().__init__(name=f"penstock-worker-{next(_serial)}", daemon=True)
-        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.inbox: SimpleQueue[_Task] = SimpleQueue()
         self.inbox.put(task)
 
     def run(self) -> None:
-        task: Callable[[], None] | None = self.inbox.get()
+        task: _Task | None = self.inbox.get()
         while task is not None:
-            self._pass_on()
             try:
-                task()
-            except BaseException:  # noqa: BLE001 - tasks handle their own errors; this is a bug of the library
-                report("unexpected error in a worker thread")
+                self._pass_on()
+            except Exception as error:  # noqa: BLE001 - its own task comes first
+                report("unexpected error in a worker thread", error)
+            try:
+                task.call()
+            except BaseException as error:  # noqa: BLE001 - whatever it is, somebody may wait for its end
+                task.fail(error)
             task = None  # an idle worker holds on to nothing
             with _lock:
                 _idle.append(self)
@@ -69,14 +94,21 @@ class _Worker(threading.Thread):
         while not self.inbox.empty():
             task = self.inbox.get()
             try:
-                submit(task)
+                _submit(task)
             except RuntimeError:  # no thread available: the task has to wait
                 self.inbox.put(task)
                 return
 
 
-def submit(task: Callable[[], None]) -> None:
-    """Run `task()` in a worker thread, at once. RuntimeError if the system allows no further thread."""
+def submit(task: Callable[[], None], on_fault: Callable[[BaseException], object] | None = None) -> None:
+    """Run `task()` in a worker thread, at once. RuntimeError if the system allows no further thread.
+
+    If the task raises, `on_fault(error)` is called in that thread; without it, the error is reported.
+    """
+    _submit(_Task(task, on_fault))
+
+
+def _submit(task: _Task) -> None:
     with _lock:
         if _idle:
             worker = _idle[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from penstock.core.constants import Special
-from penstock.core.env import Secret, check_layer, merge, show
+from penstock.core.env import Secret, check_layer, merge, mistake_in, show
 from penstock.core.options import check_leftover, check_limits, check_stderr, path
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
@@ -104,46 +104,33 @@ class Command(BuiltinStage):
         environ = ctx.scope.environ() if not self.env else merge(ctx.scope.environ(), self.env)
         cwd = self.cwd or ctx.cwd
         argv = [_reveal(arg) for arg in self.argv]
-        program = os.fsdecode(argv[0])
         confinement = self._confinement(ctx)
-        try:
-            executable = program
-            if confinement is not None or not can_use_path_search(program, environ):
-                executable = resolve(program, path=environ.get("PATH"), cwd=cwd)
-        except OSError as error:
-            raise self._redacted(error) from None
+        executable = self._executable(environ, cwd, search=confinement is None)
         group = self._needs_group(ctx)
         environ, mark = (environ, None) if group else marked(environ)
+        leftover = self.on_leftover or ctx.scope.on_leftover
         own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
         if own is not None and own.closing is not None:
             ctx.scope.services.resources.objects_to_close.append(own.closing)
         stderr_fd: Fd | None = None
         tap: Tap | None = None
+        process: Process | None = None
         try:
             stderr, stderr_fd, tap = (own or ctx.scope.stderr).connect(
                 stdout, ctx.reactor, ctx.scope.events, ctx.name
             )
-            try:
-                setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx.name)
-                stdio = stdin, stdout, stderr
-                ignored = () if group or not ctx.scope.services.at_terminal else ignored_signals()
-                request = SpawnRequest(executable, argv, environ, cwd, stdio, group, setup, ignored)
-                pid = spawn(request, ctx.spawned)
-            except OSError as error:
-                raise self._redacted(_explained(error, program, environ, cwd)) from None
+            setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx.name)
+            ignored = () if group or not ctx.scope.services.at_terminal else ignored_signals()
+            stdio = stdin, stdout, stderr
+            request = SpawnRequest(executable, argv, environ, cwd, stdio, group, setup, ignored)
+            process = Process(self._spawn(request, ctx), group=group, mark=mark)
+            _close(stderr_fd)
+            child = RunningCommand(ctx, process, self.argv, self.ok_codes, tap, leftover, confinement)
         except BaseException:
-            if tap is not None:
-                tap.close()
-            if own is not None:
-                own.close()
+            _close(stderr_fd)
+            if process is None or ctx.child is None or ctx.child.pid != process.pid:  # else that owns them
+                _close(process, tap, own)  # the run kills the child
             raise
-        finally:
-            if stderr_fd is not None:
-                stderr_fd.close()
-        leftover = self.on_leftover or ctx.scope.on_leftover
-        child = RunningCommand(
-            ctx, Process(pid, group=group, mark=mark), self.argv, self.ok_codes, tap, leftover, confinement
-        )
         if own is not None:
             child.on_done(own.close)
         child.begin_watch()
@@ -152,6 +139,26 @@ class Command(BuiltinStage):
     def _needs_group(self, ctx: StageContext) -> bool:
         """Whether it leads a process group. A terminal stops its readers in other groups than ours."""
         return not ctx.scope.services.at_terminal if self.process_group is None else self.process_group
+
+    def _executable(self, environ: Mapping[str, str], cwd: str | None, *, search: bool) -> str:
+        """Return what to start: a path, or if `search` allows it, a name that the child searches for."""
+        program = os.fsdecode(_reveal(self.argv[0]))
+        try:
+            if search and can_use_path_search(program, environ):
+                return program
+            return resolve(program, path=environ.get("PATH"), cwd=cwd)
+        except OSError as error:
+            failed = self._redacted(error)
+        raise failed  # here, so that it has no context, which may tell a secret
+
+    def _spawn(self, request: SpawnRequest, ctx: StageContext) -> int:
+        """Start the child. OSError with a text that says what is missing, if that fails."""
+        try:
+            return spawn(request, ctx.spawned)
+        except OSError as error:
+            program = os.fsdecode(_reveal(self.argv[0]))
+            failed = self._redacted(_explained(error, program, request.env, request.cwd))
+        raise failed  # as above
 
     def _confinement(self, ctx: StageContext) -> Confinement | None:
         """Return its limits: its own, merged over those of the pipeline."""
@@ -168,6 +175,12 @@ class Command(BuiltinStage):
         if isinstance(self.argv[0], Secret):
             return type(error)(error.errno, "the program, whose name is a secret, could not be started")
         return error
+
+
+def _close(*things: Fd | Process | Tap | StderrTarget | None) -> None:
+    for thing in things:
+        if thing is not None:
+            thing.close()
 
 
 def _explained(error: OSError, program: str, environ: Mapping[str, str], cwd: str | None) -> OSError:
@@ -187,19 +200,11 @@ def _argument(what: str, arg: object) -> str | bytes | Secret:
     """Check an argument; return it as str, bytes or Secret."""
     if isinstance(arg, os.PathLike):
         arg = os.fspath(arg)
-    if isinstance(arg, Secret):
-        text: str | bytes = arg.reveal()
-        shown = "a secret"
-    elif isinstance(arg, str | bytes):
-        text, shown = arg, repr(arg)
-    else:
+    if not isinstance(arg, Secret | str | bytes):
         raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}")
-    try:
-        encoded = os.fsencode(text)
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} cannot be encoded: {shown}") from None
-    if b"\0" in encoded:
-        raise ValueError(f"{what} contains a NUL byte: {shown}")
+    mistake = mistake_in(_reveal(arg))
+    if mistake is not None:
+        raise ValueError(f"{what} {mistake}: {'a secret' if isinstance(arg, Secret) else repr(arg)}")
     return arg
 
 

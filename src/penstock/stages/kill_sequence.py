@@ -231,7 +231,7 @@ class RunningProcess(Running):
 def freeze(processes: Iterable[RunningProcess]) -> None:
     """Stop the whole trees of those that are to be asked to end. In the reactor's thread."""
     due = [one for one in processes if one.begin_freeze()]
-    stop_trees([one.tree for one in due])
+    _stop([one.tree for one in due])
     for one in due:
         one.end_freeze()
 
@@ -239,6 +239,12 @@ def freeze(processes: Iterable[RunningProcess]) -> None:
 def _force_all(processes: Iterable[RunningProcess]) -> None:
     """SIGKILL to the whole trees of those whose grace time is over. In the reactor's thread."""
     due = [one for one in processes if one.can_force()]
-    stop_trees([one.tree for one in due])
+    _stop([one.tree for one in due])
     for one in due:
         one.force_stopped()
+
+
+def _stop(trees: list[ProcessTree]) -> None:
+    """Stop trees. If memory or descriptors are short, those processes get signals that were found by then."""
+    with contextlib.suppress(MemoryError, OSError, RuntimeError):
+        stop_trees(trees)

@@ -12,6 +12,7 @@ import time
 
 from penstock.core.errors import checked_error
 from penstock.runtime import thread_pool
+from penstock.runtime.faults import call_again
 from penstock.runtime.guarded_call import Abandonable
 
 TYPE_CHECKING = False
@@ -68,7 +69,7 @@ class Running:
             self.ended = time.monotonic()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            call_again(callback)
         return True
 
     def on_done(self, callback: Callable[[], None]) -> None:
@@ -160,10 +161,14 @@ class ThreadedStage(Running, Abandonable):
         self.ctx.reactor.post(lambda: self._kill(reason))
 
     def _kill(self, reason: BaseException) -> None:
-        if self.done or self._cancelled:
+        if self.done:
             return
         self.prepare_cancel(reason)
-        self.abandon_at(time.monotonic() + self.ctx.grace, self._reason, self.ctx.reactor)
+        # Again if it was set before: the call may be lost, because it raised.
+        deadline = time.monotonic() + self.ctx.grace if self._timer is None else self._timer.when
+        self.abandon_at(deadline, self._reason, self.ctx.reactor)
+        if self._cancelled:
+            return
         self.on_done(self.forget_deadline)
         self.interrupt(self._reason or reason)
         self._cancelled = True  # last, since an interrupt may come before
@@ -184,7 +189,7 @@ class ThreadedStage(Running, Abandonable):
         tried again until the stage ends.
         """
         try:
-            thread_pool.submit(wait)
+            thread_pool.submit(wait, self.ctx.reactor.fault)
         except RuntimeError as error:
             self.wait_thread_error = error
             if not self.done:

@@ -98,13 +98,19 @@ class StderrTarget:
         if self._fd is not None:
             return self._fd.fileno(), None, None
         read_end, write_end = pipe()
-        if self._call is None:
-            tap: Tap = ExcerptTap(reactor, read_end)
-        else:
-            tap = self._callback_tap(self._call, reactor, read_end, events, stage)
-        if events.handler is not None:
-            tap.on_lost = partial(events.emit, "failed", stage, "its stderr could not be read any further")
-        return write_end.fileno(), write_end, tap
+        try:
+            if self._call is None:
+                tap: Tap = ExcerptTap(reactor, read_end)
+            else:
+                tap = self._callback_tap(self._call, reactor, read_end, events, stage)
+            if events.handler is not None:
+                message = "its stderr could not be read any further"
+                tap.on_lost = partial(events.emit, "failed", stage, message)
+            return write_end.fileno(), write_end, tap
+        except BaseException:
+            read_end.close()
+            write_end.close()
+            raise
 
     def _callback_tap(
         self,

@@ -34,12 +34,22 @@ before_sleep = _BeforeSleep()
 class Stream:
     """One end of a stream."""
 
-    __slots__ = ("__weakref__", "_closed", "_count", "_lock", "_reason", "_stopped", "_traceback")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_count",
+        "_lock",
+        "_reason",
+        "_released",
+        "_stopped",
+        "_traceback",
+    )
 
     def __init__(self, lock: threading.Lock | None = None) -> None:
         self._count = 0
         self._lock = threading.Lock() if lock is None else lock
         self._closed = False
+        self._released = False
         self._stopped = False  # closed or interrupted: the one flag that the fast paths look at
         self._reason: BaseException | None = None
         self._traceback: TracebackType | None = None
@@ -100,12 +110,13 @@ class Stream:
     def close(self) -> None:
         """Close this end; idempotent, from any thread. A read or write blocked in it raises ValueError."""
         with self._lock:
-            if self._closed:
+            if self._released:
                 return
             self._closed = True
             self._stopped = True
         self._wake()
         self._release()
+        self._released = True  # last: if a step of this raises, it is taken again
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +128,7 @@ class Stream:
         """Wake the thread that is blocked in this end, if any, to see that the state has changed."""
 
     def _release(self) -> None:
-        """Release the resources of this end; called once, after the state says closed."""
+        """Release the resources of this end, after the state says closed. Perhaps more than once."""
 
     def _stop_error(self) -> BaseException:
         """Return the exception to raise now that this end is stopped."""

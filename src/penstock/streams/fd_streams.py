@@ -65,15 +65,13 @@ class _Descriptor:
 
     `close` in another thread must not close the number while a thread is about to use it, because the next
     open in any thread would get that number. So `close` sets `_closing`, wakes the using thread, and tries to
-    take `_in_use`. The using thread checks `_closing` after it has released `_in_use`. So one of the two
+    take `in_use`. The using thread checks `_closing` after it has released `in_use`. So one of the two
     closes it.
     """
 
     __slots__ = (
-        "_closing",
         "_event",
         "_fd",
-        "_in_use",
         "_is_shared_file",
         "_lock",
         "_nudged",
@@ -82,6 +80,8 @@ class _Descriptor:
         "_read_bulk",
         "_stopped",
         "_waker",
+        "closing",
+        "in_use",
         "may_grow",
         "may_read_bulk",
         "polls_first",
@@ -91,9 +91,9 @@ class _Descriptor:
         self._fd = fd
         self._event = event
         self._lock = threading.Lock()
-        self._in_use = threading.Lock()
+        self.in_use = threading.Lock()
         self._stopped = False
-        self._closing = False
+        self.closing = False
         self._nudged = False
         self._waker: Waker | None = None
         self._poll: select.poll | None = None
@@ -128,7 +128,7 @@ class _Descriptor:
         Bytes that are there take as few steps as possible, because half of the time goes into calls.
         """
         try:
-            with self._in_use:
+            with self.in_use:
                 if not (self.polls_first or self._poll_next or self._stopped):
                     read_bulk = self._read_bulk
                     try:
@@ -149,8 +149,8 @@ class _Descriptor:
                     self.moved(len(data), size)
                 return data
         finally:
-            if self._closing:
-                self._close_unless_used()
+            if self.closing:
+                self.close_unless_used()
 
     def moved(self, size: int, wanted: int, *, emptied: bool = False) -> None:
         """Learn from the result of one call, while in use; `emptied`: it read until the pipe was empty."""
@@ -210,12 +210,12 @@ class _Descriptor:
 
     def step_back(self, size: int) -> None:
         """Set the position of a regular file back that others use too; do nothing if a thread reads it."""
-        if self._is_shared_file and self._in_use.acquire(blocking=False):
+        if self._is_shared_file and self.in_use.acquire(blocking=False):
             try:
                 with contextlib.suppress(OSError):
                     os.lseek(self._fd.fileno(), -size, os.SEEK_CUR)
             finally:
-                self._in_use.release()
+                self.in_use.release()
 
     def stop(self) -> None:
         """Make a `perform` under way, and every later one, return None; from any thread, idempotent."""
@@ -228,27 +228,20 @@ class _Descriptor:
 
     def close(self) -> None:
         """Stop it and close the descriptor, at once or when the using thread is done with it."""
-        self._closing = True
+        self.closing = True
         self.stop()
-        self._close_unless_used()
+        self.close_unless_used()
 
-    def __enter__(self) -> None:
-        self._in_use.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._in_use.release()
-        if self._closing:
-            self._close_unless_used()
-
-    def _close_unless_used(self) -> None:
-        if self._in_use.acquire(blocking=False):
+    def close_unless_used(self) -> None:
+        """Close the descriptor; if another thread holds `in_use`, that does it afterwards."""
+        if self.in_use.acquire(blocking=False):
             try:
                 self._poll = None
                 if self._waker is not None:
                     self._waker.close()
                 self._fd.close()
             finally:
-                self._in_use.release()
+                self.in_use.release()
 
 
 class FdReader(Reader):
@@ -312,10 +305,15 @@ class FdReader(Reader):
     def _readinto(self, view: memoryview) -> int:
         if self._stopped or self._at_eof or self._offset < len(self._rest) or not view:
             return super()._readinto(view)
-        with self._descriptor:
-            size = self._descriptor.perform(_read_into, view)
-            if size is not None:
-                self._descriptor.moved(size, len(view))
+        descriptor = self._descriptor
+        try:
+            with descriptor.in_use:
+                size = descriptor.perform(_read_into, view)
+                if size is not None:
+                    descriptor.moved(size, len(view))
+        finally:
+            if descriptor.closing:
+                descriptor.close_unless_used()
         if size is None:
             raise self._stop_error()
         self._at_eof = size == 0
@@ -352,15 +350,20 @@ class FdWriter(Writer):
         self._descriptor = _Descriptor(fd, owned=owned_description, event=select.POLLOUT)
 
     def _write_chunk(self, data: bytes | memoryview) -> None:
-        with self._descriptor:
-            done = self._write(data)
-            if done < len(data):
-                # Every view is released, also by an exception: until then the caller's bytearray cannot be
-                # resized.
-                with memoryview(data) as view:
-                    while done < len(view):
-                        with view[done:] as rest:
-                            done += self._write(rest)
+        descriptor = self._descriptor
+        try:
+            with descriptor.in_use:
+                done = self._write(data)
+                if done < len(data):
+                    # Every view is released, also by an exception: until then the caller's bytearray cannot
+                    # be resized.
+                    with memoryview(data) as view:
+                        while done < len(view):
+                            with view[done:] as rest:
+                                done += self._write(rest)
+        finally:
+            if descriptor.closing:
+                descriptor.close_unless_used()
 
     def _write(self, data: bytes | memoryview) -> int:
         """Write as much of `data` as one call takes, and return its length."""

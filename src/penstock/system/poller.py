@@ -185,5 +185,10 @@ class PollPoller:
 
 
 def new_poller() -> Poller:
-    """Return the best poller of this platform."""
-    return EpollPoller() if features.EPOLL else PollPoller()
+    """Return the best poller that this platform, and the system at this moment, has to give."""
+    if features.EPOLL:
+        try:
+            return EpollPoller()
+        except OSError:  # no descriptor or memory for it, or a sandbox that refuses the call
+            pass
+    return PollPoller()

@@ -166,6 +166,11 @@ class Process:
             if self._pidfd is not None:
                 self._pidfd.close()
 
+    def close(self) -> None:
+        """Close the pidfd of a child that is going to be reaped without this object."""
+        if self._pidfd is not None:
+            self._pidfd.close()
+
     def is_alive_or_zombie(self) -> bool:
         """Whether the pid still belongs to the child, running or a zombie."""
         return self._is_ours_now()
@@ -265,8 +270,12 @@ class ProcessHandle:
     def open(cls, entry: procfs.Stat) -> ProcessHandle | None:
         """Open a process that was seen a moment ago; None if it is gone."""
         found = cls(entry.pid, entry.started, _open_pidfd(entry.pid))
-        if found.alive():  # checked after the pidfd was opened, so the pidfd belongs to that process
-            return found
+        try:
+            if found.alive():  # checked after the pidfd was opened, so the pidfd belongs to that process
+                return found
+        except BaseException:
+            found.close()
+            raise
         found.close()
         return None
 

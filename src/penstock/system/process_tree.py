@@ -141,23 +141,27 @@ class ProcessTree:
         new: list[ProcessHandle] = []
         more = False
         others = self.others(look)
-        for pid in (*others, *look.descendants((*self._seen, *others), self._threads)):
-            if pid in self._seen:
-                continue
-            self._seen.add(pid)
-            more = True  # if it has gone, the list that it stood in may have missed another
-            entry = procfs.read_stat(pid)
-            handle = ProcessHandle.open(entry) if entry is not None and entry.alive else None
-            if handle is not None:
-                handle.send_signal(signal.SIGSTOP)
-                now = procfs.read_stat(pid)  # a process can leave its group, but not while stopped
-                handle.in_group = now is not None and process.group == now.group
-                new.append(handle)
-        if new and not process.is_alive_or_zombie():  # another process with its number may have been walked
-            for handle in new:
-                handle.send_signal(signal.SIGCONT)
-                handle.close()
-            return False
+        try:
+            for pid in (*others, *look.descendants((*self._seen, *others), self._threads)):
+                if pid in self._seen:
+                    continue
+                self._seen.add(pid)
+                more = True  # if it has gone, the list that it stood in may have missed another
+                entry = procfs.read_stat(pid)
+                handle = ProcessHandle.open(entry) if entry is not None and entry.alive else None
+                if handle is not None:
+                    new.append(handle)
+                    handle.send_signal(signal.SIGSTOP)
+                    now = procfs.read_stat(pid)  # a process can leave its group, but not while stopped
+                    handle.in_group = now is not None and process.group == now.group
+            if new and not process.is_alive_or_zombie():  # another one with its number may have been walked
+                for handle in new:
+                    handle.send_signal(signal.SIGCONT)
+                    handle.close()
+                return False
+        except BaseException:
+            self.handles = [*self.handles, *new]
+            raise
         if new:
             self.handles = [*self.handles, *new]
         return more

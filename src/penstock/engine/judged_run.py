@@ -1,0 +1,114 @@
+"""The outcome of a run: its verdict, its error and its result.
+
+The run is judged when it ends, and once more if the caller finds afterwards that its output could not be
+read. `_conclusion` lets one thread at a time do that. The result is built when it is first asked for; that of
+a failed run at once, because the error holds it.
+
+Out of scope: the rule of the verdict (`core.verdict`), and when a run has ended (`Execution`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+from penstock.engine.faults import FaultBoundary
+from penstock.engine.outcome import build_result, conclude
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from penstock.core.errors import PipelineError
+    from penstock.core.result import Result
+    from penstock.engine.closing import ClosingTask
+    from penstock.engine.outcome import Conclusion
+    from penstock.engine.ports import StdinPort, StdoutPort
+    from penstock.engine.run_plan import RunPlan
+    from penstock.engine.startup import StartFailure
+    from penstock.engine.tree import CancelReason
+
+__all__ = ["JudgedRun"]
+
+
+class JudgedRun(FaultBoundary):
+    """The part of an `Execution` that judges it."""
+
+    _closing: ClosingTask
+
+    def __init__(self, plan: RunPlan) -> None:
+        self._plan = plan
+        self.source: StdinPort | None = None
+        self.sink: StdoutPort | None = None
+        self.elapsed = 0.0
+        """Seconds that it took; set at the end."""
+        self.left_early = plan.sink.kind == "pipe"
+        """The caller reads the last stage's output, and may have stopped doing so before its end."""
+        self.failure: StartFailure | None = None
+        """The reason why a stage could not be started, if one could not."""
+        self._conclusion = threading.Lock()
+        self._concluded: Conclusion | None = None
+        self._result: Result | None = None
+        self._read_error: BaseException | None = None
+        """Why the caller could not read what the last stage wrote, or not all of it."""
+
+    @property
+    def reason(self) -> CancelReason | None:
+        """Why the whole run was cancelled."""
+        raise NotImplementedError
+
+    @property
+    def error(self) -> PipelineError | None:
+        """The error that the run raises, once it has ended."""
+        return None if self._concluded is None else self._concluded.error
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether it has ended, and succeeded with its input left unread on purpose."""
+        return self._concluded is not None and self._concluded.finished_early
+
+    def record_left_early(self) -> None:
+        """Record that the caller has stopped reading the last stage's output."""
+        self.left_early = True
+
+    def fail_reading(self, error: OSError) -> None:
+        """Record that reading the last stage's output has failed; the run may have been judged before."""
+        with self._conclusion:
+            self._read_error = error
+            if self.ended.is_set():
+                self._judge()
+
+    @property
+    def result(self) -> Result:
+        """The result, once the run has ended; built when it is first asked for, and the same each time."""
+        with self._conclusion:
+            if self._result is None:
+                self._result = self._build_result(self.error)
+            return self._result
+
+    def _judge(self) -> PipelineError | None:
+        """Conclude; return the error. If there is one, build the result now, because the error holds it."""
+        source, sink = self.source, self.sink
+        self._concluded = conclude(
+            self.root,
+            self.leaves,
+            stdin_error=None if source is None else source.error,
+            stdout_error=None if sink is None else self._stdout_error(sink),
+            left_early=self.left_early,
+            reason=self.reason,
+            failure=self.failure,
+        )
+        self.blame_fault(self._concluded)
+        error, self._result = self._concluded.error, None
+        if error is not None:
+            # Without a file descriptor to load the module with, it is built where the error is raised.
+            with contextlib.suppress(OSError):
+                error.result = self._result = self._build_result(error)
+        return error
+
+    def _stdout_error(self, sink: StdoutPort) -> BaseException | None:
+        for error in (sink.error, self._read_error):
+            if error is not None:
+                return error
+        return self._closing.error
+
+    def _build_result(self, error: PipelineError | None) -> Result:
+        return build_result(self.leaves, self._plan, (self.source, self.sink), self.elapsed, error)
