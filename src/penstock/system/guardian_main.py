@@ -184,10 +184,7 @@ class _Search:
             _send(pid, started, _signal.SIGKILL)
         if not posix.access("/proc/self/stat", posix.R_OK):
             for group in self._groups:
-                try:
-                    posix.killpg(group, _signal.SIGKILL)
-                except OSError:
-                    pass
+                signal_group(group, _signal.SIGKILL)
         return bool(found)
 
     def _look(self) -> dict[int, int]:
@@ -217,6 +214,15 @@ class _Search:
         environ = b"\0" + _contents(f"/proc/{pid}/environ")
         _, found, rest = environ.partition(b"\0" + self._prefix)
         return bool(found) and not self._marks.isdisjoint(rest.partition(b"\0")[0].split(b":"))
+
+
+def signal_group(group: int, signum: int) -> None:
+    """Send a signal to a process group, never to our own, as `process.signal_group` does."""
+    try:
+        if group > 1 and group != posix.getpgrp():
+            posix.killpg(group, signum)
+    except OSError:  # gone, or another user's
+        pass
 
 
 def _names() -> list[int]:
