@@ -3,9 +3,9 @@
 """The table by which a host tells its guardian which processes are to end with it.
 
 It lies in memory that both have mapped. The host writes a word when a run or a command starts and clears it
-at the end. A write costs no system call and wakes nobody, and the memory outlives the host. The words of a
-run: its mark, which all its commands have in their environment before they exist; the process groups that
-they lead; and worker processes. So no command is unknown at any moment of its start.
+at the end. A write needs no system call and wakes nobody. The memory outlives the host. The words of a run:
+its mark, which all its commands have in their environment before they exist; the process groups that they
+lead; and worker processes. So no command is unknown at any moment of its start.
 
 Out of scope: the guardian (`guardian`), and which runs are guarded (`runtime.guarding`).
 """

@@ -216,6 +216,15 @@ class _Search:
         return bool(found) and not self._marks.isdisjoint(rest.partition(b"\0")[0].split(b":"))
 
 
+def signal_group(group: int, signum: int) -> None:
+    """Send a signal to a process group, never to our own, as `process.signal_group` does."""
+    try:
+        if group > 1 and group != posix.getpgrp():
+            posix.killpg(group, signum)
+    except OSError:  # gone, or another user's
+        pass
+
+
 def _names() -> list[int]:
     try:
         return [int(name) for name in posix.listdir("/proc") if name.isdigit()]
@@ -254,15 +263,6 @@ def _contents(path: str) -> bytes:
     finally:
         posix.close(fd)
     return data
-
-
-def signal_group(group: int, signum: int) -> None:
-    """Send a signal to a process group, but never to our own."""
-    if group > 1 and group != posix.getpgrp():
-        try:
-            posix.killpg(group, signum)
-        except OSError:  # gone, or another user's
-            pass
 
 
 def _send(pid: int, started: int, signum: int) -> None:
