@@ -6,6 +6,7 @@ import contextlib
 import io
 import select
 import weakref
+from functools import partial
 
 from penstock.core.errors import raised_by
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.system.fds import Fd
+    from penstock.system.pipe_capacity import PipeCapacityLease
 
 __all__ = ["PipeWriter", "is_at_end", "pipe_reader"]
 
@@ -25,14 +27,22 @@ def pipe_reader(end: Fd) -> io.BufferedReader:
     """Return a pipe from the last stage as a file object.
 
     It is exactly a `BufferedReader` over a `FileIO`: lines are read in C, while those of a subclass take
-    twice as long, and another run can take the descriptor as its stdin. The pipe's pages count until the file
-    object is freed.
+    twice as long, and another run can take the descriptor as its stdin.
     """
     pages = end.pages
     file = io.FileIO(end.detach(), "rb")
     if pages is not None:
-        weakref.finalize(file, pages.release).atexit = False
+        # `BufferedReader.close` calls it by name. By a weak reference, so that a dropped file closes itself.
+        file.close = partial(_close, weakref.ref(file), pages)  # type: ignore[method-assign]
     return io.BufferedReader(file, _READ_SIZE)
+
+
+def _close(file: weakref.ref[io.FileIO], pages: PipeCapacityLease) -> None:
+    """Close the file, and give the pages of its pipe back."""
+    found = file()
+    if found is not None:
+        io.FileIO.close(found)
+    pages.release()
 
 
 def is_at_end(file: io.BufferedReader) -> bool:
