@@ -19,6 +19,7 @@ from penstock.core.matchers import is_pipe_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from penstock.runtime.pipe_rest import PipeRest
     from penstock.runtime.reactor import Reactor
     from penstock.system.event_loops import Loop
     from penstock.system.fds import Fd
@@ -29,8 +30,13 @@ __all__ = ["AsyncDrainer", "AsyncFeeder"]
 class AsyncFeeder(TaskCall):
     """Copies the chunks of an async user object into the pipe to the first stage."""
 
-    def __init__(self, source: Any, fd: Fd, loop: Loop, reactor: Reactor, grace: float) -> None:
+    def __init__(  # noqa: PLR0913 - the parts of a copy
+        self, source: Any, fd: Fd, loop: Loop, reactor: Reactor, grace: float, rest: PipeRest | None
+    ) -> None:
+        """`rest`: the bytes that are left in the pipe at the end go back to the source."""
         super().__init__(loop)
+        self._rest = rest
+        self._unsent = b""
         self._source = source
         self._sender = FdSender(fd, loop)
         self._reactor = reactor
@@ -46,8 +52,22 @@ class AsyncFeeder(TaskCall):
 
         `on_end()` is called once the feeder holds nothing of the run, perhaps at once.
         """
+
+        def finish() -> None:
+            self._return_rest()
+            on_end()
+
         self.cancel_by(time.monotonic() + self._grace, None, self._reactor)
-        self.on_done(on_end)
+        self.on_done(finish)
+
+    def abandon(self, outcome: BaseException | None = None) -> None:
+        """End, whatever the task does, or if it never was to have one."""
+        super().abandon(outcome)
+        self._return_rest()
+
+    def _return_rest(self) -> None:
+        if self._rest is not None:
+            self._rest.give_back(self._unsent)
 
     async def run(self) -> None:
         """Copy all of it."""
@@ -55,7 +75,12 @@ class AsyncFeeder(TaskCall):
             chunks = Chunks(self._source)
             try:
                 while (chunk := await chunks.next()) is not None:
-                    await self._sender.send(chunk)
+                    before = self._sender.count
+                    try:
+                        await self._sender.send(chunk)
+                    except BaseException:
+                        self._unsent = chunk[self._sender.count - before :]
+                        raise
             finally:
                 await chunks.aclose()
 

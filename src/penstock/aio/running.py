@@ -121,6 +121,10 @@ class _ThreadReceiver(ByteReceiveStream):
         self._call: ThreadCall[bytes] | None = None
         self._rest = b""
 
+    def take_back(self, data: bytes) -> None:
+        """Take back as `FdReceiver.take_back` does."""
+        self._rest = data + self._rest
+
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive as `FdReceiver.receive` does."""
         if not self._rest:

@@ -115,6 +115,13 @@ class _FdStream:
 class FdReceiver(_FdStream, ByteReceiveStream):
     """The reading end of a pipe."""
 
+    _rest = b""
+
+    def take_back(self, data: bytes) -> None:
+        """Deliver bytes once more, before all others: a run within a stage has left them."""
+        self._rest = data + self._rest
+        self.count -= len(data)
+
     async def receive(self, max_bytes: int = CHUNK_SIZE) -> bytes:
         """Return the bytes that are there, at most `max_bytes`; wait while there are none.
 
@@ -125,6 +132,10 @@ class FdReceiver(_FdStream, ByteReceiveStream):
         try:
             while True:
                 number = self._usable()
+                if self._rest:
+                    data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+                    self.count += len(data)
+                    return data
                 try:
                     data = system_calls.read(number, max_bytes)
                 except BlockingIOError:

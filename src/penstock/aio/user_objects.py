@@ -7,6 +7,7 @@ to a send stream of anyio or trio, or to an async `write`.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,7 +17,7 @@ from penstock.core.async_detection import is_coroutine_function
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["Chunks", "sender_of"]
+__all__ = ["Chunks", "returner_of", "sender_of"]
 
 _READ_SIZE = 65536
 _CLOSE_TIMEOUT_S = 1.0
@@ -51,6 +52,22 @@ class Chunks:
         if self._owned and close is not None:
             with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
                 await close()
+
+
+def returner_of(source: Any) -> Callable[[bytes], object] | None:
+    """Return a function by which the object takes bytes back, to deliver them next; None if it has none."""
+    take_back: Callable[[bytes], object] | None = getattr(source, "take_back", None)  # a stage's own stdin
+    if callable(take_back):
+        return take_back
+    module = sys.modules.get("asyncio")
+    buffer = getattr(source, "_buffer", None)  # feed_data() only appends
+    if module is None or not isinstance(source, module.StreamReader) or not isinstance(buffer, bytearray):
+        return None
+
+    def put_first(data: bytes) -> None:
+        buffer[:0] = data
+
+    return put_first
 
 
 def sender_of(sink: Any) -> Callable[[bytes], Coroutine[Any, Any, object]]:

@@ -6,6 +6,8 @@ each such endpoint gives way to one that opens a stream, or a copy by a task, at
 
 from __future__ import annotations
 
+from functools import partial
+
 from penstock.engine.ports import DrainedPort, StdinPort, StdoutPort, close_on_error, open_pipe
 from penstock.engine.run_plan import RunPlan
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, PipeStdin, StdinEndpoint
@@ -91,10 +93,16 @@ class _LoopStdin(StdinEndpoint):
         """Make a pipe, and a task that copies into it."""
         with late_import:
             from penstock.aio.copy_tasks import AsyncFeeder  # noqa: PLC0415 - it needs anyio
+            from penstock.aio.user_objects import returner_of  # noqa: PLC0415
+            from penstock.runtime.pipe_rest import PipeRest  # noqa: PLC0415 - few runs need it
 
         read_end, write_end = open_pipe(pipe_size, kept=1, grow=True)
         with close_on_error(read_end, write_end):
-            feeder = AsyncFeeder(self._value, write_end, self._loop, reactor, self._grace)
+            take_back = returner_of(self._value)
+            rest = None
+            if take_back is not None:
+                rest = PipeRest(read_end, partial(_call_in_loop, self._loop, take_back))
+            feeder = AsyncFeeder(self._value, write_end, self._loop, reactor, self._grace, rest)
         return StdinPort(Input(read_end), feeder)
 
 
@@ -161,6 +169,12 @@ class _LoopStdout(StdoutEndpoint):
         with close_on_error(read_end, write_end):
             drainer = AsyncDrainer(self._value, read_end, self._loop, reactor, on_end)
         return DrainedPort(Output(write_end), drainer, reactor)
+
+
+def _call_in_loop(loop: Loop, take_back: Callable[[bytes], object], data: bytes) -> None:
+    """Have the source take the bytes before the task that waits for the run goes on."""
+    if data:
+        loop.call(partial(take_back, data))
 
 
 def _closed_by_loop(to_close: Any, loop: Loop) -> Any:

@@ -17,11 +17,12 @@ import errno
 from penstock.engine import port_streams as streams
 from penstock.engine.ports import StdinPort, close_on_error, open_pipe
 from penstock.engine.stdin_endpoints import StdinEndpoint
+from penstock.runtime.pipe_rest import PipeRest
 from penstock.runtime.timed_call import call_in_time
 from penstock.streams.endpoints import read_ahead
 from penstock.streams.lent_readers import lend, passable_number
 from penstock.streams.stage_ends import Input
-from penstock.system.fds import duplicate, is_nonblocking, open_again
+from penstock.system.fds import duplicate, is_nonblocking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _open(source: ReadAhead, data: bytes, pipe_size: int | None, *, wants_file: 
     with close_on_error(read_end, write_end):
         transfer = streams.Transfer(duplicate(number), write_end, source_owned=False, sink_owned=True)
         transfer.unsent = data
-        relay = streams.Relay(transfer, None, open_again(read_end.fileno()), source.give_back)
+        relay = streams.Relay(transfer, None, PipeRest(read_end, source.give_back))
     return StdinPort(Input(read_end), relay)
 
 
@@ -182,9 +183,9 @@ class _StreamStdin(StdinEndpoint):
             return StdinPort(Input(stream=lend(self._value)))
         read_end, write_end = open_pipe(pipe_size, kept=1)
         with close_on_error(read_end, write_end):
-            rest = open_again(read_end.fileno())
+            rest = PipeRest(read_end, self._value.take_back)
             writer = streams.FdWriter(write_end, owned_description=True)
-            relay = streams.Relay(writer, lend(self._value), rest, self._value.take_back)
+            relay = streams.Relay(writer, lend(self._value), rest)
         return StdinPort(Input(read_end), relay)
 
 

@@ -11,10 +11,6 @@ holds both and moves the bytes. It then takes the place of a feeder's writer, or
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
 from penstock.runtime.guarded_call import GuardedCall
@@ -29,14 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from penstock.runtime.pipe_rest import PipeRest
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
-    from penstock.system.fds import Fd
 
 __all__ = ["Drainer", "Feeder", "Relay"]
-
-_CHUNK_BYTES = 65536
 
 
 class Feeder(GuardedCall):
@@ -90,24 +84,14 @@ class Feeder(GuardedCall):
 class Relay(Feeder):
     """Moves bytes of the caller's reader into a pipe, and gives back those that nobody has taken out of it.
 
-    When the stages have ended, they are read through a second description of the pipe, `rest`, which is
-    non-blocking. The bytes come from the reader's descriptor by a `Transfer`, or from one of our own readers,
-    which lends them (`streams.lent_readers`), to `writer`.
+    The bytes come from the reader's descriptor by a `Transfer`, or from one of our own readers, which lends
+    them (`streams.lent_readers`), to `writer`.
     """
 
-    def __init__(
-        self,
-        writer: Writer | Transfer,
-        reader: Reader | None,
-        rest: Fd | None,
-        give_back: Callable[[bytes], object],
-    ) -> None:
+    def __init__(self, writer: Writer | Transfer, reader: Reader | None, rest: PipeRest) -> None:
         super().__init__(None, writer, reader)
         self._unsent = b""
         self._rest = rest
-        self._give_back: Callable[[bytes], object] | None = give_back
-        self._chunks: list[bytes] = []
-        self._returning = threading.Lock()
 
     def run(self) -> None:
         """Move all of it."""
@@ -137,21 +121,7 @@ class Relay(Feeder):
         self._return_rest()
 
     def _return_rest(self) -> None:
-        """Give back once. The worker and the reactor may both come here, and an interrupt may have been."""
-        with self._returning:
-            give_back, rest = self._give_back, self._rest
-            if give_back is None:
-                return
-            if rest is not None and not rest.closed:
-                with contextlib.suppress(
-                    OSError
-                ):  # BlockingIOError: empty, and somebody else has the other end
-                    while chunk := os.read(rest.fileno(), _CHUNK_BYTES):
-                        self._chunks.append(chunk)
-                rest.close()
-            unsent = self._writer.unsent if isinstance(self._writer, Transfer) else self._unsent
-            give_back(b"".join((*self._chunks, unsent)))
-            self._give_back = None
+        self._rest.give_back(self._writer.unsent if isinstance(self._writer, Transfer) else self._unsent)
 
 
 class Drainer(GuardedCall):
