@@ -476,7 +476,7 @@ async def test_items_that_are_not_lines_and_lines_that_are_too_long_are_errors()
 
     for stage in (map_lines(wrong), map_lines(wrong, concurrency=3)):
         result = await stage.arun(input=b"a\nb\n", stdout=CAPTURE, check=False)
-        assert str(result.error) == "wrong: wrong returned str for a line, not bytes"
+        assert str(result.error) == "wrong: TypeError: wrong returned str for a line, not bytes"
         assert result.stdout == b"a\n"
     result = await each_line(semicolon, max_line=3).arun(
         input=b"abc\nabcd\nabc\n", stdout=CAPTURE, check=False

@@ -31,6 +31,7 @@ from penstock import (
     function,
     ignore_error,
     is_error,
+    map_lines,
     source,
 )
 
@@ -79,7 +80,9 @@ def test_an_exit_error_is_what_subprocess_would_raise() -> None:
 
 def test_the_text_is_the_stage_and_the_cause() -> None:
     """Short; a failed start says so."""
-    assert str(error_of(command("sh", "-c", "echo long >&2; exit 3"))) == "sh: exit status 3"
+    assert str(error_of(command("sh", "-c", "exit 3"))) == "sh: exit status 3"
+    assert str(error_of(command("sh", "-c", "echo a; echo why >&2; exit 3"))) == "sh: exit status 3: why"
+    assert str(error_of(command("sh", "-c", "echo why >&2; exit 3"), stderr=DEVNULL)) == "sh: exit status 3"
     assert str(error_of(command("sh", "-c", "kill -PIPE $$"))) == "sh: signal: broken pipe"
     assert str(error_of(command("sh", "-c", "kill -KILL $$", name="mine"))) == "mine: signal: killed"
     start = error_of(command("no-such-program-here"))
@@ -88,13 +91,47 @@ def test_the_text_is_the_stage_and_the_cause() -> None:
     assert isinstance(start.cause, FileNotFoundError)
 
 
+def test_the_exception_of_a_python_stage_is_shown_with_its_type() -> None:
+    """Its message alone may say nothing: that of an assertion, or of a KeyError."""
+
+    def fails(error: BaseException) -> Pipeline:
+        def fn(_line: bytes) -> bytes:
+            raise error
+
+        return map_lines(fn, name="parse")
+
+    def text(error: BaseException) -> str:
+        return str(error_of(fails(error), input=b"x\n"))
+
+    assert text(AssertionError()) == "parse: AssertionError"
+    assert text(AssertionError("odd")) == "parse: AssertionError: odd"
+    assert text(KeyError("k")) == "parse: KeyError: 'k'"
+    assert text(OSError(2, "gone")) == "parse: FileNotFoundError: [Errno 2] gone"
+    assert text(LineTooLong(16)) == "parse: LineTooLong: a line is longer than 16 bytes"
+    error = error_of(fails(AssertionError()), input=b"x\n")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_no_stage_is_blamed_for_a_cancellation() -> None:
+    """The text is the reason alone, or its type if it says nothing."""
+    for reason, text in (("user pressed stop", "user pressed stop"), (None, "cancelled")):
+        run = command("sleep", "60").start()
+        run.cancel(reason)
+        error = run.wait(check=False).error
+        assert isinstance(error, PipelineCancelled)
+        assert (error.stage, error.index, str(error)) == (None, None, text)
+    with pytest.raises(ZeroDivisionError), command("sleep", "60").start() as run:
+        raise ZeroDivisionError("division by zero")
+    assert str(run.wait(check=False).error) == "division by zero"
+
+
 def test_a_deadline_is_a_pipeline_timeout() -> None:
-    """Which names the earliest stage that was still running, and has the result."""
+    """Which blames no stage, and has the result."""
     error = error_of(command("true") | command("sleep", "60") | command("cat"), timeout=0.3)
     assert isinstance(error, PipelineTimeout)
     assert isinstance(error, TimeoutError)
-    assert (error.stage, error.index) == ("sleep", 1)
-    assert "0.3" in str(error)
+    assert (error.stage, error.index) == (None, None)
+    assert str(error) == "timed out after 0.3 s"
     assert error.errno is None
     assert error.result is not None
     assert error.result.stages[0].error is None
@@ -130,14 +167,14 @@ def test_an_error_that_has_a_cause_keeps_it() -> None:
     assert is_error(KeyError)(error)
 
 
-def test_the_end_of_stderr_is_a_note_and_not_in_the_text() -> None:
-    """A traceback shows it."""
+def test_the_end_of_stderr_is_a_note_and_its_last_line_is_in_the_text() -> None:
+    """A traceback shows both."""
     script = "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done >&2; exit 1"
     error = error_of(command("sh", "-c", script))
     (note,) = error.__notes__
     assert "line 499" in note
     assert "line 0\n" not in note
-    assert "line 499" not in str(error)
+    assert str(error) == "sh: exit status 1: line 499"
     assert "line 499" in "".join(traceback.format_exception(error))
 
 

@@ -107,7 +107,7 @@ THINGS: dict[str, Any] = {
     "ExitError": ExitError(1, ["false"], b"no"),
     "PipelineError": PipelineError("cat", ExitError(-9), index=1),
     "StartError": StartError("cat", OSError(2, "no"), index=0),
-    "PipelineTimeout": PipelineTimeout(None, TimeoutError("late")),  # type: ignore[arg-type]
+    "PipelineTimeout": PipelineTimeout(None, TimeoutError("late")),
     "PipelineCancelled": PipelineCancelled("cat", Cancelled("enough")),
     "MemoryLimitExceeded": MemoryLimitExceeded(1, 2),
     "LineTooLong": LineTooLong(1),

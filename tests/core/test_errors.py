@@ -25,6 +25,7 @@ from penstock.core.errors import (
     PipelineError,
     PipelineTimeout,
     StartError,
+    WorkerDied,
 )
 from penstock.core.matchers import is_epipe, is_pipe_error
 from penstock.core.result import Result, StageResult
@@ -61,18 +62,28 @@ ONE_OF_EACH: list[Exception] = [
         (PipelineError("yes", ExitError(-signal.SIGPIPE)), "yes: signal: broken pipe"),
         (PipelineError("outer", PipelineError("inner", ExitError(1))), "outer: inner: exit status 1"),
         (StartError("sort", OSError("no such program")), 'starting stage "sort": no such program'),
-        (PipelineTimeout("sort", TimeoutError("2 seconds are over")), "sort: 2 seconds are over"),
-        (PipelineCancelled("sort", Cancelled("cancelled")), "sort: cancelled"),
+        (PipelineTimeout(None, TimeoutError("2 seconds are over")), "2 seconds are over"),
+        (PipelineTimeout("sort", TimeoutError()), "TimeoutError"),
+        (PipelineCancelled(None, Cancelled("cancelled")), "cancelled"),
+        (PipelineCancelled(None, KeyboardInterrupt()), "KeyboardInterrupt"),
+        (PipelineError("sort", ExitError(3, ["sort"], b"one\ntwo\n\n \n")), "sort: exit status 3: two"),
+        (PipelineError("sort", ExitError(3, ["sort"], b"\n \n")), "sort: exit status 3"),
+        (PipelineError("stdin", AssertionError()), "stdin: AssertionError"),
+        (StartError("sort", MemoryError()), 'starting stage "sort": MemoryError'),
         (ExitError(3), "exit status 3"),
         (ExitError(0), "exit status 0"),
         (ExitError(-signal.SIGKILL), "signal: killed"),
         (ExitError(-signal.SIGTERM), "signal: terminated"),
+        (ExitError(-100), "signal 100"),
+        (ExitError(-32), "signal 32"),
+        (ExitError(-(1 << 70)), f"signal {1 << 70}"),
+        (WorkerDied(-100, "f", 1), "its worker process died: signal 100"),
         (LineTooLong(16), "a line is longer than 16 bytes"),
         (MemoryLimitExceeded(1000, 1001), "memory limit of 1000 bytes exceeded: 1001 bytes used"),
     ],
 )
 def test_the_text_is_short_and_says_which_stage_and_why(error: Exception, text: str) -> None:
-    """`str()` is what the contract says, without stderr."""
+    """`str()` is what the contract says."""
     assert str(error) == text
 
 
@@ -81,10 +92,10 @@ def test_a_real_time_signal_has_a_text() -> None:
     assert str(ExitError(-(signal.SIGRTMIN + 1))).startswith("signal: ")
 
 
-def test_captured_stderr_is_in_neither_text_nor_repr() -> None:
+def test_little_of_captured_stderr_is_in_the_text_and_nothing_in_the_repr() -> None:
     """It may be 64 KiB; whoever wants it asks for the attribute."""
     error = PipelineError("sh", ExitError(1, ["sh"], b"x" * 65536))
-    assert len(str(error)) < 100
+    assert str(error) == f"sh: exit status 1: {'x' * 117}..."
     assert len(repr(error)) < 200
     assert "exit status 1" in str(error)
 
@@ -133,9 +144,29 @@ def test_the_cause_stays_when_raised_while_another_exception_is_handled() -> Non
     assert "unrelated" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("stderr", "shown"),
+    [
+        (b"a\r\n", "a"),
+        (b"progress\rdone\n", r"progress\rdone"),
+        (b"\x1b[31mred\x1b[0m\ttab\x00\n", r"\x1b[31mred\x1b[0m\ttab\x00"),
+        ("caf\u00e9 \u202e\u2028 \U0001f600\n".encode(), "caf\u00e9 \\u202e\\u2028 \U0001f600"),
+        (b"caf\xe9 \xff", r"caf\xe9 \xff"),
+        (b"x" * 120, "x" * 120),
+        (b"x" * 121, "x" * 117 + "..."),
+        (b"\x1b" * 31, r"\x1b" * 29 + r"\..."),
+    ],
+)
+def test_the_last_line_of_stderr_is_shown_as_one_short_printable_line(stderr: bytes, shown: str) -> None:
+    """It cannot move the cursor, or look like a second message."""
+    assert (
+        str(PipelineError("sh", ExitError(1, ["sh"], b"first\n" + stderr))) == f"sh: exit status 1: {shown}"
+    )
+
+
 def test_notes_are_in_the_traceback_and_not_in_the_text() -> None:
     """The last lines of stderr are a note: a traceback shows them, `str()` stays short."""
-    error = PipelineError("sort", ExitError(2, ["sort"], b"sort: cannot read\n"))
+    error = PipelineError("sort", ExitError(2, ["sort"]))
     error.add_note("sort: cannot read")
     assert "cannot read" not in str(error)
     assert "cannot read" in "".join(traceback.format_exception(error))

@@ -247,7 +247,7 @@ def test_events_arrive_in_order_and_before_the_end() -> None:
 
 def test_an_exception_comes_back_with_type_text_causes_and_traceback() -> None:
     """Matchers work on it; what was written before it has arrived."""
-    with pytest.raises(PipelineError, match=r"^fail: 7$") as caught:
+    with pytest.raises(PipelineError, match=r"^fail: KnownError: 7$") as caught:
         (isolated(fns.fail, "known") | command("cat")).output()
     cause = caught.value.cause
     assert isinstance(cause, fns.KnownError)

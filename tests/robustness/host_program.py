@@ -121,9 +121,9 @@ def told(case: Callable[[], Outcome]) -> str | list[str]:
     if not DATA.startswith(data):
         return "other bytes"
     if isinstance(error.cause, ExitError):
-        return [error.stage, "exit"]
+        return [error.stage or "", "exit"]
     number = getattr(error.cause, "errno", None)
-    return [error.stage, repr(error.cause) if number is None else errno.errorcode[number]]
+    return [error.stage or "", repr(error.cause) if number is None else errno.errorcode[number]]
 
 
 def held() -> dict[int, str]:

@@ -147,7 +147,10 @@ def _reported(result: Result) -> Any:
     if error is None:
         return OK
     text = str(error.cause)
-    assert str(error) == f"{error.stage}: {text}"
+    if isinstance(error.cause, ExitError):
+        assert str(error).startswith(f"{error.stage}: {text}")
+    else:
+        assert str(error) == f"{error.stage}: {type(error.cause).__name__}: {text}"
     return error.index, text.removesuffix(": the next stage has closed its input")
 
 

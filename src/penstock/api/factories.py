@@ -313,7 +313,10 @@ def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None)
 
 def _encoded(option: str, text: object) -> bytes:
     if isinstance(text, str):
-        return text.encode()
+        try:
+            return text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{option} cannot be encoded as UTF-8: {error.reason}") from error
     if isinstance(text, bytes):
         return text
     raise TypeError(f"{option} must be str or bytes, not {text!r}")

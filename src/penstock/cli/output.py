@@ -101,6 +101,8 @@ def _sentence(error: PipelineError) -> str:
         named = isinstance(cause.filename, str) and cause.filename != error.stage
         where = f": {cause.filename}" if named else ""
         return f"{error.stage}: {cause.strerror}{where}"
+    if isinstance(cause, ExitError):
+        return f"{error.stage}: {cause}"  # its stderr follows, as a note
     if isinstance(error, StartError | PipelineTimeout) or isinstance(cause, PenstockError):
         return str(error)
     if isinstance(cause, OSError) and error.index is None and cause.strerror is not None:

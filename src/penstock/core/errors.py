@@ -16,6 +16,7 @@ import signal as signals
 import subprocess
 
 from penstock.core.public import exported
+from penstock.core.texts import last_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,16 +58,30 @@ class PipelineError(PenstockError):
     and `stdout`). `cause`, also `__cause__`, is the exception object that the stage raised. `result` is the
     `Result` of the run. Not raised for failures that the verdict forgives, or for `FinishEarly`.
 
+    `str()` is `stage: cause`. For a command that wrote to a captured stderr its last line that is not blank
+    follows, at most 120 characters, with control characters escaped; a note has the last 20 lines. The
+    exception of a Python stage is shown with its type: `parse: ValueError: bad line`.
+
     >>> from penstock import DEVNULL, command
     >>> try:
-    ...     (command("false") | command("cat")).run(stdout=DEVNULL)
+    ...     (command("sh", "-c", "echo no key >&2; exit 3") | command("cat")).run(stdout=DEVNULL)
     ... except PipelineError as error:
-    ...     print(error, error.stage, error.index, error.cause.returncode)
-    false: exit status 1 false 0 1
+    ...     print(error)
+    ...     print(error.stage, error.index, error.cause.returncode)
+    sh: exit status 3: no key
+    sh 0 3
     """
 
+    _by_python = False
+    """Whether the stage is a Python stage, whose exception is shown with its type."""
+
     def __init__(
-        self, stage: str, cause: BaseException, *, index: int | None = None, result: Result | None = None
+        self,
+        stage: str | None,
+        cause: BaseException,
+        *,
+        index: int | None = None,
+        result: Result | None = None,
     ) -> None:
         # Not super(): a PipelineTimeout is an OSError too, which would take these for its errno and strerror.
         Exception.__init__(self, stage, cause)
@@ -77,7 +92,12 @@ class PipelineError(PenstockError):
         self.__cause__ = cause
 
     def __str__(self) -> str:
-        return f"{self.stage}: {self.cause}"
+        cause = self.cause
+        if self._by_python:
+            return f"{self.stage}: {_with_type(cause)}"
+        text = f"{self.stage}: {text_of(cause) or type(cause).__name__}"
+        said = last_line(cause.stderr) if isinstance(cause, ExitError) and cause.stderr else ""
+        return f"{text}: {said}" if said else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The result, which holds this error in turn, belongs to the state: arguments that lead back to the
@@ -91,20 +111,30 @@ class StartError(PipelineError):
     """A stage could not be started. The stages before it were cancelled and reaped; nothing is left."""
 
     def __str__(self) -> str:
-        return f'starting stage "{self.stage}": {self.cause}'
+        return f'starting stage "{self.stage}": {text_of(self.cause) or type(self.cause).__name__}'
 
 
 @exported
 class PipelineTimeout(PipelineError, TimeoutError):
-    """The deadline ended the run; `stage` is the earliest stage that was still running.
+    """The deadline ended the run. `stage` and `index` are None, because no stage is to blame.
 
-    Not raised if an earlier stage of the pipeline had failed by itself before the deadline.
+    `str()` says how long the run was allowed to take. Not raised if an earlier stage of the pipeline had
+    failed by itself before the deadline.
     """
+
+    def __str__(self) -> str:
+        return text_of(self.cause) or type(self.cause).__name__
 
 
 @exported
 class PipelineCancelled(PipelineError):
-    """`Run.cancel()` ended the run; `cause` is the reason passed to it, if that was an exception."""
+    """`Run.cancel()` ended the run; `stage` and `index` are None, because no stage is to blame.
+
+    `cause` is the reason passed to it, if that was an exception, and `str()` is the reason alone.
+    """
+
+    def __str__(self) -> str:
+        return text_of(self.cause) or type(self.cause).__name__
 
 
 @exported
@@ -159,7 +189,8 @@ class ExitError(PenstockError, subprocess.CalledProcessError):
         if self.signal is None:
             return f"exit status {self.returncode}"
         # The C library's description, as Go and shells print it: "broken pipe", "killed".
-        return f"signal: {(signals.strsignal(self.signal) or str(self.signal)).lower()}"
+        known = signals.strsignal(self.signal) if self.signal < signals.NSIG else None
+        return f"signal {self.signal}" if known is None else f"signal: {known.lower()}"
 
 
 @exported
@@ -222,9 +253,23 @@ class Cancelled(PenstockError):
 
 @exported
 def _restore_error(
-    kind: type[PipelineError], stage: str, cause: BaseException, index: int | None
+    kind: type[PipelineError], stage: str | None, cause: BaseException, index: int | None
 ) -> PipelineError:
     return kind(stage, cause, index=index)
+
+
+def _with_type(error: BaseException) -> str:
+    """Return `type: message`, or the type alone if there is no message, as for most assertions."""
+    text = text_of(error)
+    name = type(error).__name__
+    return f"{name}: {text}" if text and text != name else name
+
+
+def error_of_python(kind: type[PipelineError], stage: str, cause: BaseException, index: int) -> PipelineError:
+    """Return an error of a Python stage."""
+    error = kind(stage, cause, index=index)
+    error._by_python = True  # noqa: SLF001 - not an argument, because users need not know of it
+    return error
 
 
 def checked_error(what: str, error: object) -> BaseException | None:

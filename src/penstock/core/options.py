@@ -122,12 +122,19 @@ def _name(option: str, value: object) -> str | None:
 
 
 def path(option: str, value: object) -> str:
-    """Return a path of any kind as a str; raise ValueError for an empty path or a NUL byte."""
+    """Return a path of any kind as a str; raise ValueError if no file can have it."""
     if not isinstance(value, str | bytes | os.PathLike):
         raise TypeError(f"{option} must be a path (str, bytes or PathLike), not {value!r}")
-    text = os.fsdecode(value)
+    try:
+        text = os.fsdecode(value)
+    except TypeError as error:  # its `__fspath__` returns something else
+        raise TypeError(f"{option} must be a path: {error}") from error
     if not text or "\0" in text:
         raise ValueError(f"{option} must not be empty or contain a NUL byte: {text!r}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"{option} cannot be encoded for the file system: {text!r}") from None
     return text
 
 

@@ -30,9 +30,9 @@ def emit_exit(running: Running, end: NodeOutcome) -> None:
     ctx.emit_event("exit", "ended" if error is None else f"ended: {text_of(error)}", error, context)
 
 
-def emit_failed(events: EventEmitter, error: PipelineError) -> None:
-    """Report that the run failed, and which stage is the cause."""
-    events.emit("failed", error.stage, text_of(error.cause), error.cause)
+def emit_failed(events: EventEmitter, error: PipelineError, name: str) -> None:
+    """Report that the run failed, and which stage is the cause; if none is, the run is called `name`."""
+    events.emit("failed", error.stage or name, text_of(error.cause), error.cause)
 
 
 def emit_abandoned(events: EventEmitter, reason: BaseException | None) -> None:

@@ -81,6 +81,11 @@ class Execution(JudgedRun):
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
 
     @property
+    def name(self) -> str:
+        """The option `name`, or else the names of the stages."""
+        return self.root.option("name") or " | ".join(leaf.stage.name for leaf in self.leaves)
+
+    @property
     def reason(self) -> CancelReason | None:
         """Why the whole run was cancelled."""
         return self._state.reason
@@ -332,7 +337,7 @@ class Execution(JudgedRun):
             self.elapsed = time.monotonic() - self.began
             error = self._judge()
             if error is not None and self.failure is None:
-                emit_failed(self.services.events, error)
+                emit_failed(self.services.events, error, self.name)
             self._defer_release()
             self.ended.set()
             self.reactor.wake()

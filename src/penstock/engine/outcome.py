@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from functools import cache
 
-from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
+from penstock.core.errors import (
+    ExitError,
+    FinishEarly,
+    PipelineCancelled,
+    PipelineError,
+    PipelineTimeout,
+    StartError,
+    error_of_python,
+)
 from penstock.core.excerpt import Excerpt
 from penstock.engine.tree import NodeOutcome
+from penstock.stages.base import traits_of
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -94,10 +103,15 @@ def _error_of(
     end: NodeOutcome, cause: BaseException, leaves: Sequence[StageRun], stdin_error: BaseException | None
 ) -> PipelineError:
     """Return the error that the run raises for `cause`, the error that its verdict has kept."""
-    kind = PipelineError if end.reason is None else end.reason.reported_as
+    if end.reason is not None and issubclass(end.reason.reported_as, PipelineTimeout | PipelineCancelled):
+        return end.reason.reported_as(None, cause)  # no stage is to blame
     if end.index is None:
-        return kind("stdin" if cause is stdin_error else "stdout", cause)
-    error = kind(leaves[end.index].stage.name, cause, index=end.index)
+        return PipelineError("stdin" if cause is stdin_error else "stdout", cause)
+    kind = PipelineError if end.reason is None else end.reason.reported_as
+    stage = leaves[end.index].stage
+    if traits_of(stage).kind != "command":
+        return error_of_python(kind, stage.name, cause, end.index)
+    error = kind(stage.name, cause, index=end.index)
     if isinstance(cause, ExitError) and cause.stderr:
         excerpt = Excerpt()
         excerpt.feed(cause.stderr)

@@ -1,5 +1,5 @@
 # pathlib is slow to import.
-# ruff: noqa: PTH100, PTH109, PTH110, PTH112, PTH116, PTH117, PTH118
+# ruff: noqa: PTH110, PTH112, PTH116, PTH117, PTH118
 """Find the file of a program by its name, and explain why the kernel refused to run it.
 
 execve(2) reports one ENOENT for four mistakes: a missing program, script interpreter, dynamic loader or (in a
@@ -15,6 +15,7 @@ import stat
 from functools import lru_cache
 
 from penstock.system import system_calls
+from penstock.system.working_directory import caller_folder, explain_missing
 
 _PATH_ERRORS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -103,9 +104,9 @@ def _resolve_path(program: str, cwd: str | None) -> str:
         executable = program
     elif ".." in program.split("/"):
         # Only the file system can resolve a/../b, because a may be a link.
-        executable = f"{os.getcwd()}/{program}"
+        executable = f"{caller_folder(program)}/{program}"
     else:
-        executable = os.path.abspath(program)
+        executable = os.path.normpath(f"{caller_folder(program)}/{program}")
     try:
         mode = os.stat(executable).st_mode
     except OSError as error:
@@ -142,6 +143,9 @@ def _wrong_folder(code: int, cwd: str) -> OSError | None:
         if not stat.S_ISDIR(os.stat(cwd).st_mode):
             return OSError(code, "the working directory is not a folder", cwd)
     except OSError as error:
+        explained = explain_missing(error, cwd)
+        if explained is not error:
+            return explained
         text = (
             "no such working directory"
             if error.errno in {errno.ENOENT, errno.ENOTDIR}

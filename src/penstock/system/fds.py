@@ -31,6 +31,7 @@ from weakref import ref
 
 from penstock.system import features, system_calls
 from penstock.system.fork_guard import fork_guard, reset_in_child
+from penstock.system.working_directory import explain_missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -334,9 +335,11 @@ _ONE = b"\1" * 8
 def _open(path: Path, flags: int) -> Fd:
     # Outside the guard, because opening a FIFO may wait for its other end. If the host forks in the instant
     # before the guard is taken, the copy keeps the descriptor.
-    (fd,) = _adopt(
-        (Fd(),), starmap(system_calls.open_path, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),))
-    )
+    opening = starmap(system_calls.open_path, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),))
+    try:
+        (fd,) = _adopt((Fd(),), opening)
+    except FileNotFoundError as error:
+        raise explain_missing(error, path) from None
     return fd
 
 
