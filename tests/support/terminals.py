@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -13,14 +14,15 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from tests.support.hosts import PYTHON_OPTIONS
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["PROMPT", "Desk", "Terminal"]
+__all__ = ["PROMPT", "Desk", "Terminal", "is_stopped", "until_stopped"]
 
 # Makes its stdin the controlling terminal, then becomes what its arguments say: what login(1) does.
 _LOGIN = """
@@ -37,6 +39,18 @@ def say(*words):
 
 """
 PROMPT = rb"ready\$ "
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process is stopped at this moment."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return False
+
+
+def until_stopped(pids: Iterable[int]) -> None:
+    """Wait until all of these are stopped: a shell waits for its own child only."""
+    until(lambda: all(map(is_stopped, pids)))
 
 
 class Terminal:

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.processes import alive, gone
-from tests.support.terminals import PROMPT
+from tests.support.terminals import PROMPT, is_stopped, until_stopped
 from tests.support.waiting import until
-
-from penstock.system import procfs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,11 +21,6 @@ say("pids", os.getpid())
 cry = 'echo "pids $$" >/dev/tty; exec '
 pipeline = command("sh", "-c", cry + "sleep 1000") | command("sh", "-c", cry + "cat") | map_lines(bytes.upper)
 """
-
-
-def _state(pid: int) -> str:
-    entry = procfs.read_stat(pid)
-    return "gone" if entry is None else entry.state
 
 
 def _started(terminal: Terminal) -> list[int]:
@@ -69,9 +62,9 @@ def test_ctrl_z_stops_the_pipeline_and_fg_continues_it(desk: Desk, way: str) -> 
     pids = _started(shell)
     shell.type(b"\x1a")
     shell.wait_for(PROMPT)
-    until(lambda: [_state(pid) for pid in pids] == ["T"] * 3)
+    until_stopped(pids)
     shell.type("fg\n")
-    until(lambda: "T" not in [_state(pid) for pid in pids])
+    until(lambda: not any(map(is_stopped, pids)))
     shell.type(b"\x03")
     shell.wait_for(PROMPT)
     assert all(map(gone, pids))
@@ -82,17 +75,21 @@ def test_a_question_goes_on_after_ctrl_z(desk: Desk) -> None:
     script = desk.script(
         """
         ask = command("sh", "-c", "read x; printf 'name? ' >/dev/tty; read x </dev/tty; echo got=$x")
+        say("pids", os.getpid())
         r, w = os.pipe()
         run = (ask | command("cat")).start(stdin=r)
+        say("pids", *run.pids)
         os.write(w, b"\\n")  # not before both are started: see docs/gotchas.md about Ctrl-Z meanwhile
         run.wait()
         """
     )
     shell = desk.shell()
     shell.type(f"$PYTHON {script}\n")
+    pids = [*shell.pids(), *shell.pids()]
     shell.wait_for(rb"name\? ")
     shell.type(b"\x1a")
     shell.wait_for(PROMPT)
+    until_stopped(pids)  # one that is not yet may take the first character
     shell.type("fg\n")
     shell.wait_for(rb"PYTHON .*\r\n")  # bash says which job it is
     shell.type("me\n")

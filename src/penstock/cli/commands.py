@@ -153,7 +153,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
             cwd=cwd,
             env=dict(env),
             timeout=timeout,
-            on_event=output.print_event if verbose else None,
+            on_event=output.print_event if verbose else output.print_stop,
         )
     except PipelineSyntaxError as mistake:
         output.print_err(f"penstock: {mistake.show(pipeline)}")

@@ -39,6 +39,7 @@ __all__ = [
     "print_err",
     "print_error",
     "print_event",
+    "print_stop",
     "show_table",
     "write_json",
 ]
@@ -215,6 +216,12 @@ def _exit(stage: StageResult) -> str:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f} s"
+
+
+def print_stop(event: Event) -> None:
+    """Print a line about a command that is stopped, because the run waits for it."""
+    if event.kind == "stopped":
+        print_event(event)
 
 
 def print_event(event: Event) -> None:

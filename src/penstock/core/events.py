@@ -20,10 +20,11 @@ __all__ = ["Event"]
 class Event:
     """An event of a run, as `on_event` gets it. A frozen dataclass.
 
-    `kind` is one of `start`, `exit`, `failed`, `start-failed`, `cancelled`, `memory-limit`, `memory-peak`,
-    `limits`, `leftover`, `unguarded` (see `orphans`), `abandoned`, or `message` for a call of `ctx.emit`.
-    `stage` is the stage's name, `message` a sentence, and `error` the exception, if any. `context` maps names
-    to further facts, such as `pid` and `returncode`. `time` is seconds since the epoch.
+    `kind` is one of `start`, `exit`, `failed`, `start-failed`, `cancelled`, `stopped`, `continued`,
+    `memory-limit`, `memory-peak`, `limits`, `leftover`, `unguarded` (see `orphans`), `abandoned`, or
+    `message` for a call of `ctx.emit`. `stopped` comes up to 2 s after something has stopped a command for
+    good. `stage` is the stage's name, `message` a sentence, and `error` the exception, if any. `context` maps
+    names to further facts, such as `pid`, `returncode` and `signal`. `time` is seconds since the epoch.
     """
 
     kind: str

@@ -6,6 +6,7 @@ Out of scope: recording a reason (`RunState.cancel`), and the way that leads her
 from __future__ import annotations
 
 from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
+from penstock.engine.stops import describe_stops
 from penstock.engine.tree import CancelReason
 from penstock.stages.kill_sequence import RunningProcess, freeze
 
@@ -80,6 +81,7 @@ def because_failed(name: str, group: GroupRun) -> CancelReason:
     return CancelReason(Cancelled(f"{name} failed"), PipelineCancelled, group, collateral=True)
 
 
-def because_timed_out(timeout: float, group: GroupRun) -> CancelReason:
-    """Return why the stages of a pipeline are cancelled at its deadline."""
-    return CancelReason(TimeoutError(f"timed out after {timeout:g} s"), PipelineTimeout, group)
+def because_timed_out(timeout: float, group: GroupRun, leaves: Sequence[StageRun]) -> CancelReason:
+    """Return why the stages of a pipeline are cancelled at its deadline; `leaves` are those of the run."""
+    stops = describe_stops(leaf for leaf in leaves if leaf.within(group))
+    return CancelReason(TimeoutError(f"timed out after {timeout:g} s{stops}"), PipelineTimeout, group)

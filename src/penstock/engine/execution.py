@@ -26,6 +26,7 @@ from penstock.engine.memory_watches import Watches
 from penstock.engine.outcome import build_result, conclude
 from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import StartFailure
+from penstock.engine.stops import StopWatch
 from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
@@ -84,12 +85,11 @@ class Execution:
         """Why the caller could not read what the last stage wrote, or not all of it."""
         self.on_cut: Callable[[], None] | None = None
         """Called when the reader of the output is to get nothing more, because the run was cancelled."""
-        self._asked: CancelReason | None = None
-        """Why the run is about to be cancelled, or was."""
         self._launched = False
         self._start_slot = StartSlot()
         self._watches = Watches(self._state.groups, self.leaves, reactor, self.dispatcher)
         self._barrier = StartBarrier(reactor)
+        self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
 
     @property
@@ -127,8 +127,7 @@ class Execution:
         try:
             self.ended.on_set(partial(active_runs.discard, handle))
             active_runs.add(handle)
-            reason = handle.cancelled_before()
-            if reason is not None:
+            if (reason := handle.cancelled_before()) is not None:
                 self._cancel(self.root, CancelReason(reason, PipelineCancelled, self.root))
             self._start_slot.acquire()
             self._launch()
@@ -172,6 +171,7 @@ class Execution:
             ctx.unregister()  # it is known now
             if ctx.listened_to:
                 ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+                self._stops.begin()
         self._watches.started(leaf, running, self._cancel)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
@@ -197,7 +197,7 @@ class Execution:
 
     def _leaf_ended(self, leaf: StageRun) -> None:
         running = leaf.running
-        end = leaf_outcome(leaf, self.failure, self._asked)
+        end = leaf_outcome(leaf, self.failure, self._state.asked)
         if running is not None and running.ctx.listened_to and self._state.claim_exit_event(leaf):
             emit_exit(running, end)  # before the end is recorded, with which the run may be over
         self._state.record_end(leaf, end)
@@ -243,12 +243,11 @@ class Execution:
 
     def enqueue_cancel(self, reason: CancelReason) -> None:
         """Do as `post_cancel`, but leave it to the caller to interrupt the reactor."""
-        if reason.origin is self.root and self._asked is None:
-            self._asked = reason
+        self._state.ask(reason)
         self.reactor.enqueue(partial(self._cancel, reason.origin, reason))
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:
-        self._cancel(group, cancellation.because_timed_out(timeout, group))
+        self._cancel(group, cancellation.because_timed_out(timeout, group, self.leaves))
 
     def _cancel(self, group: GroupRun, reason: CancelReason) -> None:
         """Cancel; in the reactor's thread, or in the starter's if nothing is driven yet."""
@@ -331,6 +330,7 @@ class Execution:
                 return
             self._start_slot.release()  # an interrupt may have come before
             self._watches.close()
+            self._stops.close()
             self._resources.close()
             if self._closing.abandoned:
                 emit_abandoned(self.services.events, self._closing.error)

@@ -18,6 +18,7 @@ import sys
 from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, StartError
 from penstock.core.timing import timing
 from penstock.engine.execution import Execution
+from penstock.engine.stops import describe_stops
 from penstock.engine.terminal import restore_terminal
 from penstock.engine.tree import CancelReason
 from penstock.runtime import thread_pool
@@ -76,8 +77,9 @@ class ManagedRun:
         """Whether a start was begun; if not, there is nothing to end."""
 
     def __repr__(self) -> str:
-        names = " | ".join(leaf.stage.name for leaf in self.execution.leaves)
-        return f"<Run {'ended' if self.done() else 'going'}: {names}>"
+        leaves = self.execution.leaves
+        names = " | ".join(leaf.stage.name for leaf in leaves)
+        return f"<Run {'ended' if self.done() else 'going'}: {names}{describe_stops(leaves)}>"
 
     def start(self) -> None:
         """Start all stages. An exception ends the run before it is raised here.
@@ -123,7 +125,8 @@ class ManagedRun:
             raise ValueError("timeout must be a number of seconds, not nan")
         try:
             if not self._sleep(timeout):
-                raise TimeoutError(f"the run has not ended within {timeout:g} s")  # noqa: TRY301 - one way out
+                stops = describe_stops(self.execution.leaves)
+                raise TimeoutError(f"the run has not ended within {timeout:g} s{stops}")  # noqa: TRY301 - one way out
             block_if_finalizing()
             if timeout is None:  # else the host may do something else meanwhile, and try again
                 restore_terminal(self.execution, self)

@@ -98,6 +98,13 @@ class RunningProcess(Running):
         """Take over a process that was just started, or is about to get its job."""
         self._process = process
         self.tree = ProcessTree(process)
+        self.leads_group = process.group is not None
+
+    def stop_signal(self) -> int | None:
+        """Return the signal that has stopped it, other than ours. From any thread."""
+        if self.done or self._no_grace or self._state > ProcessState.RUNNING:
+            return None
+        return self._process.stop_signal()
 
     def kill(self, reason: BaseException) -> None:
         """Ask the process to end; SIGKILL to the whole tree once the grace time is over."""

@@ -46,6 +46,8 @@ class Running:
     peak_memory: int | None = None
     """The most anonymous memory, in bytes, that its processes were seen to have; None if not watched."""
     stderr = b""
+    leads_group = False
+    """Whether it is a process that leads a process group."""
     wait_thread_error: RuntimeError | None = None
     """Why the stage, which has been started, cannot be waited for yet: no thread can be started."""
     _reason: BaseException | None = None
@@ -97,6 +99,10 @@ class Running:
 
     def check_exit(self) -> None:
         """Check whether the stage has ended, because an interrupt may have lost the event."""
+
+    def stop_signal(self) -> int | None:
+        """Return the signal that has stopped its process; None if none has, or if it is being ended."""
+        return None
 
     def outcome(self, error: BaseException | None) -> BaseException | None:
         """Return the stage's outcome: if it was cancelled while it ran, the reason, however it ended."""

@@ -119,6 +119,19 @@ class Process:
                 )
             return self._status
 
+    def stop_signal(self) -> int | None:
+        """Return the signal that has stopped it; None if none has, or if the platform cannot tell."""
+        if os.getpid() != self._owner or not features.WAITID:
+            return None
+        with self._lock:
+            if not self._is_ours():
+                return None
+            try:
+                found = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:  # a zombie
+                return None
+        return None if found is None else found.si_status
+
     def send_signal(self, *signums: int, group: bool = True) -> bool:
         """Send signals to the group that the child leads. Without one, or with `group=False`, to it alone.
 
