@@ -91,7 +91,7 @@ def test_a_stop_is_an_event_and_so_is_its_end(signum: int, group: bool) -> None:
     assert log.kinds.count("stopped") == 2
 
 
-def test_the_stops_of_a_cancellation_are_no_events() -> None:
+def test_a_cancellation_emits_no_stops() -> None:
     """All processes are stopped before they are ended."""
     log = Log()
     pipeline = command("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
@@ -149,7 +149,7 @@ def test_the_message_of_a_timeout_names_the_stopped_command(method: str, pipelin
     assert 'timed out after 0.3 s; "stopper" is stopped by SIGSTOP (`kill -CONT' in str(caught.value)
 
 
-def test_the_timeout_of_an_inner_pipeline_tells_of_its_own_stages() -> None:
+def test_the_timeout_of_an_inner_pipeline_names_its_own_stages() -> None:
     inner = Pipeline(STOPS_ITSELF | command("cat"), timeout=0.3)
     other = command("sh", "-c", "kill -STOP $$", name="other")
     with pytest.raises(PipelineTimeout) as caught:
@@ -208,7 +208,7 @@ def test_runs_of_event_loops_report_it_too(host: Host) -> None:
     assert "seen" in said
 
 
-def test_ctrl_z_and_fg_are_no_event(desk: Desk) -> None:
+def test_ctrl_z_and_fg_emit_nothing(desk: Desk) -> None:
     """Python is stopped with its commands, and goes on with them."""
     script = desk.script(
         """

@@ -69,8 +69,6 @@ class Execution(JudgedRun):
         self.ended = Latch()
         self.on_cut: Callable[[], None] | None = None
         """Called when the reader of the output is to get nothing more, because the run was cancelled."""
-        self._asked: CancelReason | None = None
-        """Why the run is about to be cancelled, or was."""
         self._launched = False
         self.starting = False
         """Whether a thread is in the middle of the start."""
@@ -109,8 +107,7 @@ class Execution(JudgedRun):
         try:
             self.ended.on_set(partial(active_runs.discard, handle))
             active_runs.add(handle)
-            reason = handle.cancelled_before()
-            if reason is not None:
+            if (reason := handle.cancelled_before()) is not None:
                 self._cancel(self.root, CancelReason(reason, PipelineCancelled, self.root))
             self._start_slot.acquire()
             self._launch()
@@ -164,8 +161,7 @@ class Execution(JudgedRun):
             ctx.unregister()  # it is known now
             if ctx.listened_to:
                 ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
-                if running.pid is not None:
-                    self._stops.begin()
+                self._stops.begin()
         self._watches.started(leaf, running, self._cancel)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
@@ -194,7 +190,7 @@ class Execution(JudgedRun):
     @ends_with_fault
     def _leaf_ended(self, leaf: StageRun) -> None:
         running = leaf.running
-        end = leaf_outcome(leaf, self.failure, self._asked)
+        end = leaf_outcome(leaf, self.failure, self._state.asked)
         if running is not None and running.ctx.listened_to and self._state.claim_exit_event(leaf):
             emit_exit(running, end)  # before the end is recorded, with which the run may be over
         self._state.record_end(leaf, end)
@@ -241,8 +237,7 @@ class Execution(JudgedRun):
 
     def enqueue_cancel(self, reason: CancelReason) -> None:
         """Do as `post_cancel`, but leave it to the caller to interrupt the reactor."""
-        if reason.origin is self.root and self._asked is None:
-            self._asked = reason
+        self._state.ask(reason)
         self.reactor.enqueue(partial(self._cancel, reason.origin, reason))
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:

@@ -32,7 +32,7 @@ __all__ = ["RunState", "leaf_outcome"]
 class RunState:
     """The stages of one run, and the tree of pipelines and filters above them; for any thread."""
 
-    __slots__ = ("_lock", "cancelled_at", "groups", "leaves", "reason", "root")
+    __slots__ = ("_lock", "asked", "cancelled_at", "groups", "leaves", "reason", "root")
 
     def __init__(self, plan: RunPlan) -> None:
         graph = plan.graph
@@ -53,6 +53,8 @@ class RunState:
         ]
         self.reason: CancelReason | None = None
         """Why the whole run was cancelled."""
+        self.asked: CancelReason | None = None
+        """Why the whole run is about to be cancelled, or was."""
         self.cancelled_at = 0.0
         """When that was, by `time.monotonic()`."""
         self._lock = threading.Lock()
@@ -103,6 +105,11 @@ class RunState:
                         parent.finish(parent.compute_outcome())
                 yield parent, end
             node, end = parent, parent.end
+
+    def ask(self, reason: CancelReason) -> None:
+        """Note why the run, or a pipeline in it, is about to be cancelled. Takes no lock."""
+        if reason.origin is self.root and self.asked is None:
+            self.asked = reason
 
     def cancel(self, group: GroupRun, reason: CancelReason) -> list[StageRun] | None:
         """Record `reason` for the stages of a pipeline that have none and go on; return these.

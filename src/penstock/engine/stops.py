@@ -6,8 +6,8 @@ because SIGCHLD is the host's. So one timer for all commands of a run looks, mor
 
 A stop is reported if two looks in a row have seen it. Ctrl-Z stops this process too, and its commands a
 moment earlier or later, and `fg` continues all of them; neither is worth an event. A look that comes late,
-because this process was stopped itself, is therefore taken for the first one. The stops of a cancellation are
-no stops of this kind.
+because this process was stopped itself, is therefore taken for the first one. The stops of a cancellation do
+not count.
 
 Out of scope: the reading of the state (`system.process`).
 """
