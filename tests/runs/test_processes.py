@@ -385,7 +385,7 @@ def test_a_python_producer_is_forgiven_as_a_command_is() -> None:
     first = function(lambda _ctx, stdin, stdout: stdout.write(stdin.readline()))
     assert (function(endless) | first).output() == b"y\n"
     assert (command("yes") | first).output() == b"y\n"
-    with pytest.raises(PipelineError, match="failing: something else"):
+    with pytest.raises(PipelineError, match="failing: ValueError: something else"):
         (function(failing) | first).output()
 
 

@@ -79,7 +79,7 @@ def test_the_last_lines_are_a_note_on_the_exception() -> None:
     with pytest.raises(PipelineError) as raised:
         sh("seq 1000 >&2; exit 3").run()
     error = raised.value
-    assert str(error) == "sh: exit status 3"
+    assert str(error) == "sh: exit status 3: 1000"
     (note,) = error.__notes__
     assert note.endswith("998\n999\n1000")
     assert len(note.splitlines()) < 60

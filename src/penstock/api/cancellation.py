@@ -39,7 +39,7 @@ def cancel_all(reason: BaseException | str | None = None) -> None:
     ...         while not all(job.done() for job in jobs):  # a job may just be about to start a run
     ...             cancel_all("interrupted")
     >>> {str(job.exception()) for job in jobs if not job.cancelled()}
-    {'sleep: interrupted'}
+    {'interrupted'}
     """
     reason_of(reason)
     cancel_active(partial(reason_of, reason))
