@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 import pytest
+from tests.support.waiting import until
 
 from penstock.system import features, procfs
 
@@ -158,3 +159,34 @@ def test_of_a_process_that_is_not_there_nothing_is_known(start: Any) -> None:
     child.kill_and_reap()
     assert procfs.read_stat(child.pid) is None
     assert procfs.read_stat(2**30) is None
+
+
+@needs_procfs
+@pytest.mark.usefixtures("reads")
+def test_a_thread_that_runs_is_seen_beside_a_main_thread_that_sleeps() -> None:
+    """The state in /proc/PID/stat is that of the main thread."""
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", SPINNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        assert child.stdout.readline() == b"spins\n"
+        until(lambda: procfs.has_running_thread(child.pid))
+        os.kill(child.pid, signal.SIGSTOP)
+        until(lambda: not procfs.has_running_thread(child.pid))
+    finally:
+        child.kill()
+        child.communicate()
+    assert not procfs.has_running_thread(child.pid)
+
+
+SPINNER = """
+import sys, threading
+def spin():
+    print("spins", flush=True)
+    while True:
+        pass
+threading.Thread(target=spin, daemon=True).start()
+sys.stdin.read()
+"""

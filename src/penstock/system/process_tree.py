@@ -131,7 +131,8 @@ class ProcessTree:
             entry = procfs.read_stat(pid)
             if entry is not None:
                 self._threads[pid] = entry.threads
-                if entry.state == "R":
+                # The state is that of the main thread. Another one may still be in the middle of a fork.
+                if entry.state == "R" or (entry.threads > 1 and procfs.has_running_thread(pid)):
                     still = False
         return still
 

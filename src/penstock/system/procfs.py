@@ -122,6 +122,17 @@ def children(pid: int, threads: int = 0) -> list[int]:
     return found
 
 
+def has_running_thread(pid: int) -> bool:
+    """Whether any thread of a process is runnable."""
+    for thread in _names(b"/proc/%d/task" % pid):
+        try:
+            if parse_stat(_read(b"/proc/%d/task/%s/stat" % (pid, thread))).state == "R":
+                return True
+        except (OSError, ValueError, IndexError):  # gone
+            continue
+    return False
+
+
 def pids() -> list[int]:
     """Return all visible processes."""
     return list(map(int, _names(b"/proc"))) if features.PROCFS else []
