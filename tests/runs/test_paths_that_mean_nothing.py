@@ -61,10 +61,11 @@ def test_so_it_is_for_a_command_alone(option: str, path: Any) -> None:
 
 
 @pytest.mark.parametrize("option", ["cwd", "stdin", "stdout", "stderr"])
-def test_an_object_that_is_no_path_names_the_option(option: str) -> None:
+def test_the_option_of_an_object_without_a_path_is_named(option: str) -> None:
     """Its `__fspath__` returns something else."""
+    wrong: dict[str, Any] = {option: Odd()}
     with pytest.raises(TypeError, match=rf"^{option} "):
-        command("true").run(**{option: Odd()})
+        command("true").run(**wrong)
 
 
 def test_a_text_that_cannot_be_encoded_names_its_parameter() -> None:
@@ -109,7 +110,7 @@ def test_a_relative_path_in_a_folder_that_is_gone_says_so(path: str) -> None:
 
 
 @pytest.mark.usefixtures("_gone")
-def test_whatever_needs_no_relative_path_runs_there() -> None:
+def test_all_that_needs_no_relative_path_runs_there() -> None:
     """A program on PATH, a worker process, absolute paths; and what is missing for another reason."""
     assert command("echo", "a").output() == b"a\n"
     assert map_lines(bytes.upper, isolate="process").output(input=b"a\n") == b"A\n"

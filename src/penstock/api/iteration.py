@@ -10,6 +10,7 @@ import sys
 from itertools import chain
 
 from penstock.core.framing import LineSplitter
+from penstock.core.noop import noop
 from penstock.engine.managed_run import ManagedRun
 from penstock.runtime.faults import is_fault
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Lines", "LinesInHand", "iterate", "lines_of"]
 
 
-def iterate(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None = None) -> Generator[bytes]:
+def iterate(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = noop) -> Generator[bytes]:
     """Start a run with the first `next()`; yield the last stage's output, in chunks as they come.
 
     `make_plan()` is called then, because a plan shows the files and descriptors as they are at that time. Its

@@ -25,6 +25,7 @@ from functools import partial
 
 import anyio
 
+from penstock.core.noop import noop
 from penstock.core.timing import timing
 from penstock.engine import results  # noqa: F401 - now, rather than on the loop's thread when the first run ends
 from penstock.engine.loop_binding import bind
@@ -71,7 +72,7 @@ class OwnedRun:
         assert self._run is not None
         return self._run
 
-    def start(self, make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None = None) -> None:
+    def start(self, make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = noop) -> None:
         """Have a worker make the run of the plan that `make_plan()` gives, and start it.
 
         `on_cut()` is called, in another thread, when a reader of its output is to get nothing more.
@@ -138,7 +139,7 @@ class OwnedRun:
         if self._error is not None:
             raise self._error
 
-    def _start_in_thread(self, make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None) -> None:
+    def _start_in_thread(self, make_plan: Callable[[], RunPlan], on_cut: Callable[[], None]) -> None:
         """In the worker."""
         try:
             run = ManagedRun(bind(make_plan(), self.loop), since=self._cancellation)
@@ -210,7 +211,7 @@ def _after_fork_in_child() -> None:
 reset_in_child(_after_fork_in_child, "runs")
 
 
-async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] | None = None) -> OwnedRun:
+async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = noop) -> OwnedRun:
     """Start a run of the plan that `make_plan()` gives, which shows files and descriptors as they are now.
 
     Raises StartError, when nothing is left, if a stage cannot be started.

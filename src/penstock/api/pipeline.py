@@ -16,6 +16,7 @@ from penstock.api.composition import checked_stage, flatten, is_stage, nesting_d
 from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
+from penstock.core.noop import noop
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
@@ -230,7 +231,7 @@ class Pipeline(PipelineSpec):
         return lines_of(self._iterate(options, "iter_lines", in_hand.drop), in_hand)
 
     def _iterate(
-        self, options: Mapping[str, Any], method: str, on_cut: Callable[[], None] | None = None
+        self, options: Mapping[str, Any], method: str, on_cut: Callable[[], None] = noop
     ) -> Generator[bytes]:
         check_ends(options, method, ("stdout",))
         merged = self._merged(options)

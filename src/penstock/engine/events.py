@@ -6,10 +6,11 @@ from penstock.core.errors import FinishEarly, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from penstock.core.errors import PipelineError
-    from penstock.engine.tree import NodeOutcome
+    from penstock.engine.tree import GroupRun, NodeOutcome, StageRun
     from penstock.runtime.events import EventEmitter
     from penstock.stages.running import Running
 
@@ -30,9 +31,12 @@ def emit_exit(running: Running, end: NodeOutcome) -> None:
     ctx.emit_event("exit", "ended" if error is None else f"ended: {text_of(error)}", error, context)
 
 
-def emit_failed(events: EventEmitter, error: PipelineError, name: str) -> None:
-    """Report that the run failed, and which stage is the cause; if none is, the run is called `name`."""
-    events.emit("failed", error.stage or name, text_of(error.cause), error.cause)
+def emit_failed(
+    events: EventEmitter, error: PipelineError, root: GroupRun, leaves: Sequence[StageRun]
+) -> None:
+    """Report that the run failed, and which stage is the cause; if none is, the pipeline is named."""
+    stage = error.stage or root.option("name") or " | ".join(leaf.stage.name for leaf in leaves)
+    events.emit("failed", stage, text_of(error.cause), error.cause)
 
 
 def emit_abandoned(events: EventEmitter, reason: BaseException | None) -> None:

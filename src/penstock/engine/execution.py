@@ -17,6 +17,7 @@ import time
 from functools import partial
 
 from penstock.core.errors import PipelineCancelled
+from penstock.core.noop import noop
 from penstock.core.timing import timing
 from penstock.core.tracebacks import forget_locals
 from penstock.engine import cancellation, startup
@@ -67,7 +68,7 @@ class Execution(JudgedRun):
         events = EventEmitter(self.root.option("on_event"), dispatcher)
         self.services = RunServices(reactor, dispatcher, self._resources, events)
         self.ended = Latch()
-        self.on_cut: Callable[[], None] | None = None
+        self.on_cut: Callable[[], None] = noop
         """Called when the reader of the output is to get nothing more, because the run was cancelled."""
         self._launched = False
         self.starting = False
@@ -77,11 +78,6 @@ class Execution(JudgedRun):
         self._barrier = StartBarrier(reactor)
         self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
-
-    @property
-    def name(self) -> str:
-        """The option `name`, or else the names of the stages."""
-        return self.root.option("name") or " | ".join(leaf.stage.name for leaf in self.leaves)
 
     @property
     def reason(self) -> CancelReason | None:
@@ -263,8 +259,7 @@ class Execution(JudgedRun):
         if reader is not None and self.root.end is None:
             self._read_error = error  # the run has failed now, even if its stages have just ended well
             reader.interrupt(error)
-            if self.on_cut is not None:
-                self.on_cut()
+            self.on_cut()
 
     def _limit_filters(self, group: GroupRun, reason: CancelReason) -> None:
         """End filters that have not answered when the grace time is over; `reason` becomes their error."""
@@ -332,7 +327,7 @@ class Execution(JudgedRun):
             self.elapsed = time.monotonic() - self.began
             error = self._judge()
             if error is not None and self.failure is None:
-                emit_failed(self.services.events, error, self.name)
+                emit_failed(self.services.events, error, self.root, self.leaves)
             self._defer_release()
             self.ended.set()
             self.reactor.wake()
