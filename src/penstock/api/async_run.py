@@ -99,6 +99,16 @@ class AsyncRun:
         """
         self._owned.run.cancel(reason)
 
+    def send_signal(self, signum: int, stage: str | int | None = None) -> None:
+        """Send a signal to the processes of the run's commands, as SIGUSR1 to ask `dd` for its progress.
+
+        `stage` is the name or the index of a stage; None means all commands. The signal goes to the command's
+        own process, not to those that it has started. One that has ended gets nothing. Returns at once; from
+        any thread or signal handler. Raises ValueError if there is no such signal or stage, or if the stage
+        is not a command.
+        """
+        self._owned.run.send_signal(signum, stage)
+
 
 class StartingRun:
     """The context manager that `astart()` returns: it starts the run, and ends it with the block."""

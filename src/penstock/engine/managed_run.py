@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 
 from penstock.core.errors import Cancelled, FinishEarly, PenstockError, PipelineCancelled, StartError
@@ -170,6 +171,20 @@ class ManagedRun(CallerEnds):
     def cancel_for(self, error: BaseException) -> None:
         """Cancel the run because of `error`, of whatever kind. Return at once."""
         self.execution.post_cancel(CancelReason(error, PipelineCancelled, self.execution.root))
+
+    def send_signal(self, signum: int, stage: str | int | None = None) -> None:
+        """Send a signal to commands; see `penstock.Run.send_signal`."""
+        if isinstance(signum, bool) or not isinstance(signum, int) or signum not in signal.valid_signals():
+            raise ValueError(f"there is no signal {signum!r}")
+        leaves = self.execution.leaves
+        chosen = [leaf for leaf in leaves if stage is None or stage in (leaf.stage.name, leaf.index)]
+        if not chosen:
+            names = ", ".join(repr(leaf.stage.name) for leaf in leaves)
+            raise ValueError(f"there is no stage {stage!r}; there are: {names}")
+        for leaf in chosen:
+            running = leaf.running
+            if running is not None and (stage is not None or running.takes_signals):
+                running.send_signal(signum)
 
     def enqueue_cancel(self, error: BaseException) -> Callable[[], None]:
         """Prepare `cancel_for`, and return what carries it out."""

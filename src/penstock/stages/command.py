@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, mistake_in, show
@@ -10,6 +11,7 @@ from penstock.core.options import check_leftover, check_limits, check_stderr, pa
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
 from penstock.stages.base import BuiltinStage
+from penstock.stages.process_options import check_descriptors, check_identity, check_stop_signal
 from penstock.stages.running_command import RunningCommand
 from penstock.stages.stderr import StderrTarget
 from penstock.system.executables import explain_failure, resolve
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from penstock.stages.running import Running
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
+    from penstock.system.spawn_launcher import ChildSetup
 
 __all__ = ["Command"]
 
@@ -58,6 +61,11 @@ class Command(BuiltinStage):
         process_group: bool | None,
         limits: object = None,
         on_leftover: object = None,
+        stop_signal: object = signal.SIGTERM,
+        user: object = None,
+        group: object = None,
+        umask: object = -1,
+        pass_fds: object = (),
     ) -> None:
         self.argv = (_argument("program", program), *(_argument("argument", arg) for arg in args))
         if not _reveal(self.argv[0]):
@@ -74,6 +82,9 @@ class Command(BuiltinStage):
         self.process_group = process_group
         self.limits = check_limits("limits", limits)
         self.on_leftover = None if on_leftover is None else check_leftover("on_leftover", on_leftover)
+        self.stop_signal = check_stop_signal(stop_signal)
+        self.identity = check_identity(user, group, umask)
+        self.pass_fds = check_descriptors(pass_fds)
         self.has_no_user_objects = self.env is None and isinstance(self.stderr, str | Special | None)
 
     def __repr__(self) -> str:
@@ -105,7 +116,8 @@ class Command(BuiltinStage):
         cwd = self.cwd or ctx.cwd
         argv = [_reveal(arg) for arg in self.argv]
         confinement = self._confinement(ctx)
-        executable = self._executable(environ, cwd, search=confinement is None)
+        plain = confinement is None and self.identity is None and not self.pass_fds
+        executable = self._executable(environ, cwd, search=plain)
         group = self._needs_group(ctx)
         environ, mark = (environ, None) if group else marked(environ)
         leftover = self.on_leftover or ctx.scope.on_leftover
@@ -119,13 +131,17 @@ class Command(BuiltinStage):
             stderr, stderr_fd, tap = (own or ctx.scope.stderr).connect(
                 stdout, ctx.reactor, ctx.scope.events, ctx.name
             )
-            setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx.name)
+            setup = self._setup(confinement, ctx)
             ignored = () if group or not ctx.scope.services.at_terminal else ignored_signals()
             stdio = stdin, stdout, stderr
-            request = SpawnRequest(executable, argv, environ, cwd, stdio, group, setup, ignored)
+            request = SpawnRequest(
+                executable, argv, environ, cwd, stdio, group, setup, ignored, pass_fds=self.pass_fds
+            )
             process = Process(self._spawn(request, ctx), group=group, mark=mark)
             _close(stderr_fd)
-            child = RunningCommand(ctx, process, self.argv, self.ok_codes, tap, leftover, confinement)
+            child = RunningCommand(
+                ctx, process, self.argv, self.ok_codes, tap, leftover, confinement, self.stop_signal
+            )
         except BaseException:
             _close(stderr_fd)
             if process is None or ctx.child is None or ctx.child.pid != process.pid:  # else that owns them
@@ -135,6 +151,19 @@ class Command(BuiltinStage):
             child.on_done(own.close)
         child.begin_watch()
         return child
+
+    def _setup(self, confinement: Confinement | None, ctx: StageContext) -> ChildSetup | None:
+        """Return what must be set in the child itself; None if there is nothing, as mostly."""
+        setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx.name)
+        if self.identity is None:
+            return setup
+        with late_import:
+            from penstock.system.spawn_launcher import ChildSetup  # noqa: PLC0415 - few commands change their user
+
+        if setup is None:
+            setup = ChildSetup()
+        setup.identity = self.identity.numbers()
+        return setup
 
     def _needs_group(self, ctx: StageContext) -> bool:
         """Whether it leads a process group. A terminal stops its readers in other groups than ours."""

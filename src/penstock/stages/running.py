@@ -51,6 +51,8 @@ class Running:
     """Whether it is a process that leads a process group."""
     wait_thread_error: RuntimeError | None = None
     """Why the stage, which has been started, cannot be waited for yet: no thread can be started."""
+    takes_signals = False
+    """Whether it is a command, whose process the caller may send signals to."""
     _reason: BaseException | None = None
 
     def __init__(self, ctx: StageContext) -> None:
@@ -97,6 +99,10 @@ class Running:
     def kill(self, reason: BaseException) -> None:
         """Cancel the stage with `reason`. From any thread; the first reason stands."""
         raise NotImplementedError
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal to the process of a command. ValueError, naming the stage, if it is not one."""
+        raise ValueError(f"stage {self.ctx.name!r} is not a command, so it gets no signal")
 
     def check_exit(self) -> None:
         """Check whether the stage has ended, because an interrupt may have lost the event."""

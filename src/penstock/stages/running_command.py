@@ -47,6 +47,7 @@ _MAX_POLL_INTERVAL_S = 0.02
 class RunningCommand(RunningProcess):
     """A running command."""
 
+    takes_signals = True
     _stderr_timer: Timer | None = None
     _lingers = False
     """It has exited, but is left unreaped while others of its tree still run."""
@@ -61,12 +62,14 @@ class RunningCommand(RunningProcess):
         tap: Tap | None,
         on_leftover: str = "ignore",
         confinement: Confinement | None = None,
+        stop_signal: int = signal.SIGTERM,
     ) -> None:
         super().__init__(ctx)
         self.pid = process.pid
         self._own(process)
         self._argv = argv
         self._ok_codes = ok_codes
+        self._stop_signal = stop_signal
         self._tap = tap
         self._on_leftover = on_leftover
         self._confinement = confinement
@@ -107,6 +110,14 @@ class RunningCommand(RunningProcess):
             with contextlib.suppress(FileExistsError):  # by epoll, if it is watched already
                 self._watch()
 
+    def send_signal(self, signum: int) -> None:
+        """Send a signal to the process itself; nothing if it has ended. From any thread or signal handler."""
+
+        def send() -> None:
+            self._process.send_signal(signum, group=False)
+
+        self.ctx.reactor.post(send)
+
     def _kill(self, reason: BaseException) -> None:
         if self.done:
             return
@@ -125,7 +136,7 @@ class RunningCommand(RunningProcess):
             self._reason = reason
         if self._confinement is not None:
             self._confinement.kill_on_release()
-        self.tree.terminate()
+        self.tree.terminate(self._stop_signal)
         self._enter(ProcessState.TERMINATING, self._call_later(self.ctx.grace, self._force_soon))
 
     def _kill_if_cancelled(self) -> None:

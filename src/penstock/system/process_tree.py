@@ -87,16 +87,16 @@ class ProcessTree:
                 handle.send_signal(signal.SIGCONT)
         self.process.send_signal(signal.SIGCONT)
 
-    def terminate(self) -> None:
-        """Send SIGTERM to all, which were stopped, and wake them in the order of `resume` to act on it."""
+    def terminate(self, signum: int = signal.SIGTERM) -> None:
+        """Send a signal to all, which were stopped, and wake them in the order of `resume` to act on it."""
         for handle in self.handles:
             # One that was in the group gets it by that, unless it left in this very moment.
             if not handle.in_group:
-                handle.send_signal(signal.SIGTERM)
+                handle.send_signal(signum)
         for handle in reversed(self.handles):
             if not handle.in_group:
                 handle.send_signal(signal.SIGCONT)
-        self.process.send_signal(signal.SIGTERM, signal.SIGCONT)
+        self.process.send_signal(signum, signal.SIGCONT)
 
     def kill(self) -> None:
         """Send SIGKILL to all, to each one by itself."""

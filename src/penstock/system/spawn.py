@@ -106,7 +106,7 @@ def _launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     """Start by the better mechanism."""
     if request.setup is not None:
         return _launch_with_setup(request, request.setup, record)
-    spawn_glibc = _glibc()
+    spawn_glibc = None if request.pass_fds else _glibc()
     if spawn_glibc is None:
         with late_import:
             from penstock.system import spawn_subprocess  # noqa: PLC0415 - only without the better mechanism

@@ -36,6 +36,7 @@ class SpawnRequest:
     - `setup`: settings that must be made in the child itself, by a launcher; some 8 ms.
     - `ignored`: signals that the child ignores, as this process does. All others are at their default.
     - `extra_fds`: further descriptors, above 4. The child finds their numbers there as its last arguments.
+    - `pass_fds`: further descriptors, above 2, which the child gets under their own numbers.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class SpawnRequest:
         "executable",
         "extra_fds",
         "ignored",
+        "pass_fds",
         "process_group",
         "setup",
         "stdio",
@@ -61,6 +63,7 @@ class SpawnRequest:
         setup: ChildSetup | None = None,
         ignored: tuple[int, ...] = (),
         extra_fds: tuple[int, ...] = (),
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         self.executable = executable
         self.argv = argv
@@ -71,6 +74,7 @@ class SpawnRequest:
         self.setup = setup
         self.ignored = ignored
         self.extra_fds = extra_fds
+        self.pass_fds = pass_fds
 
     def replace(self, **changes: Any) -> SpawnRequest:
         """Return a copy with other values for some fields."""

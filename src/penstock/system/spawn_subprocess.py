@@ -1,4 +1,6 @@
-"""Start a child by `subprocess`, if glibc's `posix_spawn` is not available. Slower, with the same promises.
+"""Start a child by `subprocess`, if there is no `posix_spawn` of glibc, or if it gets further descriptors.
+
+It is slower, with the same promises.
 
 `Popen` closes descriptors, changes the directory and makes the process group. It resets only the signals that
 Python itself ignores (SIGPIPE, SIGXFSZ), and the child inherits the signal mask of the calling thread. If the
@@ -52,7 +54,7 @@ class _Child(subprocess.Popen[bytes]):
 
 def launch(request: SpawnRequest) -> int:
     """Start a child. A source below 3 must be its own target (`spawn` ensures that); None is /dev/null."""
-    for source in request.stdio:
+    for source in (*request.stdio, *request.pass_fds):
         if source is not None:
             # EBADF if it is closed: else a pipe that `Popen` makes could get its number.
             fcntl.fcntl(source, fcntl.F_GETFD)
@@ -74,7 +76,7 @@ def _start(request: SpawnRequest) -> int:
         cwd=request.cwd,
         env=request.env,
         close_fds=True,
-        pass_fds=request.extra_fds,
+        pass_fds=(*request.extra_fds, *request.pass_fds),
         restore_signals=True,
         process_group=0 if request.process_group else None,
     ).pid

@@ -1,0 +1,94 @@
+"""Options of a command that are about its process: user, group, umask, descriptors, and the signal to end it.
+
+They mean what they mean in `subprocess`. Names of users and groups are looked up when the command is started,
+on the machine that starts it.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+
+from penstock.system.executables import SetupError
+from penstock.system.fork_guard import late_import
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Identity", "check_descriptors", "check_identity", "check_stop_signal"]
+
+_MAX_ID = (1 << 32) - 2
+"""The kernel takes 2**32 - 1 for "do not change"."""
+
+
+class Identity:
+    """The user, the group and the umask of a child; None, or -1 for the umask, keeps those of the host."""
+
+    __slots__ = ("group", "umask", "user")
+
+    def __init__(self, user: str | int | None, group: str | int | None, umask: int) -> None:
+        self.user = user
+        self.group = group
+        self.umask = umask
+
+    def numbers(self) -> tuple[int, int, int]:
+        """Return the umask, the group's and the user's number, -1 for each to keep.
+
+        Raises OSError if there is no user or group of that name.
+        """
+        return self.umask, _number("group", self.group), _number("user", self.user)
+
+
+def check_identity(user: Any, group: Any, umask: Any) -> Identity | None:
+    """Check the options; return None if they change nothing."""
+    for option, value in (("user", user), ("group", group)):
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
+            raise TypeError(f"{option} must be a name, a number or None, not {value!r}")
+        if isinstance(value, int) and not 0 <= value <= _MAX_ID:
+            raise ValueError(f"{option} must be between 0 and {_MAX_ID}, not {value}")
+    if isinstance(umask, bool) or not isinstance(umask, int):
+        raise TypeError(f"umask must be an int, not {umask!r}")
+    if not -1 <= umask <= 0o777:
+        raise ValueError(f"umask must be between 0 and 0o777, or -1 to keep the host's, not {umask:#o}")
+    return None if user is None and group is None and umask == -1 else Identity(user, group, umask)
+
+
+def check_descriptors(numbers: Any) -> tuple[int, ...]:
+    """Check `pass_fds`, and return the numbers, each once."""
+    if isinstance(numbers, int | str | bytes) or not hasattr(numbers, "__iter__"):
+        raise TypeError(f"pass_fds must be an iterable of descriptors, not {numbers!r}")
+    found = tuple(dict.fromkeys(numbers))
+    for number in found:
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"pass_fds must contain descriptors, which are numbers, not {number!r}")
+        if number < 3:
+            raise ValueError(f"pass_fds must be above 2, not {number}: use stdin, stdout or stderr")
+    return found
+
+
+def check_stop_signal(signum: Any) -> int:
+    """Check the signal that asks a command to end."""
+    if isinstance(signum, bool) or not isinstance(signum, int):
+        raise TypeError(f"stop_signal must be a signal, not {signum!r}")
+    if signum not in signal.valid_signals() or signum in (signal.SIGSTOP, signal.SIGCONT):
+        raise ValueError(f"stop_signal must be a signal that can end a process, not {signum!r}")
+    return int(signum)
+
+
+def _number(option: str, value: str | int | None) -> int:
+    if value is None:
+        return -1
+    if isinstance(value, int):
+        return value
+    try:
+        with late_import:  # nothing is spawned yet
+            if option == "user":
+                import pwd  # noqa: PLC0415 - few commands change their user
+
+                return pwd.getpwnam(value).pw_uid
+            import grp  # noqa: PLC0415
+
+            return grp.getgrnam(value).gr_gid
+    except KeyError:
+        raise SetupError(errno.EINVAL, f"there is no {option} {value!r}") from None
