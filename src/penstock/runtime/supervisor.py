@@ -17,6 +17,7 @@ from penstock.runtime.blocked_readers import leave_readers_open
 from penstock.runtime.log import report
 from penstock.runtime.reactor import Reactor
 from penstock.system.fork_guard import reset_in_child
+from penstock.system.interpreters import allow_thread
 from penstock.system.poller import PollPoller, new_poller
 from penstock.system.process_tree import kill_trees
 
@@ -74,6 +75,7 @@ class _Supervisor(Reactor):
         OSError or RuntimeError if it gets no descriptor or no thread; then nothing is left open.
         """
         global _current  # noqa: PLW0603 - one for the process is the point
+        allow_thread()
         self._kept: deque[object] = deque()
         self.defer_release = self._kept.append
         self._gate = threading.Lock()

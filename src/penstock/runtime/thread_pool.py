@@ -25,6 +25,7 @@ from penstock.core.timing import timing
 from penstock.runtime.faults import call_again
 from penstock.runtime.log import report
 from penstock.system.fork_guard import reset_in_child
+from penstock.system.interpreters import allow_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def _submit(task: _Task) -> None:
             worker.inbox.put(task)
             worker._leave_stack()  # noqa: SLF001 - of its own kind
             return
+    allow_thread()
     _Worker(task).start()
 
 
