@@ -24,7 +24,7 @@ def allow_thread() -> None:
     if not _allowed:
         raise RuntimeError(
             "this is a subinterpreter, whose threads would abort the process at its end: use the main "
-            "interpreter (for mod_wsgi: WSGIApplicationGroup %{GLOBAL}), or commands alone by run() or output()"
+            "interpreter (mod_wsgi: WSGIApplicationGroup %{GLOBAL}), or commands alone by run() or output()"
         )
 
 
