@@ -71,6 +71,10 @@ class _Call:
         ended = False
         try:
             ended = self._ended.wait(timing.object_lock_s)
+        except BaseException:
+            # Whoever interrupts may use the object next, and a call that goes on takes microseconds.
+            self._ended.wait(timing.close_grace_s)
+            raise
         finally:
             if not ended:
                 self._give_up()
