@@ -72,7 +72,7 @@ class _Call:
         try:
             ended = self._ended.wait(timing.object_lock_s)
         except BaseException:
-            # Whoever interrupts may use the object next, and a call that goes on takes microseconds.
+            # The caller may use the object next, and a call under way takes microseconds.
             self._ended.wait(timing.close_grace_s)
             raise
         finally:
