@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.terminals import Desk
+
 PRELUDE = "import asyncio, gzip, io, os, sys\nfrom penstock import *\n"
 
 
@@ -164,6 +166,24 @@ take.run(stdin=stdin)
         job.type(line)
         job.wait_for(answer)
     assert job.ended() == (0, "")
+
+
+def test_lines_of_the_controlling_terminal(desk: Desk) -> None:
+    """A command that reads the terminal is not stopped, and the program reads on."""
+    program = """
+for stdin in (sys.stdin, sys.stdin.buffer, open("/dev/tty"), INHERIT, sys.stdin):
+    say("ready")
+    say("mine:", sys.stdin.readline().strip())
+    (command("sh", "-c", "read -r x; echo got $x") | command("cat")).run(stdin=stdin)
+"""
+    terminal = desk.python(program)
+    for number in range(5):
+        terminal.wait_for(b"ready")
+        terminal.type(f"a{number}\n")
+        terminal.wait_for(b"mine: a%d" % number)
+        terminal.type(f"b{number}\n")
+        terminal.wait_for(b"got b%d" % number)
+    assert terminal.status() == 0
 
 
 def test_a_command_sees_the_terminal(stack: ExitStack, tmp_path: Path) -> None:

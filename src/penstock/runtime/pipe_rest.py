@@ -40,13 +40,15 @@ class PipeRest:
         A worker and the reactor may both call it, also again after an interrupt.
         """
         with self._lock:
-            give_back, fd = self._give_back, self._fd
-            if give_back is None:
+            fd = self._fd
+            if self._give_back is None:
                 return
             if fd is not None and not fd.closed:
                 with contextlib.suppress(OSError):  # BlockingIOError: it is empty
                     while chunk := os.read(fd.fileno(), _CHUNK_BYTES):
                         self._chunks.append(chunk)
                 fd.close()
-            give_back(b"".join((*self._chunks, unsent)))
-            self._give_back = None
+            data = b"".join((*self._chunks, unsent))
+            # Forgotten first: an interrupt may lose the bytes, but nobody gets them twice.
+            give_back, self._give_back = self._give_back, None
+            give_back(data)

@@ -71,6 +71,10 @@ class _Call:
         ended = False
         try:
             ended = self._ended.wait(timing.object_lock_s)
+        except BaseException:
+            # The caller may use the object next, and a call under way takes microseconds.
+            self._ended.wait(timing.close_grace_s)
+            raise
         finally:
             if not ended:
                 self._give_up()

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadAhead", "RecodingReader", "read_ahead_of"]
 
+_RAW_METHODS = ("readinto", "readall", "read")
 _EVERYTHING = 1 << 30
 """Characters to ask a text layer for: more than it can hold."""
 
@@ -238,7 +239,14 @@ class _Pushback:
     def __init__(self, raw: Any, data: bytes) -> None:
         self._raw = ref(raw)  # a file that nobody closes is to be closed by its last reference
         self.data = data
-        for name in ("readinto", "readall", "read"):
+        try:
+            self._install(raw)
+        except BaseException:  # an interrupt
+            self._install(raw)
+            raise
+
+    def _install(self, raw: Any) -> None:
+        for name in _RAW_METHODS:
             setattr(raw, name, getattr(self, name))
 
     def readinto(self, buffer: WriteableBuffer, /) -> int | None:
@@ -273,7 +281,7 @@ class _Pushback:
 
     def remove(self, raw: Any) -> None:
         """Let the raw file read its descriptor again."""
-        for name in ("readinto", "readall", "read"):
+        for name in _RAW_METHODS:
             raw.__dict__.pop(name, None)
 
 
