@@ -44,6 +44,10 @@ class Command(BuiltinStage):
     kind = "command"
     requirements = _FILES
     opens_devnull_itself = True
+    # For the repr of a stage whose constructor has raised.
+    argv: tuple[str | bytes | Secret, ...] = ()
+    cwd: str | None = None
+    env: dict[str, Any] | None = None
 
     def __init__(  # noqa: PLR0913 - the public constructor's options
         self,
@@ -78,7 +82,12 @@ class Command(BuiltinStage):
 
     def __repr__(self) -> str:
         # A Secret prints as *** by itself.
-        return f"command({', '.join(repr(arg) for arg in self.argv)})"
+        parts = [repr(arg) for arg in self.argv]
+        if self.cwd is not None:
+            parts.append(f"cwd={self.cwd!r}")
+        if self.env is not None:
+            parts.append(f"env={self.env!r}")
+        return f"command({', '.join(parts)})"
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
         """Start the process. OSError with a text that says what is missing, if that fails."""
