@@ -16,29 +16,7 @@ __all__ = ["escaped", "last_line", "shell_word"]
 
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_^")
 """Characters that a shell takes as they are in any place of a word."""
-_RESERVED: Final = frozenset(
-    # fmt: off
-    (
-        "case",
-        "coproc",
-        "do",
-        "done",
-        "elif",
-        "else",
-        "esac",
-        "fi",
-        "for",
-        "function",
-        "if",
-        "in",
-        "select",
-        "then",
-        "time",
-        "until",
-        "while",
-    )
-    # fmt: on
-)
+_RESERVED: Final = " case coproc do done elif else esac fi for function if in select then time until while "
 """Words that begin something else than a command."""
 _MAX_LINE: Final = 120
 """Characters of a program's last line that an error shows."""
@@ -83,7 +61,7 @@ def shell_word(text: str, *, program: bool = False) -> str:
     >>> print(shell_word("plain"), shell_word("it's"), shell_word("a\tb\udcff"))
     plain 'it'\''s' $'a\tb\xff'
     """
-    if program and ("=" in text or text in _RESERVED):
+    if program and ("=" in text or f" {text} " in _RESERVED):
         plain = False
     else:
         plain = bool(text) and _PLAIN.issuperset(text)
