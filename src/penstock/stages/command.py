@@ -59,6 +59,7 @@ class Command(BuiltinStage):
         env: Mapping[str, Any] | None,
         stderr: object,
         ok_codes: Iterable[int],
+        pipe_codes: Iterable[int] = (),
         process_group: bool | None,
         limits: object = None,
         on_leftover: object = None,
@@ -72,7 +73,8 @@ class Command(BuiltinStage):
         self.cwd = None if cwd is None else path("cwd", cwd)
         self.env = None if env is None else check_layer("env", env)
         self.stderr = None if stderr is None else check_stderr("stderr", stderr)
-        self.ok_codes = _codes(ok_codes)
+        self.ok_codes = _codes("ok_codes", ok_codes)
+        self.pipe_codes = _codes("pipe_codes", pipe_codes)
         if process_group is not None and not isinstance(process_group, bool):
             raise TypeError(f"process_group must be True, False or None, not {process_group!r}")
         self.process_group = process_group
@@ -135,6 +137,7 @@ class Command(BuiltinStage):
             process = Process(self._spawn(request, ctx), group=group, mark=mark)
             _close(stderr_fd)
             child = RunningCommand(ctx, process, self.argv, self.ok_codes, tap, leftover, confinement)
+            child.pipe_codes = self.pipe_codes
         except BaseException:
             _close(stderr_fd)
             if process is None or ctx.child is None or ctx.child.pid != process.pid:  # else that owns them
@@ -217,11 +220,11 @@ def _argument(what: str, arg: object) -> str | bytes | Secret:
     return arg
 
 
-def _codes(codes: Iterable[int]) -> frozenset[int]:
+def _codes(option: str, codes: Iterable[int]) -> frozenset[int]:
     if isinstance(codes, int | str | bytes) or not hasattr(codes, "__iter__"):
-        raise TypeError(f"ok_codes must be an iterable of exit statuses, not {codes!r}")
+        raise TypeError(f"{option} must be an iterable of exit statuses, not {codes!r}")
     kept = frozenset(codes)
     for code in kept:
         if isinstance(code, bool) or not isinstance(code, int):
-            raise TypeError(f"ok_codes must contain exit statuses, not {code!r}")
+            raise TypeError(f"{option} must contain exit statuses, not {code!r}")
     return kept
