@@ -33,6 +33,7 @@ def command(  # noqa: PLR0913 - the options of a command
     env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
     stderr: Any = None,
     ok_codes: Iterable[int] = (0,),
+    pipe_codes: Iterable[int] = (),
     process_group: bool | None = None,
     limits: Limits | None = None,
     on_leftover: Literal["ignore", "report", "kill"] | None = None,
@@ -51,6 +52,12 @@ def command(  # noqa: PLR0913 - the options of a command
 
     The stage fails with `ExitError` if the exit status is not in `ok_codes` or a signal killed the program.
     A missing or unusable program raises a `StartError` when the run starts.
+
+    `pipe_codes` are exit statuses by which the program says that its reader has gone (EPIPE), because it does
+    not die of SIGPIPE: `command("ssh", host, "sort", pipe_codes=(255,))`. They are forgiven as SIGPIPE is.
+    Known ones are ssh 255, curl 23, ffmpeg 1, Python 1 and 120, openssl 1. If such a status has other reasons
+    too, it is forgiven for these as well when the next stage succeeds, so give no more than you need. A
+    status in `ok_codes` is a success in any case.
 
     `process_group` says whether the child leads a process group of its own. With None it does, unless the
     caller's process has a controlling terminal: then it stays in the caller's group, as under `subprocess`.
@@ -85,6 +92,7 @@ def command(  # noqa: PLR0913 - the options of a command
         env=env,
         stderr=stderr,
         ok_codes=ok_codes,
+        pipe_codes=pipe_codes,
         process_group=process_group,
         limits=limits,
         on_leftover=on_leftover,

@@ -92,7 +92,8 @@ class Pipeline(PipelineSpec):
     - `pipe_size`: bytes for the pipes between stages, as far as the kernel allows (F_SETPIPE_SZ in fcntl(2)).
 
     An invalid option raises a TypeError or ValueError that names it, before anything starts. Objects you pass
-    in are not closed, unless wrapped in `closing`.
+    in are not closed, unless wrapped in `closing`. `str()` of a pipeline is a line as for bash, for people to
+    read, with `***` for secrets.
 
     >>> from penstock import command
     >>> Pipeline(command("printf", "b\na\n"), command("sort"), timeout=10).text()
@@ -129,6 +130,12 @@ class Pipeline(PipelineSpec):
             parts += [f"{option}={value!r}" for option, value in options.items()]
             shown = f"Pipeline({', '.join(parts)})"
         return shown if watch is None else watch.show(shown)
+
+    def __str__(self) -> str:
+        with late_import:
+            from penstock.api.shell_line import shell_line  # noqa: PLC0415 - only printing needs it
+
+        return shell_line(self._stages, self._options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore_pipeline, (type(self), self._stages, dict(self._options))

@@ -173,7 +173,12 @@ class ExitError(PenstockError, subprocess.CalledProcessError):
     the list of arguments, with `***` for secrets. `stderr` is the captured bytes, empty if stderr was not
     captured. Not raised for a program that could not be started (an `OSError` in a `StartError`), or for a
     command that was cancelled while it ran (the reason of the cancellation).
+
+    `broken_pipe` is whether the status is one of the command's `pipe_codes`, so that it says the same as
+    SIGPIPE: the reader had gone.
     """
+
+    broken_pipe = False
 
     def __init__(self, returncode: int, cmd: Sequence[str] = (), stderr: bytes = b"") -> None:
         subprocess.CalledProcessError.__init__(self, returncode, list(cmd), None, stderr)

@@ -84,13 +84,19 @@ def is_sigpipe(error: BaseException) -> bool:
 
 @exported
 def is_epipe(error: BaseException) -> bool:
-    """Return whether a function's write failed with EPIPE: the reader of its pipe or socket had gone."""
-    return any(
-        isinstance(link, OSError)
-        and not isinstance(link, ClosedPipe)
-        and (link.errno == errno.EPIPE or (link.errno is None and isinstance(link, BrokenPipeError)))
-        for link in _chain(error)
-    )
+    """Return whether a write failed with EPIPE: the reader of a pipe or socket had gone.
+
+    It was that of a function, or of a command whose exit status says so by its `pipe_codes`.
+    """
+    return any(map(_is_epipe, _chain(error)))
+
+
+def _is_epipe(link: BaseException) -> bool:
+    if isinstance(link, ExitError):
+        return link.broken_pipe
+    if not isinstance(link, OSError) or isinstance(link, ClosedPipe):
+        return False
+    return link.errno == errno.EPIPE or (link.errno is None and isinstance(link, BrokenPipeError))
 
 
 @exported

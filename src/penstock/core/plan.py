@@ -160,6 +160,12 @@ class Plan:
     def __repr__(self) -> str:
         return f"Plan({list(self.nodes)!r}, {list(self.edges)!r})"
 
+    def _repr_html_(self) -> str:
+        from penstock.core.table import html_table  # noqa: PLC0415 - as below
+
+        rows = [[edge.source, edge.target, edge.kind] for edge in self.edges]
+        return html_table(["from", "to", "carried by"], rows)
+
     def __str__(self) -> str:
         from penstock.core.table import table  # noqa: PLC0415 - only printing a plan needs it
 

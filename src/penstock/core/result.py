@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from penstock.core.errors import text_of
 from penstock.core.public import exported
 from penstock.core.record import record
-from penstock.core.table import table
+from penstock.core.table import html, html_table, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from penstock.core.errors import PipelineError
 
 __all__ = ["EdgeResult", "Result", "StageResult"]
+
+_SHOWN_STDERR = 60
+"""Bytes of stderr that a repr shows."""
 
 
 @exported
@@ -44,6 +50,15 @@ class StageResult:
     peak_memory: int | None = None
     id: str = ""
 
+    def __repr__(self) -> str:
+        """Show what is known, without more than the beginning of stderr."""
+        known = {field: getattr(self, field) for field in type(self).__match_args__}
+        parts = [f"{field}={value!r}" for field, value in known.items() if value is not None and value != b""]
+        if len(self.stderr) > _SHOWN_STDERR:
+            place = next(place for place, part in enumerate(parts) if part.startswith("stderr="))
+            parts[place] = f"stderr={self.stderr[:_SHOWN_STDERR]!r}... ({len(self.stderr)} bytes)"
+        return f"StageResult({', '.join(parts)})"
+
 
 @exported
 @record(frozen=True, slots=True)
@@ -66,16 +81,17 @@ class EdgeResult:
 @exported
 @record(frozen=True, slots=True)
 class Result:
-    """The outcome of a run.
+    r"""The outcome of a run. It is true if the run succeeded.
 
     `error` is the `PipelineError` that the run raised, or would have raised with `check=True`. `stdout` is
     the captured bytes, or None if stdout was not captured. `elapsed` is seconds from the start to the end.
     `stages` has one `StageResult` for each leaf stage, `edges` one `EdgeResult` for each edge, in order.
+    `str()` is a small table, and a notebook shows the same in HTML.
 
     >>> from penstock import DEVNULL, command
-    >>> result = (command("printf", "a") | command("cat")).run(stdout=DEVNULL)
-    >>> result.ok, result.returncodes
-    (True, (0, 0))
+    >>> result = (command("sh", "-c", "echo no >&2; exit 3") | command("cat")).run(check=False)
+    >>> bool(result), result.returncode, result.stderr, result.returncodes
+    (False, 3, b'no\n', (3, 0))
     """
 
     error: PipelineError | None
@@ -89,10 +105,36 @@ class Result:
         """True if the verdict is a success."""
         return self.error is None
 
+    def __bool__(self) -> bool:
+        return self.error is None
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status of the stage that failed, else of the last one, as in subprocess.
+
+        None for a Python stage. No stage has failed in a run that succeeded, timed out or was cancelled.
+        """
+        told = self._told
+        return None if told is None else told.returncode
+
+    @property
+    def stderr(self) -> bytes:
+        """The captured stderr of the stage that failed, else of the last one; see `StageResult.stderr`."""
+        told = self._told
+        return b"" if told is None else told.stderr
+
     @property
     def returncodes(self) -> tuple[int | None, ...]:
         """The exit statuses of the leaf stages, as in subprocess; None for a Python stage."""
         return tuple(stage.returncode for stage in self.stages)
+
+    @property
+    def _told(self) -> StageResult | None:
+        """The stage whose outcome stands for the run's."""
+        index = None if self.error is None else self.error.index
+        if index is not None and index < len(self.stages):
+            return self.stages[index]
+        return self.stages[-1] if self.stages else None
 
     def stage(self, name: str) -> StageResult:
         """Return the result of the stage with that name; KeyError if no stage has it, or more than one."""
@@ -105,8 +147,53 @@ class Result:
             f"no stage is named {name!r}; there are {', '.join(repr(s.name) for s in self.stages)}"
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as a dict that `json.dumps` takes.
+
+        The keys are the names of the attributes; `ok` and `returncode` are there too. Bytes become str:
+        UTF-8, with backslash escapes for other bytes. An error becomes a dict of its `type` and `message`,
+        and the error of the run also has `stage`, `index` and `cause`.
+        """
+        error = self.error
+        return {
+            "ok": self.ok,
+            "returncode": self.returncode,
+            "elapsed": self.elapsed,
+            "error": None
+            if error is None
+            else {
+                **_error_fields(error),
+                "stage": error.stage,
+                "index": error.index,
+                "cause": _error_fields(error.cause),
+            },
+            "stdout": None if self.stdout is None else self.stdout.decode("utf-8", "backslashreplace"),
+            "stages": [_stage_fields(stage) for stage in self.stages],
+            "edges": [
+                {field: getattr(edge, field) for field in type(edge).__match_args__} for edge in self.edges
+            ],
+        }
+
+    def __repr__(self) -> str:
+        parts = [self._head, repr(" | ".join(stage.name for stage in self.stages)), f"{self.elapsed:.3f} s"]
+        if self.stdout is not None:
+            parts.append(f"{len(self.stdout)} bytes of stdout")
+        return f"Result({', '.join(parts)})"
+
     def __str__(self) -> str:
-        rows = [
+        return f"{self._head} ({self.elapsed:.3f}s)\n{table(_HEADER, self._rows, _RIGHT)}"
+
+    def _repr_html_(self) -> str:
+        """Return the table as Jupyter shows it."""
+        return f"<p>{html(self._head)} ({self.elapsed:.3f}s)</p>{html_table(_HEADER, self._rows, _RIGHT)}"
+
+    @property
+    def _head(self) -> str:
+        return "ok" if self.error is None else f"failed: {text_of(self.error)}"
+
+    @property
+    def _rows(self) -> list[list[str]]:
+        return [
             [
                 stage.name,
                 stage.kind,
@@ -115,14 +202,26 @@ class Result:
                 _seconds(stage.user_time),
                 _seconds(stage.system_time),
                 "-" if stage.max_rss is None else f"{stage.max_rss / 2**20:.1f}M",
-                "" if stage.error is None else str(stage.error) or type(stage.error).__name__,
+                "" if stage.error is None else text_of(stage.error) or type(stage.error).__name__,
             ]
             for stage in self.stages
         ]
-        head = "ok" if self.error is None else f"failed: {self.error}"
-        header = ["stage", "kind", "exit", "wall", "user", "system", "rss", "error"]
-        return f"{head} ({self.elapsed:.3f}s)\n{table(header, rows, frozenset({2, 3, 4, 5, 6}))}"
+
+
+_HEADER = ("stage", "kind", "exit", "wall", "user", "system", "rss", "error")
+_RIGHT = frozenset({2, 3, 4, 5, 6})
 
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}s"
+
+
+def _error_fields(error: BaseException) -> dict[str, Any]:
+    return {"type": type(error).__name__, "message": text_of(error)}
+
+
+def _stage_fields(stage: StageResult) -> dict[str, Any]:
+    fields: dict[str, Any] = {field: getattr(stage, field) for field in type(stage).__match_args__}
+    fields["error"] = None if stage.error is None else _error_fields(stage.error)
+    fields["stderr"] = stage.stderr.decode("utf-8", "backslashreplace")
+    return fields

@@ -1,12 +1,14 @@
-"""A plain text table, for `str(result)` and `str(plan)`."""
+"""Tables of text or HTML, in which results and plans are shown."""
 
 from __future__ import annotations
+
+from penstock.core.texts import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["table"]
+__all__ = ["html", "html_table", "table"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
@@ -19,7 +21,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset
     sort      0
     uniq    141
     """
-    grid = [list(header), *([cell.replace("\n", " ") for cell in row] for row in rows)]
+    grid = [list(header), *([escaped(cell.replace("\n", " ")) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in grid) for column in range(len(header))]
     return "\n".join(
         "  ".join(
@@ -28,3 +30,27 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset
         ).rstrip()
         for line in grid
     )
+
+
+def html(text: str) -> str:
+    """Return the text for use in HTML, with backslash escapes for what cannot be printed."""
+    return (
+        escaped(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    )
+
+
+def html_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()
+) -> str:
+    """Return the same table as a `<table>` element."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        styles = ["right" if column in right else "left" for column in range(len(cells))]
+        made = (
+            f'<{tag} style="text-align: {style}">{html(cell)}</{tag}>'
+            for style, cell in zip(styles, cells, strict=True)
+        )
+        return f"<tr>{''.join(made)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', header)}</thead><tbody>{body}</tbody></table>"

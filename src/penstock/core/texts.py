@@ -12,8 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["escaped", "last_line"]
+__all__ = ["escaped", "last_line", "shell_word"]
 
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_^")
+"""Characters that a shell takes as they are in any place of a word."""
+_RESERVED: Final = " case coproc do done elif else esac fi for function if in select then time until while "
+"""Words that begin something else than a command."""
 _MAX_LINE: Final = 120
 """Characters of a program's last line that an error shows."""
 
@@ -47,3 +51,36 @@ def last_line(data: bytes) -> str:
             return text if len(text) <= _MAX_LINE else f"{text[: _MAX_LINE - 3]}..."
         end = begin - 1
     return ""
+
+
+def shell_word(text: str, *, program: bool = False) -> str:
+    r"""Return the text as one word of a line for bash; `program` is whether it is the first one.
+
+    Bytes that are not UTF-8, as surrogates, are escaped, and so is all that cannot be printed.
+
+    >>> print(shell_word("plain"), shell_word("it's"), shell_word("a\tb\udcff"))
+    plain 'it'\''s' $'a\tb\xff'
+    """
+    if program and ("=" in text or f" {text} " in _RESERVED):
+        plain = False
+    else:
+        plain = bool(text) and _PLAIN.issuperset(text)
+    if plain:
+        return text
+    if text.isprintable():
+        quoted = text.replace("'", r"'\''")
+        return f"'{quoted}'"
+    return f"$'{''.join(map(_escaped_for_shell, text))}'"
+
+
+def _escaped_for_shell(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte, by the error handler "surrogateescape"
+        return f"\\x{code - 0xDC00:02x}"
+    if 0x80 <= code < 0x100:  # bash takes \x for a byte
+        return f"\\u{code:04x}"
+    return char.encode("unicode_escape").decode("ascii")

@@ -22,6 +22,7 @@ from penstock.core.timing import timing
 from penstock.isolation.channel import Channel
 from penstock.runtime.idle_pool import IdlePool
 from penstock.runtime.reaper import OrphanReaper
+from penstock.system.executables import explain_interpreter
 from penstock.system.fd_passing import socket_pair
 from penstock.system.process import Process
 from penstock.system.spawn import spawn
@@ -153,6 +154,9 @@ def _start(record: SpawnRecord) -> Worker:
             ),
             record,
         )
+    except OSError as error:
+        ours.close()
+        raise explain_interpreter(error, python, "runs stages with isolate='process'") from None
     except BaseException:
         ours.close()
         raise

@@ -47,6 +47,10 @@ class Command(BuiltinStage):
     kind = "command"
     requirements = _FILES
     opens_devnull_itself = True
+    # For the repr of a stage whose constructor has raised.
+    argv: tuple[str | bytes | Secret, ...] = ()
+    cwd: str | None = None
+    env: dict[str, Any] | None = None
 
     def __init__(  # noqa: PLR0913 - the public constructor's options
         self,
@@ -58,6 +62,7 @@ class Command(BuiltinStage):
         env: Mapping[str, Any] | None,
         stderr: object,
         ok_codes: Iterable[int],
+        pipe_codes: Iterable[int] = (),
         process_group: bool | None,
         limits: object = None,
         on_leftover: object = None,
@@ -76,7 +81,8 @@ class Command(BuiltinStage):
         self.cwd = None if cwd is None else path("cwd", cwd)
         self.env = None if env is None else check_layer("env", env)
         self.stderr = None if stderr is None else check_stderr("stderr", stderr)
-        self.ok_codes = _codes(ok_codes)
+        self.ok_codes = _codes("ok_codes", ok_codes)
+        self.pipe_codes = _codes("pipe_codes", pipe_codes)
         if process_group is not None and not isinstance(process_group, bool):
             raise TypeError(f"process_group must be True, False or None, not {process_group!r}")
         self.process_group = process_group
@@ -89,7 +95,12 @@ class Command(BuiltinStage):
 
     def __repr__(self) -> str:
         # A Secret prints as *** by itself.
-        return f"command({', '.join(repr(arg) for arg in self.argv)})"
+        parts = [repr(arg) for arg in self.argv]
+        if self.cwd is not None:
+            parts.append(f"cwd={self.cwd!r}")
+        if self.env is not None:
+            parts.append(f"env={self.env!r}")
+        return f"command({', '.join(parts)})"
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
         """Start the process. OSError with a text that says what is missing, if that fails."""
@@ -142,6 +153,7 @@ class Command(BuiltinStage):
             child = RunningCommand(
                 ctx, process, self.argv, self.ok_codes, tap, leftover, confinement, self.stop_signal
             )
+            child.pipe_codes = self.pipe_codes
         except BaseException:
             _close(stderr_fd)
             if process is None or ctx.child is None or ctx.child.pid != process.pid:  # else that owns them
@@ -237,11 +249,11 @@ def _argument(what: str, arg: object) -> str | bytes | Secret:
     return arg
 
 
-def _codes(codes: Iterable[int]) -> frozenset[int]:
+def _codes(option: str, codes: Iterable[int]) -> frozenset[int]:
     if isinstance(codes, int | str | bytes) or not hasattr(codes, "__iter__"):
-        raise TypeError(f"ok_codes must be an iterable of exit statuses, not {codes!r}")
+        raise TypeError(f"{option} must be an iterable of exit statuses, not {codes!r}")
     kept = frozenset(codes)
     for code in kept:
         if isinstance(code, bool) or not isinstance(code, int):
-            raise TypeError(f"ok_codes must contain exit statuses, not {code!r}")
+            raise TypeError(f"{option} must contain exit statuses, not {code!r}")
     return kept

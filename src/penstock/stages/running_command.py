@@ -48,6 +48,8 @@ class RunningCommand(RunningProcess):
     """A running command."""
 
     takes_signals = True
+    pipe_codes: frozenset[int] = frozenset()
+    """Exit statuses by which the program says that its reader has gone."""
     _stderr_timer: Timer | None = None
     _lingers = False
     """It has exited, but is left unreaped while others of its tree still run."""
@@ -257,7 +259,10 @@ class RunningCommand(RunningProcess):
         """Return the stage's error: a memory limit that the kernel enforced, or the exit status."""
         limited = None if self._confinement is None else self._confinement.explain(returncode)
         if limited is None:
-            return ExitError(returncode, [show(arg) for arg in self._argv], self.stderr)
+            error = ExitError(returncode, [show(arg) for arg in self._argv], self.stderr)
+            if returncode in self.pipe_codes:
+                error.broken_pipe = True
+            return error
         facts = {"limit": limited.limit, "used": limited.used, "pids": [self.pid]}
         self.ctx.emit_event("memory-limit", str(limited), limited, facts)
         return limited

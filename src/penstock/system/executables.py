@@ -92,6 +92,21 @@ def explain_failure(error: OSError, *, program: str, executable: str, cwd: str |
     return OSError(code, os.strerror(code), program)
 
 
+def explain_interpreter(error: OSError, python: str, purpose: str, cwd: str | None = None) -> OSError:
+    """Return an error that says that our own interpreter `python` could not be started, and not the program.
+
+    `purpose` completes "the Python interpreter that ...". An error about the child's working directory `cwd`,
+    or for want of resources, is returned as it is.
+    """
+    code = error.errno
+    if code is None or isinstance(error, SetupError) or code in _RESOURCES:
+        return error
+    if cwd is not None and code in _PATH_ERRORS and _wrong_folder(code, cwd) is not None:
+        return error
+    why = explain_failure(error, program=python, executable=python, cwd=None).strerror
+    return SetupError(code, f"the Python interpreter that {purpose} could not be started ({why})", python)
+
+
 _PATH_TEXTS = {
     errno.ENOENT: "no such program",
     errno.ENOTDIR: "no such program",

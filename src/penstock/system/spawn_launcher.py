@@ -32,7 +32,7 @@ import os
 import sys
 
 from penstock.system import fds, process, system_calls
-from penstock.system.executables import SetupError
+from penstock.system.executables import SetupError, explain_interpreter
 from penstock.system.process_mark import VARIABLE
 
 TYPE_CHECKING = False
@@ -96,6 +96,8 @@ except BaseException as error:
 posix._exit(127)
 """
 
+_PURPOSE = "prepares the program (limits, signals)"
+
 
 class ChildSetup:
     """The settings of a child, made before its program begins.
@@ -154,7 +156,10 @@ def launch(
             setup=None,
             extra_fds=(request_in.fileno(), status_out.fileno()),
         )
-        pid = start(launcher)
+        try:
+            pid = start(launcher)
+        except OSError as error:
+            raise explain_interpreter(error, python, _PURPOSE, request.cwd) from None
         request_in.close()
         status_out.close()
         _write_all(request_out.fileno(), encoded)
@@ -220,7 +225,9 @@ def _wait_for_exec(status: int) -> None:
     if answer == b"0 ":
         return
     if not answer:
-        raise ChildProcessError("the launcher exited before it started the program")
+        raise ChildProcessError(
+            f"the Python interpreter that {_PURPOSE} ended before that: {sys.executable!r}"
+        )
     code, _, what = answer.removeprefix(b"0 ").partition(b" ")
     text = os.strerror(int(code))
     if what:

@@ -1,0 +1,94 @@
+"""A pipeline as a line for a shell, which is for people to read: `str(pipeline)`.
+
+The line shows programs, arguments, environment, working directories and redirections to paths, each quoted as
+bash needs it, and secrets as `***`. A Python stage stands in it by its kind and name, such as
+`map-lines(upper)`. All other options are left out.
+
+Out of scope: running the line.
+"""
+
+from __future__ import annotations
+
+import os
+
+from penstock.core.constants import DEVNULL, STDOUT
+from penstock.core.env import Secret, show
+from penstock.core.texts import escaped, shell_word
+from penstock.engine.graph import PipelineSpec
+from penstock.stages.command import Command
+from penstock.stages.filters import Filtered
+from penstock.stages.function import name_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+__all__ = ["shell_line"]
+
+
+def shell_line(stages: Sequence[object], options: Mapping[str, Any]) -> str:
+    """Return the line for a pipeline of these stages with these options."""
+    parts = [_part(stage, options, alone=len(stages) == 1) for stage in stages] or ["cat"]
+    source, sink = _path(options.get("stdin")), _path(options.get("stdout"))
+    if source is not None:
+        parts[0] += f" < {source}"
+    if sink is not None:
+        parts[-1] += f" > {sink}"
+    line = " | ".join(parts)
+    errors = _path(options.get("stderr"))
+    if errors is not None:
+        line = f"{line if len(parts) == 1 else f'({line})'} 2> {errors}"
+    cwd = options.get("cwd")
+    return line if cwd is None else f"(cd {shell_word(cwd)} && {line})"
+
+
+def _part(stage: object, options: Mapping[str, Any], *, alone: bool) -> str:
+    """Return the words for one stage; `options` are those of the pipeline that it stands in."""
+    while isinstance(stage, Filtered):
+        stage = stage.stage
+    if isinstance(stage, Command):
+        return _command(stage, options)
+    if isinstance(stage, PipelineSpec):
+        env = {**(options.get("env") or {}), **(stage.options.get("env") or {})}
+        inherits = {"inherit_env": options.get("inherit_env", True)}
+        line = shell_line(stage.stages, {**inherits, **stage.options, "env": env})
+        return line if alone or line.startswith("(") or " | " not in line else f"({line})"
+    return escaped(repr(stage))
+
+
+def _command(stage: Command, options: Mapping[str, Any]) -> str:
+    env = {**(options.get("env") or {}), **(stage.env or {})}
+    unset = [f"-u {shell_word(name)}" for name, value in env.items() if value is None]
+    words = [f"{name}={_value(value)}" for name, value in env.items() if value is not None]
+    if not options.get("inherit_env", True):
+        words = ["env", "-i", *words]
+    elif unset or not all(name.isidentifier() and name.isascii() for name in env):
+        words = ["env", *unset, *words]
+    words += [_word(arg, program=place == 0) for place, arg in enumerate(stage.argv)]
+    errors = _path(stage.stderr)
+    if errors is not None:
+        words.append(f"2> {errors}")
+    elif stage.stderr is STDOUT or (stage.stderr is None and options.get("stderr") is STDOUT):
+        words.append("2>&1")
+    line = " ".join(words)
+    return line if stage.cwd is None else f"(cd {shell_word(stage.cwd)} && {line})"
+
+
+def _word(arg: str | bytes | Secret, *, program: bool) -> str:
+    if isinstance(arg, Secret):
+        return show(arg)
+    return shell_word(os.fsdecode(arg), program=program)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return shell_word(value) if value else ""
+    return show(value) if isinstance(value, Secret) else shell_word(f"<{name_of(value)}()>")
+
+
+def _path(end: object) -> str | None:
+    """Return the word of a redirection, if the end is a path or DEVNULL."""
+    if isinstance(end, str | os.PathLike):
+        return shell_word(os.fsdecode(end))
+    return "/dev/null" if end is DEVNULL else None
