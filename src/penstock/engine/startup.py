@@ -104,6 +104,8 @@ def _stderr(group: GroupRun, outer: Scope | None, resources: RunResources) -> St
     except OSError as error:
         raise StartFailure(error, stage="stderr") from error
     resources.stderrs.append(stderr)
+    if stderr.atomic_file is not None:
+        resources.outputs.append(stderr.atomic_file)
     if stderr.closing is not None:
         resources.objects_to_close.append(stderr.closing)
     return stderr
