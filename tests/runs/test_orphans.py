@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from tests.support.processes import alive, gone, kill_survivors, sh
+from tests.support.processes import Strays, alive, gone, kill_survivors, sh
 from tests.support.waiting import DEADLINE, until
 
 from penstock import StartError, command, function
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tests.support.hosts import Host
-    from tests.support.processes import Strays
-
 
 pytestmark = pytest.mark.skipif(not features.PROCFS, reason="the tests read /proc")
 
@@ -451,6 +449,30 @@ def test_a_run_without_its_guardian_says_so(host: Host, strays: Strays) -> None:
     assert line(started) == "orphans its commands no longer end with this program ChildProcessError\n"
     assert line(started) == "True\n"
     assert started.wait(DEADLINE) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a namespace of pids")
+def test_process_1_of_a_container_needs_no_guardian(host: Host, tmp_path: Path) -> None:
+    """The kernel kills all others when it dies. A guardian would be its child, as each orphan is."""
+    inside = Strays(tmp_path / "pids")  # as the container numbers them, so nobody here may kill them
+    text = """
+    run = tree.start(orphans="kill")
+    print(os.getpid(), guardian._current, flush=True)
+    while True:
+        signal.pause()
+    """
+    file = tmp_path / "contained.py"
+    file.write_text(program(text, inside))
+    made = "os.execvp('unshare', ['unshare', '--pid', '--fork', '--kill-child', sys.executable, FILE])"
+    started = host.start(f"import os, sys; FILE = {str(file)!r}; {made}")
+    if (said := line(started)) == "":
+        pytest.skip("no namespace can be made here")
+    assert said == "1 None\n"
+    inside.pids(SIZE)
+    pids = [child.pid for child in psutil.Process(started.pid).children(recursive=True)]
+    assert len(pids) > SIZE
+    end(started)
+    assert kill_survivors(pids, DEADLINE) == []
 
 
 # Scarcity, and mistakes.
