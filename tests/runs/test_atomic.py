@@ -441,6 +441,23 @@ def test_a_relative_path_is_that_of_the_start(folder: Path, monkeypatch: pytest.
     assert (folder / "f").read_text() == "new\n"
 
 
+@pytest.mark.parametrize("make", [atomic, appending])
+@pytest.mark.parametrize("option", ["stdout", "stderr"])
+def test_in_a_deleted_working_directory(make: Any, option: str, host: Host, folder: Path) -> None:
+    """The error says so, and names the option and the path."""
+    out = host.output(
+        f"""
+        os.chdir({str(folder)!r})
+        os.rmdir({str(folder)!r})
+        try:
+            command("true").run({option}={make.__name__}("f"))
+        except StartError as error:
+            say(error.stage, error.cause.filename, "working directory" in str(error))
+        """
+    )
+    assert out == f"{option} f True\n"
+
+
 @pytest.mark.parametrize("length", [230, 255])
 def test_a_long_name_is_shortened_in_the_part(length: int, folder: Path) -> None:
     name = ("ä" * 127 + "x")[: length // 2] + "y" * (length % 2)

@@ -154,7 +154,10 @@ def _check_targets(outputs: Sequence[Any]) -> None:
     seen = set()
     for place, path in paths:
         check_target("stderr" if place else "stdout", path)
-        target = target_of(path)
+        try:
+            target = target_of(path)
+        except OSError:  # the start will say what is wrong
+            continue
         if target in seen:
             raise ValueError(
                 f"two outputs are atomic({path!r}), and only the last would stay: "

@@ -24,6 +24,7 @@ import stat
 
 from penstock.system import fds
 from penstock.system.fork_guard import reset_in_child
+from penstock.system.working_directory import explain_missing
 
 __all__ = ["AtomicFile", "check_target", "target_of"]
 
@@ -127,8 +128,11 @@ class AtomicFile:
 
 
 def target_of(path: str) -> str:
-    """Return the absolute path of the file that is to be replaced, without symlinks."""
-    return os.path.realpath(path)
+    """Return the absolute path of the file that is to be replaced, without symlinks, or raise OSError."""
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError as error:
+        raise explain_missing(error, path) from None
 
 
 def check_target(option: str, path: str) -> None:
