@@ -526,6 +526,45 @@ def test_an_interpreter_that_cannot_be_started_is_told(monkeypatch: pytest.Monke
     assert (caught.value.stage, caught.value.index) == ("orphans", None)
 
 
+@pytest.mark.parametrize(
+    ("loader", "said"),
+    [
+        ("raise OSError(5, 'no process')", r"OSError: \[Errno 5\] no process$"),
+        ("import posix; posix._exit(0)", "its interpreter has died$"),
+        ("import time; time.sleep(1000)", "it did not start within 0.3 s$"),
+        ("import posix; posix.write(1, b'ready'); posix.read(0, 100000); posix.read(0, 1)", "within 0.3 s$"),
+    ],
+)
+def test_a_guardian_that_does_not_start_fails_the_run(
+    loader: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In time, with a StartError that says why. Nothing is left."""
+    monkeypatch.setattr(guardian, "_LOADER", loader)
+    monkeypatch.setattr(guardian, "_START_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(guardian, "_current", None)
+    with pytest.raises(StartError, match=f'^starting stage "orphans": no process could be started.*{said}'):
+        command("true").run(orphans="kill")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root has no such limit, and becomes an ordinary user for it")
+def test_a_host_without_processes_for_it_is_told_so(host: Host) -> None:
+    out = host.output(
+        """
+        import resource
+        command("true").run()
+        import penstock.runtime.guarding
+        os.setgid(54321)
+        os.setuid(54321)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        try:
+            command("true").run(orphans="kill")
+        except StartError as error:
+            say(error.stage, type(error.cause).__name__)
+        """
+    )
+    assert out == "orphans BlockingIOError\n"
+
+
 def test_the_mark_of_a_run_is_seen_by_its_commands_only() -> None:
     """The environment of this process stays as it is; a run inside a run has both marks."""
     seen: list[str] = []
