@@ -21,7 +21,7 @@ MATCHERS = {
     "is_sigpipe",
 }  # fmt: skip
 RUNS = {"Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "StageResult", "cancel_all"}
-VALUES = {"CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "closing"}
+VALUES = {"CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "appending", "atomic", "closing"}
 ERRORS = {
     "ExitError", "FinishEarly", "LineTooLong", "MemoryLimitExceeded", "PenstockError",
     "PipelineCancelled", "PipelineError", "PipelineTimeout", "RemoteError", "StartError", "WorkerDied",

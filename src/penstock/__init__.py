@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from penstock.core.events import Event
+    from penstock.core.file_targets import appending, atomic
     from penstock.core.limits import Limits
     from penstock.core.matchers import (
         any_error,
@@ -108,6 +109,8 @@ __all__ = [
     "Stream",
     "WorkerDied",
     "any_error",
+    "appending",
+    "atomic",
     "buffer_pool",
     "cancel_all",
     "closing",
@@ -159,6 +162,10 @@ _HOMES = {
         "WorkerDied",
     ),
     "penstock.core.events": ("Event",),
+    "penstock.core.file_targets": (
+        "appending",
+        "atomic",
+    ),
     "penstock.core.limits": ("Limits",),
     "penstock.core.matchers": (
         "any_error",

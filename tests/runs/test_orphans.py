@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from tests.support.processes import alive, gone, kill_survivors, sh
+from tests.support.processes import Strays, alive, gone, kill_survivors, sh
 from tests.support.waiting import DEADLINE, until
 
 from penstock import StartError, command, function
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tests.support.hosts import Host
-    from tests.support.processes import Strays
-
 
 pytestmark = pytest.mark.skipif(not features.PROCFS, reason="the tests read /proc")
 
@@ -453,6 +451,30 @@ def test_a_run_without_its_guardian_says_so(host: Host, strays: Strays) -> None:
     assert started.wait(DEADLINE) == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a namespace of pids")
+def test_process_1_of_a_container_needs_no_guardian(host: Host, tmp_path: Path) -> None:
+    """The kernel kills all others when it dies. A guardian would be its child, as each orphan is."""
+    inside = Strays(tmp_path / "pids")  # as the container numbers them, so nobody here may kill them
+    text = """
+    run = tree.start(orphans="kill")
+    print(os.getpid(), guardian._current, flush=True)
+    while True:
+        signal.pause()
+    """
+    file = tmp_path / "contained.py"
+    file.write_text(program(text, inside))
+    made = "os.execvp('unshare', ['unshare', '--pid', '--fork', '--kill-child', sys.executable, FILE])"
+    started = host.start(f"import os, sys; FILE = {str(file)!r}; {made}")
+    if (said := line(started)) == "":
+        pytest.skip("no namespace can be made here")
+    assert said == "1 None\n"
+    inside.pids(SIZE)
+    pids = [child.pid for child in psutil.Process(started.pid).children(recursive=True)]
+    assert len(pids) > SIZE
+    end(started)
+    assert kill_survivors(pids, DEADLINE) == []
+
+
 # Scarcity, and mistakes.
 
 
@@ -502,6 +524,45 @@ def test_an_interpreter_that_cannot_be_started_is_told(monkeypatch: pytest.Monke
     with pytest.raises(StartError, match=r'starting stage "orphans": .*sys\.executable') as caught:
         command("true").run(orphans="kill")
     assert (caught.value.stage, caught.value.index) == ("orphans", None)
+
+
+@pytest.mark.parametrize(
+    ("loader", "said"),
+    [
+        ("raise OSError(5, 'no process')", r"OSError: \[Errno 5\] no process$"),
+        ("import posix; posix._exit(0)", "its interpreter has died$"),
+        ("import time; time.sleep(1000)", "it did not start within 0.3 s$"),
+        ("import posix; posix.write(1, b'ready'); posix.read(0, 100000); posix.read(0, 1)", "within 0.3 s$"),
+    ],
+)
+def test_a_guardian_that_does_not_start_fails_the_run(
+    loader: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In time, with a StartError that says why. Nothing is left."""
+    monkeypatch.setattr(guardian, "_LOADER", loader)
+    monkeypatch.setattr(guardian, "_START_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(guardian, "_current", None)
+    with pytest.raises(StartError, match=f'^starting stage "orphans": no process could be started.*{said}'):
+        command("true").run(orphans="kill")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root has no such limit, and becomes an ordinary user for it")
+def test_a_host_without_processes_for_it_is_told_so(host: Host) -> None:
+    out = host.output(
+        """
+        import resource
+        command("true").run()
+        import penstock.runtime.guarding
+        os.setgid(54321)
+        os.setuid(54321)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        try:
+            command("true").run(orphans="kill")
+        except StartError as error:
+            say(error.stage, type(error.cause).__name__)
+        """
+    )
+    assert out == "orphans BlockingIOError\n"
 
 
 def test_the_mark_of_a_run_is_seen_by_its_commands_only() -> None:

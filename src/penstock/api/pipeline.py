@@ -76,10 +76,11 @@ class Pipeline(PipelineSpec):
     - `stdin`: what the first stage reads: DEVNULL, INHERIT, PIPE (with `start`), a path, a file descriptor, a
       socket, a file object, an object with `read`, or an iterable of bytes.
     - `input`: bytes, or str encoded as UTF-8, for the first stage; not together with `stdin`.
-    - `stdout`: where the last stage writes: INHERIT, DEVNULL, CAPTURE, PIPE (with `start`), a path, a file
-      descriptor, a socket, a file object, or an object with `write`.
+    - `stdout`: where the last stage writes: INHERIT, DEVNULL, CAPTURE, PIPE (with `start`), a path (also in
+      `atomic` or `appending`), a file descriptor, a socket, a file object, or an object with `write`.
     - `stderr`: where the commands' stderr goes: CAPTURE (the first and the last 32 KiB), INHERIT, DEVNULL,
-      STDOUT, a path, a file descriptor, a file object, or a callable that gets each line as bytes.
+      STDOUT, a path, an `atomic` or `appending` path, a file descriptor, a file object, or a callable that
+      gets each line as bytes.
     - `on_event`: called with each `Event`. `on_exception(stage_name, exc)`: called with each exception of a
       Python stage; returns the exception to report, or None.
     - `timeout`: seconds or a timedelta for the whole run. `grace`: seconds between SIGTERM and SIGKILL.

@@ -15,6 +15,7 @@ import os
 from penstock.core.async_detection import is_async_sink, is_async_source, plain
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
 from penstock.core.env import check_layer
+from penstock.core.file_targets import FileTarget
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -303,6 +304,8 @@ def _is_buffer(thing: object) -> bool:
 
 def _stdout(option: str, value: object) -> object:
     value = _end(option, value, (PIPE, DEVNULL, INHERIT, CAPTURE))
+    if isinstance(value, FileTarget):
+        return value
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, str | os.PathLike):
         path(option, thing)
@@ -321,6 +324,8 @@ def _stdout(option: str, value: object) -> object:
 def check_stderr(option: str, value: object) -> object:
     """Check the option `stderr` of a pipeline or of a single command, and return it."""
     value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, STDOUT))
+    if isinstance(value, FileTarget):
+        return value
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, str | os.PathLike):
         path(option, thing)

@@ -26,6 +26,7 @@ from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
 from penstock.engine.faults import ends_with_fault
 from penstock.engine.judged_run import JudgedRun
 from penstock.engine.memory_watches import Watches
+from penstock.engine.outputs import OutputTask
 from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import StartFailure
 from penstock.engine.stops import StopWatch
@@ -78,6 +79,7 @@ class Execution(JudgedRun):
         self._barrier = StartBarrier(reactor)
         self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
+        self._outputs = OutputTask(reactor, self._resources.outputs)
 
     @property
     def reason(self) -> CancelReason | None:
@@ -136,6 +138,8 @@ class Execution(JudgedRun):
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = startup.open_ports(self._plan, reactor, pipe_size, self.advance)
+        if self.sink.atomic_file is not None:
+            self._resources.outputs.append(self.sink.atomic_file)
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
         ports = self.source, self.sink
         startup.start_stages(self.leaves, self._plan.kinds, ports, self._started, self._resources.pages)
@@ -310,7 +314,10 @@ class Execution(JudgedRun):
         if (source is None or source.finished) and (sink is None or sink.finished):
             if not self._closing.finished:
                 self._closing.close(None if reason is None else reason.error, deadline, self.advance)
-            if self._closing.finished:
+            if self._closing.finished and not self._outputs.finished:
+                error = None if reason is None else reason.error
+                self._outputs.finish(lambda: self._verdict().error is None, error, deadline, self.advance)
+            if self._closing.finished and self._outputs.finished:
                 self._conclude()
 
     def _conclude(self) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from penstock.engine.tree import GroupRun, StageRun
     from penstock.runtime.latch import Latch
     from penstock.runtime.reactor import RunReactor
+    from penstock.stages.run_services import RunResources
 
     P = ParamSpec("P")
     Bounded = TypeVar("Bounded", bound="FaultBoundary")
@@ -54,6 +55,7 @@ class FaultBoundary:
     leaves: Sequence[StageRun]
     ended: Latch
     _concluded: Conclusion | None
+    _resources: RunResources
     _fault: BaseException | None = None
     """The first exception of a step."""
     _fault_time = 0.0
@@ -96,6 +98,8 @@ class FaultBoundary:
         """Kill all children, by the fewest steps, and end the run, which cannot be ended well."""
         with contextlib.suppress(Exception):
             kill_trees(cancellation.to_be_killed(self.leaves))
+        with contextlib.suppress(Exception):
+            self._resources.close()  # removes the parts of files
         self._concluded = Conclusion(None, finished_early=False)
         self.blame_fault(self._concluded)
         self.ended.set()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.engine.closing import ClosingTask
     from penstock.engine.outcome import Conclusion
+    from penstock.engine.outputs import OutputTask
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.startup import StartFailure
@@ -33,6 +34,7 @@ class JudgedRun(FaultBoundary):
     """The part of an `Execution` that judges it."""
 
     _closing: ClosingTask
+    _outputs: OutputTask
 
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
@@ -86,8 +88,18 @@ class JudgedRun(FaultBoundary):
 
     def _judge(self) -> PipelineError | None:
         """Conclude; return the error. If there is one, build the result now, because the error holds it."""
+        self._concluded = self._verdict()
+        error, self._result = self._concluded.error, None
+        if error is not None:
+            # Without a file descriptor to load the module with, it is built where the error is raised.
+            with contextlib.suppress(OSError):
+                error.result = self._result = self._build_result(error)
+        return error
+
+    def _verdict(self) -> Conclusion:
+        """Judge all that is known by now."""
         source, sink = self.source, self.sink
-        self._concluded = conclude(
+        found = conclude(
             self.root,
             self.leaves,
             stdin_error=None if source is None else source.error,
@@ -96,19 +108,14 @@ class JudgedRun(FaultBoundary):
             reason=self.reason,
             failure=self.failure,
         )
-        self.blame_fault(self._concluded)
-        error, self._result = self._concluded.error, None
-        if error is not None:
-            # Without a file descriptor to load the module with, it is built where the error is raised.
-            with contextlib.suppress(OSError):
-                error.result = self._result = self._build_result(error)
-        return error
+        self.blame_fault(found)
+        return found
 
     def _stdout_error(self, sink: StdoutPort) -> BaseException | None:
-        for error in (sink.error, self._read_error):
+        for error in (sink.error, self._read_error, self._closing.error):
             if error is not None:
                 return error
-        return self._closing.error
+        return self._outputs.error
 
     def _build_result(self, error: PipelineError | None) -> Result:
         return build_result(self.leaves, self._plan, (self.source, self.sink), self.elapsed, error)

@@ -7,6 +7,7 @@ here, and names the option or the stage. `explain()` needs no more than this.
 
 from __future__ import annotations
 
+from penstock.core.file_targets import atomic
 from penstock.core.options import DEFAULTS
 from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
@@ -15,6 +16,7 @@ from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_
 from penstock.engine.stdout_endpoints import ITERATED, AsyncObjectStdout, GivenStdout, stdout_endpoint
 from penstock.stages.base import traits_of
 from penstock.streams.endpoints import check_open
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,13 +134,36 @@ def plan_run(
     else:
         source = stdin_endpoint(options.get("stdin", DEFAULTS["stdin"]), options.get("input"))
         sink = ITERATED if iterate else stdout_endpoint(options.get("stdout", DEFAULTS["stdout"]))
-    check_open("stderr", options.get("stderr"))
-    for parent in graph.parents:
-        if isinstance(parent, PlanGroup):
-            check_open("stderr", parent.options.get("stderr"))
-    for node in graph.nodes:
-        check_open("stderr", traits_of(node.stage).stderr)
+    stderrs = [options.get("stderr"), *(traits_of(node.stage).stderr for node in graph.nodes)]
+    stderrs += [group.options.get("stderr") for group in graph.parents if isinstance(group, PlanGroup)]
+    for value in stderrs:
+        check_open("stderr", value)
+    own_stdout = None if iterate or ends is not None else options.get("stdout")
+    _check_targets([own_stdout, *stderrs])
     return RunPlan(graph, options, source, sink)
+
+
+def _check_targets(outputs: Sequence[Any]) -> None:
+    """Raise ValueError if an atomic output is not a regular file, or if two are the same. Stdout is first."""
+    paths = [(place, value.path) for place, value in enumerate(outputs) if isinstance(value, atomic)]
+    if not paths:
+        return
+    with late_import:
+        from penstock.system.atomic_file import check_target, target_of  # noqa: PLC0415 - few runs have one
+
+    seen = set()
+    for place, path in paths:
+        check_target("stderr" if place else "stdout", path)
+        try:
+            target = target_of(path)
+        except OSError:  # the start will say what is wrong
+            continue
+        if target in seen:
+            raise ValueError(
+                f"two outputs are atomic({path!r}), and only the last would stay: "
+                "give one of them another path, or use stderr=STDOUT"
+            )
+        seen.add(target)
 
 
 def _edge_kinds(plan: RunPlan) -> list[str]:

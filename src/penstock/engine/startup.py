@@ -10,6 +10,7 @@ to a stage is closed here. Before and after each start, the run checks whether i
 
 from __future__ import annotations
 
+import os
 from functools import cache, partial
 
 from penstock.core.requirements import Stream
@@ -104,6 +105,8 @@ def _stderr(group: GroupRun, outer: Scope | None, resources: RunResources) -> St
     except OSError as error:
         raise StartFailure(error, stage="stderr") from error
     resources.stderrs.append(stderr)
+    if stderr.atomic_file is not None:
+        resources.outputs.append(stderr.atomic_file)
     if stderr.closing is not None:
         resources.objects_to_close.append(stderr.closing)
     return stderr
@@ -125,7 +128,8 @@ def _confinement(group: GroupRun, outer: Scope | None, resources: RunResources) 
 
 def _guard(group: GroupRun, services: RunServices) -> RunGuard | None:
     """Return the guard of the run, the same for all its pipelines that ask for one."""
-    if group.option("orphans") == "leave":
+    # The kernel kills all others of a container when process 1 of it ends; and a guardian would be its child.
+    if group.option("orphans") == "leave" or os.getpid() == 1:
         return None
     resources = services.resources
     if resources.guard is None:

@@ -16,7 +16,8 @@ import os
 from penstock.core.async_detection import is_async_sink
 from penstock.core.captured import Captured
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
-from penstock.engine.ports import CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
+from penstock.core.file_targets import appending, atomic
+from penstock.engine.ports import AtomicPort, CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
 from penstock.runtime.taps import CaptureTap
 from penstock.streams.endpoints import Access, duplicate_sink, number_of, sink_access, unwrap
 from penstock.streams.stage_ends import Output
@@ -113,13 +114,37 @@ class PathStdout(StdoutEndpoint):
     __slots__ = ("_path",)
     kind = "path"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Any) -> None:
         super().__init__()
         self._path = path
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Open the file: create it, or make it empty."""
         return StdoutPort(Output(open_write(self._path)))
+
+
+class AppendingStdout(PathStdout):
+    """A file, by its path, that is appended to."""
+
+    __slots__ = ()
+
+    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
+        """Open the file at its end, and create it if it is missing."""
+        return StdoutPort(Output(open_write(self._path, append=True)))
+
+
+class AtomicStdout(PathStdout):
+    """A file, by its path, that is replaced when the run has succeeded."""
+
+    __slots__ = ()
+
+    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
+        """Create the part."""
+        with late_import:
+            from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
+
+        file = AtomicFile(self._path)
+        return AtomicPort(Output(file.output), file)
 
 
 class DescriptorStdout(StdoutEndpoint):
@@ -320,11 +345,18 @@ def stdout_endpoint(value: Any) -> StdoutEndpoint:
     value, to_close = unwrap(value)
     if isinstance(value, Special):
         return _inherited() if value is INHERIT else _SPECIALS[value]
+    if isinstance(value, atomic):
+        return AtomicStdout(value.path)
+    appends = isinstance(value, appending)
+    if isinstance(value, appending):
+        value = value.path
     if isinstance(value, str | os.PathLike):
         with late_import:
             from penstock.system.fifo_open import is_fifo  # noqa: PLC0415 - only paths need it
 
-        return FifoStdout(value) if is_fifo(value) else PathStdout(value)
+        if is_fifo(value):
+            return FifoStdout(value)
+        return AppendingStdout(value) if appends else PathStdout(value)
     if not isinstance(value, int) and is_async_sink(value):
         return AsyncObjectStdout(value, to_close)
     return _of_object(value, to_close)

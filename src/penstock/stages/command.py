@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from penstock.limits.confinement import Confinement
     from penstock.runtime.taps import Tap
     from penstock.stages.context import StageContext
+    from penstock.stages.run_services import RunResources
     from penstock.stages.running import Running
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
@@ -132,9 +133,7 @@ class Command(BuiltinStage):
         group = self._needs_group(ctx)
         environ, mark = (environ, None) if group else marked(environ)
         leftover = self.on_leftover or ctx.scope.on_leftover
-        own = StderrTarget("stderr", self.stderr) if self.stderr is not None else None
-        if own is not None and own.closing is not None:
-            ctx.scope.services.resources.objects_to_close.append(own.closing)
+        own = None if self.stderr is None else self._open_stderr(ctx.scope.services.resources)
         stderr_fd: Fd | None = None
         tap: Tap | None = None
         process: Process | None = None
@@ -176,6 +175,15 @@ class Command(BuiltinStage):
             setup = ChildSetup()
         setup.identity = self.identity.numbers()
         return setup
+
+    def _open_stderr(self, resources: RunResources) -> StderrTarget:
+        """Open its own stderr; the run ends what lasts longer than the command."""
+        own = StderrTarget("stderr", self.stderr)
+        if own.closing is not None:
+            resources.objects_to_close.append(own.closing)
+        if own.atomic_file is not None:
+            resources.outputs.append(own.atomic_file)
+        return own
 
     def _needs_group(self, ctx: StageContext) -> bool:
         """Whether it leads a process group. A terminal stops its readers in other groups than ours."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from penstock.runtime.guarding import RunGuard
     from penstock.runtime.reactor import Reactor, Timer
     from penstock.stages.stderr import StderrTarget
+    from penstock.system.atomic_file import AtomicFile
     from penstock.system.pipe_capacity import PipeCapacityLease
 
 __all__ = ["RunResources", "RunServices"]
@@ -25,11 +26,13 @@ __all__ = ["RunResources", "RunServices"]
 class RunResources:
     """The resources that a run holds from its start to its end, beside its stages and endpoints."""
 
-    __slots__ = ("cgroups", "guard", "objects_to_close", "pages", "stderrs", "timers")
+    __slots__ = ("cgroups", "guard", "objects_to_close", "outputs", "pages", "stderrs", "timers")
 
     def __init__(self, objects_to_close: list[Any]) -> None:
         self.objects_to_close = objects_to_close
         """User objects that were handed over in `closing(...)`. A worker closes them, not `close`."""
+        self.outputs: list[AtomicFile] = []
+        """Files that take the place of their targets if the run succeeds. A worker does that, not `close`."""
         self.cgroups: list[CgroupLease] = []
         self.stderrs: list[StderrTarget] = []
         self.pages: list[PipeCapacityLease] = []
@@ -46,6 +49,8 @@ class RunResources:
             target.close()
         if self.guard is not None:
             self.guard.close()
+        for file in self.outputs:
+            file.discard()  # one that was not committed, because the run was ended by force
         for pages in self.pages:
             pages.release()
         for lease in self.cgroups:

@@ -11,6 +11,7 @@ import os
 from functools import partial
 
 from penstock.core.constants import Special, closing
+from penstock.core.file_targets import FileTarget, atomic
 from penstock.runtime.taps import CallbackTap, ExcerptTap
 from penstock.streams.endpoints import Access, duplicate_sink, sink_access, unwrap
 from penstock.system.fds import open_write, pipe
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import Tap
     from penstock.streams.fd_streams import FdWriter
+    from penstock.system.atomic_file import AtomicFile
     from penstock.system.fds import Fd
 
 __all__ = ["StderrTarget"]
@@ -35,7 +37,7 @@ _CAPTURE, _INHERIT, _NULL, _STDOUT, _DESCRIPTOR, _LINES, _CHUNKS = range(7)
 class StderrTarget:
     """One value of the stderr option, opened."""
 
-    __slots__ = ("_call", "_fd", "_kind", "_writer", "closing")
+    __slots__ = ("_call", "_fd", "_kind", "_writer", "atomic_file", "closing")
 
     def __init__(self, option: str, value: Any) -> None:
         """Open it.
@@ -45,6 +47,8 @@ class StderrTarget:
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
         self._writer: FdWriter | None = None
+        self.atomic_file: AtomicFile | None = None
+        """The file that the run puts in the place of its target when it has succeeded, or None."""
         self.closing = value.thing if isinstance(value, closing) else None
         """The object that the run closes when it ends, or None."""
         if self.closing is not None:
@@ -59,11 +63,23 @@ class StderrTarget:
         elif isinstance(value, str | os.PathLike):
             self._kind = _DESCRIPTOR
             self._fd = open_write(value)
+        elif isinstance(value, FileTarget):
+            self._kind = _DESCRIPTOR
+            self._fd = self._open_target(value)
         elif callable(value) and not isinstance(value, io.IOBase):
             self._kind = _LINES
             self._call = value
         else:
             self._open_object(option, value)
+
+    def _open_target(self, target: FileTarget) -> Fd:
+        if not isinstance(target, atomic):
+            return open_write(target.path, append=True)
+        with late_import:  # no command that writes to it is spawned yet
+            from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
+
+        self.atomic_file = AtomicFile(target.path)
+        return self.atomic_file.output
 
     def _open_object(self, option: str, value: Any) -> None:
         value, _ = unwrap(value)

@@ -208,14 +208,14 @@ def duplicate(fd: int, least: int = 3) -> Fd:
 def open_again(pipe_end: int) -> Fd | None:
     """Return another open file description for reading the same pipe, non-blocking; None without procfs."""
     try:
-        return _open(f"/proc/self/fd/{pipe_end}", os.O_RDONLY | os.O_NONBLOCK)
+        return open_path(f"/proc/self/fd/{pipe_end}", os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
 
 
 def open_read(path: Path) -> Fd:
     """Open a file for reading; IsADirectoryError for a directory, which open(2) alone would accept."""
-    fd = _open(path, os.O_RDONLY)
+    fd = open_path(path, os.O_RDONLY)
     if stat.S_ISDIR(os.fstat(fd.fileno()).st_mode):
         fd.close()
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
@@ -229,20 +229,20 @@ def open_write(path: Path, *, append: bool = False, waits: bool = False) -> Fd:
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
     if waits:
-        return _open(path, flags)
-    fd = _open(path, flags | os.O_NONBLOCK)  # fifo(7): then it does not wait
+        return open_path(path, flags)
+    fd = open_path(path, flags | os.O_NONBLOCK)  # fifo(7): then it does not wait
     os.set_blocking(fd.fileno(), True)
     return fd
 
 
 def open_both(path: Path) -> Fd:
     """Open a FIFO for reading and writing, which does not wait, and never changes a regular file."""
-    return _open(path, os.O_RDWR | os.O_NONBLOCK)
+    return open_path(path, os.O_RDWR | os.O_NONBLOCK)
 
 
 def null(*, writable: bool) -> Fd:
     """Open /dev/null, for one direction."""
-    return _open(os.devnull, os.O_WRONLY if writable else os.O_RDONLY)
+    return open_path(os.devnull, os.O_WRONLY if writable else os.O_RDONLY)
 
 
 def set_nonblocking(fd: int) -> None:
@@ -332,10 +332,11 @@ class Waker:
 _ONE = b"\1" * 8
 
 
-def _open(path: Path, flags: int) -> Fd:
+def open_path(path: Path, flags: int, mode: int = 0o666) -> Fd:
+    """Open a file, close-on-exec; one that is created gets `mode` under the umask."""
     # Outside the guard, because opening a FIFO may wait for its other end. If the host forks in the instant
     # before the guard is taken, the copy keeps the descriptor.
-    opening = starmap(system_calls.open_path, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666),))
+    opening = starmap(system_calls.open_path, ((path, flags | os.O_CLOEXEC | os.O_NOCTTY, mode),))
     try:
         (fd,) = _adopt((Fd(),), opening)
     except FileNotFoundError as error:

@@ -69,7 +69,8 @@ class Guardian:
             return None
         if identity(socket) != self._identity:
             self._socket = None
-            socket.detach()  # the number is somebody else's by now
+            with contextlib.suppress(ValueError):  # another thread was first
+                socket.detach()  # the number is somebody else's by now
             return None
         return socket.fileno()
 
@@ -162,7 +163,8 @@ def _start(table: GuardTable) -> Guardian:
             process.kill_and_reap(pid)
         _dismiss(ours)
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"no process could be started for it: {error.strerror}") from error
+            text = f"no process could be started for it: {error.strerror or error}"
+            raise (OSError(text) if error.errno is None else OSError(error.errno, text)) from error
         raise
     finally:
         theirs.close()
@@ -201,11 +203,14 @@ def _wait_until_ready(socket: int) -> int:
     said = b""
     while not (said.startswith(b"ready ") and said.endswith(b"\n")):
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError(None, f"it did not start within {_START_TIMEOUT_S:g} s")
-        part = os.read(socket, 4096)
+            raise TimeoutError(f"it did not start within {_START_TIMEOUT_S:g} s")
+        try:
+            part = os.read(socket, 4096)
+        except ConnectionResetError:  # it has died without reading all of its program
+            part = b""
         if not part:
             text = said.decode(errors="replace").strip().rpartition("\n")[2]
-            raise ChildProcessError(None, text or "its interpreter has died")
+            raise ChildProcessError(text or "its interpreter has died")
         said += part
     return int(said.split()[1])
 
