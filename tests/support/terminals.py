@@ -110,9 +110,9 @@ class Terminal:
         """Return the foreground process group."""
         return os.tcgetpgrp(self.master)
 
-    def status(self) -> int:
+    def status(self, timeout: float = DEADLINE) -> int:
         """Wait for the end, reading what is still written; return the exit status."""
-        end = time.monotonic() + DEADLINE
+        end = time.monotonic() + timeout
         while self.process.poll() is None:
             assert time.monotonic() < end, f"did not end: {self.everything!r}"
             if select.select([self.master], [], [], 0.05)[0]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 import termios
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.terminals import PROMPT
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.terminals import Desk
 
 
@@ -116,3 +120,87 @@ def test_a_shell_sees_its_prompt_again(desk: Desk) -> None:
     shell.type("me\n")
     shell.wait_for(rb"got=me")
     shell.wait_for(PROMPT)
+
+
+@_needs("ssh")
+@pytest.mark.skipif(not Path("/usr/sbin/sshd").exists() or os.geteuid() != 0, reason="needs sshd, as root")
+def test_ssh_asks_about_an_unknown_host(desk: Desk, tmp_path: Path) -> None:
+    """In the middle of a pipeline; the server is at the other end of a pipe."""
+    Path("/run/sshd").mkdir(exist_ok=True)
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    server = f"ProxyCommand=/usr/sbin/sshd -i -q -f /dev/null -h {key}"
+    options = ["-F", "/dev/null", "-o", "UserKnownHostsFile=/dev/null", "-o", server]
+    terminal = desk.python(
+        f"""
+        ssh = command("ssh", *{options!r}, "nobody@unknown", "cat")
+        result = (command("echo", "in") | ssh | command("cat")).run(check=False)
+        say("ended", result.returncodes)
+        """
+    )
+    terminal.wait_for(rb"continue connecting \(yes/no")
+    terminal.type("no\n")
+    terminal.wait_for(rb"ended \(0, 255, 0\)|ended \(-13, 255, 0\)")
+    assert terminal.status() == 0
+
+
+@pytest.mark.slow
+@_needs("sudo")
+@_needs("runuser")
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user")
+def test_sudo_asks_and_ctrl_c_ends_it(desk: Desk) -> None:
+    """It reads the password from /dev/tty, without echo, which comes back."""
+    terminal = desk.python(
+        """
+        sudo = command("runuser", "-u", "nobody", "--", "sudo", "-p", "word? ", "true")
+        try:
+            (command("yes") | sudo | command("cat")).run()
+        except KeyboardInterrupt:
+            say("interrupted")
+        """
+    )
+    terminal.wait_for(rb"word\? ")
+    until(lambda: not terminal.modes() & termios.ECHO)
+    terminal.type(b"\x03")
+    terminal.wait_for(rb"interrupted")
+    assert terminal.modes() & termios.ECHO
+
+
+@pytest.mark.skipif(importlib.util.find_spec("IPython") is None, reason="IPython is not installed")
+def test_ipython_keeps_its_prompt(desk: Desk, tmp_path: Path) -> None:
+    """It manages the terminal itself. A question, a killed prompt, Ctrl-C, and a run in the background."""
+    ask = desk.script(f'command("{_ASK}").run()')
+    mute = desk.script(
+        'command("sh", "-c", "stty -echo </dev/tty; exec sleep 99").run(timeout=0.3, check=False)'
+    )
+    wait = desk.script('say("wai", "ting"); command("sleep", "1000").run()')
+    start = desk.script('run = command("sleep", "1000").start(); say("star", "ted")')
+    terminal = desk.start(
+        *(sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor"),
+        env={"IPYTHONDIR": str(tmp_path), "HOME": str(tmp_path), "PROMPT_TOOLKIT_NO_CPR": "1"},
+    )
+
+    def prompt(number: int) -> None:
+        terminal.wait_for(rb"In \[%d\]:" % number)
+
+    prompt(1)
+    terminal.type(f"%run {ask}\r")
+    terminal.wait_for(rb"name\? ")
+    terminal.type("me\n")
+    terminal.wait_for(rb"got=me")
+    prompt(2)
+    terminal.type(f"%run {mute}\r")
+    prompt(3)
+    terminal.type(f"%run {wait}\r")
+    terminal.wait_for(rb"wai ting")
+    terminal.type(b"\x03")
+    terminal.wait_for(rb"KeyboardInterrupt")
+    prompt(4)
+    terminal.type(f"%run {start}\r")
+    terminal.wait_for(rb"star ted")
+    prompt(5)
+    terminal.type(b"\x03")  # a key of its line editor
+    terminal.type("print('done', run.done()); run.cancel()\r")
+    terminal.wait_for(rb"done False")
+    terminal.type("exit\r")
+    assert terminal.status() == 0
