@@ -20,7 +20,7 @@ from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
 from penstock.engine.graph import PipelineSpec
-from penstock.engine.managed_run import run_inline
+from penstock.engine.inline_run import run_inline
 from penstock.engine.run_plan import plan_run
 from penstock.stages.filters import Filtered, ignoring
 from penstock.system.fork_guard import late_import

@@ -5,7 +5,7 @@ Out of scope: recording a reason (`RunState.cancel`), and the way that leads her
 
 from __future__ import annotations
 
-from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
+from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
 from penstock.engine.tree import CancelReason
 from penstock.stages.kill_sequence import RunningProcess, freeze
 
@@ -23,6 +23,7 @@ __all__ = [
     "because_not_started",
     "because_timed_out",
     "cancel_stages",
+    "reason_of",
     "to_be_killed",
 ]
 
@@ -83,3 +84,14 @@ def because_failed(name: str, group: GroupRun) -> CancelReason:
 def because_timed_out(timeout: float, group: GroupRun) -> CancelReason:
     """Return why the stages of a pipeline are cancelled at its deadline."""
     return CancelReason(TimeoutError(f"timed out after {timeout:g} s"), PipelineTimeout, group)
+
+
+def reason_of(reason: BaseException | str | None) -> BaseException:
+    """Return the exception for the reason of a cancellation, as callers give it."""
+    if reason is None or isinstance(reason, str):
+        return Cancelled(reason or "cancelled")
+    if not isinstance(reason, BaseException):
+        raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
+    if isinstance(reason, FinishEarly):
+        raise TypeError("reason must not be FinishEarly, which is not a failure")
+    return reason

@@ -20,7 +20,6 @@ from functools import partial
 
 from penstock.core.errors import PipelineCancelled
 from penstock.core.timing import timing
-from penstock.core.tracebacks import forget_locals
 from penstock.engine import cancellation, startup
 from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
@@ -106,16 +105,6 @@ class Execution(FaultBoundary):
         """Return whether `error` is the reason why the whole run was cancelled."""
         return self.reason is not None and self.reason.error is error
 
-    @property
-    def error(self) -> PipelineError | None:
-        """The error that the run raises, once it has ended."""
-        return None if self._concluded is None else self._concluded.error
-
-    @property
-    def finished_early(self) -> bool:
-        """Whether it has ended, and succeeded with its input left unread on purpose."""
-        return self._concluded is not None and self._concluded.finished_early
-
     # Starting, in the thread that called `start()`.
 
     def start(self, handle: ActiveRun) -> None:
@@ -148,15 +137,6 @@ class Execution(FaultBoundary):
             self.starting = False
             end_start()
             self._start_slot.release()
-
-    def fail_start(self, failure: StartFailure) -> None:
-        """End the run, because it cannot be started."""
-        forget_locals(failure)
-        forget_locals(failure.cause)
-        self.failure = failure
-        if failure.leaf is not None and failure.leaf.ctx is not None:
-            failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
-        self.abort(cancellation.because_not_started(failure.stage, self.root))
 
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor

@@ -16,8 +16,9 @@ import os
 import sys
 import time
 
-from penstock.core.errors import Cancelled, FinishEarly, PenstockError, PipelineCancelled, StartError
+from penstock.core.errors import Cancelled, PenstockError, PipelineCancelled, StartError
 from penstock.core.timing import timing
+from penstock.engine.cancellation import reason_of
 from penstock.engine.execution import Execution
 from penstock.engine.terminal import restore_terminal
 from penstock.engine.tree import CancelReason
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from penstock.streams.reader import Reader
     from penstock.system.process_tree import ProcessTree
 
-__all__ = ["ManagedRun", "reason_of", "run_inline"]
+__all__ = ["ManagedRun"]
 
 
 class ManagedRun:
@@ -390,30 +391,3 @@ class ManagedRun:
                     return
             except BaseException:  # noqa: BLE001 - as above
                 forced = True
-
-
-def reason_of(reason: BaseException | str | None) -> BaseException:
-    """Return the exception for the reason of a cancellation, as callers give it."""
-    if reason is None or isinstance(reason, str):
-        return Cancelled(reason or "cancelled")
-    if not isinstance(reason, BaseException):
-        raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
-    if isinstance(reason, FinishEarly):
-        raise TypeError("reason must not be FinishEarly, which is not a failure")
-    return reason
-
-
-def run_inline(plan: RunPlan) -> ManagedRun:
-    """Run a plan to its end, driving it in this thread; nobody else gets hold of the run before that.
-
-    An interrupt ends the run, between the two steps too.
-    """
-    run = ManagedRun(plan, inline=True)
-    try:
-        run.start()
-        run.wait_done()
-    except BaseException as error:
-        if not run.absorb(error):
-            run.end(error)
-            raise
-    return run

@@ -182,9 +182,9 @@ class Reactor:
             self._look = ProcessLook()
         return self._look
 
-    def enqueue(self, callback: Callable[[], None]) -> None:
+    def enqueue(self, callback: Callable[[], None], owner: RunReactor | None = None) -> None:
         """Post a call without waking the driver; the caller does that by `interrupt`."""
-        self._posted.append(callback)
+        self._posted.append((callback, owner))
 
     def interrupt(self) -> None:
         """Wake the driver, also in its own thread: a signal handler may have interrupted its sleep."""
@@ -339,6 +339,7 @@ class RunReactor(Reactor):
         self.look = reactor.look  # type: ignore[method-assign]
         self.unwatch = reactor.unwatch  # type: ignore[method-assign]
         self.wake = reactor.wake  # type: ignore[method-assign]
+        self.interrupt = reactor.interrupt  # type: ignore[method-assign]
         self.run_once = reactor.run_once  # type: ignore[method-assign]
         self.close = reactor.close  # type: ignore[method-assign]
 
@@ -364,6 +365,10 @@ class RunReactor(Reactor):
     def post(self, callback: Callable[[], None], owner: RunReactor | None = None) -> None:
         """Call `callback()` in the driving thread soon."""
         self._reactor.post(callback, owner or self)
+
+    def enqueue(self, callback: Callable[[], None], owner: RunReactor | None = None) -> None:
+        """Post a call without waking the driver; the caller does that by `interrupt`."""
+        self._reactor.enqueue(callback, owner or self)
 
     def collect(
         self, handle: Callable[[list[Any]], None], item: object, owner: RunReactor | None = None

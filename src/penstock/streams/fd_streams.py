@@ -64,8 +64,8 @@ class _Descriptor:
     """A descriptor that one thread at a time uses, inside `with descriptor:`.
 
     `close` in another thread must not close the number while a thread is about to use it, because the next
-    open in any thread would get that number. So `close` sets `_closing`, wakes the using thread, and tries to
-    take `_in_use`. The using thread checks `_closing` after it has released `_in_use`. So one of the two
+    open in any thread would get that number. So `close` sets `closing`, wakes the using thread, and tries to
+    take `in_use`. The using thread checks `closing` after it has released `in_use`. So one of the two
     closes it.
     """
 
@@ -210,12 +210,12 @@ class _Descriptor:
 
     def step_back(self, size: int) -> None:
         """Set the position of a regular file back that others use too; do nothing if a thread reads it."""
-        if self._is_shared_file and self._in_use.acquire(blocking=False):
+        if self._is_shared_file and self.in_use.acquire(blocking=False):
             try:
                 with contextlib.suppress(OSError):
                     os.lseek(self._fd.fileno(), -size, os.SEEK_CUR)
             finally:
-                self._in_use.release()
+                self.in_use.release()
 
     def stop(self) -> None:
         """Make a `perform` under way, and every later one, return None; from any thread, idempotent."""
