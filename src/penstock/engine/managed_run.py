@@ -17,6 +17,7 @@ import sys
 import time
 
 from penstock.core.errors import Cancelled, PenstockError, PipelineCancelled, StartError
+from penstock.core.public import half_made_too
 from penstock.core.timing import timing
 from penstock.engine.cancellation import reason_of
 from penstock.engine.execution import Execution
@@ -32,7 +33,7 @@ from penstock.runtime.supervisor import (
     local_reactor,
     supervisor,
 )
-from penstock.system.fork_guard import fork_guard_held, late_import
+from penstock.system.fork_guard import check_threads, fork_guard_held, late_import
 from penstock.system.process_tree import kill_trees
 
 TYPE_CHECKING = False
@@ -61,6 +62,7 @@ class ManagedRun:
         Raises StartError if there is no descriptor, or no thread, for the supervisor, and TypeError, naming
         the stage or option, if something is for an event loop and the plan is not bound to one.
         """
+        check_threads()
         if plan.loop is None:
             plan.require_sync()
         self._owner = os.getpid()
@@ -72,12 +74,13 @@ class ManagedRun:
         """The pipe from the last stage, likewise."""
         try:
             reactor = local_reactor() if inline else supervisor()
-        except (OSError, RuntimeError) as error:
+            self.execution = Execution(plan, reactor)
+        except (OSError, RuntimeError, MemoryError) as error:
             raise StartError(plan.stages[0].name, error, index=0) from error
-        self.execution = Execution(plan, reactor)
         self.started = False
         """Whether a start was begun; if not, there is nothing to end."""
 
+    @half_made_too
     def __repr__(self) -> str:
         names = " | ".join(leaf.stage.name for leaf in self.execution.leaves)
         return f"<Run {'ended' if self.done() else 'going'}: {names}>"
