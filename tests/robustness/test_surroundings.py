@@ -179,3 +179,38 @@ def test_an_object_that_was_made_only_in_part_has_a_repr() -> None:
         command("echo", "x\0")
     for frame, _ in traceback.walk_tb(caught.tb):
         assert all(isinstance(repr(value), str) for value in frame.f_locals.values())
+
+
+ESCAPES = "\x1b]0;title\x07\x1b[2J\r"
+
+
+def test_control_characters_are_shown_and_not_sent_to_the_terminal() -> None:
+    """Of names of stages and files, of messages and of stderr; in errors, notes, results and plans."""
+    texts = []
+    failing = command("sh", "-c", f"printf '{ESCAPES}last' >&2; exit 3", name=f"a{ESCAPES}b")
+    for pipeline in (failing, command(f"/no/such{ESCAPES}"), command("true", cwd=f"/no/such{ESCAPES}")):
+        error = pipeline.run(check=False).error
+        assert error is not None
+        texts += [str(error), *getattr(error, "__notes__", ()), str(error.result), str(pipeline.explain())]
+    for text in texts:
+        assert all(char.isprintable() or char == "\n" for char in text), repr(text)
+    assert "\\x1b[2J" in texts[0]
+
+
+def test_the_command_line_shows_control_characters(host: Host) -> None:
+    """In errors, --stats, --verbose and explain."""
+    line = f"'sh' -c 'echo x >&2; exit 3' '{ESCAPES}' | '/no/such{ESCAPES}'"
+    for arguments in (["run"], ["run", "--stats"], ["run", "--verbose"], ["explain"]):
+        for text in (line, line.partition("|")[0].replace("exit 3", "exit 4")):
+            ended = host.run(
+                f"""
+                import subprocess
+                ended = subprocess.run(
+                    [sys.executable, "-m", "penstock", *{arguments!r}, {text!r}],
+                    capture_output=True, stdin=subprocess.DEVNULL,
+                )
+                say(repr((ended.stdout + ended.stderr).replace(b"\\n", b"").decode()))
+                """
+            )
+            shown = ended.out
+            assert "\\x1b" not in shown.replace("\\\\x1b", ""), (arguments, shown)

@@ -15,6 +15,7 @@ import os
 import signal as signals
 import subprocess
 
+from penstock.core.printable import printable
 from penstock.core.public import exported
 
 TYPE_CHECKING = False
@@ -77,7 +78,7 @@ class PipelineError(PenstockError):
         self.__cause__ = cause
 
     def __str__(self) -> str:
-        return f"{self.stage}: {self.cause}"
+        return printable(f"{self.stage}: {self.cause}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The result, which holds this error in turn, belongs to the state: arguments that lead back to the
@@ -91,7 +92,7 @@ class StartError(PipelineError):
     """A stage could not be started. The stages before it were cancelled and reaped; nothing is left."""
 
     def __str__(self) -> str:
-        return f'starting stage "{self.stage}": {self.cause}'
+        return printable(f'starting stage "{self.stage}": {self.cause}')
 
 
 @exported

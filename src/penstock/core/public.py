@@ -24,7 +24,7 @@ def exported(thing: _Thing) -> _Thing:
     """
     thing.__module__ = "penstock"
     made: Any = thing
-    if isinstance(thing, type) and hasattr(made.__repr__, "__code__"):
+    if hasattr(made, "__mro__") and hasattr(made.__repr__, "__code__"):
         made.__repr__ = half_made_too(made.__repr__)
     return thing
 
