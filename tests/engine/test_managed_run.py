@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from penstock import CAPTURE, DEVNULL, PipelineCancelled, Run, command, function, map_lines
-from penstock.engine.managed_run import ManagedRun, run_inline
+from penstock.engine.inline_run import run_inline
+from penstock.engine.managed_run import ManagedRun
 from penstock.engine.run_plan import plan_run
 from penstock.runtime.supervisor import active_runs
 from penstock.stages.run_services import RunResources

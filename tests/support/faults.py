@@ -22,8 +22,9 @@ Place = tuple[str, str, int]
 """A function, by file and qualified name, the line that calls it, and which of these calls it is."""
 
 # Out of a finalizer nothing can be raised, and out of a generator expression not at its start. The others are
-# the frames that catch: the outermost one of a thread of ours has no caller that could.
-_LEFT_OUT = ("<genexpr>", "__del__", "_Worker.run", "_Supervisor._loop")
+# the frames that catch: the outermost one of a thread of ours has no caller that could. And lines are split
+# in the thread of the caller, who reads them, and outside of the run.
+_LEFT_OUT = ("<genexpr>", "__del__", "_Worker.run", "_Supervisor._loop", "LineSplitter.feed")
 
 
 class CallFault:
@@ -44,6 +45,10 @@ class CallFault:
         self._turns = turns
         self._lock = threading.Lock()
         self._run: Execution | None = None
+
+    def forget(self) -> None:
+        """Let go of the exception and of the run."""
+        self._error = self._run = None
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> Any:
         """Trace."""

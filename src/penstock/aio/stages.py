@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.framing import DEFAULT_MAX_LINE
-from penstock.core.public import exported
+from penstock.core.public import exported, half_made_too
 from penstock.core.requirements import Requirements, Stream
 from penstock.stages.function import PythonStage
 
@@ -93,6 +93,7 @@ class AsyncSource(AsyncStage):
     def __init__(self, iterable: Any, name: str | None) -> None:
         super().__init__(iterable, name or "source")
 
+    @half_made_too
     def __repr__(self) -> str:
         return f"source({type(self.fn).__name__})"
 

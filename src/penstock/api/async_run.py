@@ -22,6 +22,7 @@ import anyio
 from penstock.api.owned_run import begin, run_to_end
 from penstock.core.errors import LineTooLong
 from penstock.core.framing import LineSplitter
+from penstock.core.public import half_made_too
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class AsyncRun:
         self._owned = owned
         self.stdin, self.stdout = owned.run.streams
 
+    @half_made_too
     def __repr__(self) -> str:
         return f"<Async{repr(self._owned.run)[1:]}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from penstock.core.public import exported
-from penstock.engine.managed_run import reason_of
+from penstock.engine.cancellation import reason_of
 from penstock.runtime.supervisor import cancel_active
 
 __all__ = ["cancel_all"]

@@ -25,6 +25,7 @@ from functools import partial
 
 import anyio
 
+from penstock.core.errors import StartError
 from penstock.core.noop import noop
 from penstock.core.timing import timing
 from penstock.engine import results  # noqa: F401 - now, rather than on the loop's thread when the first run ends
@@ -32,6 +33,7 @@ from penstock.engine.loop_binding import bind
 from penstock.engine.managed_run import ManagedRun
 from penstock.engine.run_plan import plan_run
 from penstock.runtime import start_queue
+from penstock.runtime.faults import is_fault
 from penstock.runtime.supervisor import last_cancellation, supervisor
 from penstock.system.event_loops import current_loop, threads_context
 from penstock.system.fork_guard import reset_in_child
@@ -150,12 +152,17 @@ class OwnedRun:
             self.loop.call(self._failed)
             return
         self._run = run
-        _going.add(self)
-        run.on_end(self._ended)
-        _watch_loops()
-        reached = not self.loop.closed if self._begun is None else self.loop.call(self._begun.set)
-        if self._unwanted or not reached:
-            self._discard(run)
+        try:
+            _going.add(self)
+            run.on_end(self._ended)
+            _watch_loops()
+            reached = not self.loop.closed if self._begun is None else self.loop.call(self._begun.set)
+            if self._unwanted or not reached:
+                self._discard(run)
+        except Exception as error:  # noqa: BLE001 - the run ends with it
+            run.absorb(error)
+            _going.discard(self)
+            self.loop.call(self._failed)
 
     def check_loop(self) -> None:
         """End the run if its loop was closed. In the supervisor's thread."""
@@ -216,8 +223,7 @@ async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = n
 
     Raises StartError, when nothing is left, if a stage cannot be started.
     """
-    owned = OwnedRun(current_loop(), tell=True)
-    owned.start(make_plan, on_cut)
+    owned = _begin(make_plan, on_cut, tell=True)
     await owned.begun()
     if owned.run.failed_to_start:
         await owned.finish(check=True)
@@ -226,9 +232,25 @@ async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = n
 
 async def run_to_end(pipeline: PipelineSpec, options: Mapping[str, Any], *, check: bool) -> Result:
     """Start a run, and wait for its end."""
-    owned = OwnedRun(current_loop(), tell=False)
-    owned.start(partial(plan_run, pipeline, options))
-    return await owned.finish(check=check)
+    owned = _begin(partial(plan_run, pipeline, options), None, tell=False)
+    try:
+        return await owned.finish(check=check)
+    except Exception as error:
+        if owned.ended.is_set() or not is_fault(error):
+            raise
+        await owned.end(error)
+        return owned.run.get_result(check=check)
+
+
+def _begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None], *, tell: bool) -> OwnedRun:
+    """Have a run started. StartError if no descriptor or thread is left for that."""
+    loop = current_loop()
+    try:
+        owned = OwnedRun(loop, tell=tell)
+        owned.start(make_plan, on_cut)
+    except (OSError, RuntimeError, MemoryError) as error:
+        raise StartError(make_plan().stages[0].name, error, index=0) from error
+    return owned
 
 
 async def _wait_shielded(event: anyio.Event, patience: float | None = None) -> None:

@@ -16,12 +16,13 @@ from penstock.api.composition import checked_stage, flatten, is_stage, nesting_d
 from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
+from penstock.core.errors import StartError
 from penstock.core.noop import noop
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
 from penstock.engine.graph import PipelineSpec
-from penstock.engine.managed_run import run_inline
+from penstock.engine.inline_run import run_inline
 from penstock.engine.run_plan import plan_run
 from penstock.stages.filters import Filtered, ignoring
 from penstock.system.fork_guard import late_import
@@ -283,7 +284,7 @@ class Pipeline(PipelineSpec):
         """
         merged = self._merged(options)
         check_ends(merged, "arun")
-        result: Result = await _aio().run_to_end(self, merged, check=check)
+        result: Result = await self._aio().run_to_end(self, merged, check=check)
         return result
 
     async def aoutput(self, **options: Unpack[Options]) -> bytes:
@@ -292,7 +293,7 @@ class Pipeline(PipelineSpec):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "aoutput")
-        result: Result = await _aio().run_to_end(self, merged, check=True)
+        result: Result = await self._aio().run_to_end(self, merged, check=True)
         return b"" if result.stdout is None else result.stdout
 
     async def atext(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
@@ -312,12 +313,12 @@ class Pipeline(PipelineSpec):
         check_ends(merged, "aiter_bytes")
         make_plan = partial(plan_run, self, merged, iterate=True)
         make_plan()  # an invalid option is an error of this call
-        iterator: AsyncBytes = _aio().AsyncBytes(make_plan)
+        iterator: AsyncBytes = self._aio().AsyncBytes(make_plan)
         return iterator
 
     def aiter_lines(self, **options: Unpack[Options]) -> AsyncLines:
         """Return an async iterator over the lines of the output, as `iter_lines` yields them."""
-        lines: AsyncLines = _aio().AsyncLines(self.aiter_bytes(**options))
+        lines: AsyncLines = self._aio().AsyncLines(self.aiter_bytes(**options))
         return lines
 
     def astart(self, **options: Unpack[Options]) -> StartingRun:
@@ -328,7 +329,7 @@ class Pipeline(PipelineSpec):
         """
         make_plan = partial(plan_run, self, self._merged(options))
         make_plan()  # an invalid option is an error of this call
-        starting: StartingRun = _aio().StartingRun(make_plan)
+        starting: StartingRun = self._aio().StartingRun(make_plan)
         return starting
 
     def explain(self, **options: Unpack[Options]) -> Plan:
@@ -339,6 +340,13 @@ class Pipeline(PipelineSpec):
         ['pooled', 'os-pipe', 'inherit']
         """
         return plan_run(self, self._merged(options)).explain()
+
+    def _aio(self) -> ModuleType:
+        """Return the module of the async methods. StartError if there is no descriptor to load it by."""
+        try:
+            return _aio()
+        except OSError as error:
+            raise StartError(self.graph.nodes[0].stage.name, error, index=0) from error
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pipeline's options with those of a call laid over them, checked."""

@@ -94,6 +94,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         run = self._run
+        explained = error is None
         try:
             explained = error is None or run.raised_by_stream(error)
             if error is not None and not explained:
@@ -104,8 +105,10 @@ class Run:
                 run.cancel_for(error)
             run.wait_done()
         except BaseException as interrupt:
-            run.end(interrupt)
-            raise
+            if not run.absorb(interrupt):
+                run.end(interrupt)
+                raise
+            run.close_files()
         run.get_result(check=explained)
 
 
@@ -121,7 +124,9 @@ def start_run(plan: RunPlan) -> Run:
             run.wait()
         return Run(run)
     except BaseException as error:
-        if run.absorb(error):
-            run.get_result(check=True)
+        absorbed = run.absorb(error)
         run.end(error)
+        run.close_files()
+        if absorbed:
+            run.get_result(check=True)
         raise

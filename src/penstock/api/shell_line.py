@@ -13,7 +13,8 @@ import os
 
 from penstock.core.constants import DEVNULL, STDOUT
 from penstock.core.env import Secret, show
-from penstock.core.texts import escaped, shell_word
+from penstock.core.printable import printable
+from penstock.core.texts import shell_word
 from penstock.engine.graph import PipelineSpec
 from penstock.stages.command import Command
 from penstock.stages.filters import Filtered
@@ -54,7 +55,7 @@ def _part(stage: object, options: Mapping[str, Any], *, alone: bool) -> str:
         inherits = {"inherit_env": options.get("inherit_env", True)}
         line = shell_line(stage.stages, {**inherits, **stage.options, "env": env})
         return line if alone or line.startswith("(") or " | " not in line else f"({line})"
-    return escaped(repr(stage))
+    return printable(repr(stage), keep="")
 
 
 def _command(stage: Command, options: Mapping[str, Any]) -> str:

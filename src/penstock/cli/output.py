@@ -45,7 +45,21 @@ __all__ = [
 ]
 
 
+def printable(text: str) -> str:
+    """Return the text with everything escaped that a terminal would obey; LF and TAB stay.
+
+    As the library does it for the text of its errors.
+    """
+    kept = "\n\t"
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
 def print_err(text: str) -> None:
+    """Write a text and a line feed to stderr, with control characters escaped."""
+    _write_err(printable(text))
+
+
+def _write_err(text: str) -> None:
     """Write a text and a line feed to stderr in one write, so that lines of several threads do not mix."""
     if sys.stderr is None:
         return
@@ -196,7 +210,7 @@ def show_table(result: Result) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for stage in result.stages:
         table.add_row(
-            Text(stage.name),  # rich would take parts of a plain str for markup
+            Text(printable(stage.name)),  # rich would take parts of a plain str for markup
             Text(_exit(stage), style="" if stage.error is None else "red"),
             *(Text(_seconds(time)) for time in (stage.elapsed, stage.user_time, stage.system_time)),
             Text("-" if stage.max_rss is None else f"{stage.max_rss / 2**20:.1f} MiB"),
@@ -204,7 +218,7 @@ def show_table(result: Result) -> None:
     console = Console(stderr=True, highlight=False)
     with console.capture() as capture:  # rich itself would exit the process if stderr has no reader
         console.print(table)
-    print_err(capture.get().rstrip("\n"))
+    _write_err(capture.get().rstrip("\n"))
 
 
 def _exit(stage: StageResult) -> str:

@@ -154,17 +154,20 @@ def _find(word: Word, module: str, name: str) -> Any:
 
 
 def _look_here_too() -> None:
-    """Put the current folder first on sys.path, as `python -m` does.
+    """Have modules of the current folder found too, after all others, so that none hides a standard module.
 
-    Only lines that name a module do so: a file here with the name of a standard module cannot break a line
-    without Python stages.
+    With PYTHONSAFEPATH or `-P` the folder is not searched, as Python itself does not.
     """
+    if sys.flags.safe_path:
+        return
     try:
         here = os.getcwd()  # noqa: PTH109 - sys.path holds strs
     except FileNotFoundError:  # the folder has been removed
         return
+    if sys.path and sys.path[0] in ("", here):  # put there by `python -m`
+        del sys.path[0]
     if here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
 
 
 def _stage_of(kind: str, thing: Any, word: Word) -> Any:

@@ -15,6 +15,7 @@ import os
 import signal as signals
 import subprocess
 
+from penstock.core.printable import printable
 from penstock.core.public import exported
 from penstock.core.texts import last_line
 
@@ -94,8 +95,8 @@ class PipelineError(PenstockError):
     def __str__(self) -> str:
         cause = self.cause
         if self._by_python:
-            return f"{self.stage}: {_with_type(cause)}"
-        text = f"{self.stage}: {text_of(cause) or type(cause).__name__}"
+            return printable(f"{self.stage}: {_with_type(cause)}")
+        text = printable(f"{self.stage}: {text_of(cause) or type(cause).__name__}")
         said = last_line(cause.stderr) if isinstance(cause, ExitError) and cause.stderr else ""
         return f"{text}: {said}" if said else text
 
@@ -111,7 +112,7 @@ class StartError(PipelineError):
     """A stage could not be started. The stages before it were cancelled and reaped; nothing is left."""
 
     def __str__(self) -> str:
-        return f'starting stage "{self.stage}": {text_of(self.cause) or type(self.cause).__name__}'
+        return printable(f'starting stage "{self.stage}": {text_of(self.cause) or type(self.cause).__name__}')
 
 
 @exported

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from penstock.core.public import exported
+from penstock.core.public import exported, half_made_too
 
 __all__ = ["Requirements", "Stream"]
 
@@ -40,6 +40,7 @@ class Requirements:
         self.stdin = stdin
         self.stdout = stdout
 
+    @half_made_too
     def __repr__(self) -> str:
         return f"Requirements(stdin={self.stdin}, stdout={self.stdout})"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.core.texts import escaped
+from penstock.core.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset
     sort      0
     uniq    141
     """
-    grid = [list(header), *([escaped(cell.replace("\n", " ")) for cell in row] for row in rows)]
+    grid = [list(header), *([printable(cell, keep="") for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in grid) for column in range(len(header))]
     return "\n".join(
         "  ".join(
@@ -34,9 +34,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset
 
 def html(text: str) -> str:
     """Return the text for use in HTML, with backslash escapes for what cannot be printed."""
-    return (
-        escaped(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-    )
+    shown = printable(text, keep="").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return shown.replace('"', "&quot;")
 
 
 def html_table(

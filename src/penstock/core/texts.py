@@ -8,11 +8,13 @@ Out of scope: what a text is for.
 
 from __future__ import annotations
 
+from penstock.core.printable import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["escaped", "last_line", "shell_word"]
+__all__ = ["last_line", "shell_word"]
 
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_^")
 """Characters that a shell takes as they are in any place of a word."""
@@ -20,17 +22,6 @@ _RESERVED: Final = " case coproc do done elif else esac fi for function if in se
 """Words that begin something else than a command."""
 _MAX_LINE: Final = 120
 """Characters of a program's last line that an error shows."""
-
-
-def escaped(text: str) -> str:
-    r"""Return the text with backslash escapes for all characters that cannot be printed.
-
-    >>> print(escaped("caf\u00e9\x1b[31m\tred\n"))
-    café\x1b[31m\tred\n
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def last_line(data: bytes) -> str:
@@ -47,7 +38,7 @@ def last_line(data: bytes) -> str:
         line = data[begin:end].strip()
         if line:
             # An escape is at least as long as what it stands for, and a character is at most four bytes.
-            text = escaped(line[: 4 * _MAX_LINE + 4].decode("utf-8", "backslashreplace"))
+            text = printable(line[: 4 * _MAX_LINE + 4].decode("utf-8", "backslashreplace"), keep="")
             return text if len(text) <= _MAX_LINE else f"{text[: _MAX_LINE - 3]}..."
         end = begin - 1
     return ""

@@ -5,7 +5,7 @@ Out of scope: recording a reason (`RunState.cancel`), and the way that leads her
 
 from __future__ import annotations
 
-from penstock.core.errors import Cancelled, PipelineCancelled, PipelineTimeout, StartError
+from penstock.core.errors import Cancelled, FinishEarly, PipelineCancelled, PipelineTimeout, StartError
 from penstock.engine.stops import describe_stops
 from penstock.engine.tree import CancelReason
 from penstock.stages.kill_sequence import RunningProcess, freeze
@@ -24,6 +24,7 @@ __all__ = [
     "because_not_started",
     "because_timed_out",
     "cancel_stages",
+    "reason_of",
     "to_be_killed",
 ]
 
@@ -85,3 +86,14 @@ def because_timed_out(timeout: float, group: GroupRun, leaves: Sequence[StageRun
     """Return why the stages of a pipeline are cancelled at its deadline; `leaves` are those of the run."""
     stops = describe_stops(leaf for leaf in leaves if leaf.within(group))
     return CancelReason(TimeoutError(f"timed out after {timeout:g} s{stops}"), PipelineTimeout, group)
+
+
+def reason_of(reason: BaseException | str | None) -> BaseException:
+    """Return the exception for the reason of a cancellation, as callers give it."""
+    if reason is None or isinstance(reason, str):
+        return Cancelled(reason or "cancelled")
+    if not isinstance(reason, BaseException):
+        raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
+    if isinstance(reason, FinishEarly):
+        raise TypeError("reason must not be FinishEarly, which is not a failure")
+    return reason

@@ -19,7 +19,6 @@ from functools import partial
 from penstock.core.errors import PipelineCancelled
 from penstock.core.noop import noop
 from penstock.core.timing import timing
-from penstock.core.tracebacks import forget_locals
 from penstock.engine import cancellation, startup
 from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
@@ -121,15 +120,6 @@ class Execution(JudgedRun):
             self.starting = False
             end_start()
             self._start_slot.release()
-
-    def fail_start(self, failure: StartFailure) -> None:
-        """End the run, because it cannot be started."""
-        forget_locals(failure)
-        forget_locals(failure.cause)
-        self.failure = failure
-        if failure.leaf is not None and failure.leaf.ctx is not None:
-            failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
-        self.abort(cancellation.because_not_started(failure.stage, self.root))
 
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor

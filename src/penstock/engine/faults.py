@@ -48,18 +48,29 @@ _RETRY_DELAY_S = 0.05
 
 
 class FaultBoundary:
-    """The part of an `Execution` that takes the exceptions of the engine's steps."""
+    """The part of an `Execution` that takes the exceptions of the engine's steps, and its error."""
 
     reactor: RunReactor
     root: GroupRun
     leaves: Sequence[StageRun]
     ended: Latch
+    failure: StartFailure | None
     _concluded: Conclusion | None
     _resources: RunResources
     _fault: BaseException | None = None
     """The first exception of a step."""
     _fault_time = 0.0
     _faults = 0
+
+    @property
+    def error(self) -> PipelineError | None:
+        """The error that the run raises, once it has ended."""
+        return None if self._concluded is None else self._concluded.error
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether it has ended, and succeeded with its input left unread on purpose."""
+        return self._concluded is not None and self._concluded.finished_early
 
     def fault(self, error: BaseException) -> None:
         """End the run, because a step has raised `error`. From any thread, any number of times."""
@@ -76,6 +87,15 @@ class FaultBoundary:
     def is_start_fault(self, error: BaseException) -> bool:
         """Whether the start of the run fails with `error`, rather than that is the caller's own mistake."""
         return is_fault(error) and not isinstance(error, TypeError | ValueError) and not self.ended.is_set()
+
+    def fail_start(self, failure: StartFailure) -> None:
+        """End the run, because it cannot be started."""
+        forget_locals(failure)
+        forget_locals(failure.cause)
+        self.failure = failure
+        if failure.leaf is not None and failure.leaf.ctx is not None:
+            failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
+        self.abort(cancellation.because_not_started(failure.stage, self.root))
 
     def failure_of(self, error: BaseException) -> StartFailure:
         """Return the failure of the stage whose turn it was to be started, or of the last one."""
@@ -114,6 +134,10 @@ class FaultBoundary:
             conclusion.finished_early = False
 
     def _cancel(self, group: GroupRun, reason: CancelReason) -> None:
+        raise NotImplementedError
+
+    def abort(self, reason: CancelReason) -> None:
+        """Cancel the stages that were started; the others end unstarted."""
         raise NotImplementedError
 
     def recover(self) -> None:

@@ -16,8 +16,10 @@ import os
 import signal
 import time
 
-from penstock.core.errors import Cancelled, FinishEarly, PenstockError, PipelineCancelled, StartError
+from penstock.core.errors import PenstockError, PipelineCancelled, StartError
+from penstock.core.public import half_made_too
 from penstock.engine.caller_ends import CallerEnds
+from penstock.engine.cancellation import reason_of
 from penstock.engine.execution import Execution
 from penstock.engine.stops import describe_stops
 from penstock.engine.terminal import restore_terminal
@@ -32,6 +34,7 @@ from penstock.runtime.supervisor import (
     local_reactor,
     supervisor,
 )
+from penstock.system.fork_guard import check_threads
 from penstock.system.process_tree import kill_trees
 
 TYPE_CHECKING = False
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from penstock.runtime.supervisor import Cancellation
     from penstock.system.process_tree import ProcessTree
 
-__all__ = ["ManagedRun", "reason_of", "run_inline"]
+__all__ = ["ManagedRun"]
 
 
 class ManagedRun(CallerEnds):
@@ -57,18 +60,20 @@ class ManagedRun(CallerEnds):
         Raises StartError if there is no descriptor, or no thread, for the supervisor, and TypeError, naming
         the stage or option, if something is for an event loop and the plan is not bound to one.
         """
+        check_threads()
         if plan.loop is None:
             plan.require_sync()
         self._inline = inline
         self._cancellation = since or last_cancellation()
         try:
             reactor = local_reactor() if inline else supervisor()
-        except (OSError, RuntimeError) as error:
+            super().__init__(Execution(plan, reactor))
+        except (OSError, RuntimeError, MemoryError) as error:
             raise StartError(plan.stages[0].name, error, index=0) from error
-        super().__init__(Execution(plan, reactor))
         self.started = False
         """Whether a start was begun; if not, there is nothing to end."""
 
+    @half_made_too
     def __repr__(self) -> str:
         leaves = self.execution.leaves
         names = " | ".join(leaf.stage.name for leaf in leaves)
@@ -303,30 +308,3 @@ class ManagedRun(CallerEnds):
                     return
             except BaseException:  # noqa: BLE001 - as above
                 forced = True
-
-
-def reason_of(reason: BaseException | str | None) -> BaseException:
-    """Return the exception for the reason of a cancellation, as callers give it."""
-    if reason is None or isinstance(reason, str):
-        return Cancelled(reason or "cancelled")
-    if not isinstance(reason, BaseException):
-        raise TypeError(f"reason must be an exception, a str or None, not {reason!r}")
-    if isinstance(reason, FinishEarly):
-        raise TypeError("reason must not be FinishEarly, which is not a failure")
-    return reason
-
-
-def run_inline(plan: RunPlan) -> ManagedRun:
-    """Run a plan to its end, driving it in this thread; nobody else gets hold of the run before that.
-
-    An interrupt ends the run, between the two steps too.
-    """
-    run = ManagedRun(plan, inline=True)
-    try:
-        run.start()
-        run.wait_done()
-    except BaseException as error:
-        if not run.absorb(error):
-            run.end(error)
-            raise
-    return run

@@ -54,7 +54,7 @@ class Dispatcher:
                 self._since = time.monotonic()
         if start:
             try:
-                thread_pool.submit(self._deliver)
+                thread_pool.submit(self._deliver, self._deliver_again)
             except RuntimeError:  # no thread available: keep the queue; the next `submit` tries again
                 with self._lock:
                     self._delivering = False
@@ -76,6 +76,10 @@ class Dispatcher:
                 if patience <= 0:
                     return
                 self._idle.wait(patience)
+
+    def _deliver_again(self, _error: BaseException) -> None:
+        """Go on after a step of `_deliver` has raised; a handler does not get that far."""
+        self._deliver()
 
     def _deliver(self) -> None:
         while True:

@@ -367,7 +367,7 @@ class RunReactor(Reactor):
         self._reactor.post(callback, owner or self)
 
     def enqueue(self, callback: Callable[[], None], owner: RunReactor | None = None) -> None:
-        """Post a call without waking the driver."""
+        """Post a call without waking the driver; the caller does that by `interrupt`."""
         self._reactor.enqueue(callback, owner or self)
 
     def collect(

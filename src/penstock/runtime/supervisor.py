@@ -83,6 +83,10 @@ class _Supervisor(Reactor):
         poller = new_poller()
         try:
             super().__init__(poller)
+        except BaseException:
+            poller.close()  # a waker that was made goes with its last reference
+            raise
+        try:
             self._thread = threading.Thread(target=self._loop, name="penstock-supervisor", daemon=True)
             self._thread.start()
             _current = self  # nothing is called from here to the end, so no interrupt can come

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from penstock.core.public import exported
+from penstock.core.public import exported, half_made_too
 from penstock.stages.base import BuiltinStage
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ class Filtered(BuiltinStage):
         self.stage = stage
         self.fn = fn
 
+    @half_made_too
     def __repr__(self) -> str:
         if isinstance(self.fn, partial) and self.fn.func is _unless:
             return f"ignore_error({self.stage!r})"

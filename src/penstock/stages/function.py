@@ -12,7 +12,7 @@ from contextvars import copy_context
 from types import GeneratorType
 
 from penstock.core.errors import FinishEarly
-from penstock.core.public import exported
+from penstock.core.public import exported, half_made_too
 from penstock.stages.base import BuiltinStage
 from penstock.stages.running import ThreadedStage
 
@@ -40,6 +40,7 @@ class PythonStage(BuiltinStage):
         self.fn = fn
         self.name = name or name_of(fn)
 
+    @half_made_too
     def __repr__(self) -> str:
         return f"{self.kind}({name_of(self.fn)})"
 
@@ -151,6 +152,7 @@ class Source(PythonStage):
     def __init__(self, iterable: Iterable[bytes], name: str | None) -> None:
         super().__init__(iterable, name or "source")
 
+    @half_made_too
     def __repr__(self) -> str:
         return f"source({type(self.fn).__name__})"
 
@@ -177,6 +179,7 @@ class Echo(PythonStage):
     def __init__(self, data: bytes, name: str | None) -> None:
         super().__init__(data, name or "echo")
 
+    @half_made_too
     def __repr__(self) -> str:
         return f"echo({self.fn!r})"
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 
+from penstock.core.public import half_made_too
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +56,7 @@ class Stream:
         self._reason: BaseException | None = None
         self._traceback: TracebackType | None = None
 
+    @half_made_too
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._reason is None else "interrupted"
         return f"<{type(self).__name__} {state} count={self.count}>"

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 
-from penstock.core.public import exported
+from penstock.core.public import exported, half_made_too
 from penstock.system.fork_guard import reset_in_child
 
 TYPE_CHECKING = False
@@ -48,6 +48,7 @@ class BufferPool:
         self._misses = 0
         self._reset()
 
+    @half_made_too
     def __repr__(self) -> str:
         return (
             f"<BufferPool size={self._size} limit={self._limit} idle={len(self._idle)} "

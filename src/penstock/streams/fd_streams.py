@@ -64,8 +64,8 @@ class _Descriptor:
     """A descriptor that one thread at a time uses, inside `with descriptor:`.
 
     `close` in another thread must not close the number while a thread is about to use it, because the next
-    open in any thread would get that number. So `close` sets `_closing`, wakes the using thread, and tries to
-    take `in_use`. The using thread checks `_closing` after it has released `in_use`. So one of the two
+    open in any thread would get that number. So `close` sets `closing`, wakes the using thread, and tries to
+    take `in_use`. The using thread checks `closing` after it has released `in_use`. So one of the two
     closes it.
     """
 

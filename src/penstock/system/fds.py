@@ -29,6 +29,7 @@ import warnings
 from itertools import chain, starmap
 from weakref import ref
 
+from penstock.core.public import half_made_too
 from penstock.system import features, system_calls
 from penstock.system.fork_guard import fork_guard, reset_in_child
 from penstock.system.working_directory import explain_missing
@@ -145,6 +146,7 @@ class Fd:
         fd, self._fd = self._fd, -1
         _close_quietly(fd)
 
+    @half_made_too
     def __repr__(self) -> str:
         return "<Fd closed>" if self._fd < 0 else f"<Fd {self._fd}>"
 

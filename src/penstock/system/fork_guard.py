@@ -15,6 +15,7 @@ first, so that the hooks are registered before any of our threads starts.
 
 from __future__ import annotations
 
+import _thread
 import os
 import time
 from _thread import RLock, _local
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
-__all__ = ["fork_guard", "fork_guard_held", "late_import", "reset_in_child"]
+__all__ = ["check_threads", "fork_guard", "fork_guard_held", "late_import", "reset_in_child"]
 
 _LOCK_TIMEOUT_S = 2.0
 """Seconds that a fork waits for all locks. Only holders that wait for the forking thread use it up."""
@@ -61,6 +62,21 @@ if TYPE_CHECKING:
 else:
     fork_guard = late_import = _Guard()
 """`late_import` is for imports inside functions: a fork must not copy the lock of an import under way."""
+
+
+_start_thread = _thread.start_new_thread
+
+
+def check_threads() -> None:
+    """Raise RuntimeError if the functions of threads were replaced since this package was imported.
+
+    Half of the package would use threads and locks of the one kind, half of the other, and wait for ever.
+    """
+    if _thread.start_new_thread is not _start_thread:
+        raise RuntimeError(
+            "Python's threads were replaced (as by gevent.monkey.patch_all()) after penstock was imported: "
+            "replace them first, and import penstock then"
+        )
 
 
 def fork_guard_held() -> bool:

@@ -22,6 +22,7 @@ import select
 import signal
 import threading
 
+from penstock.core.public import half_made_too
 from penstock.system import fds, features, procfs, system_calls
 from penstock.system.process_mark import marked_children
 
@@ -50,6 +51,7 @@ class ExitStatus(Usage):
         super().__init__(user_time, system_time, max_rss)
         self.returncode = returncode
 
+    @half_made_too
     def __repr__(self) -> str:
         return (
             f"ExitStatus(returncode={self.returncode}, user_time={self.user_time}, "
@@ -175,6 +177,7 @@ class Process:
         """Whether the pid still belongs to the child, running or a zombie."""
         return self._is_ours_now()
 
+    @half_made_too
     def __repr__(self) -> str:
         state = (
             "lost"

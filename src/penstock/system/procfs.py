@@ -75,9 +75,16 @@ def _ctypes_reader() -> ModuleType | None:
                 from penstock.system import procfs_ctypes  # noqa: PLC0415 - ctypes is slow to import
         except ImportError:
             features.QUICK_READS = False
+        except OSError:  # no descriptor is left to load it by: the slower way for now
+            pass
         else:
             return procfs_ctypes
     return None
+
+
+def load() -> None:
+    """Load what reading takes. For the first start: later, there may be no descriptor to load a module by."""
+    _ctypes_reader()
 
 
 def _read(path: bytes, *, whole: bool = False) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 
-from penstock.system import fds, features
+from penstock.system import fds, features, procfs
 from penstock.system.executables import SetupError, is_plain
 from penstock.system.fork_guard import late_import
 
@@ -133,6 +133,7 @@ def _glibc() -> ModuleType | None:
             features.GLIBC_SPAWN = False
         return None
     _loaded = spawn_glibc
+    procfs.load()  # it has loaded the most of that, ctypes, and the end of this child may need it
     return spawn_glibc
 
 
