@@ -232,7 +232,7 @@ async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = n
 
 async def run_to_end(pipeline: PipelineSpec, options: Mapping[str, Any], *, check: bool) -> Result:
     """Start a run, and wait for its end."""
-    owned = _begin(partial(plan_run, pipeline, options), None, tell=False)
+    owned = _begin(partial(plan_run, pipeline, options), noop, tell=False)
     try:
         return await owned.finish(check=check)
     except Exception as error:

@@ -21,7 +21,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset
     sort      0
     uniq    141
     """
-    grid = [list(header), *([printable(cell, keep="") for cell in row] for row in rows)]
+    grid = [list(header), *([printable(cell.replace("\n", " "), keep="") for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in grid) for column in range(len(header))]
     return "\n".join(
         "  ".join(
