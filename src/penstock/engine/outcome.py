@@ -9,6 +9,7 @@ from functools import cache
 
 from penstock.core.errors import ExitError, FinishEarly, PipelineError, StartError
 from penstock.core.excerpt import Excerpt
+from penstock.core.printable import printable
 from penstock.engine.tree import NodeOutcome
 from penstock.system.fork_guard import late_import
 
@@ -101,7 +102,8 @@ def _error_of(
     if isinstance(cause, ExitError) and cause.stderr:
         excerpt = Excerpt()
         excerpt.feed(cause.stderr)
-        error.add_note(f"the end of its stderr:\n{excerpt.last_lines(_NOTE_LINES, _NOTE_BYTES)}")
+        shown = printable(excerpt.last_lines(_NOTE_LINES, _NOTE_BYTES))
+        error.add_note(f"the end of its stderr:\n{shown}")
     return error
 
 
