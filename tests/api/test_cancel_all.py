@@ -154,14 +154,14 @@ def test_a_run_that_was_made_before_is_not_even_started(host: Host) -> None:
     """The cancellation comes between the making of a run and its start."""
     said = host.output(
         """
-        from penstock.engine import managed_run
+        from penstock.engine import inline_run, managed_run
 
         class Late(managed_run.ManagedRun):
             def start(self):
                 cancel_all("late")
                 super().start()
 
-        managed_run.ManagedRun = Late
+        inline_run.ManagedRun = Late
         error = None
         try:
             command("sh", "-c", "echo started").run()

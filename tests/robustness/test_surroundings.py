@@ -7,6 +7,9 @@ import enum
 import importlib
 import importlib.util
 import inspect
+import os
+import subprocess
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ from penstock import DEVNULL, Limits, Pipeline, Secret, StartError, command, map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.support.hosts import Host
 
@@ -214,3 +218,22 @@ def test_the_command_line_shows_control_characters(host: Host) -> None:
             )
             shown = ended.out
             assert "\\x1b" not in shown.replace("\\\\x1b", ""), (arguments, shown)
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_no_file_of_the_folder_hides_a_standard_module(
+    safe: bool,  # noqa: FBT001 - safe-path mode
+    tmp_path: Path,
+) -> None:
+    """Its modules are found after all others; with PYTHONSAFEPATH they are not found."""
+    (tmp_path / "html.py").write_text("def escape(line): return b'shadow'\n", encoding="utf-8")
+    (tmp_path / "mine.py").write_text("def up(line): return line.upper()\n", encoding="utf-8")
+
+    def run(line: str) -> subprocess.CompletedProcess[bytes]:
+        environment = {**os.environ, **({"PYTHONSAFEPATH": "1"} if safe else {})}
+        arguments = [sys.executable, "-m", "penstock", "run", line]
+        return subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, check=False)
+
+    assert b"shadow" not in run("echo a | map:html:escape").stdout
+    ended = run("echo a | map:mine:up")
+    assert (ended.stdout == b"A\n") is not safe, ended

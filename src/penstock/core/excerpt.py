@@ -10,8 +10,6 @@ over, or share a lock with the feeding thread.
 
 from __future__ import annotations
 
-from penstock.core.printable import printable
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, TypeAlias
@@ -87,8 +85,8 @@ class Excerpt:
         """Return at most the last `n` lines, from at most the last `max_bytes` bytes, for a person to read.
 
         Empty lines at the end are not counted. Lines are joined by LF, without one at the end; a CR before an
-        LF is dropped. Undecodable bytes become replacement characters, control characters are escaped, and
-        "..." stands for the missing part of the first line. Returns "" if nothing but empty lines was fed.
+        LF is dropped. Undecodable bytes become replacement characters, and "..." stands for the missing part
+        of the first line. Returns "" if only empty lines, or nothing, was fed.
         """
         if n <= 0 or max_bytes <= 0:
             return ""
@@ -104,7 +102,7 @@ class Excerpt:
         if len(lines) > n:
             lines, cut = lines[-n:], False
         shown = "\n".join(line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines)
-        return printable(f"...{shown}" if cut and shown else shown)
+        return f"...{shown}" if cut and shown else shown
 
     def _last(self, count: int) -> bytes:
         """Return the last `count` bytes of the tail; a slice from -0 would be all of it."""

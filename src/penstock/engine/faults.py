@@ -1,4 +1,4 @@
-"""What a run makes of an exception of the engine's own steps: it ends with that, as with any other error.
+"""End a run with an exception of the engine's own steps, as with any other error.
 
 The steps of a run may fail for want of memory, descriptors or threads, at any place (`runtime.faults` has the
 places that catch that). Then the run is cancelled with the exception as the reason, and everything is looked

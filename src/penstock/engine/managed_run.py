@@ -216,7 +216,7 @@ class ManagedRun(CallerEnds):
     def absorb(self, error: BaseException) -> bool:
         """End the run with `error`, if a step of the engine has raised it.
 
-        Return whether the outcome of the run tells of it now; if not, it is to be raised.
+        Return whether the outcome of the run reports it now; if not, it is to be raised.
         """
         expected = isinstance(error, PenstockError | TimeoutError | TypeError | ValueError | StopIteration)
         if expected or not self.started or not is_fault(error) or os.getpid() != self._owner:

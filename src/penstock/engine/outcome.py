@@ -17,6 +17,7 @@ from penstock.core.errors import (
     error_of_python,
 )
 from penstock.core.excerpt import Excerpt
+from penstock.core.printable import printable
 from penstock.engine.tree import NodeOutcome
 from penstock.stages.base import traits_of
 from penstock.system.fork_guard import late_import
@@ -115,7 +116,8 @@ def _error_of(
     if isinstance(cause, ExitError) and cause.stderr:
         excerpt = Excerpt()
         excerpt.feed(cause.stderr)
-        error.add_note(f"the end of its stderr:\n{excerpt.last_lines(_NOTE_LINES, _NOTE_BYTES)}")
+        shown = printable(excerpt.last_lines(_NOTE_LINES, _NOTE_BYTES))
+        error.add_note(f"the end of its stderr:\n{shown}")
     return error
 
 

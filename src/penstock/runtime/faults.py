@@ -3,11 +3,11 @@
 Each of them ends in the verdict of a run. The reactor and the thread pool catch those of their callbacks, and
 give them to the owner of the callback. `engine.faults` is what a run makes of them.
 
-A callback that says that something has ended has no owner to tell. It is called once more if it raises, by
-`call_again`. That is possible because each step of the engine may be repeated: an interrupt may cut it short.
+A callback that says that something has ended has no owner. `call_again` calls it once more if it raises. Each
+step of the engine may be repeated, because an interrupt may cut it short.
 
-A signal handler of the user's may raise in any thread that drives its own run, between any two steps. That is
-no fault of the engine's. It ends the run, and is raised.
+A signal handler may raise in a thread that drives its own run, between any two steps. Its exception is not a
+fault of the engine: it ends the run, and is raised.
 
 Out of scope: the end of the run, and everything that is not an `Exception`, such as KeyboardInterrupt.
 """

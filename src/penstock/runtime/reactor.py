@@ -159,8 +159,8 @@ class Reactor:
     ) -> None:
         """Call `handle(items)` in the driving thread soon, once for all items that are collected by then.
 
-        Between two turns, so that all cancellations and deadlines of one turn are served together. What it
-        raises goes to the owners of all these items.
+        Between two turns, so that all cancellations and deadlines of one turn are served together. The
+        owners of all these items get an exception that it raises.
         """
         self._collected.setdefault(handle, deque()).append((item, owner))
         self.post(partial(self._hand_out, handle), owner)
