@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.core.errors import LineTooLong
-from penstock.core.framing import DEFAULT_MAX_LINE, LineSplitter, check_max_line
+from penstock.core.framing import DEFAULT_MAX_LINE, LineCutter, LineSplitter, check_max_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -256,3 +256,24 @@ def test_a_limit_below_one_is_refused(value: int) -> None:
 def test_the_limit_is_16_mib_unless_told_otherwise() -> None:
     """The documented default."""
     assert LineSplitter().max_line == DEFAULT_MAX_LINE == 16 * 1024 * 1024
+
+
+@given(st.lists(st.binary(max_size=12).map(lambda part: part.replace(b"\0", b"\n"))), st.integers(1, 9))
+@example([b"aaaa\nbbbbb\n"], 4)
+def test_a_cutter_gives_each_line_once_and_cuts_those_that_are_too_long(
+    chunks: list[bytes], max_line: int
+) -> None:
+    """However the input comes in chunks."""
+    cutter = LineCutter(max_line)
+    found = [line for chunk in chunks for line in cutter.feed(chunk)] + cutter.finish()
+    whole = b"".join(chunks)
+    lines = whole.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    assert found == [
+        line
+        if len(line) <= max_line
+        else line[:max_line] + b"... %d bytes omitted ..." % (len(line) - max_line)
+        for line in lines
+    ]
+    assert cutter.finish() == []

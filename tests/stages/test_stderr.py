@@ -218,6 +218,19 @@ def test_a_callable_gets_a_line_while_the_command_goes_on() -> None:
     run.wait(check=False)
 
 
+@pytest.mark.parametrize("size", [3_000_000, 16 * KIB * KIB, 16 * KIB * KIB + 5])
+@pytest.mark.parametrize("ending", ["", "\\n"])
+def test_a_callable_gets_a_long_line_in_one_piece(size: int, ending: str) -> None:
+    """Up to 16 MiB; what is longer is cut there, and says so, and is still one line."""
+    program = f"import sys; sys.stderr.write('a\\n' + 'x' * {size} + '{ending}')"
+    lines: list[bytes] = []
+    command(sys.executable, "-I", "-S", "-c", program).run(stderr=lines.append)
+    kept = min(size, 16 * KIB * KIB)
+    mark = b"... 5 bytes omitted ..." if kept < size else b""
+    assert [len(line) for line in lines] == [1, kept + len(mark)]
+    assert lines[1] == b"x" * kept + mark
+
+
 def test_a_callable_that_raises_does_not_break_the_run() -> None:
     lines: list[bytes] = []
     events: list[Any] = []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
     from typing import Final
 
-__all__ = ["DEFAULT_MAX_LINE", "LineSplitter", "check_max_line"]
+__all__ = ["DEFAULT_MAX_LINE", "LineCutter", "LineSplitter", "check_max_line"]
 
 DEFAULT_MAX_LINE: Final = 16 * 1024 * 1024
 """Bytes in the longest line that line functions accept unless told otherwise; its LF is not counted."""
@@ -140,3 +140,52 @@ class LineSplitter:
         if before:
             return before
         raise LineTooLong(self.max_line)
+
+
+class LineCutter:
+    r"""Turn chunks of bytes into lines without their LF, as `LineSplitter` does; cut a line that is too long.
+
+    It is one line still: its first `max_line` bytes, and a mark that says how many more there were. This is
+    for text that people read, where an error would hide the rest.
+
+    >>> cutter = LineCutter(max_line=4)
+    >>> cutter.feed(b"abcde"), cutter.feed(b"fg\nhi"), cutter.finish()
+    ([], [b'abcd... 3 bytes omitted ...'], [b'hi'])
+    """
+
+    __slots__ = ("_held", "_max_line", "_omitted")
+
+    def __init__(self, max_line: int = DEFAULT_MAX_LINE) -> None:
+        self._max_line = max_line
+        self._held = bytearray()
+        self._omitted = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take a chunk of any size; return the lines that it completes."""
+        *ends, rest = chunk.split(b"\n")
+        lines = []
+        for end in ends:
+            if self._held or len(end) > self._max_line:
+                self._hold(end)
+                lines.append(self._take())
+            else:
+                lines.append(end)
+        self._hold(rest)
+        return lines
+
+    def finish(self) -> list[bytes]:
+        """End the input; return its last line if that had no LF, else an empty list."""
+        return [self._take()] if self._held else []
+
+    def _hold(self, part: bytes) -> None:
+        room = self._max_line - len(self._held)
+        self._held += part[:room]
+        self._omitted += max(len(part) - room, 0)
+
+    def _take(self) -> bytes:
+        line = bytes(self._held)
+        if self._omitted:
+            line += b"... %d bytes omitted ..." % self._omitted
+        self._held = bytearray()
+        self._omitted = 0
+        return line

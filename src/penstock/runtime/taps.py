@@ -11,6 +11,7 @@ import threading
 from functools import partial
 
 from penstock.core.excerpt import Excerpt
+from penstock.core.framing import LineCutter
 from penstock.runtime.discarding import discard_until_end
 from penstock.system import system_calls
 from penstock.system.fds import Fd, pipe_capacity, set_nonblocking
@@ -19,7 +20,7 @@ from penstock.system.poller import READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from penstock.core.captured import Captured
     from penstock.runtime.dispatcher import Dispatcher
@@ -177,7 +178,7 @@ class CallbackTap(Tap):
     """Gives lines, or chunks as they come, to a user function by way of a dispatcher.
 
     If the function is slow, reading pauses while a MiB waits for it, so that a flood of stderr is held up at
-    its source. A line longer than that is given in pieces.
+    its source. A line of more than 16 MiB is cut, with a mark (`core.framing.LineCutter`).
     """
 
     def __init__(
@@ -192,22 +193,13 @@ class CallbackTap(Tap):
         super().__init__(reactor, fd)
         self._call = call
         self._dispatcher = dispatcher
-        self._lines = lines
-        self._tail = b""
+        self._lines = LineCutter() if lines else None
         self._paused = False
         dispatcher.on_drained.append(self._on_drained)
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
-        if self._lines:
-            *lines, self._tail = (self._tail + data).split(b"\n")
-            if len(self._tail) > _MAX_PENDING_BYTES:
-                lines.append(self._tail)
-                self._tail = b""
-        else:
-            lines = [data]
-        for line in lines:
-            self._dispatcher.submit(partial(self._call, line), len(line) + _CALL_OVERHEAD_BYTES)
+        self._submit([data] if self._lines is None else self._lines.feed(data))
         # The queue may run empty between these lines; then `_on_drained` is posted, and comes after this
         # callback.
         if self._dispatcher.pending > _MAX_PENDING_BYTES and not self._paused and not self.closed:
@@ -218,11 +210,14 @@ class CallbackTap(Tap):
         """Stop; a last line that had no LF is given too."""
         if self.closed:
             return
-        tail, self._tail = self._tail, b""
-        if tail:
-            self._dispatcher.submit(partial(self._call, tail), len(tail) + _CALL_OVERHEAD_BYTES)
+        if self._lines is not None:
+            self._submit(self._lines.finish())
         self._dispatcher.on_drained.remove(self._on_drained)
         super().close()
+
+    def _submit(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self._dispatcher.submit(partial(self._call, piece), len(piece) + _CALL_OVERHEAD_BYTES)
 
     def _on_drained(self) -> None:
         self._reactor.post(self._resume)
