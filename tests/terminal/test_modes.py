@@ -63,6 +63,24 @@ def test_ctrl_c_at_a_prompt_gives_the_modes_back(desk: Desk) -> None:
     assert terminal.status() == 0
 
 
+def test_a_killed_shell_does_not_keep_the_foreground(desk: Desk) -> None:
+    """A shell with job control moves the terminal to a group of its own, which dies with it."""
+    terminal = desk.python(
+        """
+        shell = command("bash", "--norc", "--noprofile", "--noediting", "-i", env={"PS1": "inner: "})
+        shell.run(stdin=INHERIT, stderr=INHERIT, timeout=1, grace=0.1, check=False)
+        say("over", os.tcgetpgrp(0) == os.getpgrp())
+        say("read", sys.stdin.readline())
+        """
+    )
+    terminal.wait_for(rb"inner: ")
+    assert terminal.foreground() != terminal.process.pid
+    terminal.wait_for(rb"over True\r\n")
+    terminal.type("line\n")
+    terminal.wait_for(rb"read line")
+    assert terminal.status() == 0
+
+
 UNTOUCHED = {
     "by itself": "command('stty', '-F', '/dev/tty', '-echo').run()",
     "failed": "command('sh', '-c', 'stty -echo </dev/tty; exit 3').run(check=False)",

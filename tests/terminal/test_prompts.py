@@ -166,6 +166,7 @@ def test_sudo_asks_and_ctrl_c_ends_it(desk: Desk) -> None:
     assert terminal.modes() & termios.ECHO
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("IPython") is None, reason="IPython is not installed")
 def test_ipython_keeps_its_prompt(desk: Desk, tmp_path: Path) -> None:
     """It manages the terminal itself. A question, a killed prompt, Ctrl-C, and a run in the background."""

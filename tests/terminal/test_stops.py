@@ -158,6 +158,15 @@ def test_the_timeout_of_an_inner_pipeline_names_its_own_stages() -> None:
     assert '"other"' not in str(caught.value)
 
 
+def test_a_name_is_shown_escaped() -> None:
+    """It goes to a terminal."""
+    with _going(command("sh", "-c", "echo; kill -STOP $$", name="x\x1b[31m")) as run:
+        until(lambda: "stopped" in repr(run))
+        with pytest.raises(TimeoutError) as caught:
+            run.wait(0.01)
+        assert "\x1b" not in repr(run) + str(caught.value)
+
+
 def test_a_timeout_of_the_wait_says_so_too() -> None:
     with _going(command("sh", "-c", "echo; kill -STOP $$", name="stopper")) as run:
         until(lambda: "stopped" in repr(run))

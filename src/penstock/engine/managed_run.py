@@ -17,6 +17,7 @@ import signal
 import time
 
 from penstock.core.errors import PenstockError, PipelineCancelled, StartError
+from penstock.core.printable import printable
 from penstock.core.public import half_made_too
 from penstock.engine.caller_ends import CallerEnds
 from penstock.engine.cancellation import reason_of
@@ -76,7 +77,7 @@ class ManagedRun(CallerEnds):
     @half_made_too
     def __repr__(self) -> str:
         leaves = self.execution.leaves
-        names = " | ".join(leaf.stage.name for leaf in leaves)
+        names = printable(" | ".join(leaf.stage.name for leaf in leaves))
         return f"<Run {'ended' if self.done() else 'going'}: {names}{describe_stops(leaves)}>"
 
     def start(self) -> None:

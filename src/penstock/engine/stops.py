@@ -17,6 +17,8 @@ from __future__ import annotations
 import signal
 import time
 
+from penstock.core.printable import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +43,7 @@ def describe_stops(leaves: Iterable[StageRun]) -> str:
         running = leaf.running
         signum = None if running is None or leaf.end is not None else running.stop_signal()
         if running is not None and signum is not None:
-            texts.append(f'; "{leaf.stage.name}" is {_describe(running, signum)}')
+            texts.append(f'; "{printable(leaf.stage.name)}" is {_describe(running, signum)}')
     return "".join(texts)
 
 

@@ -24,6 +24,7 @@ from itertools import starmap
 
 from penstock.system import system_calls
 from penstock.system.fork_guard import late_import
+from penstock.system.process import signal_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def ignored_signals() -> tuple[int, ...]:
 class TerminalModes:
     """The modes of the controlling terminal at one moment, in which this process was in the foreground.
 
-    A program that is killed leaves the terminal as it was using it: without echo after a password prompt, or
-    without line editing after a pager.
+    A program that is killed leaves the terminal as it was using it: without echo after a password prompt,
+    without line editing after a pager, or, after a shell with job control, in the hands of a group that has
+    no process any more.
     """
 
     __slots__ = ("_modes",)
@@ -84,11 +86,14 @@ class TerminalModes:
         """Give the terminal these modes, if it has others now.
 
         Only in the foreground: from the background it would stop us, and another program owns the modes then.
+        But a foreground group without any process is replaced by ours, which was there before.
         """
         with contextlib.suppress(OSError):  # the terminal is gone, or there is no descriptor
             _look(self._restore)
 
     def _restore(self, fd: int) -> None:
+        if _is_abandoned(os.tcgetpgrp(fd)):
+            _take_foreground(fd)
         if _foreground_modes(fd) not in (None, self._modes):
             termios = _termios()
             with contextlib.suppress(termios.error):  # it is gone
@@ -102,6 +107,26 @@ def _foreground_modes(fd: int) -> list[Any] | None:
         return list(termios.tcgetattr(fd)) if os.tcgetpgrp(fd) == os.getpgrp() else None
     except (OSError, termios.error):
         return None
+
+
+def _is_abandoned(group: int) -> bool:
+    """Whether a process group has no process."""
+    try:
+        signal_group(group, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        pass
+    return False
+
+
+def _take_foreground(fd: int) -> None:
+    """Make our process group the foreground group of the terminal."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])  # else it would stop us for that
+    try:
+        os.tcsetpgrp(fd, os.getpgrp())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _termios() -> ModuleType:
