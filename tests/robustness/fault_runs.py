@@ -84,7 +84,7 @@ def events() -> object:
     """With a handler."""
     kinds: list[str] = []
     MIXED.run(input=DATA, stdout=DEVNULL, grace=GRACE, on_event=lambda event: kinds.append(event.kind))
-    return sorted(kinds)
+    return kinds.count("start"), kinds.count("exit")
 
 
 async def atalk() -> object:

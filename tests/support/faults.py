@@ -24,7 +24,14 @@ Place = tuple[str, str, int]
 # Out of a finalizer nothing can be raised, and out of a generator expression not at its start. The others are
 # the frames that catch: the outermost one of a thread of ours has no caller that could. And lines are split
 # in the thread of the caller, who reads them, and outside of the run.
-_LEFT_OUT = ("<genexpr>", "__del__", "_Worker.run", "_Supervisor._loop", "LineSplitter.feed")
+_LEFT_OUT = (
+    "<genexpr>",
+    "__del__",
+    "_Worker.run",
+    "_Supervisor._loop",
+    "LineSplitter.feed",
+    "LinesInHand.drop",
+)
 
 
 class CallFault:
@@ -92,14 +99,20 @@ def _in_finalizer(frame: FrameType | None) -> bool:
     return False
 
 
+class _NeverIdle(list[Any]):
+    """Has each task run in a new thread, which is traced from its start; a thread that is done ends."""
+
+    def append(self, _worker: Any) -> None:
+        """Keep none."""
+
+
 @contextlib.contextmanager
 def injecting(fault: CallFault) -> Iterator[CallFault]:
     """Have a fault see all threads of the package, the supervisor and new workers too."""
     before = sys.gettrace()
     reactor = supervisor()
     seen = threading.Event()
-    with thread_pool._lock:
-        thread_pool._idle.clear()  # they end when their idle time is over
+    thread_pool._idle = _NeverIdle()
     threading.settrace(fault)
     reactor.post(partial(sys.settrace, fault))
     reactor.post(seen.set)
@@ -108,6 +121,7 @@ def injecting(fault: CallFault) -> Iterator[CallFault]:
     try:
         yield fault
     finally:
+        thread_pool._idle = []
         sys.settrace(before)
         threading.settrace(before)
         seen.clear()

@@ -99,8 +99,10 @@ class Lines(chain[bytes]):
 
     def close(self) -> None:
         """Stop early: end the run, and wait for it. Idempotent; there are no more lines afterwards."""
-        self._in_hand.drop()
-        self._blocks.close()
+        try:
+            self._in_hand.drop()
+        finally:
+            self._blocks.close()
 
 
 def lines_of(chunks: Generator[bytes], in_hand: LinesInHand) -> Lines:

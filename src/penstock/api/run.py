@@ -75,7 +75,11 @@ class Run:
         wake. Returns at once. May be called again, and from any thread or signal handler. `reason` is an
         exception, or a text for one; it becomes the `cause` of the error.
         """
-        self._run.cancel(reason)
+        try:
+            self._run.cancel(reason)
+        except Exception as error:
+            if not self._run.absorb(error, wait=False):
+                raise
 
     def send_signal(self, signum: int, stage: str | int | None = None) -> None:
         """Send a signal to the processes of the run's commands, as SIGUSR1 to ask `dd` for its progress.

@@ -214,14 +214,17 @@ class ManagedRun(CallerEnds):
         except KeyboardInterrupt:  # a further one; the first is what is raised
             self.end(error, fault=fault)
 
-    def absorb(self, error: BaseException) -> bool:
-        """End the run with `error`, if a step of the engine has raised it.
+    def absorb(self, error: BaseException, *, wait: bool = True) -> bool:
+        """End the run with `error`, if a step of the engine has raised it, and wait for that.
 
-        Return whether the outcome of the run reports it now; if not, it is to be raised.
+        Return whether the outcome of the run reports it; if not, it is to be raised.
         """
         expected = isinstance(error, PenstockError | TimeoutError | TypeError | ValueError | StopIteration)
         if expected or not self.started or not is_fault(error) or os.getpid() != self._owner:
             return False
+        if not wait:
+            self.execution.fault(error)
+            return True
         self.end(error, fault=True)
         return self.execution.error is not None
 
