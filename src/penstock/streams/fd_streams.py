@@ -185,9 +185,13 @@ class _Descriptor:
                 if self._stopped:
                     return
                 waker = Waker()
-                poll = select.poll()
-                poll.register(waker.fileno(), select.POLLIN)
-                poll.register(self._fd.fileno(), self._event)
+                try:
+                    poll = select.poll()
+                    poll.register(waker.fileno(), select.POLLIN)
+                    poll.register(self._fd.fileno(), self._event)
+                except BaseException:
+                    waker.close()
+                    raise
                 self._waker, self._poll = waker, poll
         before_sleep()
         # poll() always reports errors and hang-ups; the call that follows meets them.
