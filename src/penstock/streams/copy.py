@@ -107,7 +107,7 @@ def _copy_small_reads(source: Reader, write: Callable[[bytes], object], pool: Bu
     """
     total = 0
     with pool.lend() as buffer, memoryview(buffer) as view:
-        while size := source.readinto(view):
+        while size := source.readinto1(view):
             write(bytes(view[:size]))
             total += size
             if 2 * size >= len(view):
