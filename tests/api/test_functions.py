@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.isolation import stage_functions
 from tests.support.waiting import DEADLINE
 
 from penstock import (
@@ -82,17 +83,68 @@ def test_read1_gives_what_is_there(seen: Any) -> None:
     assert b"".join(seen(lambda stdin: list(iter(stdin.read1, b"")))) == DATA
 
 
-def test_readinto_fills_a_buffer(seen: Any) -> None:
-    """And returns how many bytes; 0 at EOF, and for a buffer of no length."""
+@pytest.mark.parametrize("method", ["readinto", "readinto1"])
+def test_readinto_puts_bytes_into_a_buffer(seen: Any, method: str) -> None:
+    """And returns how many; 0 at EOF, and for a buffer of no length."""
 
     def read(stdin: Any) -> tuple[bytes, int, int]:
         got, buffer = b"", bytearray(4)
-        none = stdin.readinto(bytearray())
-        while size := stdin.readinto(buffer):
+        into = getattr(stdin, method)
+        none = into(bytearray())
+        while size := into(buffer):
             got += buffer[:size]
-        return got, none, stdin.readinto(memoryview(buffer))
+        return got, none, into(memoryview(buffer))
 
     assert seen(read) == (DATA, 0, 0)
+
+
+SLOW_INPUTS: dict[str, Any] = {
+    "a command": command("sh", "-c", "printf ab; sleep 0.05; printf cd; sleep 0.05; printf e"),
+    "a function": function(lambda _c, _i, out: [out.write(part) for part in (b"ab", b"cd", b"e")]),
+    "a source": source([b"ab", b"cd", b"e"]),
+    "a worker process": source([b"ab", b"cd", b"e"]) | function(stage_functions.copy, isolate="process"),
+}
+
+
+@pytest.mark.parametrize("made", SLOW_INPUTS)
+def test_readinto_fills_the_buffer_unless_eof_comes_first(made: str) -> None:
+    """Wherever the bytes come from, and in whatever pieces; `readinto1` takes what is there."""
+    found = []
+
+    def read(_ctx: object, stdin: Any, _stdout: object) -> None:
+        buffer = bytearray(b"....")
+        found.append((stdin.readinto(buffer), bytes(buffer)))
+        found.append((stdin.readinto(buffer), bytes(buffer)))
+        found.append((stdin.readinto(buffer), bytes(buffer)))
+
+    (SLOW_INPUTS[made] | function(read)).run(stdout=DEVNULL)
+    assert found == [(4, b"abcd"), (1, b"ebcd"), (0, b"ebcd")]
+
+
+def test_readinto1_takes_what_is_there() -> None:
+    """It does not wait for a second piece."""
+
+    def read(_ctx: object, stdin: Any, _stdout: object) -> None:
+        sizes.extend(stdin.readinto1(bytearray(4)) for _ in range(4))
+
+    sizes: list[int] = []
+    (source([b"ab", b"cde", b"f"]) | function(read)).run(stdout=DEVNULL)
+    assert sizes == [2, 3, 1, 0]
+
+
+def test_readinto_takes_any_writable_buffer() -> None:
+    """Also one whose elements are no bytes; another one is a TypeError that names the method."""
+
+    def read(_ctx: object, stdin: Any, _stdout: object) -> None:
+        numbers = array.array("I", [0, 0])
+        found.append((stdin.readinto(numbers), numbers.tobytes()))
+        for method in (stdin.readinto, stdin.readinto1):
+            with pytest.raises(TypeError, match=f"{method.__name__}.. takes a writable buffer, not 'bytes'"):
+                method(b"xxxx")
+
+    found: list[tuple[int, bytes]] = []
+    (source([b"abc", b"defgh"]) | function(read)).run(stdout=DEVNULL)
+    assert found == [(8, b"abcdefgh")]
 
 
 def test_readline_and_iteration_keep_the_lf(seen: Any) -> None:

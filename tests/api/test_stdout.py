@@ -457,3 +457,27 @@ def test_one_file_may_be_stdout_and_stderr(tmp_path: Path) -> None:
         theirs.shutdown(socket.SHUT_WR)
         command("cat").run(stdin=ours, stdout=ours)
         assert theirs.recv(10) == b"ping"
+
+
+@pytest.mark.parametrize("kind", [io.RawIOBase, io.BufferedIOBase])
+def test_a_writer_of_pythons_own_kind_is_lent_the_buffer(kind: type[Any]) -> None:
+    """From a command, for each chunk; from a Python stage chunks come as they are."""
+
+    class Writer(kind):  # type: ignore[misc]
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            seen.append(type(data))
+            whole.extend(data)
+            return len(data)
+
+    seen: list[type] = []
+    whole = bytearray()
+    command("head", "-c", "1000000", "/dev/zero").run(stdout=Writer())
+    assert set(seen) == {memoryview}
+    assert whole == bytes(1_000_000)
+    seen.clear()
+    source([b"x" * 1000] * 3).run(stdout=Writer())
+    assert set(seen) == {bytes}
+    assert whole.endswith(b"x" * 3000)

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import os
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -139,6 +140,63 @@ def test_a_sink_that_keeps_its_argument_keeps_bytes_of_its_own() -> None:
     assert copy_stream(io.BytesIO(DATA), sink, BufferPool(size=100)) == len(DATA)
     assert {type(kept) for kept in sink.kept} == {bytes}
     assert b"".join(sink.kept) == DATA
+
+
+class Raw(io.RawIOBase):
+    """A sink of Python's own kind, which keeps what `look` returns."""
+
+    def __init__(self, look: Callable[[Any], object] = bytes) -> None:
+        super().__init__()
+        self.look = look
+        self.kept: list[Any] = []
+        self.types: set[type] = set()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.types.add(type(data))
+        self.kept.append(self.look(data))
+        return len(data)
+
+
+class Buffered(Raw, io.BufferedIOBase):  # type: ignore[misc]
+    """The same of the other kind."""
+
+
+@pytest.mark.parametrize("kind", [Raw, Buffered])
+def test_the_buffer_is_lent_to_a_sink_of_pythons_own_kind(kind: type[Raw], tmp_path: Path) -> None:
+    """Its contract says that `write` keeps nothing; so no bytes are allocated for each chunk."""
+    (tmp_path / "in").write_bytes(DATA)
+    pool = BufferPool(size=1000)
+    sink = kind()
+    with (tmp_path / "in").open("rb", buffering=0) as source:
+        assert copy_stream(source, sink, pool) == len(DATA)
+    assert sink.types == {memoryview}
+    assert b"".join(sink.kept) == DATA
+    assert (pool.hits, pool.misses) == (0, 1)
+
+
+def test_a_kept_view_of_the_lent_buffer_is_an_error_and_never_other_bytes() -> None:
+    """It is released after the call. A view of it would be read later, so that ends the copy."""
+    sink = Raw(lambda data: data)
+    assert copy_stream(io.BytesIO(DATA), sink, BufferPool(size=1000)) == len(DATA)
+    with pytest.raises(ValueError, match="released"):
+        bytes(sink.kept[0])
+    with pytest.raises(BufferError, match=r"is lent for that call, but it is kept.*Raw"):
+        copy_stream(io.BytesIO(DATA), Raw(pickle.PickleBuffer), BufferPool(size=1000))
+
+
+def test_an_error_of_such_a_sink_is_raised_as_it_is() -> None:
+    """Even if it has kept a view."""
+    views = []
+
+    def fail(data: Any) -> None:
+        views.append(pickle.PickleBuffer(data))
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        copy_stream(io.BytesIO(DATA), Raw(fail), BufferPool(size=1000))
 
 
 def test_chunks_go_from_memory_to_a_keeping_sink_by_reference() -> None:

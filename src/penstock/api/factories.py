@@ -56,11 +56,12 @@ def function(
 ) -> Pipeline:
     r"""Make a stage that calls `fn(ctx, stdin, stdout)` once, in a worker thread.
 
-    `stdin` is a file-like object of bytes: `read(n)`, `read1`, `readinto`, `readline`, iteration by line
-    (with LF) and `chunks()`. `stdout` has `write` (which takes all of any bytes-like object and returns its
-    length), `writelines` and `flush`. Penstock closes both when `fn` returns. An exception that `fn` raises
-    is the stage's error; `raise FinishEarly` ends the stage early as a success. The return value is ignored,
-    so the body of a generator function would never run: such functions are for `transform`.
+    `stdin` is a file-like object of bytes: `read(n)` and `readinto(buffer)`, which return less than they are
+    asked for only at EOF, `read1` and `readinto1`, `readline`, iteration by line (with LF) and `chunks()`.
+    `stdout` has `write` (which takes all of any bytes-like object and returns its length), `writelines` and
+    `flush`. Penstock closes both when `fn` returns. An exception that `fn` raises is the stage's error;
+    `raise FinishEarly` ends the stage early as a success. The return value is ignored, so the body of a
+    generator function would never run: such functions are for `transform`.
 
     With `isolate="process"`, here and in the other constructors, a worker process calls `fn`, so that
     CPU-bound Python code does not share the GIL. As with `multiprocessing`, `fn` must be defined at the top

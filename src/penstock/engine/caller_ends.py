@@ -76,6 +76,7 @@ class CallerEnds:
         # one that holds a lock.
         if not (execution.reactor.in_driver_thread or fork_guard_held()):
             wait_in_slices(execution.ended, self.cancel_timeout)
+            execution.dispatcher.flush()
 
     @property
     def grace(self) -> float:

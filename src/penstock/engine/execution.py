@@ -210,9 +210,9 @@ class Execution(JudgedRun):
         leaf = next(leaf for leaf in self.leaves if leaf.within(node))
         end = call.outcome if call.error is None else NodeOutcome(call.error, leaf.index)
         first = self._state.record_decision(node, end)
-        self._propagate(node)
-        if first and call.abandoned and leaf.ctx is not None:
+        if first and call.abandoned and leaf.ctx is not None:  # before the run may be over
             leaf.ctx.emit_event("abandoned", "its error filter did not return", end.error)
+        self._propagate(node)
 
     def _fail_fast(self, group: GroupRun, end: NodeOutcome) -> None:
         name = "a stage" if end.index is None else self.leaves[end.index].stage.name

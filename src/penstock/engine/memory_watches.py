@@ -108,16 +108,18 @@ class Watches:
         self._cancel = None  # which holds on to the run
 
     def _end(self, entry: _Entry) -> None:
+        # Under the lock, so that a thread which concludes the run waits for another one's event.
         with self._lock:
-            first, entry.end_reported = not entry.end_reported, True
-        if not first:
-            return
-        watch = entry.watch
-        watch.merge_peaks()
-        watch.end()
-        if entry.spec.limit is None and watch.samples + watch.errors:
-            peak = "no memory was measured" if watch.peak is None else f"peak memory {show_size(watch.peak)}"
-            self._emit(entry, "memory-peak", peak, None, watch.peak)
+            if entry.end_reported:
+                return
+            watch = entry.watch
+            watch.merge_peaks()
+            watch.end()
+            if entry.spec.limit is None and watch.samples + watch.errors:
+                peak = watch.peak
+                text = "no memory was measured" if peak is None else f"peak memory {show_size(peak)}"
+                self._emit(entry, "memory-peak", text, None, peak)
+            entry.end_reported = True
 
     def _exceeded(self, entry: _Entry, used: int) -> None:
         """In the reactor's thread."""

@@ -26,6 +26,8 @@ __all__ = ["Dispatcher"]
 
 _SLOW_CALL_S = 0.2
 """Seconds that one call may take before `flush` stops waiting for it."""
+_MAX_START_S = 5.0
+"""Seconds that `flush` waits for the worker to begin. No user code runs by then: the machine is slow."""
 
 
 class Dispatcher:
@@ -36,7 +38,10 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._queue: deque[tuple[Callable[[], object], int]] = deque()
         self._delivering = False
-        self._since = 0.0
+        self._since: float | None = None
+        """When the call that is being delivered began; None if the worker has not begun."""
+        self._thread: int | None = None
+        """The worker that delivers."""
         self._idle: threading.Condition | None = None
         self.pending = 0
         """Bytes that wait for delivery; used for back-pressure."""
@@ -48,44 +53,62 @@ class Dispatcher:
         with self._lock:
             self._queue.append((call, size))
             self.pending += size
-            start = not self._delivering
-            if start:
-                self._delivering = True
-                self._since = time.monotonic()
-        if start:
-            try:
-                thread_pool.submit(self._deliver, self._deliver_again)
-            except RuntimeError:  # no thread available: keep the queue; the next `submit` tries again
-                with self._lock:
-                    self._delivering = False
+        self._start()
 
     @property
     def busy(self) -> bool:
         """Whether some call is still to be delivered."""
-        return self._delivering
+        return self._delivering or bool(self._queue)
 
     def flush(self) -> None:
-        """Wait until all calls are delivered, or one has taken longer than `_SLOW_CALL_S`."""
-        if not self._delivering:
+        """Wait until all calls are delivered, or one has taken longer than `_SLOW_CALL_S`.
+
+        Return at once in a call that is being delivered.
+        """
+        if not self.busy or self._thread == threading.get_ident():
             return
-        with self._lock:
+        if not self._delivering:
+            self._start()
+        begin_by = time.monotonic() + _MAX_START_S
+        # The garbage collector may close an iterator, which flushes, in a thread that holds the lock.
+        if not self._lock.acquire(timeout=_SLOW_CALL_S):
+            return
+        try:
             if self._idle is None:
                 self._idle = threading.Condition(self._lock)
             while self._delivering:
-                patience = self._since + _SLOW_CALL_S - time.monotonic()
+                since = self._since
+                patience = (begin_by if since is None else since + _SLOW_CALL_S) - time.monotonic()
                 if patience <= 0:
                     return
                 self._idle.wait(patience)
+        finally:
+            self._lock.release()
+
+    def _start(self) -> None:
+        """Have a worker deliver, unless one does or there is nothing to deliver."""
+        with self._lock:
+            if self._delivering or not self._queue:
+                return
+            self._delivering = True
+            self._since = None
+        try:
+            thread_pool.submit(self._deliver, self._deliver_again)
+        except RuntimeError:  # no thread available: keep the queue; the next `submit` or `flush` tries again
+            with self._lock:
+                self._delivering = False
 
     def _deliver_again(self, _error: BaseException) -> None:
         """Go on after a step of `_deliver` has raised; a handler does not get that far."""
         self._deliver()
 
     def _deliver(self) -> None:
+        self._thread = threading.get_ident()
         while True:
             with self._lock:
                 if not self._queue:
                     self._delivering = False
+                    self._thread = None
                     if self._idle is not None:
                         self._idle.notify_all()
                     listeners = tuple(self.on_drained)

@@ -4,9 +4,10 @@ The method of the source is chosen once. Methods that return the bytes that are 
 `read1`, `readinto` of a raw stream). Methods that may wait until the buffer is full are for sources that have
 nothing better. If a method turns out to be unsupported, the copy tries the next one, before a byte has moved.
 
-The pooled buffer is lent to the source for a call of `readinto`, and to those sinks that are known not to
-keep it. All other sinks get bytes, which cannot change under them: copied out of the buffer while little
-comes, and read as bytes objects once much comes. Out of scope: text, sockets, and the choice between this
+The pooled buffer is lent to the source for a call of `readinto`, and to sinks derived from `io.RawIOBase` or
+`io.BufferedIOBase`, whose `write` may not keep it by Python's own contract. All other sinks get bytes, which
+cannot change under them: copied out of the buffer while little comes, and read as bytes objects once much
+comes. Out of scope: text, sockets, and the choice between this
 copy and a faster one.
 """
 
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 __all__ = ["CallerSource", "copy_stream", "wait_for"]
-
-# Sinks that do not keep the buffer they are given. Exactly these types, because a subclass may keep it.
-_COPYING_SINKS: Final = frozenset(
-    (io.FileIO, io.BytesIO, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
-)
 
 _BY_REFERENCE: Final = (MemoryReader, BytesReader)
 """Readers whose chunks exist already."""
@@ -85,10 +81,24 @@ def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
             if data is None:
                 _wait_for_bytes(source)
             else:
-                write(bytes(data) if wants_bytes else data)
                 total += len(data)
+                if wants_bytes or isinstance(data, bytes):
+                    write(bytes(data))
+                else:
+                    _lend(write, data, sink)
             data = read()
     return total
+
+
+def _lend(write: Callable[[memoryview], object], data: memoryview, sink: Any) -> None:
+    """Write from the pooled buffer. A sink that looks at it later gets an error, and never other bytes."""
+    write(data)
+    try:
+        data.release()
+    except BufferError:
+        raise BufferError(
+            f"the buffer that write() gets is lent for that call, but it is kept: copy it ({describe(sink)})"
+        ) from None
 
 
 def _wait_for_bytes(source: Any) -> None:
@@ -107,7 +117,7 @@ def _copy_small_reads(source: Reader, write: Callable[[bytes], object], pool: Bu
     """
     total = 0
     with pool.lend() as buffer, memoryview(buffer) as view:
-        while size := source.readinto(view):
+        while size := source.readinto1(view):
             write(bytes(view[:size]))
             total += size
             if 2 * size >= len(view):
@@ -119,7 +129,7 @@ def _wants_bytes(sink: Any) -> bool:
     """Whether the sink keeps, or may keep, the bytes that it is given."""
     if isinstance(sink, Writer):
         return isinstance(sink, MemoryWriter | CaptureWriter)
-    return type(sink) not in _COPYING_SINKS
+    return not isinstance(sink, io.RawIOBase | io.BufferedIOBase)
 
 
 def _first_read(

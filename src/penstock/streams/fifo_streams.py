@@ -46,7 +46,7 @@ class FifoReader(Reader):
     def _readinto(self, view: memoryview) -> int:
         if self._stopped or self._at_eof or self._offset < len(self._rest) or not view:
             return super()._readinto(view)
-        size = self._opened().readinto(view)
+        size = self._opened().readinto1(view)
         self._at_eof = size == 0
         return size
 

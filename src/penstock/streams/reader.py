@@ -72,19 +72,25 @@ class Reader(Stream, metaclass=ABCMeta):
         return data
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Read the bytes that are there into a buffer and return their number.
+        """Fill a buffer and return the number of bytes, less than its length only if EOF comes first."""
+        with _flat(buffer, "readinto") as view:
+            size = done = self._readinto(view)
+            while size and done < len(view):
+                with view[done:] as rest:
+                    size = self._readinto(rest)
+                done += size
+        self._count += done
+        return done
+
+    def readinto1(self, buffer: WriteableBuffer, /) -> int:
+        """Read the bytes that are there into a buffer and return their number; wait only if there are none.
 
         The number is at least one, except at EOF and for an empty buffer.
         """
-        with memoryview(buffer) as view:
-            if view.readonly:
-                raise TypeError(f"readinto() takes a writable buffer, not {type(buffer).__name__!r}")
-            with view.cast("B") as flat:
-                size = self._readinto(flat)
+        with _flat(buffer, "readinto1") as view:
+            size = self._readinto(view)
         self._count += size
         return size
-
-    readinto1 = readinto
 
     def readline(self, limit: int | None = -1, /) -> bytes:
         """Return a line with its LF; without LF at EOF, or if `limit` bytes came before it."""
@@ -210,6 +216,14 @@ class Reader(Stream, metaclass=ABCMeta):
         data = self._take(len(view))
         view[: len(data)] = data
         return len(data)
+
+
+def _flat(buffer: WriteableBuffer, method: str) -> memoryview:
+    """Return the buffer as bytes. TypeError, naming the method, if it cannot be written."""
+    with memoryview(buffer) as view:
+        if view.readonly:
+            raise TypeError(f"{method}() takes a writable buffer, not {type(buffer).__name__!r}")
+        return view.cast("B")
 
 
 class BytesReader(Reader):
