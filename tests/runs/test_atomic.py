@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.interrupts import Interruption
 from tests.support.processes import kill_survivors, sh
 from tests.support.waiting import DEADLINE, until
 
@@ -33,6 +34,7 @@ from penstock import (
     map_lines,
     source,
 )
+from penstock.system import guardian
 from penstock.system.atomic_file import AtomicFile
 
 if TYPE_CHECKING:
@@ -631,3 +633,39 @@ def test_appending_to_a_fifo_waits_for_its_reader(folder: Path) -> None:
     run = command("echo", "new").start(stdout=appending(folder / "fifo"))
     assert (folder / "fifo").read_text() == "new\n"
     assert run.wait().ok
+
+
+# Interrupts.
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("script", ["echo new", "echo half; exit 3"])
+def test_an_interrupt_at_any_moment_leaves_the_old_file_or_the_new(
+    script: str, first: int, folder: Path
+) -> None:
+    """And no part, wherever it comes: while the part is made, written, synced, renamed or removed."""
+    path = folder / "f"
+
+    def run() -> None:
+        sh(script).run(stdout=atomic(path), stderr=atomic(folder / "err"), check=False, orphans="kill")
+
+    run()  # what is loaded once, is loaded
+    for turn in range(10 + 7 * first, 1500, 21):
+        path.write_text("old")
+        interruption, raised = Interruption(turn), False
+        try:
+            with interruption:
+                run()
+        except KeyboardInterrupt:
+            raised = True
+        assert raised or interruption.left > 0, f"it was swallowed in {interruption.where}"
+        until(lambda: not parts(folder))
+        assert path.read_text() in ("old", "new\n"), f"after one in {interruption.where}"
+        assert path.read_text() == "old" or "new" in script
+        assert guardian._current is not None
+        assert not any(guardian._current.table._words), f"after one in {interruption.where}"
+        if interruption.left > 0:
+            break

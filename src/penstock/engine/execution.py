@@ -71,6 +71,8 @@ class Execution(JudgedRun):
         self.on_cut: Callable[[], None] = noop
         """Called when the reader of the output is to get nothing more, because the run was cancelled."""
         self._launched = False
+        self._aborted = False
+        """Whether the start has failed, or was interrupted. Nothing is the fault of a stage then."""
         self.starting = False
         """Whether a thread is in the middle of the start."""
         self._start_slot = StartSlot()
@@ -127,9 +129,9 @@ class Execution(JudgedRun):
         for leaf in self.leaves:
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
-        self.source, self.sink = startup.open_ports(self._plan, reactor, pipe_size, self.advance)
-        if self.sink.atomic_file is not None:
-            self._resources.outputs.append(self.sink.atomic_file)
+        self.source, self.sink = startup.open_ports(
+            self._plan, reactor, pipe_size, self.advance, self._resources.outputs
+        )
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
         ports = self.source, self.sink
         startup.start_stages(self.leaves, self._plan.kinds, ports, self._started, self._resources.pages)
@@ -161,6 +163,7 @@ class Execution(JudgedRun):
 
     def abort(self, reason: CancelReason) -> None:
         """Cancel the stages that were started; the others end unstarted."""
+        self._aborted = True
         self._release_unstarted()
         self._cancel(self.root, reason)
         for leaf in self.leaves:
@@ -306,9 +309,12 @@ class Execution(JudgedRun):
                 self._closing.close(None if reason is None else reason.error, deadline, self.advance)
             if self._closing.finished and not self._outputs.finished:
                 error = None if reason is None else reason.error
-                self._outputs.finish(lambda: self._verdict().error is None, error, deadline, self.advance)
+                self._outputs.finish(self._has_succeeded, error, deadline, self.advance)
             if self._closing.finished and self._outputs.finished:
                 self._conclude()
+
+    def _has_succeeded(self) -> bool:
+        return not self._aborted and self._verdict().error is None
 
     def _conclude(self) -> None:
         """Judge the run, and release everything."""

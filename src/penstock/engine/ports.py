@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from penstock.runtime.taps import CaptureTap, InputWriter
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
-    from penstock.system.atomic_file import AtomicFile
     from penstock.system.fds import Fd
 
 __all__ = [
-    "AtomicPort",
     "CapturePort",
     "DrainedPort",
     "StdinPort",
@@ -165,11 +163,6 @@ class StdoutPort:
         """The exception that the user's object raised, or the reason why the stream was not read to EOF."""
         return None
 
-    @property
-    def atomic_file(self) -> AtomicFile | None:
-        """The file that takes the place of its target if the run succeeds; None if there is no such."""
-        return None
-
     def start(self) -> None:
         """Begin to drain. Idempotent."""
 
@@ -185,26 +178,6 @@ class StdoutPort:
         for thing in (self.reader, self.file, self.stream):
             if thing is not None:
                 thing.close()
-
-
-class AtomicPort(StdoutPort):
-    """Holds the part of a file until the run commits or discards it."""
-
-    __slots__ = ("_file",)
-
-    def __init__(self, output: Output, file: AtomicFile) -> None:
-        super().__init__(output)
-        self._file = file
-
-    @property
-    def atomic_file(self) -> AtomicFile:
-        """The file."""
-        return self._file
-
-    def abandon(self) -> None:
-        """Close everything and remove the part, because nothing was started."""
-        super().abandon()
-        self._file.discard()
 
 
 class CapturePort(StdoutPort):

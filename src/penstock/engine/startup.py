@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Reactor, Timer
     from penstock.stages.run_services import RunResources, RunServices
     from penstock.streams.memory_pipe import MemoryPipe
+    from penstock.system.atomic_file import AtomicFile
     from penstock.system.pipe_capacity import PipeCapacityLease
 
 __all__ = [
@@ -101,12 +102,10 @@ def _stderr(group: GroupRun, outer: Scope | None, resources: RunResources) -> St
     if outer is not None and "stderr" not in group.options:
         return outer.stderr
     try:
-        stderr = StderrTarget("stderr", value)
+        stderr = StderrTarget("stderr", value, resources.outputs)
     except OSError as error:
         raise StartFailure(error, stage="stderr") from error
     resources.stderrs.append(stderr)
-    if stderr.atomic_file is not None:
-        resources.outputs.append(stderr.atomic_file)
     if stderr.closing is not None:
         resources.objects_to_close.append(stderr.closing)
     return stderr
@@ -138,6 +137,7 @@ def _guard(group: GroupRun, services: RunServices) -> RunGuard | None:
                 from penstock.runtime.guarding import RunGuard  # noqa: PLC0415 - most runs have no guard
 
             resources.guard = RunGuard(services.events)
+            resources.guard.start()
         except (OSError, RuntimeError, ImportError) as error:  # ImportError: no descriptor left to load it
             raise StartFailure(error, stage="orphans") from error
     return resources.guard
@@ -185,9 +185,16 @@ def _memory_pipe_class() -> type[MemoryPipe]:
 
 
 def open_ports(
-    plan: RunPlan, reactor: Reactor, pipe_size: int | None, on_end: Callable[[], None]
+    plan: RunPlan,
+    reactor: Reactor,
+    pipe_size: int | None,
+    on_end: Callable[[], None],
+    outputs: list[AtomicFile],
 ) -> tuple[StdinPort, StdoutPort]:
-    """Open both endpoints, or neither. The modules that stages of this process need are loaded before."""
+    """Open both endpoints, or neither. The modules that stages of this process need are loaded before.
+
+    A file that is to be committed or discarded is put into `outputs`.
+    """
     in_process = plan.graph.first_in_process
     if in_process is not None:
         try:
@@ -200,7 +207,8 @@ def open_ports(
     except OSError as error:
         raise StartFailure(error, stage="stdin") from error
     try:
-        drain = plan.sink.open(reactor, pipe_size, on_end, wants_file=last is Stream.PREFER_FILE)
+        wants_file = last is Stream.PREFER_FILE
+        drain = plan.sink.open_for(outputs, reactor, pipe_size, on_end, wants_file=wants_file)
     except OSError as error:
         feed.abandon()
         raise StartFailure(error, stage="stdout") from error

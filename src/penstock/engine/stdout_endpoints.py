@@ -17,7 +17,7 @@ from penstock.core.async_detection import is_async_sink
 from penstock.core.captured import Captured
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
 from penstock.core.file_targets import appending, atomic
-from penstock.engine.ports import AtomicPort, CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
+from penstock.engine.ports import CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
 from penstock.runtime.taps import CaptureTap
 from penstock.streams.endpoints import Access, duplicate_sink, number_of, sink_access, unwrap
 from penstock.streams.stage_ends import Output
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from penstock.engine.port_streams import Drainer, FdWriter, FifoWriter
     from penstock.runtime.reactor import Reactor
     from penstock.streams.reader import Reader
+    from penstock.system.atomic_file import AtomicFile
     from penstock.system.fds import Path
 
     OnEnd = Callable[[], None]
@@ -64,6 +65,18 @@ class StdoutEndpoint:
         Raises OSError if it cannot be opened; then nothing is left open.
         """
         raise NotImplementedError
+
+    def open_for(
+        self,
+        files: list[AtomicFile],
+        reactor: Reactor,
+        pipe_size: int | None,
+        on_end: OnEnd,
+        *,
+        wants_file: bool,
+    ) -> StdoutPort:
+        """Open it as `open` does, and put what the run commits or discards at its end into `files`."""
+        return self.open(reactor, pipe_size, on_end, wants_file=wants_file)
 
 
 class NullStdout(StdoutEndpoint):
@@ -138,13 +151,12 @@ class AtomicStdout(PathStdout):
 
     __slots__ = ()
 
-    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
+    def open_for(self, files: list[AtomicFile], *_: Any, **__: Any) -> StdoutPort:
         """Create the part."""
         with late_import:
             from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
 
-        file = AtomicFile(self._path)
-        return AtomicPort(Output(file.output), file)
+        return StdoutPort(Output(AtomicFile(self._path, files).output))
 
 
 class DescriptorStdout(StdoutEndpoint):

@@ -36,12 +36,17 @@ _watched: tuple[Guardian, int, float] | None = None
 class RunGuard(Guard):
     """The guard of one run."""
 
-    __slots__ = ()
+    __slots__ = ("_events",)
 
     def __init__(self, events: EventEmitter) -> None:
-        """Raise OSError or RuntimeError if the commands would not be ended with the host."""
-        super().__init__(_watched_guardian().table)
-        _active[self] = events
+        super().__init__()
+        self._events = events
+
+    def start(self) -> None:
+        """Guard the run. Raises OSError or RuntimeError if its commands would not be ended with the host."""
+        table = _watched_guardian().table
+        _active[self] = self._events
+        self.begin(table)
 
     def close(self) -> None:
         """Let the processes of the run outlive the host from now on. Idempotent."""

@@ -178,11 +178,9 @@ class Command(BuiltinStage):
 
     def _open_stderr(self, resources: RunResources) -> StderrTarget:
         """Open its own stderr; the run ends what lasts longer than the command."""
-        own = StderrTarget("stderr", self.stderr)
+        own = StderrTarget("stderr", self.stderr, resources.outputs)
         if own.closing is not None:
             resources.objects_to_close.append(own.closing)
-        if own.atomic_file is not None:
-            resources.outputs.append(own.atomic_file)
         return own
 
     def _needs_group(self, ctx: StageContext) -> bool:

@@ -37,18 +37,16 @@ _CAPTURE, _INHERIT, _NULL, _STDOUT, _DESCRIPTOR, _LINES, _CHUNKS = range(7)
 class StderrTarget:
     """One value of the stderr option, opened."""
 
-    __slots__ = ("_call", "_fd", "_kind", "_writer", "atomic_file", "closing")
+    __slots__ = ("_call", "_fd", "_kind", "_writer", "closing")
 
-    def __init__(self, option: str, value: Any) -> None:
-        """Open it.
+    def __init__(self, option: str, value: Any, outputs: list[AtomicFile] | None = None) -> None:
+        """Open it, and put a file that the run commits or discards at its end into `outputs`.
 
         Raises OSError if a path cannot be opened, and ValueError, naming `option`, if a file is closed.
         """
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
         self._writer: FdWriter | None = None
-        self.atomic_file: AtomicFile | None = None
-        """The file that the run puts in the place of its target when it has succeeded, or None."""
         self.closing = value.thing if isinstance(value, closing) else None
         """The object that the run closes when it ends, or None."""
         if self.closing is not None:
@@ -65,21 +63,21 @@ class StderrTarget:
             self._fd = open_write(value)
         elif isinstance(value, FileTarget):
             self._kind = _DESCRIPTOR
-            self._fd = self._open_target(value)
+            self._fd = self._open_target(value, [] if outputs is None else outputs)
         elif callable(value) and not isinstance(value, io.IOBase):
             self._kind = _LINES
             self._call = value
         else:
             self._open_object(option, value)
 
-    def _open_target(self, target: FileTarget) -> Fd:
+    @staticmethod
+    def _open_target(target: FileTarget, outputs: list[AtomicFile]) -> Fd:
         if not isinstance(target, atomic):
             return open_write(target.path, append=True)
         with late_import:  # no command that writes to it is spawned yet
             from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
 
-        self.atomic_file = AtomicFile(target.path)
-        return self.atomic_file.output
+        return AtomicFile(target.path, outputs).output
 
     def _open_object(self, option: str, value: Any) -> None:
         value, _ = unwrap(value)

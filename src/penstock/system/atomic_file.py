@@ -42,12 +42,18 @@ _open_files: set[AtomicFile] = set()
 class AtomicFile:
     """One part and its target. `commit` or `discard` ends it, once, and may wait for the disk."""
 
-    def __init__(self, path: str) -> None:
-        """Create the part. Raise OSError, naming the target, if that or keeping mode and owner fails."""
-        self.target = target_of(path)
-        self._part = ""
+    _ended = True
+
+    def __init__(self, path: str, files: list[AtomicFile]) -> None:
+        """Create the part. Raise OSError, naming the target, if that or keeping mode and owner fails.
+
+        It is put into `files` first, so that an interrupt cannot lose it.
+        """
+        files.append(self)
         self._owner = os.getpid()
+        self._part = ""
         self._lock: fds.Fd | None = None
+        self.target = target_of(path)
         self._ended = False
         _open_files.add(self)
         try:

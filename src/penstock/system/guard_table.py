@@ -61,20 +61,26 @@ class GuardTable:
         """Return a number that no run before had."""
         return next(self._serial)
 
-    def add(self, kind: int, number: int) -> int:
-        """Write a word and return its place."""
+    def reserve(self) -> int:
+        """Return a free place. OSError if there is none."""
         try:
             place = self._free.pop()
         except IndexError:
             place = next(self._unused)
         if place >= _WORDS:
             raise OSError("too many runs with orphans='kill' at one time") from None
-        self._words[place] = number << 2 | kind
         return place
+
+    def write(self, place: int, kind: int, number: int) -> None:
+        """Write the word at a reserved place."""
+        self._words[place] = number << 2 | kind
 
     def clear(self, place: int) -> None:
         """Clear the word at a place."""
         self._words[place] = 0
+
+    def release(self, place: int) -> None:
+        """Give a cleared place to others."""
         self._free.append(place)
 
     def close(self) -> None:
@@ -89,18 +95,28 @@ class GuardTable:
 
 
 class Guard:
-    """The words of one run. `close` clears them; afterwards nothing of the run is ended with the host."""
+    """The words of one run. `close` clears them; afterwards nothing of the run is ended with the host.
+
+    An interrupt may come between any two steps. So a word is written when its place is noted already, and its
+    place is forgotten when the word is cleared already.
+    """
 
     __slots__ = ("_places", "_table", "mark")
 
-    def __init__(self, table: GuardTable) -> None:
-        """Raise OSError if the table is full."""
-        self._table = table
+    _table: GuardTable
+
+    def __init__(self) -> None:
+        """Make a guard that guards nothing yet, so that its owner knows it before there is anything."""
         self._places: set[int] = set()
-        serial = table.next_serial()
-        self.mark = f"{table.token}.{serial}"
+        self.mark = ""
         """Stands in the environment of all processes of the run."""
-        self._places.add(table.add(guardian_main.MARK, serial))
+
+    def begin(self, table: GuardTable) -> None:
+        """Guard the processes that have the mark. OSError if the table is full."""
+        serial = table.next_serial()
+        self._table = table
+        self.mark = f"{table.token}.{serial}"
+        self._add(guardian_main.MARK, serial)
 
     def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return an environment with the mark."""
@@ -108,29 +124,34 @@ class Guard:
 
     def add_group(self, pid: int) -> Callable[[], None]:
         """Add the process group that a command leads. Call the result once the command has been reaped."""
-        return self._add(guardian_main.GROUP, pid)
+        return self._try_to_add(guardian_main.GROUP, pid)
 
     def add_process(self, pid: int) -> Callable[[], None]:
         """Add a process that did not get the mark at its start. Call the result once its task is done."""
-        return self._add(guardian_main.PROCESS, pid)
-
-    def _add(self, kind: int, pid: int) -> Callable[[], None]:
-        try:
-            place = self._table.add(kind, pid)
-        except OSError:  # the table is full; the mark will do
-            return noop
-        self._places.add(place)
-        return partial(self._discard, place)
-
-    def _discard(self, place: int) -> None:
-        if place in self._places:
-            self._places.discard(place)
-            self._table.clear(place)
+        return self._try_to_add(guardian_main.PROCESS, pid)
 
     def close(self) -> None:
         """Clear all words. Idempotent."""
         for place in list(self._places):
             self._discard(place)
+
+    def _try_to_add(self, kind: int, number: int) -> Callable[[], None]:
+        try:
+            return partial(self._discard, self._add(kind, number))
+        except OSError:  # the table is full; the mark will do
+            return noop
+
+    def _add(self, kind: int, number: int) -> int:
+        place = self._table.reserve()
+        self._places.add(place)
+        self._table.write(place, kind, number)
+        return place
+
+    def _discard(self, place: int) -> None:
+        if place in self._places:
+            self._table.clear(place)
+            self._places.discard(place)
+            self._table.release(place)
 
 
 def identity(fd: fds.Fd) -> tuple[int, int] | None:
