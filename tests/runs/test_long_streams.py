@@ -41,16 +41,17 @@ class Sink:
         return len(data)
 
 
-def _read_into(stdin: Any) -> bytes:
-    buffer = bytearray(70_000)
-    return bytes(buffer[: stdin.readinto(buffer)])
+def _read_into(read_into: Callable[[bytearray], int], size: int) -> bytes:
+    buffer = bytearray(size)
+    return bytes(buffer[: read_into(buffer)])
 
 
 READS: dict[str, Callable[[Any], object]] = {
     "chunks": lambda stdin: next(stdin.chunks(), b""),
     "read": lambda stdin: stdin.read(1024),
     "read1": lambda stdin: stdin.read1(),
-    "readinto": _read_into,
+    "readinto": lambda stdin: _read_into(stdin.readinto, 1024),
+    "readinto1": lambda stdin: _read_into(stdin.readinto1, 70_000),
 }
 
 
