@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.terminals import PROMPT, until_stopped
+from tests.support.terminals import PROMPT, is_stopped, until_stopped
 from tests.support.waiting import DEADLINE, until
 
 from penstock import (
@@ -237,6 +237,8 @@ def test_ctrl_z_and_fg_emit_nothing(desk: Desk) -> None:
         until_stopped(pids)
         shell.type("fg\n")
         shell.wait_for(rb"PYTHON.*\r\n")
+        # The shell says so before it gives the terminal away; a key that comes before that is the shell's.
+        until(lambda: shell.foreground() == os.getpgid(pids[0]) and not any(map(is_stopped, pids)))
     shell.type("me\n")
     shell.wait_for(rb"got=me\r\nevents start exit\r\n")
 
