@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock import Limits, Pipeline, StartError, command, map_lines
+from penstock import Limits, Pipeline, StartError, command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.hosts import Host
+
 LIMITED = command("true", limits=Limits(open_files=50))
-ISOLATED = map_lines(bytes.upper, isolate="process")
 
 BROKEN: dict[str, tuple[int, bytes, str]] = {
     "not executable": (0o644, b"#!/bin/sh\n", "not allowed to execute"),
@@ -22,20 +23,39 @@ BROKEN: dict[str, tuple[int, bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("pipeline", [LIMITED, ISOLATED], ids=["limits", "isolate"])
-@pytest.mark.parametrize("broken", [*BROKEN, "missing"])
-def test_an_interpreter_that_cannot_be_started_is_named(
-    broken: str, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And the program, or the stage's function, is not blamed."""
+def broken_python(tmp_path: Path, broken: str) -> tuple[Path, str]:
+    """Make an interpreter that cannot be started; return it, and the reason in words."""
     python = tmp_path / "python3"
     mode, content, text = BROKEN.get(broken, (0, b"", "no such program"))
     if broken in BROKEN:
         python.write_bytes(content)
         python.chmod(mode)
+    return python, text
+
+
+@pytest.mark.parametrize("broken", [*BROKEN, "missing"])
+def test_a_worker_process_that_cannot_be_started_is_named(broken: str, tmp_path: Path, host: Host) -> None:
+    """In a program of its own, which has no idle workers."""
+    python, text = broken_python(tmp_path, broken)
+    said = host.output(f"""
+sys.executable = {str(python)!r}
+say(map_lines(bytes.upper, isolate="process").run(input=b"a", check=False, stdout=DEVNULL).error)
+""")
+    assert said.startswith('starting stage "upper": ')
+    assert "the Python interpreter that runs stages with isolate='process' could not be started" in said
+    assert text in said
+    assert str(python) in said
+
+
+@pytest.mark.parametrize("broken", [*BROKEN, "missing"])
+def test_an_interpreter_that_cannot_be_started_is_named(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the program is not blamed."""
+    python, text = broken_python(tmp_path, broken)
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(StartError, match=r"the Python interpreter that .* could not be started") as caught:
-        pipeline.run(input=b"a\n")
+        LIMITED.run(input=b"a\n")
     cause = caught.value.cause
     assert isinstance(cause, OSError)
     assert cause.filename == str(python)
