@@ -231,10 +231,10 @@ def test_forked_copies_have_guardians_of_their_own(host: Host, strays: Strays) -
         pid = os.fork()
         if pid == 0:
             run = tree.start(orphans="kill")
-            print("copy", os.getpid(), guardian_pid(), *run.pids, flush=True)
+            os.write(1, f"copy {os.getpid()} {guardian_pid()} {run.pids[0]}\\n".encode())  # whole
             signal.pause()
         copies.append(pid)
-    print("host", os.getpid(), guardian_pid(), flush=True)
+    os.write(1, f"host {os.getpid()} {guardian_pid()}\\n".encode())
     signal.pause()
     """
     started = host.start(program(text, strays))
@@ -429,6 +429,37 @@ def test_another_guardian_takes_over_when_one_is_killed(host: Host, strays: Stra
     assert kill_survivors([*pids, guard], DEADLINE) == []
 
 
+def test_threads_that_start_guarded_runs_while_guardians_are_killed(host: Host) -> None:
+    """All threads get the same guardian. A dead one that a start has replaced costs no more time."""
+    out = host.output(
+        """
+        from penstock.system import guardian
+        kept = command("sleep", "1000").start(orphans="kill")
+        guardians, errors = set(), []
+
+        def work():
+            try:
+                for _ in range(10):
+                    command("true").run(orphans="kill")
+                    guardians.add(guardian._current.pid)
+            except Exception as error:
+                errors.append(error)
+
+        for _ in range(8):
+            os.kill(guardian._current.pid, signal.SIGKILL)
+            workers = [threading.Thread(target=work) for _ in range(6)]
+            for worker in workers: worker.start()
+            for worker in workers: worker.join()
+        say(errors, 8 <= len(guardians) <= 9)
+        began = time.process_time()
+        time.sleep(0.3)
+        say(time.process_time() - began < 0.1)
+        kept.cancel()
+        """
+    )
+    assert out.split() == ["[]", "True", "True"]
+
+
 def test_a_run_without_its_guardian_says_so(host: Host, strays: Strays) -> None:
     """If something kills each guardian at once, an event reports it, and the next run tries again."""
     text = """
@@ -615,3 +646,61 @@ def test_words_are_given_back() -> None:
     next(lines)
     lines.close()
     assert active() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("first", range(3))
+def test_an_interrupt_while_the_guardian_is_started_leaves_one_at_most(first: int, host: Host) -> None:
+    """Wherever it comes: the guardian is known, or it ends. No child is left."""
+    out = host.output(
+        f"""
+        import gc, warnings
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        from tests.support.interrupts import Interruption
+        from penstock.system import guardian, guardian_main
+        from penstock.runtime import guarding
+
+        warnings.simplefilter("ignore")
+        sys.unraisablehook = lambda _: None
+
+        def guardians():
+            found = set()
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    words = open(f"/proc/{{pid}}/cmdline").read().split(chr(0))
+                except OSError:
+                    continue
+                if guardian_main.__name__ in words and str(os.getpid()) in words:
+                    found.add(int(pid))
+            return found
+
+        def forget():
+            current, guardian._current, guarding._watched = guardian._current, None, None
+            if current is not None:
+                os.kill(current.pid, signal.SIGKILL)
+                current.close()
+                current.table.close()
+
+        command("true").run(orphans="kill")
+        turns = 0
+        for turn in range(5 + 11 * {first}, 3000, 37):
+            forget()
+            interruption = Interruption(turn)
+            try:
+                with interruption:
+                    command("true").run(orphans="kill")
+            except KeyboardInterrupt:
+                pass
+            while guardians() - {{guardian._current and guardian._current.pid}}:
+                time.sleep(0.01)
+            try:
+                say("child", os.waitpid(-1, os.WNOHANG))
+            except ChildProcessError:
+                turns += 1
+            if interruption.left > 0:
+                break
+        say(turns > 20)
+        """
+    )
+    assert out == "True\n"

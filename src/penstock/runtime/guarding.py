@@ -9,7 +9,10 @@ Out of scope: the guardian (`system.guardian`).
 
 from __future__ import annotations
 
+import contextlib
 import time
+from _thread import RLock
+from functools import partial
 
 from penstock.runtime import thread_pool
 from penstock.runtime.supervisor import supervisor
@@ -29,8 +32,10 @@ _SHORT_LIFE_S = 1.0
 """Seconds that a guardian lives at least, if another one is to replace it: something may kill each."""
 
 _active: dict[RunGuard, EventEmitter] = {}
-_watched: tuple[Guardian, int, float] | None = None
-"""The guardian that the supervisor watches, its socket, and since when."""
+_watched: Guardian | None = None
+"""The guardian that the supervisor watches."""
+_lock = RLock()
+"""Held while the supervisor begins to watch one. Re-entrant, for a signal handler that starts a run."""
 
 
 class RunGuard(Guard):
@@ -58,24 +63,27 @@ def _watched_guardian() -> Guardian:
     """Return the guardian of this process, which the supervisor watches."""
     global _watched  # noqa: PLW0603 - one for the process is the point
     guardian, _ = ensure_guardian()
-    if _watched is None or _watched[0] is not guardian:
-        fd = guardian.fileno()
-        reactor = supervisor()
-        if fd is not None:
-            _watched = guardian, fd, time.monotonic()
-            reactor.watch(fd, READ, lambda _events: _check(guardian))
+    if guardian is not _watched:
+        with _lock:
+            fd = guardian.fileno()
+            if guardian is not _watched and fd is not None:
+                check = partial(_check, guardian, fd, time.monotonic())
+                with contextlib.suppress(FileExistsError):  # an interrupt came before it was noted
+                    supervisor().watch(fd, READ, check)
+                _watched = guardian
     return guardian
 
 
-def _check(guardian: Guardian) -> None:
+def _check(guardian: Guardian, fd: int, since: float, _events: int) -> None:
     """Replace the guardian if it has died. In the supervisor's thread."""
     global _watched  # noqa: PLW0603
-    if _watched is None or _watched[0] is not guardian or guardian.alive():
+    if guardian.alive():
         return
-    _, fd, since = _watched
-    _watched = None
     supervisor().unwatch(fd)
     guardian.close()
+    if guardian is not _watched:  # a start has replaced it
+        return
+    _watched = None
     if not _active:
         return
     if time.monotonic() - since < _SHORT_LIFE_S:
@@ -100,8 +108,9 @@ def _report(error: Exception) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _watched  # noqa: PLW0603
+    global _watched, _lock  # noqa: PLW0603
     _watched = None
+    _lock = RLock()
     _active.clear()
 
 

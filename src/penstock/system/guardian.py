@@ -23,7 +23,7 @@ import select
 import time
 from _thread import RLock
 
-from penstock.system import fd_passing, fds, features, guardian_main, process, procfs
+from penstock.system import fd_passing, fds, features, guardian_main, process, procfs, system_calls
 from penstock.system.fork_guard import reset_in_child
 from penstock.system.guard_table import GuardTable, identity
 from penstock.system.process_mark import VARIABLE
@@ -59,25 +59,30 @@ class Guardian:
         self._identity = identity(socket)
         entry = procfs.read_stat(pid)
         self._started = None if entry is None else entry.started
-        self._poll = select.poll()
-        self._poll.register(socket.fileno(), select.POLLIN)
 
     def fileno(self) -> int | None:
         """Return the socket, readable once the guardian has died; None if the host has closed it."""
         socket = self._socket
-        if socket is None or socket.closed:
+        if socket is None:
+            return None
+        try:
+            fd = socket.fileno()
+        except ValueError:  # another thread has just closed it
             return None
         if identity(socket) != self._identity:
             self._socket = None
             with contextlib.suppress(ValueError):  # another thread was first
                 socket.detach()  # the number is somebody else's by now
             return None
-        return socket.fileno()
+        return fd
 
     def alive(self) -> bool:
         """Whether it runs."""
-        if self.fileno() is not None:
-            return not self._poll.poll(0)
+        fd = self.fileno()
+        if fd is not None:
+            poll = select.poll()  # a new one, because two threads may not poll by one at the same time
+            poll.register(fd, select.POLLIN)
+            return not poll.poll(0)
         entry = procfs.read_stat(self.pid)
         return entry is not None and entry.alive and entry.started == self._started
 
@@ -98,7 +103,6 @@ def ensure_guardian() -> tuple[Guardian, bool]:
 
     Raises OSError or RuntimeError if it cannot be started.
     """
-    global _current  # noqa: PLW0603 - one for the process is the point
     current = _current
     if current is not None and current.alive():
         return current, False
@@ -107,15 +111,14 @@ def ensure_guardian() -> tuple[Guardian, bool]:
         if current is not None and current.alive():
             return current, False
         if current is not None and current.table.intact:
-            _current = _start(current.table)
-        else:
-            table = GuardTable()
-            try:
-                _current = _start(table)
-            except BaseException:
+            return _start(current.table), True
+        table = GuardTable()
+        try:
+            return _start(table), True
+        except BaseException:
+            if _current is None or _current.table is not table:
                 table.close()
-                raise
-        return _current, True
+            raise
 
 
 def guardian_descriptors() -> set[int]:
@@ -130,6 +133,8 @@ def guardian_descriptors() -> set[int]:
 
 
 def _start(table: GuardTable) -> Guardian:
+    """Start a guardian, which is the current one from the moment it guards."""
+    global _current  # noqa: PLW0603 - one for the process is the point
     python = interpreter()
     if python is None:
         raise RuntimeError("it needs a Python interpreter, but sys.executable is not set")
@@ -153,11 +158,12 @@ def _start(table: GuardTable) -> Guardian:
         pid = spawn(request, record)
         record.add(_Known(pid))
         theirs.close()
-        fd_passing.send_fds(ours.fileno(), memoryview(code))
+        _send(ours, code)
         guardian = Guardian(table, ours, _wait_until_ready(ours.fileno()))
         _reap(pid)
         record.discard(pid)
-        fd_passing.send_fds(ours.fileno(), memoryview(b"g"))
+        _send(ours, b"g")
+        _current = guardian  # nothing is called between the two, so no interrupt can lose it
     except BaseException as error:
         for pid in set(record.pids()):
             process.kill_and_reap(pid)
@@ -169,6 +175,11 @@ def _start(table: GuardTable) -> Guardian:
     finally:
         theirs.close()
     return guardian
+
+
+def _send(socket: fds.Fd, data: bytes) -> None:
+    """Send what a new socket takes at once. As a write, which no interrupt can cut short."""
+    system_calls.write(socket.fileno(), data)
 
 
 class _Known:
@@ -191,7 +202,7 @@ def _reap(pid: int) -> None:
 def _dismiss(socket: fds.Fd) -> None:
     """Let a guardian that nobody will know end now, and close the socket."""
     with contextlib.suppress(OSError, ValueError):
-        fd_passing.send_fds(socket.fileno(), memoryview(b"q"))
+        _send(socket, b"q")
     socket.close()
 
 
