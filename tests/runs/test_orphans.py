@@ -230,6 +230,7 @@ def test_forked_copies_have_guardians_of_their_own(host: Host, strays: Strays) -
     for _ in range(3):
         pid = os.fork()
         if pid == 0:
+            signal.alarm(60)  # if the test fails, nobody else ends it
             run = tree.start(orphans="kill")
             os.write(1, f"copy {os.getpid()} {guardian_pid()} {run.pids[0]}\\n".encode())  # whole
             signal.pause()
