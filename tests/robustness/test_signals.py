@@ -155,4 +155,4 @@ def test_a_deadline_is_kept_where_stages_stand_still(seed: int, within: Any) -> 
             dialogue.stop_or_continue(child)
         result = dialogue.run.wait(check=False)
     assert isinstance(result.error, PipelineTimeout)
-    assert result.error.stage == "stage 0"
+    assert result.error.stage is None  # no stage is blamed for a deadline

@@ -60,7 +60,7 @@ class TaskCall(GuardedCall):
             self.abandon_at(deadline, outcome, reactor)
 
     def _submit(self) -> None:
-        if not self._loop.call(lambda: self._loop.spawn(self._task, self._context)):
+        if not self._loop.call(lambda: self._loop.spawn(self._task, self._context, self.end)):
             self.end(RuntimeError("the event loop is closed"))
 
     def _cancel_scope(self) -> None:

@@ -57,10 +57,14 @@ class LoopCloser:
 
     def close(self) -> None:
         """Wait until the loop has closed it, and raise the error of that. In a worker."""
-        if self._loop.call(lambda: self._loop.spawn(self._close, copy_context())):
+        if self._loop.call(lambda: self._loop.spawn(self._close, copy_context(), self._fail)):
             self._over.wait()
         if self._error is not None:
             raise self._error
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self._over.set()
 
     async def _close(self) -> None:
         try:

@@ -19,12 +19,14 @@ import contextvars
 import sys
 import threading
 from collections import deque
+from functools import partial
 from weakref import WeakKeyDictionary, ref
 
 from anyio.lowlevel import current_token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
     from typing import Any
 
@@ -94,20 +96,37 @@ class Loop:
         self._queue.clear()
         return False
 
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], context: contextvars.Context) -> None:
+    def spawn(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        context: contextvars.Context,
+        on_fault: Callable[[BaseException], object],
+    ) -> None:
         """Run `work()` in `context`, as a task outside any task group. In the loop's thread.
 
-        `work` must raise nothing but the loop's own cancellation.
+        `work` must raise nothing but the loop's own cancellation; `on_fault(error)` gets anything else.
         """
         native = self._native()
         if self._asyncio and native is not None:
             task = native.create_task(work(), context=context)
             self._tasks.add(task)  # asyncio keeps only weak references to its tasks
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._ended, on_fault))
         else:
             import trio  # noqa: PLC0415 - it is trio that called us
 
-            trio.lowlevel.spawn_system_task(work, context=context)
+            async def guarded() -> None:
+                try:
+                    await work()
+                except Exception as error:  # noqa: BLE001 - trio would end the whole program with it
+                    on_fault(error)
+
+            trio.lowlevel.spawn_system_task(guarded, context=context)
+
+    def _ended(self, on_fault: Callable[[BaseException], object], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            on_fault(error)
 
     def _drain(self) -> None:
         self._due = False

@@ -20,9 +20,9 @@ import contextlib
 import errno
 import os
 import signal
-from itertools import starmap
 
 from penstock.system import system_calls
+from penstock.system.fds import open_fd
 from penstock.system.fork_guard import late_import
 from penstock.system.process import signal_group
 
@@ -137,14 +137,11 @@ def _termios() -> ModuleType:
 
 def _look(at: Callable[[int], T]) -> T:
     """Return `at(fd)` for a descriptor of the terminal. OSError if it cannot be opened."""
-    opened: list[int] = []
+    fd = open_fd(system_calls.open_path, "/dev/tty", _FLAGS)
     try:
-        # In C, into a list, so that no interrupt can make the descriptor leak (see `fds`).
-        opened.extend(starmap(system_calls.open_path, (("/dev/tty", _FLAGS),)))
-        return at(opened[0])
+        return at(fd.fileno())
     finally:
-        for fd in opened:
-            os.close(fd)
+        fd.close()
 
 
 def _is_at_standard_stream() -> bool:
