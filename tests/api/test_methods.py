@@ -322,3 +322,10 @@ def test_explain_starts_nothing(probe: Any) -> None:
     assert plan.nodes == ("stdin", "probe", "stdout")
     assert probe.starts == 0
     assert calls == []
+
+
+@pytest.mark.parametrize("value", ["data", b"data", 0, None])
+def test_data_in_the_place_of_check_is_a_type_error(value: Any) -> None:
+    """It would be ignored, and the command would get no input."""
+    with pytest.raises(TypeError, match="input="):
+        command("cat").run(value)

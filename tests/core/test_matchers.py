@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from penstock import command, ignore_error
 from penstock.core.errors import (
     ClosedPipe,
     ExitError,
@@ -227,3 +228,12 @@ def test_every_matcher_can_be_pickled(matcher: Matcher) -> None:
         ValueError("x"),
     ):
         assert restored(error) == matcher(error)
+
+
+@pytest.mark.parametrize("cls", [ExitError, LookupError, BaseException])
+def test_an_exception_class_is_not_a_matcher(cls: type[BaseException]) -> None:
+    """It can be called, and its instances are true, so it would ignore every error."""
+    with pytest.raises(TypeError, match=rf"write is_error\({cls.__name__}\)"):
+        ignore_error(command("false"), cls)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=rf"write is_error\({cls.__name__}\)"):
+        command("true").then_ignoring(cls, command("false"))  # type: ignore[arg-type]

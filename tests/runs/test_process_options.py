@@ -230,3 +230,12 @@ def test_a_user_who_may_not_become_another_fails_the_start() -> None:
     """It says what could not be done."""
     with pytest.raises(StartError, match="the user could not be changed"):
         command("true", user=0).run()
+
+
+def test_a_closed_descriptor_is_never_one_of_our_own_pipes() -> None:
+    """The next pipe of the run would get its number, and a reader in the command would keep it open."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.close(writer)
+    with pytest.raises(StartError, match=f"pass_fds: {reader} is not an open descriptor"):
+        (command("yes", pass_fds=(reader,)) | command("head", "-n", "1")).run(timeout=DEADLINE)

@@ -9,6 +9,7 @@ from penstock.api.composition import checked_stage
 from penstock.api.pipeline import Pipeline
 from penstock.api.variants import check_callable
 from penstock.core.async_detection import plain
+from penstock.core.matchers import check_matcher
 from penstock.core.public import exported
 from penstock.stages.filters import Filtered, ignoring
 
@@ -27,18 +28,17 @@ def ignore_error(stage: Stage | Pipeline, matcher: Matcher) -> Pipeline:
     """Make a stage that runs `stage` and succeeds if it fails with an error that `matcher` accepts.
 
     `stage` is a stage or a whole pipeline. `matcher` is called with an exception, never with None, and says
-    whether to ignore it. An exception class is not a matcher, although it can be called: it would ignore
-    every error. Write `is_error(ValueError)`. A matcher never sees the deadline or cancellation of the run,
-    which cannot be ignored, nor a `FinishEarly`. This is go-pipe's IgnoreError.
+    whether to ignore it; write `is_error(ValueError)` for the errors of a class. A matcher never sees the
+    deadline or cancellation of the run, which cannot be ignored, nor a `FinishEarly`. This is go-pipe's
+    IgnoreError.
 
-    Raises TypeError if `matcher` is not callable.
+    Raises TypeError if `matcher` is not callable, or is an exception class, which would ignore every error.
 
     >>> from penstock import ExitError, command, is_error
     >>> ignore_error(command("false"), is_error(ExitError)).run().ok
     True
     """
-    if not callable(matcher):
-        raise TypeError(f"ignore_error() takes a matcher, not {matcher!r}")
+    check_matcher("ignore_error", matcher)
     return filter_error(stage, ignoring(matcher))
 
 

@@ -17,6 +17,7 @@ from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.errors import StartError
+from penstock.core.matchers import check_matcher
 from penstock.core.noop import noop
 from penstock.core.options import DEFAULTS, check, check_ends
 from penstock.core.public import exported
@@ -175,8 +176,7 @@ class Pipeline(PipelineSpec):
 
     def then_ignoring(self, matcher: Matcher, *stages: Joinable) -> Pipeline:
         """Return a pipeline as `then` does, in which `ignore_error(stage, matcher)` wraps each new stage."""
-        if not callable(matcher):
-            raise TypeError(f"then_ignoring() takes a matcher first, not {matcher!r}")
+        check_matcher("then_ignoring", matcher)
         return self.then(*(Filtered(checked_stage(stage), ignoring(matcher)) for stage in stages))
 
     def replace(self, **options: Unpack[Options]) -> Pipeline:
@@ -194,6 +194,7 @@ class Pipeline(PipelineSpec):
         """
         merged = self._merged(options)
         check_ends(merged, "run")
+        _check_flag(check)
         return run_inline(plan_run(self, merged)).get_result(check=check)
 
     def output(self, **options: Unpack[Options]) -> bytes:
@@ -285,6 +286,7 @@ class Pipeline(PipelineSpec):
         """
         merged = self._merged(options)
         check_ends(merged, "arun")
+        _check_flag(check)
         result: Result = await self._aio().run_to_end(self, merged, check=check)
         return result
 
@@ -384,3 +386,9 @@ def watched(stage: Stage | PipelineSpec, watch: MemoryWatch) -> Pipeline:
 @exported
 def _restore_pipeline(cls: type[Pipeline], stages: tuple[Joinable, ...], options: dict[str, Any]) -> Pipeline:
     return cls._of(stages, options)
+
+
+def _check_flag(check: object) -> None:
+    """Refuse data for stdin in the place of `check`, which would be ignored."""
+    if not isinstance(check, bool):
+        raise TypeError(f"check must be True or False, not {check!r}; data for stdin is given as input=...")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "any_error",
+    "check_matcher",
     "is_closed_pipe",
     "is_epipe",
     "is_error",
@@ -29,6 +30,15 @@ __all__ = [
     "is_signal",
     "is_sigpipe",
 ]
+
+
+def check_matcher(what: str, matcher: object) -> None:
+    """Raise TypeError, naming the method, unless `matcher` is one."""
+    if not callable(matcher):
+        raise TypeError(f"{what}() takes a matcher, not {matcher!r}")
+    if isinstance(matcher, type) and issubclass(matcher, BaseException):  # its call is true for every error
+        name = matcher.__qualname__
+        raise TypeError(f"{name} is an exception class, not a matcher: write is_error({name})")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

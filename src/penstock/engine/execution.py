@@ -125,6 +125,7 @@ class Execution(JudgedRun):
 
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor
+        startup.check_passed_descriptors(self.leaves)
         scopes = startup.make_scopes(groups, self.services, self.began)
         for leaf in self.leaves:
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))

@@ -10,6 +10,7 @@ to a stage is closed here. Before and after each start, the run checks whether i
 
 from __future__ import annotations
 
+import errno
 import os
 from functools import cache, partial
 
@@ -19,7 +20,7 @@ from penstock.stages.context import Scope
 from penstock.stages.running import CustomStageAdapter, Running
 from penstock.stages.stderr import StderrTarget
 from penstock.streams.stage_ends import Input, Output, load_streams
-from penstock.system.fds import pipe
+from penstock.system.fds import is_open, pipe
 from penstock.system.fork_guard import late_import
 from penstock.system.pipe_capacity import resize
 from penstock.system.process import kill_and_reap
@@ -58,6 +59,15 @@ class StartFailure(Exception):  # noqa: N818 - never leaves the package
         self.cause = cause
         self.leaf = leaf
         self.stage = stage if leaf is None else leaf.stage.name
+
+
+def check_passed_descriptors(leaves: Sequence[StageRun]) -> None:
+    """Raise StartFailure for a closed number in `pass_fds`, before one of the run's own pipes gets it."""
+    for leaf in leaves:
+        for number in getattr(leaf.stage, "pass_fds", ()):
+            if not is_open(number):
+                text = f"pass_fds: {number} is not an open descriptor"
+                raise StartFailure(OSError(errno.EBADF, text), leaf=leaf)
 
 
 def make_scopes(groups: Sequence[GroupRun], services: RunServices, began: float) -> dict[int, Scope]:
