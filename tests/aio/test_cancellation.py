@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
+import psutil
 import pytest
 import trio
 from tests.support.processes import reaped
@@ -303,3 +304,26 @@ async def test_cancel_from_a_thread_and_from_a_signal_handler() -> None:
             await from_a_handler()
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.slow
+async def test_starts_that_still_wait_when_their_tasks_are_cancelled_do_not_happen() -> None:
+    """However often the tasks are cancelled: afterwards no child is there, nor comes later."""
+    deaf = command("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+    before = {child.pid for child in psutil.Process().children()}
+    ended = 0
+
+    async def one() -> None:
+        nonlocal ended
+        try:
+            await deaf.arun(grace=0.2)
+        finally:
+            ended += 1
+
+    async with anyio.create_task_group() as group:
+        for _ in range(2000):  # more than can be started in the second for which a start is waited for
+            group.start_soon(one)
+        await anyio.sleep(0.05)
+        group.cancel_scope.cancel()
+    assert {child.pid for child in psutil.Process().children()} <= before
+    assert ended == 2000

@@ -143,6 +143,9 @@ class OwnedRun:
 
     def _start_in_thread(self, make_plan: Callable[[], RunPlan], on_cut: Callable[[], None]) -> None:
         """In the worker."""
+        if self._unwanted:  # its task was cancelled while it waited for its turn
+            self.loop.call(self._failed)
+            return
         try:
             run = ManagedRun(bind(make_plan(), self.loop), since=self._cancellation)
             run.execution.on_cut = on_cut

@@ -5,11 +5,12 @@ and the next one adds the processes that were made since. Their pids follow the 
 which /proc/loadavg tells in 3 microseconds. All is listed again if many processes were made since, also in
 small steps, or if the kernel may have gone round all its pids since the last look.
 
-A kept process may have died or changed its group: the caller asks again before it acts. A process that joins
-a group after it was first seen is not noticed. No shell does that to another's group: a process is in the
-group of a command from its birth, or not at all.
+Threads have pids too; only their processes are members. A process shows a moment after it has got its pid, so
+new pids without a process are asked for again. A kept process may have died or changed its group: the caller
+asks again before it acts. A process that joins a group after it was first seen is not noticed. No shell does
+that to another's group: a process is in the group of a command from its birth, or not at all.
 
-Threads: the answer is never modified, so each thread may keep and replace it.
+The answer is never modified, so each thread may keep and replace it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ Groups: TypeAlias = "dict[int, list[int]]"
 
 _MAX_NEW = 256
 """New pids that are asked for one by one."""
+_MAX_FORK_S = 0.1
+"""Seconds after which a process shows that had got its pid."""
+_MAX_FORKS = 16
+"""Processes that may be about to show at one moment."""
 _MAX_PIDS_A_SECOND = 100_000
 """More than any machine was seen to give, so that the time for one round through all pids is known."""
 
@@ -36,7 +41,7 @@ _MAX_PIDS_A_SECOND = 100_000
 class _Known:
     """The groups as they were seen at one moment."""
 
-    __slots__ = ("groups", "last_pid", "max_pid", "room", "when")
+    __slots__ = ("groups", "last_pid", "max_pid", "missed", "room", "when")
 
     def __init__(self, groups: Groups, last_pid: int | None, max_pid: int, when: float, room: int) -> None:
         self.groups = groups
@@ -44,6 +49,8 @@ class _Known:
         """The pid that the kernel had given last; None if it does not tell."""
         self.max_pid = max_pid
         self.when = when
+        self.missed: dict[int, float] = {}
+        """New pids that belonged to no process, and when: the kernel gives a pid before the process shows."""
         self.room = room
         """How many pids may be added before all is listed again, so that the dead do not pile up."""
 
@@ -61,8 +68,15 @@ def groups() -> Groups:
     if new is None:
         pids = procfs.pids()
         known = _Known(_listed(pids), last_pid, procfs.max_pid(), now, len(pids) + _MAX_NEW)
+        if last_pid is not None:
+            latest = range(max(2, last_pid + 1 - _MAX_FORKS), last_pid + 1)
+            known.missed = dict.fromkeys(set(latest).difference(pids), now)
     else:
-        known = _Known(_with(known.groups, new), last_pid, known.max_pid, now, known.room - len(new))
+        again = [pid for pid, when in known.missed.items() if now - when < _MAX_FORK_S]
+        processes = [pid for pid in (*again, *new) if procfs.is_process(pid)]
+        missed = {pid: known.missed.get(pid, now) for pid in (*again, *new) if pid not in processes}
+        known = _Known(_with(known.groups, processes), last_pid, known.max_pid, now, known.room - len(new))
+        known.missed = missed
     _known = known
     return known.groups
 
@@ -87,7 +101,6 @@ def _listed(pids: list[int]) -> Groups:
 
 
 def _with(groups: Groups, pids: list[int]) -> Groups:
-    # The kernel knows threads by a pid too. Only their processes are members.
-    for group, members in _listed([pid for pid in pids if procfs.is_process(pid)]).items():
+    for group, members in _listed(pids).items():
         groups = {**groups, group: [*groups.get(group, ()), *members]}
     return groups
