@@ -68,7 +68,8 @@ class RunState:
     def claim_exit_event(self, leaf: StageRun) -> bool:
         """Return True for the first call only."""
         with self._lock:
-            return leaf.claim_exit_event()
+            claimed = leaf.claim_exit_event()
+        return claimed  # noqa: RET504 - from inside, a tracer could raise before the lock is released
 
     def record_end(self, leaf: StageRun, end: NodeOutcome) -> None:
         """Record how a stage ended; the first time counts."""

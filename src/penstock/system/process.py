@@ -101,7 +101,8 @@ class Process:
         if os.getpid() != self._owner:
             return True
         with self._lock:
-            return self._has_exited()
+            found = self._has_exited()
+        return found  # noqa: RET504 - from inside, a tracer could raise before the lock is released
 
     def reap(self) -> ExitStatus | None:
         """Return the exit status, the same each time; None while the child runs.
@@ -192,7 +193,8 @@ class Process:
         if os.getpid() != self._owner:
             return False
         with self._lock:
-            return self._is_ours()
+            found = self._is_ours()
+        return found  # noqa: RET504 - as in `exited`
 
     # The methods below are called with the lock held.
 
