@@ -156,16 +156,12 @@ class RunningIsolated(RunningProcess):
             return
         self._detach()
         self._enter(ProcessState.RELEASED)  # first: another stage may have the worker from now on
-        self._give_back()
-        self._report_outcome(packed)
-
-    def _give_back(self) -> None:
-        """Make the worker idle, or end it if that fails."""
         try:
-            worker_pool.release(self._worker)
+            worker_pool.release(worker)
         except Exception:
-            self._worker.terminate()
+            worker.terminate()
             raise
+        self._report_outcome(packed)
 
     def _report_outcome(self, packed: bytes | None) -> None:
         """Complete the stage; a pool thread loads an error, and passes it to `on_exception`."""
@@ -226,7 +222,11 @@ class RunningIsolated(RunningProcess):
         if self._state is ProcessState.WAITING:
             self._close_ends()
             self._enter(ProcessState.RELEASED)  # first, as above
-            self._give_back()
+            try:
+                worker_pool.release(self._worker)
+            except Exception:
+                self._worker.terminate()
+                raise
             self.complete(self._reason)
         elif self._state is ProcessState.RELEASED and self._outcome is None:
             self.complete(self._reason)  # an interrupt came before this
