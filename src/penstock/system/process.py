@@ -75,7 +75,8 @@ class Process:
         if mark is not None:
             marked_children.add(pid)
         self._owner = os.getpid()
-        self._lock = threading.Lock()
+        # Reentrant: a thread that an interrupt takes out of here may come again before the lock is released.
+        self._lock = threading.RLock()
         self._status: ExitStatus | None = None
         self._lost = False
         self._pidfd = _open_pidfd(pid)
