@@ -36,7 +36,7 @@ class Timing:
         self.loop_start_stall_s = 0.02
         """Another thread helps with the starts for event loops, if none of them got on."""
         self.max_sleep_s = 1.0
-        """A reactor's sleep ends.
+        """A sleep of a reactor, or of the main thread in a stream, ends.
 
         A signal that arrives in the instant before the main thread goes to sleep does not wake it. Its
         handler, which may raise KeyboardInterrupt, runs after this at the latest.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 
 from penstock.core.public import half_made_too
+from penstock.core.timing import timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Stream", "before_sleep"]
+__all__ = ["Stream", "before_sleep", "max_sleep"]
 
 
 class _BeforeSleep(threading.local):
@@ -31,6 +32,14 @@ class _BeforeSleep(threading.local):
 
 
 before_sleep = _BeforeSleep()
+
+
+def max_sleep() -> float:
+    """Return how many seconds the calling thread may sleep in one piece; -1 if there is no limit.
+
+    Only the main thread runs signal handlers, and `Timing.max_sleep_s` says what it may miss.
+    """
+    return timing.max_sleep_s if threading.get_ident() == threading.main_thread().ident else -1
 
 
 class Stream:

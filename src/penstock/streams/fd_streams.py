@@ -31,7 +31,7 @@ import select
 import stat
 import threading
 
-from penstock.streams.base import before_sleep
+from penstock.streams.base import before_sleep, max_sleep
 from penstock.streams.bulk_read import bulk_reader
 from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
@@ -195,7 +195,9 @@ class _Descriptor:
                 self._waker, self._poll = waker, poll
         before_sleep()
         # poll() always reports errors and hang-ups; the call that follows meets them.
-        poll.poll()
+        limit_ms = max_sleep() * 1000
+        while not poll.poll(limit_ms):
+            pass
         if self._nudged and not self._stopped and self._waker is not None:
             self._nudged = False
             self._waker.clear()

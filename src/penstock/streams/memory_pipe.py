@@ -42,7 +42,7 @@ from contextlib import suppress
 from threading import get_ident
 
 from penstock.core.errors import ClosedPipe
-from penstock.streams.base import before_sleep
+from penstock.streams.base import before_sleep, max_sleep
 from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
 from penstock.system import features
@@ -245,7 +245,9 @@ class MemoryReader(Reader):
                     state.reader_asleep = False
                     continue
             before_sleep()
-            state.reader_gate.acquire()
+            limit = max_sleep()
+            while not state.reader_gate.acquire(timeout=limit):
+                pass
         raise self._stop_error()
 
     def _wake(self) -> None:
@@ -354,7 +356,9 @@ class MemoryWriter(Writer):
                     if state.delivered >= state.wake_when:
                         continue  # delivered meanwhile: the reader may have looked before the level was set
                 before_sleep()
-                state.writer_gate.acquire()
+                limit = max_sleep()
+                while not state.writer_gate.acquire(timeout=limit):
+                    pass
         if wake:
             _open_gate(state.reader_gate)
 
