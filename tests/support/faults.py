@@ -22,13 +22,14 @@ Place = tuple[str, str, int]
 """A function, by file and qualified name, the line that calls it, and which of these calls it is."""
 
 # Out of a finalizer nothing can be raised, and out of a generator expression not at its start. The others are
-# the frames that catch: the outermost one of a thread of ours has no caller that could. And lines are split
-# in the thread of the caller, who reads them, and outside of the run.
+# the frames that catch: the outermost one of a thread of ours, or of what an event loop calls, has no caller
+# that could. And lines are split in the thread of the caller, who reads them, and outside of the run.
 _LEFT_OUT = (
     "<genexpr>",
     "__del__",
     "_Worker.run",
     "_Supervisor._loop",
+    "Loop._drain",
     "LineSplitter.feed",
     "LinesInHand.drop",
 )
