@@ -116,6 +116,26 @@ def test_threads_that_are_replaced_after_the_import_are_an_error_of_the_first_ru
     assert ended.out == "True\nTrue\n", ended
 
 
+@pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+def test_a_status_that_gevent_has_collected_is_an_error_that_says_so(host: Host) -> None:
+    """It collects every child once it has started one. A run knows its status, or says why not."""
+    program = """
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import subprocess
+        from penstock import command
+
+        def one():
+            result = command("sh", "-c", "sleep 0.02; exit 5").run(check=False)
+            print(result.returncodes == (5,) or "gevent collects all children" in str(result.error))
+
+        subprocess.run(["true"])
+        gevent.joinall([gevent.spawn(one) for _ in range(20)])
+        """
+    ended = host.run(program, prelude="")
+    assert ended.out == "True\n" * 20, ended
+
+
 def _frames(error: BaseException) -> Iterator[tuple[str, Any]]:
     """Yield the local variables of all frames, as error reporters show them."""
     seen: set[int] = set()

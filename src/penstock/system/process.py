@@ -20,6 +20,7 @@ import os
 import resource  # noqa: F401 - os.wait4 loads it by itself, and fails if no descriptor is free by then
 import select
 import signal
+import sys
 import threading
 
 from penstock.core.public import half_made_too
@@ -117,11 +118,7 @@ class Process:
             if (self._status is not None or self._lost) and self._pidfd is not None:
                 self._pidfd.close()
             if self._lost:
-                raise ChildProcessError(
-                    f"the exit status of process {self.pid} is lost: something else in this program has "
-                    f"collected it. If SIGCHLD is ignored, restore it: signal.signal(signal.SIGCHLD, "
-                    f"signal.SIG_DFL). Replace a wait for any child, such as os.wait(), by one for your own"
-                )
+                raise ChildProcessError(_lost_status(self.pid))
             return self._status
 
     def stop_signal(self) -> int | None:
@@ -333,3 +330,18 @@ def _open_pidfd(pid: int) -> fds.Fd | None:
         return fds.open_fd(system_calls.pidfd_open, pid)
     except OSError:
         return None
+
+
+def _lost_status(pid: int) -> str:
+    """Return what to say where somebody else has reaped the child `pid`."""
+    lost = f"the exit status of process {pid} is lost"
+    if "gevent" in sys.modules:
+        return (
+            f"{lost}: gevent collects all children of a program as soon as it has started one. Start every "
+            "command by penstock, and none by gevent's own subprocess or fork"
+        )
+    return (
+        f"{lost}: something else in this program has collected it. If SIGCHLD is ignored, restore it by "
+        "signal.signal(signal.SIGCHLD, signal.SIG_DFL). Replace a wait for any child, such as os.wait(), by "
+        "one for your own"
+    )
