@@ -41,8 +41,17 @@ PROCESS_READS = ("read_stat", "parse_stat", "procfs.py:_read", " _read:")
 """Calls of a look at one process. If it cannot be looked at, it counts as gone."""
 EVERY = bool(os.environ.get("PENSTOCK_ALL_CALLS"))
 SAMPLE = 12
-STEPPED = {"async dialogue", "async lines"}
-"""Runs whose steps the user's own task makes. It gets what a step raises as it is, and the run ends."""
+FORMER = (
+    "Dispatcher._start:",
+    "Loop._drain:",
+    "OwnedRun.begun:",
+    "Running.complete:",
+    "TaskCall._",
+    "socket_pair:",
+)
+"""The callers of calls whose exception a run did not survive once. These are always in the sample."""
+STEPPED = {"dialogue", "async dialogue", "async lines"}
+"""Runs whose steps the user's own code makes. It gets what a step raises as it is, and the run ends."""
 LONGEST = 2.5
 """Seconds: deadline, grace time and one more, and a busy machine."""
 ERRORS: list[Callable[[], Exception]] = [
@@ -87,7 +96,8 @@ def _chosen(places: list[Place], name: str) -> list[tuple[Place, Callable[[], Ex
         return [(place, make) for place in places for make in ERRORS]
     # By a checksum of each place, because which places there are depends a little on the timing.
     keys = sorted((zlib.crc32(f"4 {name} {place}".encode()), place) for place in places)
-    return [(place, ERRORS[key % len(ERRORS)]) for key, place in keys[:SAMPLE]]
+    former = [(key, place) for key, place in keys[SAMPLE:] if place[1].startswith(FORMER)]
+    return [(place, ERRORS[key % len(ERRORS)]) for key, place in keys[:SAMPLE] + former]
 
 
 @pytest.mark.timeout(1200 if EVERY else 120)

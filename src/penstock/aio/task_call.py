@@ -60,8 +60,14 @@ class TaskCall(GuardedCall):
             self.abandon_at(deadline, outcome, reactor)
 
     def _submit(self) -> None:
-        if not self._loop.call(lambda: self._loop.spawn(self._task, self._context, self.end)):
+        if not self._loop.call(self._spawn):
             self.end(RuntimeError("the event loop is closed"))
+
+    def _spawn(self) -> None:
+        try:
+            self._loop.spawn(self._task, self._context, self.end)
+        except Exception as error:  # noqa: BLE001 - no memory for a task
+            self.end(error)
 
     def _cancel_scope(self) -> None:
         if self._scope is not None:

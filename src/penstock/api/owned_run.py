@@ -87,10 +87,11 @@ class OwnedRun:
         assert self._begun is not None
         try:
             await self._begun.wait()
+            self._raise()
         except BaseException as error:
-            await self.end(error)
+            if error is not self._error:
+                await self.end(error)
             raise
-        self._raise()
 
     async def finish(self, *, check: bool) -> Result:
         """Wait for the end; if the task is cancelled, end the run, and wait until nothing is left."""

@@ -94,16 +94,22 @@ class Dispatcher:
             self._since = None
         try:
             thread_pool.submit(self._deliver, self._deliver_again)
-        except RuntimeError:  # no thread available: keep the queue; the next `submit` or `flush` tries again
+        except BaseException as error:  # no thread, or no memory: the next `submit` or `flush` tries again
             with self._lock:
-                self._delivering = False
+                self._delivering = self._thread is not None
+            if not isinstance(error, Exception):
+                raise
 
     def _deliver_again(self, _error: BaseException) -> None:
         """Go on after a step of `_deliver` has raised; a handler does not get that far."""
         self._deliver()
 
     def _deliver(self) -> None:
-        self._thread = threading.get_ident()
+        with self._lock:
+            if self._thread not in {None, threading.get_ident()}:
+                return  # a worker was given the queue twice, since the first time seemed to have failed
+            self._delivering = True
+            self._thread = threading.get_ident()
         while True:
             with self._lock:
                 if not self._queue:

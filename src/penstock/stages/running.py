@@ -62,17 +62,25 @@ class Running:
         self._callbacks: list[Callable[[], None]] = []
 
     def complete(self, error: BaseException | None) -> bool:
-        """Record the outcome and run the callbacks. Return False if the stage had ended before."""
+        """Record the outcome and run the callbacks. Return False if the stage had ended before.
+
+        If it raises in the middle, the next call goes on with the callbacks that are left.
+        """
         with self._lock:
-            if self.done:
-                return False
-            self.done = True
-            self.error = error
-            self.ended = time.monotonic()
+            first = not self.done
+            if first:
+                self.done = True
+                self.error = error
+                self.ended = time.monotonic()
             callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            call_again(callback)
-        return True
+        for index, callback in enumerate(callbacks):
+            try:
+                call_again(callback)
+            except BaseException:
+                with self._lock:
+                    self._callbacks = callbacks[index:] + self._callbacks
+                raise
+        return first
 
     def on_done(self, callback: Callable[[], None]) -> None:
         """Call `callback()` when the stage ends, in that thread; at once if it has ended."""

@@ -76,7 +76,10 @@ class Loop:
             )
 
     def call(self, callback: Callable[[], object]) -> bool:
-        """Call `callback()` in the loop's thread soon; False if the loop is closed. From any thread."""
+        """Call `callback()` in the loop's thread soon; False if the loop is closed. From any thread.
+
+        It is called once more if it raises.
+        """
         self._queue.append(callback)
         native = self._native()
         if native is not None and not (self._asyncio and native.is_closed()):
@@ -135,7 +138,10 @@ class Loop:
                 callback = self._queue.popleft()
             except IndexError:  # another drain may have emptied it
                 return
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - for want of memory, say; each of them may be repeated
+                callback()
 
 
 _loops: WeakKeyDictionary[object, Loop] = WeakKeyDictionary()

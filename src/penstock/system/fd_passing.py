@@ -28,14 +28,13 @@ def socket_pair() -> tuple[Fd, Fd]:
     """Return the two ends of a stream socket, close-on-exec and above 2."""
     with fork_guard:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ends = Fd(left.detach()), Fd(right.detach())
-    if min(end.fileno() for end in ends) > 2:
-        return ends
-    try:  # in a host that runs with 0, 1 or 2 closed
-        return duplicate(ends[0].fileno()), duplicate(ends[1].fileno())
-    finally:
-        for end in ends:
-            end.close()
+        with left, right:
+            end = duplicate(left.fileno())
+            try:
+                return end, duplicate(right.fileno())
+            except BaseException:
+                end.close()
+                raise
 
 
 @contextlib.contextmanager
