@@ -134,6 +134,56 @@ say(*found, no_child())
         assert said in ("StartError True True", "PipelineTimeout True True"), (leave, ended)
 
 
+ENDS = {
+    "stdin path": 'stdin="in"',
+    "stdin file": "stdin=file",
+    "stdin text": "stdin=text",
+    "stdin BytesIO": 'stdin=io.BytesIO(b"hi")',
+    "stdin object": "stdin=Reader()",
+    "stdin iterable": 'stdin=iter([b"hi"])',
+    "input": 'input="hi"',
+    "stdout path": 'stdout="out"',
+    "stdout object": "stdout=Writer()",
+    "stdout closing": "stdout=closing(io.BytesIO())",
+    "atomic": 'stdout=atomic("out")',
+    "appending": 'stdout=appending("out")',
+    "stderr path": 'stderr="err"',
+    "stderr atomic": 'stderr=atomic("err")',
+    "stderr callable": "stderr=lambda line: None",
+    "handler": "on_event=lambda event: None",
+    "orphans": 'orphans="kill"',
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_end_that_cannot_be_made_for_want_of_descriptors_is_a_start_error(end: str, host: Host) -> None:
+    """Also if the module for it cannot be loaded. A run that gets what it needs succeeds."""
+    program = f"""
+os.chdir(os.environ["TMPDIR"])
+open("in", "w").write("hi")
+file, text = open("in", "rb"), open("in")
+class Reader:
+    def read(self, size=-1):
+        return b""
+class Writer:
+    def write(self, data):
+        return len(data)
+for leave in (0, 1, 2, 3, 4, 8):
+    full = take_all(leave)
+    try:
+        found = timed(lambda: command("cat").run(**{{"stdout": DEVNULL, **dict({ENDS[end]})}}))
+    finally:
+        for number in full:
+            os.close(number)
+    say(*found, no_child())
+"""
+    ended = host.run(RUNS + program, shell="ulimit -n 64")
+    said = ended.out.splitlines()
+    assert len(said) == 6, ended
+    assert set(said) <= {"StartError True True", "success True True"}, ended
+    assert said[0] == "StartError True True", ended
+
+
 @pytest.mark.parametrize("door", ["sync", "start", "iter", "async"])
 def test_nothing_is_imported_after_the_first_run_of_a_kind(door: str, host: Host) -> None:
     """Not by a timeout, a cancellation, a failure or a kill: there may be no descriptor to load it by."""

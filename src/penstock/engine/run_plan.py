@@ -7,6 +7,7 @@ here, and names the option or the stage. `explain()` needs no more than this.
 
 from __future__ import annotations
 
+from penstock.core.errors import StartError
 from penstock.core.file_targets import atomic
 from penstock.core.options import DEFAULTS
 from penstock.core.plan import Edge, Node, Plan, carriers
@@ -16,7 +17,7 @@ from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_
 from penstock.engine.stdout_endpoints import ITERATED, AsyncObjectStdout, GivenStdout, stdout_endpoint
 from penstock.stages.base import traits_of
 from penstock.streams.endpoints import check_open
-from penstock.system.fork_guard import late_import
+from penstock.system.fork_guard import OUT_OF_RESOURCES, late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,9 +125,22 @@ def plan_run(
 
     `iterate` is for a caller that reads the last stage's output in chunks, `ends` for a custom stage that
     holds the pipeline. Raises TypeError or ValueError, naming the option or the stage, if the pipeline cannot
-    be run like that.
+    be run like that, and StartError if no descriptor or memory is left to load what it needs.
     """
-    graph = pipeline.graph
+    try:
+        return _plan(pipeline.graph, options, iterate, ends)
+    except OSError as error:
+        if error.errno not in OUT_OF_RESOURCES:
+            raise
+        raise StartError(pipeline.graph.nodes[0].stage.name, error, index=0) from error
+
+
+def _plan(
+    graph: Graph,
+    options: Mapping[str, Any],
+    iterate: bool,
+    ends: tuple[Input, Output] | None,  # noqa: FBT001
+) -> RunPlan:
     source: StdinEndpoint
     sink: StdoutEndpoint
     if ends is not None:

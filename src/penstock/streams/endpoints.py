@@ -23,7 +23,7 @@ from enum import Enum
 from penstock.core.constants import Special, closing
 from penstock.core.loaded import is_exactly, loaded
 from penstock.system.fds import duplicate, is_nonblocking
-from penstock.system.fork_guard import late_import
+from penstock.system.fork_guard import OUT_OF_RESOURCES, late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,6 +184,8 @@ def _descriptor_of(option: str, value: Any) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in OUT_OF_RESOURCES:  # for a module that is loaded here
+            raise
         raise ValueError(f"{option} has a descriptor that cannot be used: {value!r}: {error}") from error
 
 

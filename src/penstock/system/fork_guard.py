@@ -16,6 +16,7 @@ first, so that the hooks are registered before any of our threads starts.
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import time
 from _thread import RLock, _local
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
-__all__ = ["check_threads", "fork_guard", "fork_guard_held", "late_import", "reset_in_child"]
+__all__ = [
+    "OUT_OF_RESOURCES",
+    "check_threads",
+    "fork_guard",
+    "fork_guard_held",
+    "late_import",
+    "reset_in_child",
+]
 
 _LOCK_TIMEOUT_S = 2.0
 """Seconds that a fork waits for all locks. Only holders that wait for the forking thread use it up."""
@@ -62,6 +70,8 @@ if TYPE_CHECKING:
 else:
     fork_guard = late_import = _Guard()
 """`late_import` is for imports inside functions: a fork must not copy the lock of an import under way."""
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of an import that may succeed later."""
 
 
 _start_thread = _thread.start_new_thread

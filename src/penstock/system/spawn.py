@@ -14,7 +14,7 @@ import os
 
 from penstock.system import fds, features, procfs
 from penstock.system.executables import SetupError, is_plain
-from penstock.system.fork_guard import late_import
+from penstock.system.fork_guard import OUT_OF_RESOURCES, late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
     from penstock.system.spawn_launcher import ChildSetup
     from penstock.system.spawn_request import SpawnRecord, SpawnRequest, Stdio
-
-_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors of an import that may succeed later."""
-
 
 _loaded: ModuleType | None = None
 """spawn_glibc.py, once it is imported."""
@@ -129,7 +125,7 @@ def _glibc() -> ModuleType | None:
             from penstock.system import spawn_glibc  # noqa: PLC0415 - as said above
     # No ctypes, another C library, or a C library that cannot be loaded.
     except (ImportError, AttributeError, OSError) as error:
-        if getattr(error, "errno", None) not in _OUT_OF_RESOURCES:
+        if getattr(error, "errno", None) not in OUT_OF_RESOURCES:
             features.GLIBC_SPAWN = False
         return None
     _loaded = spawn_glibc
