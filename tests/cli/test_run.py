@@ -319,6 +319,16 @@ def test_json_may_go_to_a_descriptor_of_the_caller(folder: Path) -> None:
     assert json.loads((folder / "told.json").read_bytes())["ok"] is True
 
 
+def test_json_that_goes_where_the_output_goes_comes_after_it(folder: Path) -> None:
+    """/dev/stdout is the same file, so it is not cut short."""
+    penstock = f"{shlex.quote(sys.executable)} -m penstock"
+    subprocess.run(
+        ["sh", "-c", f"{penstock} run --json /dev/stdout 'echo a' >told"], cwd=folder, check=True, timeout=30
+    )
+    output, result = (folder / "told").read_bytes().splitlines()
+    assert (output, json.loads(result)["ok"]) == (b"a", True)
+
+
 @pytest.mark.parametrize(
     ("file", "status", "says"),
     [

@@ -74,6 +74,13 @@ class _Seconds(click.ParamType[float]):
         return seconds
 
 
+class _ResultFile(click.File):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Open it to be written anew; what stands in an open descriptor's file is the commands' output."""
+        self.mode = "a" if str(value).startswith(("/dev/fd/", "/dev/std", "/proc/self/fd/")) else "w"
+        return super().convert(value, param, ctx)
+
+
 class _Variable(click.ParamType[tuple[str, str]]):
     name = "name=value"
 
@@ -129,7 +136,7 @@ class _Pipeline(click.Command):
 @click.option(
     "--json",
     "json_file",
-    type=click.File("w", encoding="utf-8", lazy=False),
+    type=_ResultFile("w", encoding="utf-8", lazy=False),
     metavar="FILE",
     help="Write the result to FILE as a JSON object. /dev/fd/N is a descriptor of the caller's.",
 )
