@@ -128,7 +128,7 @@ def plan_run(
     be run like that, and StartError if no descriptor or memory is left to load what it needs.
     """
     try:
-        return _plan(pipeline.graph, options, iterate, ends)
+        return _plan(pipeline.graph, options, iterate=iterate, ends=ends)
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
             raise
@@ -136,10 +136,7 @@ def plan_run(
 
 
 def _plan(
-    graph: Graph,
-    options: Mapping[str, Any],
-    iterate: bool,
-    ends: tuple[Input, Output] | None,  # noqa: FBT001
+    graph: Graph, options: Mapping[str, Any], *, iterate: bool, ends: tuple[Input, Output] | None
 ) -> RunPlan:
     source: StdinEndpoint
     sink: StdoutEndpoint
