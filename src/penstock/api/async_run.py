@@ -123,8 +123,12 @@ class StartingRun:
         """Start the run. Raises StartError, when nothing is left, if a stage cannot be started."""
         if self._owned is not None:
             raise RuntimeError("astart() can be entered only once; call it again for another run")
-        self._owned = await begin(self._make_plan)
-        return AsyncRun(self._owned)
+        self._owned = owned = await begin(self._make_plan)
+        try:
+            return AsyncRun(owned)
+        except BaseException as error:  # nobody else can end it
+            await owned.end(error)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

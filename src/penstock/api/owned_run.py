@@ -83,15 +83,10 @@ class OwnedRun:
         start_queue.submit(lambda: context.run(self._start_in_thread, make_plan, on_cut))
 
     async def begun(self) -> None:
-        """Wait until it is started; raise the error if it could not be. A cancellation ends the run."""
+        """Wait until it is started; raise the error if it could not be."""
         assert self._begun is not None
-        try:
-            await self._begun.wait()
-            self._raise()
-        except BaseException as error:
-            if error is not self._error:
-                await self.end(error)
-            raise
+        await self._begun.wait()
+        self._raise()
 
     async def finish(self, *, check: bool) -> Result:
         """Wait for the end; if the task is cancelled, end the run, and wait until nothing is left."""
@@ -228,9 +223,14 @@ async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = n
     Raises StartError, when nothing is left, if a stage cannot be started.
     """
     owned = _begin(make_plan, on_cut, tell=True)
-    await owned.begun()
-    if owned.run.failed_to_start:
-        await owned.finish(check=True)
+    try:
+        await owned.begun()
+        if owned.run.failed_to_start:
+            await owned.finish(check=True)
+    except BaseException as error:  # a cancellation, for one
+        if not owned.ended.is_set():
+            await owned.end(error)
+        raise
     return owned
 
 
