@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Literal
 
-    from penstock.core.env import Secret
     from penstock.core.limits import Limits
+    from penstock.core.secret import Secret
 
 __all__ = ["command"]
 

@@ -20,6 +20,7 @@ from penstock.core.errors import StartError
 from penstock.core.matchers import check_matcher
 from penstock.core.noop import noop
 from penstock.core.options import DEFAULTS, check, check_ends
+from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
 from penstock.engine.graph import PipelineSpec
@@ -133,7 +134,7 @@ class Pipeline(PipelineSpec):
             parts = [repr(stage) for stage in self._stages]
             parts += [f"{option}={value!r}" for option, value in options.items()]
             shown = f"Pipeline({', '.join(parts)})"
-        return shown if watch is None else watch.show(shown)
+        return masked(shown if watch is None else watch.show(shown))
 
     def __str__(self) -> str:
         with late_import:

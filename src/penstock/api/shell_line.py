@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from penstock.core.constants import DEVNULL, STDOUT
-from penstock.core.env import Secret, show
+from penstock.core.placeholders import masked
 from penstock.core.printable import printable
 from penstock.core.texts import shell_word
 from penstock.engine.graph import PipelineSpec
@@ -30,6 +30,10 @@ __all__ = ["shell_line"]
 
 def shell_line(stages: Sequence[object], options: Mapping[str, Any]) -> str:
     """Return the line for a pipeline of these stages with these options."""
+    return masked(_line(stages, options))
+
+
+def _line(stages: Sequence[object], options: Mapping[str, Any]) -> str:
     parts = [_part(stage, options, alone=len(stages) == 1) for stage in stages] or ["cat"]
     source, sink = _path(options.get("stdin")), _path(options.get("stdout"))
     if source is not None:
@@ -53,7 +57,7 @@ def _part(stage: object, options: Mapping[str, Any], *, alone: bool) -> str:
     if isinstance(stage, PipelineSpec):
         env = {**(options.get("env") or {}), **(stage.options.get("env") or {})}
         inherits = {"inherit_env": options.get("inherit_env", True)}
-        line = shell_line(stage.stages, {**inherits, **stage.options, "env": env})
+        line = _line(stage.stages, {**inherits, **stage.options, "env": env})
         return line if alone or line.startswith("(") or " | " not in line else f"({line})"
     return printable(repr(stage), keep="")
 
@@ -76,16 +80,14 @@ def _command(stage: Command, options: Mapping[str, Any]) -> str:
     return line if stage.cwd is None else f"(cd {shell_word(stage.cwd)} && {line})"
 
 
-def _word(arg: str | bytes | Secret, *, program: bool) -> str:
-    if isinstance(arg, Secret):
-        return show(arg)
+def _word(arg: str | bytes, *, program: bool) -> str:
     return shell_word(os.fsdecode(arg), program=program)
 
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return shell_word(value) if value else ""
-    return show(value) if isinstance(value, Secret) else shell_word(f"<{name_of(value)}()>")
+    return shell_word(f"<{name_of(value)}()>")
 
 
 def _path(end: object) -> str | None:

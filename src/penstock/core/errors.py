@@ -15,6 +15,7 @@ import os
 import signal as signals
 import subprocess
 
+from penstock.core.placeholders import masked
 from penstock.core.printable import printable
 from penstock.core.public import exported
 from penstock.core.texts import last_line
@@ -99,6 +100,9 @@ class PipelineError(PenstockError):
         text = printable(f"{self.stage}: {text_of(cause) or type(cause).__name__}")
         said = last_line(cause.stderr) if isinstance(cause, ExitError) and cause.stderr else ""
         return f"{text}: {said}" if said else text
+
+    def __repr__(self) -> str:
+        return masked(Exception.__repr__(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The result, which holds this error in turn, belongs to the state: arguments that lead back to the
@@ -296,6 +300,6 @@ def raised_by(error: BaseException, thing: object) -> bool:
 def text_of(error: BaseException | None) -> str:
     """Return the error's text, or the name of its type if `__str__`, which is user code, raises."""
     try:
-        return str(error)
+        return masked(str(error))
     except Exception:  # noqa: BLE001 - whatever it raises
         return type(error).__name__

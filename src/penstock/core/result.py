@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.core.errors import text_of
+from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.record import record
 from penstock.core.table import html, html_table, table
@@ -57,7 +58,7 @@ class StageResult:
         if len(self.stderr) > _SHOWN_STDERR:
             place = next(place for place, part in enumerate(parts) if part.startswith("stderr="))
             parts[place] = f"stderr={self.stderr[:_SHOWN_STDERR]!r}... ({len(self.stderr)} bytes)"
-        return f"StageResult({', '.join(parts)})"
+        return masked(f"StageResult({', '.join(parts)})")
 
 
 @exported
@@ -138,6 +139,7 @@ class Result:
 
     def stage(self, name: str) -> StageResult:
         """Return the result of the stage with that name; KeyError if no stage has it, or more than one."""
+        name = masked(name)
         found = [stage for stage in self.stages if stage.name == name]
         if len(found) == 1:
             return found[0]
