@@ -128,7 +128,7 @@ class PipelineTimeout(PipelineError, TimeoutError):
     """
 
     def __str__(self) -> str:
-        return text_of(self.cause) or type(self.cause).__name__
+        return printable(text_of(self.cause) or type(self.cause).__name__)
 
 
 @exported
@@ -139,7 +139,7 @@ class PipelineCancelled(PipelineError):
     """
 
     def __str__(self) -> str:
-        return text_of(self.cause) or type(self.cause).__name__
+        return printable(text_of(self.cause) or type(self.cause).__name__)
 
 
 @exported

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.core.errors import text_of
 from penstock.core.placeholders import masked
+from penstock.core.printable import printable
 from penstock.core.public import exported
 from penstock.core.record import record
 from penstock.core.table import html, html_table, table
@@ -18,6 +19,8 @@ __all__ = ["EdgeResult", "Result", "StageResult"]
 
 _SHOWN_STDERR = 60
 """Bytes of stderr that a repr shows."""
+_SHOWN_TEXT = 200
+"""Characters of a message, or of the names of stages, that a repr shows."""
 
 
 @exported
@@ -54,7 +57,11 @@ class StageResult:
     def __repr__(self) -> str:
         """Show what is known, without more than the beginning of stderr."""
         known = {field: getattr(self, field) for field in type(self).__match_args__}
-        parts = [f"{field}={value!r}" for field, value in known.items() if value is not None and value != b""]
+        parts = [
+            f"{field}={_short(repr(value)) if field in ('name', 'error') else repr(value)}"
+            for field, value in known.items()
+            if value is not None and value != b""
+        ]
         if len(self.stderr) > _SHOWN_STDERR:
             place = next(place for place, part in enumerate(parts) if part.startswith("stderr="))
             parts[place] = f"stderr={self.stderr[:_SHOWN_STDERR]!r}... ({len(self.stderr)} bytes)"
@@ -177,7 +184,8 @@ class Result:
         }
 
     def __repr__(self) -> str:
-        parts = [self._head, repr(" | ".join(stage.name for stage in self.stages)), f"{self.elapsed:.3f} s"]
+        names = _short(" | ".join(stage.name for stage in self.stages))
+        parts = [_short(self._head), repr(names), f"{self.elapsed:.3f} s"]
         if self.stdout is not None:
             parts.append(f"{len(self.stdout)} bytes of stdout")
         return f"Result({', '.join(parts)})"
@@ -208,6 +216,12 @@ class Result:
             ]
             for stage in self.stages
         ]
+
+
+def _short(text: str) -> str:
+    """Return a text as one line of at most some 200 characters."""
+    text = printable(text, keep="")
+    return text if len(text) <= _SHOWN_TEXT else f"{text[: _SHOWN_TEXT - 3]}..."
 
 
 _HEADER = ("stage", "kind", "exit", "wall", "user", "system", "rss", "error")
