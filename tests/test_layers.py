@@ -50,12 +50,12 @@ IO_MODULES = frozenset({
     "shutil", "socket", "subprocess", "tempfile", "threading",
 })  # fmt: skip
 # ... but the public `ExitError` is a `subprocess.CalledProcessError` ...
-# ... the table of secrets has a lock, which a forked copy renews, and digits that nobody can guess ...
+# ... and the table of secrets has a lock, and digits that nobody can guess ...
 IO_MODULES_ALLOWED: dict[str, set[str]] = {
     "penstock.core.errors": {"subprocess"},
     "penstock.core.placeholders": {"_thread"},
 }
-OS_ALLOWED = {"penstock.core.placeholders": {"register_at_fork", "urandom"}}
+OS_ALLOWED = {"penstock.core.placeholders": {"urandom"}}
 # ... and of `os` only what computes.
 PURE_OS = frozenset({"PathLike", "fsdecode", "fsencode", "fspath", "path", "sep", "strerror"})
 

@@ -247,7 +247,9 @@ _HOME_OF = {name: home for homes in (_HOMES, _PICKLED) for home, names in homes.
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from penstock.core.habits import function_hint  # noqa: PLC0415 - for those who look for subprocess
+
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{function_hint(name)}")
     with late_import:
         __import__(home)
         value = getattr(sys.modules[home], name)

@@ -16,6 +16,7 @@ from penstock.core.async_detection import is_async_sink, is_async_source, plain
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
 from penstock.core.env import check_layer
 from penstock.core.file_targets import FileTarget
+from penstock.core.habits import option_hint, wrapped_hint
 from penstock.core.paths import path
 from penstock.core.placeholders import masked
 from penstock.core.secret import checked_data, has_secret
@@ -97,7 +98,8 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
     for option, value in given.items():
         checker = _CHECKERS.get(option)
         if checker is None:
-            raise TypeError(f"unknown option {option!r}; the options are {', '.join(DEFAULTS)}")
+            hint = option_hint(option) or f"; the options are {', '.join(DEFAULTS)}"
+            raise TypeError(f"unknown option {option!r}{hint}")
         try:
             checked[option] = checker(option, value)
         except (TypeError, ValueError) as error:
@@ -236,8 +238,9 @@ def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
     if type(value) is Special and value in specials:
         return value
     thing = value.thing if isinstance(value, closing) else value
-    if isinstance(thing, bool) or thing is None:
-        raise TypeError(f"{option} must not be {thing!r}")
+    hint = wrapped_hint(thing)
+    if isinstance(thing, bool) or thing is None or hint:
+        raise TypeError(f"{option} must not be {thing!r}{hint}")
     if not isinstance(thing, int):
         return value
     if thing < 0:

@@ -28,6 +28,8 @@ from _thread import RLock
 from _weakref import ref
 from collections import OrderedDict
 
+from penstock.core import fork_resets
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
@@ -225,4 +227,4 @@ def _after_fork_in_child() -> None:
     _lock = RLock()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+fork_resets.state.append(_after_fork_in_child)

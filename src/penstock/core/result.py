@@ -34,7 +34,10 @@ class StageResult:
       for a success and for `FinishEarly`.
     - `stderr`: the captured bytes, at most the first and the last 32 KiB.
     - `user_time`, `system_time`, `elapsed`: seconds. The first two are those of the process and the children
-      that it waited for, from the kernel (wait4(2)). `max_rss`: bytes. They are None without a process.
+      that it waited for, from the kernel (wait4(2)). They are None without a process.
+    - `max_rss`: bytes, as wait4(2) says; None without a process. Linux counts in the process that it was
+      started from, so it is at least the most resident memory that this program had had by then. For a small
+      command of a large program `memory_observer` measures better.
     - `peak_memory`: the most anonymous memory, in bytes, of the command and its descendants. None unless
       `memory_limit` or `memory_observer` measured it.
     - `id`: the id of the stage's node in the plan.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
 from penstock.core.constants import Special
 from penstock.core.env import check_layer, merge, show
+from penstock.core.habits import argument_hint, program_hint
 from penstock.core.options import check_leftover, check_limits, check_stderr
 from penstock.core.paths import path
 from penstock.core.placeholders import masked
@@ -222,9 +224,16 @@ class Command(BuiltinStage):
         return Confinement.within(ctx.scope.confinement, self.limits, leases, exclusive=True)
 
     def _redacted(self, error: OSError, cwd: str | None = None) -> OSError:
-        """Return the error, without the name of the program or of the working directory if that is secret."""
+        """Return the error, without the name of the program or of the working directory if that is secret.
+
+        A missing program that looks like a line for a shell gets a hint.
+        """
         if has_secret(self.argv[0]):
             return type(error)(error.errno, "the program, whose name is a secret, could not be started")
+        if error.errno == errno.ENOENT and error.filename == os.fsdecode(self.argv[0]):
+            hint = program_hint([show(arg) for arg in self.argv])
+            if hint:
+                return type(error)(error.errno, f"{error.strerror} ({hint})", error.filename)
         return error if cwd is None else without_secret(error, cwd)
 
 
@@ -249,7 +258,8 @@ def _argument(stage: str, place: int, arg: object) -> str | bytes:
     if isinstance(arg, os.PathLike):
         arg = os.fspath(arg)
     if not isinstance(arg, str | bytes):
-        raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}")
+        hint = argument_hint(arg, program=place == 0)
+        raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}{hint}")
     if has_secret(arg):
         arg = carried(f"stage {stage!r}: {f'argument {place}' if place else 'the program'}", arg)
     mistake = mistake_in(arg)
