@@ -126,6 +126,20 @@ def test_input_has_the_clear_text(given: Any) -> None:
     assert MARK not in repr(pipeline)
 
 
+def test_large_input_has_the_clear_text() -> None:
+    """However often a secret stands in it."""
+    large = "x" * 2_000_000
+    assert command("wc", "-c").text(input=f"{large}{SECRET}").strip() == "2000007"
+    assert command("uniq", "-c").text(input=f"{SECRET}\n" * 100_000).strip() == "100000 hunter2"
+
+
+def test_a_signal_is_sent_to_a_stage_whose_name_has_a_secret() -> None:
+    """By the name as it was given."""
+    run = command("sleep", "60", name=f"sleep {SECRET}").start(stdout=DEVNULL)
+    run.send_signal(15, stage=f"sleep {SECRET}")
+    assert run.wait(check=False).returncode == -15
+
+
 def test_input_of_json_has_the_clear_text() -> None:
     """As str and as bytes."""
     text = json.dumps({"user": "me", "password": SECRET})
@@ -210,6 +224,20 @@ def test_an_isolated_stage_has_the_secrets_that_its_function_is_bound_to() -> No
         assert WORD in stage.text(input="x")
 
 
+def _complains(text: str, _line: bytes) -> bytes:
+    raise ValueError(text)
+
+
+def test_the_traceback_of_an_isolated_stage_shows_stars() -> None:
+    """It is a note of the exception."""
+    stage = map_lines(partial(_complains, f"<{SECRET}>"), isolate="process")
+    error = stage.run(check=False, input="x", stdout=DEVNULL).error
+    assert error is not None
+    (note,) = error.cause.__notes__
+    assert "ValueError: <***>" in note
+    assert str(error) == "_complains: ValueError: <***>"
+
+
 def test_a_stage_carries_its_secrets_when_it_is_pickled(host: Host, tmp_path: Path) -> None:
     """Into a process that has never seen them; and they are still hidden there."""
     stage = command(
@@ -282,9 +310,28 @@ def test_a_path_that_penstock_opens_may_have_no_secret(tmp_path: Path) -> None:
 
 def test_a_wrong_option_shows_no_placeholder() -> None:
     """The message has *** instead."""
-    for options in ({"timeout": f"{SECRET}"}, {"pipe_errors": f"a{SECRET}"}, {"on_event": f"{SECRET}"}):
+    wrong: Any = f"a{SECRET}"
+    wrongs: Any = [wrong]
+    anything: Any = command
+    for call in (
+        lambda: command("true").run(timeout=wrong),
+        lambda: command("true").run(pipe_errors=wrong),
+        lambda: command("true").run(on_event=wrong),
+        lambda: command("true").run(wrong),
+        lambda: anything("true").run(**{wrong: 1}),
+        lambda: anything("true", ok_codes=wrong),
+        lambda: anything("true", limits=wrong),
+        lambda: anything("true", **{wrong: 1}),
+        lambda: anything("true", wrongs),
+        lambda: anything("true", name=wrongs),
+        lambda: map_lines(bytes.upper, name=wrongs),
+        lambda: function(wrong),
+        lambda: echo(wrongs),
+        lambda: Pipeline(wrong),
+        lambda: Limits(name=wrong),
+    ):
         with pytest.raises((TypeError, ValueError)) as caught:
-            command("true").run(**options)  # type: ignore[arg-type] # wrong on purpose
+            call()
         assert "***" in str(caught.value)
         assert MARK not in str(caught.value)
 

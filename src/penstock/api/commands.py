@@ -12,7 +12,9 @@ from functools import wraps
 from penstock.api.pipeline import Pipeline
 from penstock.core.habits import command_option_hint
 from penstock.core.options import DEFAULTS
+from penstock.core.placeholders import masked
 from penstock.core.public import exported
+from penstock.core.secret import has_secret
 from penstock.stages.command import Command
 
 TYPE_CHECKING = False
@@ -30,17 +32,19 @@ __all__ = ["command"]
 
 
 def _with_hints(make: Callable[P, Pipeline]) -> Callable[P, Pipeline]:
-    """Have a TypeError of the call say what to write instead of an option that there is not."""
+    """Have the error of an unknown option say what to write, and any error show `***` for a secret."""
 
     @wraps(make)
     def command(*args: P.args, **options: P.kwargs) -> Pipeline:
         try:
             return make(*args, **options)
-        except TypeError as error:
-            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                raise  # not of the call itself
-            hint = command_option_hint(options, DEFAULTS.keys() - (make.__kwdefaults__ or {}).keys())
+        except (TypeError, ValueError) as error:
+            hint = None
+            if error.__traceback__ is None or error.__traceback__.tb_next is None:  # of the call itself
+                hint = command_option_hint(options, DEFAULTS.keys() - (make.__kwdefaults__ or {}).keys())
             if hint is None:
+                if has_secret(str(error)):
+                    error.args = (masked(str(error)),)
                 raise
         raise TypeError(hint)
 

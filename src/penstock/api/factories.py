@@ -20,6 +20,7 @@ from penstock.api.variants import (
     python_stage,
 )
 from penstock.core.async_detection import is_async_source, plain
+from penstock.core.describe import describe
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
 from penstock.core.public import exported
 from penstock.core.secret import checked_data
@@ -323,4 +324,4 @@ def _encoded(option: str, text: object) -> bytes:
             raise ValueError(f"{option} cannot be encoded as UTF-8: {error.reason}") from error
     if isinstance(text, bytes):
         return text
-    raise TypeError(f"{option} must be str or bytes, not {text!r}")
+    raise TypeError(f"{option} must be str or bytes, not {describe(text)}")

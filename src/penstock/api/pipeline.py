@@ -16,6 +16,7 @@ from penstock.api.composition import checked_stage, flatten, is_stage, nesting_d
 from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
+from penstock.core.describe import describe
 from penstock.core.errors import StartError
 from penstock.core.matchers import check_matcher
 from penstock.core.noop import noop
@@ -392,4 +393,6 @@ def _restore_pipeline(cls: type[Pipeline], stages: tuple[Joinable, ...], options
 def _check_flag(check: object) -> None:
     """Refuse data for stdin in the place of `check`, which would be ignored."""
     if not isinstance(check, bool):
-        raise TypeError(f"check must be True or False, not {check!r}; data for stdin is given as input=...")
+        raise TypeError(
+            f"check must be True or False, not {describe(check)}; data for stdin is given as input=..."
+        )

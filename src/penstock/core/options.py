@@ -99,7 +99,7 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
         checker = _CHECKERS.get(option)
         if checker is None:
             hint = option_hint(option) or f"; the options are {', '.join(DEFAULTS)}"
-            raise TypeError(f"unknown option {option!r}{hint}")
+            raise TypeError(f"unknown option {masked(option)!r}{hint}")
         try:
             checked[option] = checker(option, value)
         except (TypeError, ValueError) as error:

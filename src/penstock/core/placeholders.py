@@ -43,6 +43,7 @@ __all__ = [
     "hold",
     "holders_of",
     "known_tokens_in",
+    "knows_any",
     "masked",
     "tokens_in",
 ]
@@ -131,6 +132,11 @@ def hold_known(token: str) -> Holder | None:
         return holder
 
 
+def knows_any() -> bool:
+    """Whether there is any entry."""
+    return bool(_entries)
+
+
 def clear_text(token: str) -> str | None:
     """Return the clear text of a placeholder; None if it is unknown."""
     entry = _entries.get(token)
@@ -203,8 +209,9 @@ def _new_token() -> str:
 def _add(entry: _Entry, token: str) -> None:
     """Add an entry. If there are too many, look at the oldest: drop those without holder, put others last."""
     global _characters  # noqa: PLW0603 - one for the table
+    size = len(entry.text)  # before: a signal handler, which may run after a call, may add one too
     _entries[token] = entry
-    _characters += len(entry.text)
+    _characters += size
     for _ in range(_LOOKS):
         if len(_entries) <= _KEPT and _characters <= _KEPT_CHARACTERS:
             return
@@ -214,8 +221,9 @@ def _add(entry: _Entry, token: str) -> None:
             return
         entry = _entries[token]
         if entry.holder() is None:
+            size = len(entry.text)
             del _entries[token]
-            _characters -= len(entry.text)
+            _characters -= size
             if _tokens.get(entry.text) == token:
                 del _tokens[entry.text]
         else:

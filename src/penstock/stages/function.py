@@ -11,6 +11,7 @@ import threading
 from contextvars import copy_context
 from types import GeneratorType
 
+from penstock.core.describe import describe
 from penstock.core.errors import FinishEarly
 from penstock.core.placeholders import masked
 from penstock.core.public import exported, half_made_too
@@ -38,7 +39,7 @@ class PythonStage(BuiltinStage):
 
     def __init__(self, fn: Any, name: str | None) -> None:
         if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name must be a non-empty str or None, not {name!r}")
+            raise TypeError(f"name must be a non-empty str or None, not {describe(name)}")
         self.fn = fn
         self.name = masked(name or name_of(fn))
 
