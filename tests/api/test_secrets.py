@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -138,6 +139,12 @@ def test_a_signal_is_sent_to_a_stage_whose_name_has_a_secret() -> None:
     run = command("sleep", "60", name=f"sleep {SECRET}").start(stdout=DEVNULL)
     run.send_signal(15, stage=f"sleep {SECRET}")
     assert run.wait(check=False).returncode == -15
+
+
+def test_a_script_for_a_shell_that_quotes_it_gets_one_word() -> None:
+    """The quotes that `shlex.quote` puts around the placeholder stand around the clear text."""
+    secret = Secret('a; echo $HOME `id` "b"  &')
+    assert command("sh", "-c", f"printf %s {shlex.quote(secret)}").text() == secret.reveal()
 
 
 def test_input_of_json_has_the_clear_text() -> None:

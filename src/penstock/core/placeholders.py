@@ -2,11 +2,12 @@ r"""The placeholders of secrets, and the private table that knows their clear te
 
 A placeholder begins and ends with `MARK`, and has one in the middle:
 
-    _.48173-.Penstock_SECRET_2711...9035_.48173-.8163...4402_.48173-.
+    _~48173-.Penstock_SECRET_2711...9035_~48173-.8163...4402_~48173-.
 
-It is plain ASCII without quotes, blanks or anything that JSON, a URL or a shell would escape. The mark has no
-letters, so one search for it finds placeholders that were cut or whose letters were changed too; texts
-without a secret pay only for this search. The 39 digits are random: nobody guesses them.
+It is plain ASCII without quotes, blanks or anything that JSON or a URL would escape. The tilde makes
+`shlex.quote` put quotes around it, which then stand around the clear text. The mark has no letters, so one
+search for it finds placeholders that were cut or whose letters were changed too; texts without a secret pay
+only for this search. The 39 digits are random: nobody guesses them.
 
 The table keeps an entry as long as a `Holder` of it lives (each `Secret` has one, and each stage or option
 that has the placeholder in a text). It keeps the latest 65,536 entries, up to 16 million characters, in any
@@ -48,7 +49,7 @@ __all__ = [
     "tokens_in",
 ]
 
-MARK: Final = "_.48173-."
+MARK: Final = "_~48173-."
 MARK_BYTES: Final = MARK.encode()
 HIDDEN: Final = "***"
 _WORD: Final = "Penstock_SECRET_"
@@ -163,8 +164,8 @@ def holders_of(parts: list[str]) -> tuple[tuple[Holder, ...], str | None]:
     return (), _UNKNOWN if 3 * len(whole) + 1 == len(parts) else _CUT
 
 
-def masked(text: str) -> str:
-    """Return the text with `***` for each placeholder, known or not.
+def masked(text: str, hidden: str = HIDDEN) -> str:
+    """Return the text with `***`, or `hidden`, for each placeholder, known or not.
 
     >>> masked("plain")
     'plain'
@@ -176,7 +177,7 @@ def masked(text: str) -> str:
     place = 1
     while place < len(parts):
         if _is_whole(parts, place):
-            shown += HIDDEN, parts[place + 2]
+            shown += hidden, parts[place + 2]
             place += 3
         else:
             shown += MARK, parts[place]

@@ -92,8 +92,10 @@ class Secret(SecretText):
 
     - A placeholder that was cut or changed (`secret[:4]`, `secret.upper()`), or that this process does not
       know, is a ValueError of the stage. A piece of up to 33 characters that has no mark may pass unnoticed.
-    - The clear text is put in as it is: JSON, a URL or a shell script may need it quoted. `len`, hashes and
-      base64 are those of the placeholder. Work on `reveal()`, and make a Secret of the outcome.
+    - The clear text is put in as it is. Functions that quote for JSON, a URL or SQL see the placeholder, and
+      so do `len`, hashes and base64. Work on `reveal()`, and make a Secret of the outcome. `shlex.quote` puts
+      single quotes around it, which hold unless there is one in the clear text; better give a shell script
+      the secret in `env`, or as an argument after the script.
     - Equal secrets are equal and hash alike. None equals its clear text: compare with `reveal()`.
     - The pickle of a Secret, or of a stage or pipeline that has one, holds the clear text; that of a str does
       not.
