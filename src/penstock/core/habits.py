@@ -42,7 +42,6 @@ _OPTIONS = {
     "start_new_session": "write command(..., process_group=True)",
     "preexec_fn": "command() takes user, group, umask, process_group, limits and pass_fds instead",
     "close_fds": "a command gets only its standard streams, and its pass_fds",
-    "bufsize": "run.stdin is not buffered",
     "retcode": "write command(..., ok_codes=(0, 1))",
 }
 """Options of subprocess and others, and what to write for them."""
