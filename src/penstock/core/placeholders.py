@@ -60,6 +60,8 @@ _KEPT: Final = 65_536
 """Entries without a holder that are kept."""
 _KEPT_CHARACTERS: Final = 1 << 24
 """The most characters of the clear texts of all entries, if some of these have no holder."""
+_LOOKS: Final = 16
+"""How many of the oldest entries are looked at when one is added to a full table."""
 
 _CUT: Final = (
     "holds a part of the placeholder of a Secret, or one that was changed: a Secret can be put into a text, "
@@ -96,9 +98,6 @@ _entries: OrderedDict[str, _Entry] = OrderedDict()
 """By placeholder; the one that was met last at the end."""
 _tokens: dict[str, str] = {}
 """The placeholders by clear text."""
-_LOOKS: Final = 16
-"""How many of the oldest entries are looked at when one is added to a full table."""
-
 _characters = 0
 """The length of all clear texts together."""
 _lock: Any = RLock()
