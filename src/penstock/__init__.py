@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from penstock.api.pipeline import Pipeline
     from penstock.api.run import Run
     from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, closing
-    from penstock.core.env import Secret
     from penstock.core.errors import (
         ExitError,
         FinishEarly,
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     from penstock.core.plan import Plan
     from penstock.core.requirements import Requirements, Stream
     from penstock.core.result import Result, StageResult
+    from penstock.core.secret import Secret
     from penstock.core.stage import RunningStage, Stage
     from penstock.stages.context import StageContext
     from penstock.streams.buffer_pool import BufferPool, buffer_pool
@@ -147,7 +147,7 @@ _HOMES = {
         "STDOUT",
         "closing",
     ),
-    "penstock.core.env": ("Secret",),
+    "penstock.core.secret": ("Secret",),
     "penstock.core.errors": (
         "ExitError",
         "FinishEarly",
@@ -231,6 +231,7 @@ _PICKLED = {
     "penstock.core.matchers": ("_died_of", "_is_equal", "_is_of_type", "_matches_any"),
     "penstock.core.plan": ("Edge", "Node"),
     "penstock.core.result": ("EdgeResult",),
+    "penstock.core.secret": ("_restore_secret", "_restore_text"),
     "penstock.isolation.stage": ("Isolated",),
     "penstock.limits.memory_watch": ("MemoryWatch",),
     "penstock.stages.command": ("Command",),
@@ -246,7 +247,9 @@ _HOME_OF = {name: home for homes in (_HOMES, _PICKLED) for home, names in homes.
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from penstock.core.habits import function_hint  # noqa: PLC0415 - for those who look for subprocess
+
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{function_hint(name)}")
     with late_import:
         __import__(home)
         value = getattr(sys.modules[home], name)

@@ -105,7 +105,8 @@ def test_a_str_that_python_decoded_with_surrogates_is_encoded_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "program", ["true", b"true", Path("/bin/true"), BytesPath(b"/bin/true"), Secret("true")]
+    "program",
+    ["true", b"true", Path("/bin/true"), BytesPath(b"/bin/true"), pytest.param(Secret("true"), id="secret")],
 )
 def test_the_program_is_of_any_of_these_kinds_too(program: Any) -> None:
     """As the arguments are."""
@@ -123,14 +124,18 @@ def test_anything_else_is_a_type_error_when_the_stage_is_made(wrong: Any) -> Non
         command("true", wrong)
 
 
-@pytest.mark.parametrize("empty", ["", b"", EmptyPath(), BytesPath(b""), Secret("")])
+@pytest.mark.parametrize(
+    "empty", ["", b"", EmptyPath(), BytesPath(b""), pytest.param(Secret(""), id="secret")]
+)
 def test_an_empty_program_is_a_value_error_when_the_stage_is_made(empty: Any) -> None:
     """Whatever kind it is of."""
     with pytest.raises(ValueError, match="empty"):
         command(empty)
 
 
-@pytest.mark.parametrize("wrong", ["a\0b", b"a\0b", "\0", BytesPath(b"\0"), Secret("hunter2\0")])
+@pytest.mark.parametrize(
+    "wrong", ["a\0b", b"a\0b", "\0", BytesPath(b"\0"), pytest.param(Secret("hunter2\0"), id="secret")]
+)
 def test_a_nul_byte_is_a_value_error_when_the_stage_is_made(wrong: Any) -> None:
     """No kernel takes it; and the message shows no secret."""
     with pytest.raises(ValueError, match="NUL") as caught:
@@ -141,7 +146,7 @@ def test_a_nul_byte_is_a_value_error_when_the_stage_is_made(wrong: Any) -> None:
     assert HIDDEN not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", ["hunter2\ud800", Secret("hunter2\ud800")])
+@pytest.mark.parametrize("wrong", ["hunter2\ud800", pytest.param(Secret("hunter2\ud800"), id="secret")])
 def test_text_that_cannot_be_encoded_is_a_value_error_at_once(wrong: Any) -> None:
     """As in the environment; the error holds no secret."""
     with pytest.raises(ValueError, match=r"argument|encode") as caught:

@@ -125,6 +125,13 @@ def test_no_stage_is_blamed_for_a_cancellation() -> None:
     assert str(run.wait(check=False).error) == "division by zero"
 
 
+def test_the_text_of_a_cancellation_cannot_move_the_cursor() -> None:
+    """As that of any other error."""
+    run = command("sleep", "60").start(stdout=DEVNULL)
+    run.cancel("stop\x1b[2J")
+    assert str(run.wait(check=False).error) == r"stop\x1b[2J"
+
+
 def test_a_deadline_is_a_pipeline_timeout() -> None:
     """Which blames no stage, and has the result."""
     error = error_of(command("true") | command("sleep", "60") | command("cat"), timeout=0.3)

@@ -173,6 +173,24 @@ def test_the_repr_of_a_result_is_short() -> None:
     assert repr((command("true") | command("true")).run()).startswith("Result(ok, 'true | true', 0.")
 
 
+def test_the_repr_of_a_result_is_one_short_line_whatever_failed() -> None:
+    """However many stages there are, whatever their names are, and whatever an exception says."""
+
+    def fail(_line: bytes) -> bytes:
+        raise ValueError("first line\n" + "x" * 1_000_000)
+
+    many = command("true", name="n" * 500) | map_lines(fail)
+    for _ in range(30):
+        many |= command("cat")
+    result = many.run(check=False, stdout=DEVNULL)
+    failing = map_lines(fail, name="m" * 50).run(check=False, input="x", stdout=DEVNULL)
+    for shown in (repr(result), repr(failing), repr(failing.stages[0])):
+        assert len(shown) < 700
+        assert shown.isprintable()
+    assert "..." in repr(result)
+    assert "first line" in repr(failing)
+
+
 def test_results_and_plans_are_shown_as_html() -> None:
     """Which cannot be broken by what a program or a stage is called, or says."""
     result = (command("sh", "-c", "echo '<b>' >&2; exit 3", name="<script>") | command("cat")).run(

@@ -159,10 +159,30 @@ def _unencodable() -> Any:
     return Secret(SECRET + "\ud800")
 
 
+def _unknown() -> str:
+    return Secret(SECRET).translate({ord(digit): "2" for digit in "0569"} | {ord("2"): "5"})
+
+
 SECRETS: dict[str, Callable[[], object]] = {
     "argument": lambda: command("/no/such/program", Secret(SECRET)).run(),
     "program": lambda: command(Secret("/no/" + SECRET)).run(),
     "a bare program": lambda: command(Secret(SECRET)).run(),
+    "a part of an argument": lambda: command("/no/such", f"--password={Secret(SECRET)}").run(),
+    "a part of the program": lambda: command(f"/no/{Secret(SECRET)}/program").run(),
+    "a part of the working directory": lambda: command("true", cwd=f"/no/{Secret(SECRET)}").run(),
+    "the pipeline's directory": lambda: Pipeline(command("true"), cwd=f"/no/{Secret(SECRET)}").run(),
+    "the directory of a worker": lambda: Pipeline(
+        map_lines(bytes, isolate="process"), cwd=f"/no/{Secret(SECRET)}"
+    ).run(stdout=DEVNULL),
+    "a part of a variable": lambda: command("/no/such", env={"KEY": f"a{Secret(SECRET)}"}).run(),
+    "input": lambda: (command("/no/such") | command("cat")).output(input=Secret(SECRET)),
+    "input that cannot be encoded": lambda: command("cat").run(input=f"{_unencodable()}"),
+    "a part of bytes that cannot be encoded": lambda: command("cat", _unencodable().encode()),
+    "a cut placeholder": lambda: command("cat", f"{Secret(SECRET)}{Secret(SECRET)[:20]}"),
+    "an unknown placeholder": lambda: command("cat", _unknown()),
+    "a cut placeholder of a function": lambda: command("cat", env={"A": lambda: Secret(SECRET)[:50]}).run(),
+    "a secret of bytes": lambda: Secret(SECRET.encode()),  # type: ignore[arg-type]
+    "a secret of a cut one": lambda: Secret(f"{SECRET}{Secret(SECRET)[:50]}"),
     "environment": lambda: command("/no/such/program", env={"KEY": Secret(SECRET)}).run(),
     "environment of a pipeline": lambda: Pipeline(command("nosuch"), env={"KEY": Secret(SECRET)}).run(),
     "working directory": lambda: command("true", Secret(SECRET), cwd="/no/such/folder").run(),

@@ -7,24 +7,52 @@ Python stages. Out of scope: starting the command.
 from __future__ import annotations
 
 import signal
+from functools import wraps
 
 from penstock.api.pipeline import Pipeline
+from penstock.core.habits import command_option_hint
+from penstock.core.options import DEFAULTS
+from penstock.core.placeholders import masked
 from penstock.core.public import exported
+from penstock.core.secret import has_secret
 from penstock.stages.command import Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, Literal
+    from typing import Any, Literal, ParamSpec
 
-    from penstock.core.env import Secret
     from penstock.core.limits import Limits
+    from penstock.core.secret import Secret
+
+    P = ParamSpec("P")
 
 __all__ = ["command"]
 
 
+def _with_hints(make: Callable[P, Pipeline]) -> Callable[P, Pipeline]:
+    """Have the error of an unknown option say what to write, and any error show `***` for a secret."""
+
+    @wraps(make)
+    def command(*args: P.args, **options: P.kwargs) -> Pipeline:
+        try:
+            return make(*args, **options)
+        except (TypeError, ValueError) as error:
+            hint = None
+            if error.__traceback__ is None or error.__traceback__.tb_next is None:  # of the call itself
+                hint = command_option_hint(options, DEFAULTS.keys() - (make.__kwdefaults__ or {}).keys())
+            if hint is None:
+                if has_secret(str(error)):
+                    error.args = (masked(str(error)),)
+                raise
+        raise TypeError(hint)
+
+    return command
+
+
 @exported
+@_with_hints
 def command(  # noqa: PLR0913 - the options of a command
     program: str | bytes | os.PathLike[str] | Secret,
     *args: str | bytes | os.PathLike[str] | Secret,

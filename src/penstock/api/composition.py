@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.core.describe import describe
 from penstock.engine.graph import PipelineSpec
 from penstock.stages.filters import Filtered
 
@@ -23,7 +24,8 @@ def checked_stage(stage: Any) -> Any:
     """Return a stage as the engine takes it: a pipeline of one stage without options is that stage."""
     if not is_stage(stage):
         raise TypeError(
-            f"not a stage or pipeline: {stage!r}; wrap a function in function(), map_lines() or the like"
+            f"not a stage or pipeline: {describe(stage)}; "
+            "wrap a function in function(), map_lines() or the like"
         )
     if isinstance(stage, PipelineSpec):
         for option in ("stdin", "stdout", "input"):

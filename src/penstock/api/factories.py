@@ -20,8 +20,10 @@ from penstock.api.variants import (
     python_stage,
 )
 from penstock.core.async_detection import is_async_source, plain
+from penstock.core.describe import describe
 from penstock.core.framing import DEFAULT_MAX_LINE, check_max_line
 from penstock.core.public import exported
+from penstock.core.secret import checked_data
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -301,7 +303,9 @@ def source(iterable: Iterable[bytes] | AsyncIterable[bytes], *, name: str | None
 def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None) -> Pipeline:
     """Make a stage that reads no stdin and writes `text` and `end`; str is encoded as UTF-8.
 
-    Raises TypeError if either is not str or bytes.
+    A `Secret` in them is written in clear, as in `input=`.
+
+    Raises TypeError if either is not str or bytes, and ValueError for a cut or unknown `Secret`.
 
     >>> echo("a", end="").output()
     b'a'
@@ -309,7 +313,7 @@ def echo(text: str | bytes, *, end: str | bytes = "\n", name: str | None = None)
     with late_import:
         from penstock.stages.function import Echo  # noqa: PLC0415 - see the head of the module
 
-    return Pipeline(Echo(_encoded("text", text) + _encoded("end", end), name))
+    return Pipeline(Echo(checked_data("text", _encoded("text", text) + _encoded("end", end)), name))
 
 
 def _encoded(option: str, text: object) -> bytes:
@@ -320,4 +324,4 @@ def _encoded(option: str, text: object) -> bytes:
             raise ValueError(f"{option} cannot be encoded as UTF-8: {error.reason}") from error
     if isinstance(text, bytes):
         return text
-    raise TypeError(f"{option} must be str or bytes, not {text!r}")
+    raise TypeError(f"{option} must be str or bytes, not {describe(text)}")

@@ -16,10 +16,12 @@ from penstock.api.composition import checked_stage, flatten, is_stage, nesting_d
 from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
 from penstock.core.constants import CAPTURE, DEVNULL
+from penstock.core.describe import describe
 from penstock.core.errors import StartError
 from penstock.core.matchers import check_matcher
 from penstock.core.noop import noop
 from penstock.core.options import DEFAULTS, check, check_ends
+from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
 from penstock.engine.graph import PipelineSpec
@@ -133,7 +135,7 @@ class Pipeline(PipelineSpec):
             parts = [repr(stage) for stage in self._stages]
             parts += [f"{option}={value!r}" for option, value in options.items()]
             shown = f"Pipeline({', '.join(parts)})"
-        return shown if watch is None else watch.show(shown)
+        return masked(shown if watch is None else watch.show(shown))
 
     def __str__(self) -> str:
         with late_import:
@@ -391,4 +393,6 @@ def _restore_pipeline(cls: type[Pipeline], stages: tuple[Joinable, ...], options
 def _check_flag(check: object) -> None:
     """Refuse data for stdin in the place of `check`, which would be ignored."""
     if not isinstance(check, bool):
-        raise TypeError(f"check must be True or False, not {check!r}; data for stdin is given as input=...")
+        raise TypeError(
+            f"check must be True or False, not {describe(check)}; data for stdin is given as input=..."
+        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from penstock.core.constants import DEVNULL, STDOUT
-from penstock.core.env import Secret, show
+from penstock.core.placeholders import HIDDEN, masked
 from penstock.core.printable import printable
 from penstock.core.texts import shell_word
 from penstock.engine.graph import PipelineSpec
@@ -23,13 +23,20 @@ from penstock.stages.function import name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, Final
 
 __all__ = ["shell_line"]
+
+_HIDDEN: Final = "__Penstock_SECRET__"
+"""Stands for a secret until all words are quoted, so that `***` itself is not."""
 
 
 def shell_line(stages: Sequence[object], options: Mapping[str, Any]) -> str:
     """Return the line for a pipeline of these stages with these options."""
+    return masked(_line(stages, options)).replace(_HIDDEN, HIDDEN)
+
+
+def _line(stages: Sequence[object], options: Mapping[str, Any]) -> str:
     parts = [_part(stage, options, alone=len(stages) == 1) for stage in stages] or ["cat"]
     source, sink = _path(options.get("stdin")), _path(options.get("stdout"))
     if source is not None:
@@ -41,7 +48,7 @@ def shell_line(stages: Sequence[object], options: Mapping[str, Any]) -> str:
     if errors is not None:
         line = f"{line if len(parts) == 1 else f'({line})'} 2> {errors}"
     cwd = options.get("cwd")
-    return line if cwd is None else f"(cd {shell_word(cwd)} && {line})"
+    return line if cwd is None else f"(cd {shell_word(masked(cwd, _HIDDEN))} && {line})"
 
 
 def _part(stage: object, options: Mapping[str, Any], *, alone: bool) -> str:
@@ -53,7 +60,7 @@ def _part(stage: object, options: Mapping[str, Any], *, alone: bool) -> str:
     if isinstance(stage, PipelineSpec):
         env = {**(options.get("env") or {}), **(stage.options.get("env") or {})}
         inherits = {"inherit_env": options.get("inherit_env", True)}
-        line = shell_line(stage.stages, {**inherits, **stage.options, "env": env})
+        line = _line(stage.stages, {**inherits, **stage.options, "env": env})
         return line if alone or line.startswith("(") or " | " not in line else f"({line})"
     return printable(repr(stage), keep="")
 
@@ -73,19 +80,17 @@ def _command(stage: Command, options: Mapping[str, Any]) -> str:
     elif stage.stderr is STDOUT or (stage.stderr is None and options.get("stderr") is STDOUT):
         words.append("2>&1")
     line = " ".join(words)
-    return line if stage.cwd is None else f"(cd {shell_word(stage.cwd)} && {line})"
+    return line if stage.cwd is None else f"(cd {shell_word(masked(stage.cwd, _HIDDEN))} && {line})"
 
 
-def _word(arg: str | bytes | Secret, *, program: bool) -> str:
-    if isinstance(arg, Secret):
-        return show(arg)
-    return shell_word(os.fsdecode(arg), program=program)
+def _word(arg: str | bytes, *, program: bool) -> str:
+    return shell_word(masked(os.fsdecode(arg), _HIDDEN), program=program)
 
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
-        return shell_word(value) if value else ""
-    return show(value) if isinstance(value, Secret) else shell_word(f"<{name_of(value)}()>")
+        return shell_word(masked(value, _HIDDEN)) if value else ""
+    return shell_word(f"<{name_of(value)}()>")
 
 
 def _path(end: object) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from penstock.api.pipeline import Pipeline
 from penstock.core.async_detection import is_async_generator, is_coroutine_function
+from penstock.core.describe import describe
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ __all__ = ["asynchronous", "check_callable", "check_concurrency", "line_stage", 
 def check_callable(what: str, fn: Any) -> Any:
     """Return `fn`; raise TypeError, naming the constructor, if it is not callable."""
     if not callable(fn):
-        raise TypeError(f"{what}() takes a callable, not {fn!r}")
+        raise TypeError(f"{what}() takes a callable, not {describe(fn)}")
     return fn
 
 

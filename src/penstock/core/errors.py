@@ -15,6 +15,7 @@ import os
 import signal as signals
 import subprocess
 
+from penstock.core.placeholders import masked
 from penstock.core.printable import printable
 from penstock.core.public import exported
 from penstock.core.texts import last_line
@@ -100,6 +101,9 @@ class PipelineError(PenstockError):
         said = last_line(cause.stderr) if isinstance(cause, ExitError) and cause.stderr else ""
         return f"{text}: {said}" if said else text
 
+    def __repr__(self) -> str:
+        return masked(Exception.__repr__(self))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The result, which holds this error in turn, belongs to the state: arguments that lead back to the
         # object being pickled would never end.
@@ -124,7 +128,7 @@ class PipelineTimeout(PipelineError, TimeoutError):
     """
 
     def __str__(self) -> str:
-        return text_of(self.cause) or type(self.cause).__name__
+        return printable(text_of(self.cause) or type(self.cause).__name__)
 
 
 @exported
@@ -135,7 +139,7 @@ class PipelineCancelled(PipelineError):
     """
 
     def __str__(self) -> str:
-        return text_of(self.cause) or type(self.cause).__name__
+        return printable(text_of(self.cause) or type(self.cause).__name__)
 
 
 @exported
@@ -296,6 +300,6 @@ def raised_by(error: BaseException, thing: object) -> bool:
 def text_of(error: BaseException | None) -> str:
     """Return the error's text, or the name of its type if `__str__`, which is user code, raises."""
     try:
-        return str(error)
+        return masked(str(error))
     except Exception:  # noqa: BLE001 - whatever it raises
         return type(error).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from penstock.core.public import exported
+from penstock.core.secret import has_secret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ class FileTarget:
         if not isinstance(path, str | bytes | os.PathLike):
             raise TypeError(f"{name}() takes a path (str, bytes or PathLike), not {path!r}")
         text = os.fsdecode(path)
+        if has_secret(text):
+            raise ValueError(
+                f"the path of {name}() cannot have a Secret in it; give the path of its reveal()"
+            )
         if not text or "\0" in text:
             raise ValueError(f"the path of {name}() must not be empty or contain a NUL byte: {text!r}")
         try:

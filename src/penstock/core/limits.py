@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from penstock.core.describe import describe
 from penstock.core.options import check_seconds
 from penstock.core.public import exported
 from penstock.core.sizes import parse_size
@@ -154,7 +155,7 @@ class Limits:
             raise TypeError(f"name must be a str or None, not {self.name!r}")
         plain = self.name.replace("_", "").replace("-", "")
         if not plain.isalnum() or not plain.isascii() or len(self.name) > 64:
-            raise ValueError(f"name must be 1 to 64 letters, digits, '_' or '-', not {self.name!r}")
+            raise ValueError(f"name must be 1 to 64 letters, digits, '_' or '-', not {describe(self.name)}")
 
 
 def merge_limits(outer: Limits | None, inner: Limits | None) -> Limits | None:

@@ -16,6 +16,10 @@ from penstock.core.async_detection import is_async_sink, is_async_source, plain
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
 from penstock.core.env import check_layer
 from penstock.core.file_targets import FileTarget
+from penstock.core.habits import option_hint, wrapped_hint
+from penstock.core.paths import path
+from penstock.core.placeholders import masked
+from penstock.core.secret import checked_data, has_secret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +27,9 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any, Literal, TypedDict
 
-    from penstock.core.env import Secret
     from penstock.core.events import Event
     from penstock.core.limits import Limits
+    from penstock.core.secret import Secret
 
     class Options(TypedDict, total=False):
         """The options that `Pipeline(...)`, `replace` and the methods that run it accept by name."""
@@ -94,8 +98,14 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
     for option, value in given.items():
         checker = _CHECKERS.get(option)
         if checker is None:
-            raise TypeError(f"unknown option {option!r}; the options are {', '.join(DEFAULTS)}")
-        checked[option] = checker(option, value)
+            hint = option_hint(option) or f"; the options are {', '.join(DEFAULTS)}"
+            raise TypeError(f"unknown option {masked(option)!r}{hint}")
+        try:
+            checked[option] = checker(option, value)
+        except (TypeError, ValueError) as error:
+            if has_secret(str(error)):
+                error.args = (masked(str(error)),)
+            raise
     if checked.get("input") is not None and checked.get("stdin", DEVNULL) is not DEVNULL:
         raise ValueError("input and stdin cannot be given together: both set what the first stage reads")
     return checked
@@ -119,24 +129,7 @@ def _name(option: str, value: object) -> str | None:
         raise TypeError(f"{option} must be a str or None, not {value!r}")
     if value == "":
         raise ValueError(f"{option} must not be empty")
-    return value
-
-
-def path(option: str, value: object) -> str:
-    """Return a path of any kind as a str; raise ValueError if no file can have it."""
-    if not isinstance(value, str | bytes | os.PathLike):
-        raise TypeError(f"{option} must be a path (str, bytes or PathLike), not {value!r}")
-    try:
-        text = os.fsdecode(value)
-    except TypeError as error:  # its `__fspath__` returns something else
-        raise TypeError(f"{option} must be a path: {error}") from error
-    if not text or "\0" in text:
-        raise ValueError(f"{option} must not be empty or contain a NUL byte: {text!r}")
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        raise ValueError(f"{option} cannot be encoded for the file system: {text!r}") from None
-    return text
+    return None if value is None else masked(value)
 
 
 def _cwd(option: str, value: object) -> str | None:
@@ -224,15 +217,16 @@ def _pipe_size(option: str, value: object) -> int | None:
 
 
 def _input(option: str, value: object) -> Any:
-    if value is None or isinstance(value, bytes) or is_async_source(value):
+    if value is None or is_async_source(value):
         return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return checked_data(option, bytes(value))
     if isinstance(value, str):
         try:
-            return value.encode()
+            data = value.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"{option} cannot be encoded as UTF-8: {error.reason}") from error
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
+        return checked_data(option, data)
     raise TypeError(
         f"{option} must be bytes, str or an async iterable, not {type(value).__name__}; "
         "give an iterable or a file as stdin"
@@ -244,8 +238,9 @@ def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
     if type(value) is Special and value in specials:
         return value
     thing = value.thing if isinstance(value, closing) else value
-    if isinstance(thing, bool) or thing is None:
-        raise TypeError(f"{option} must not be {thing!r}")
+    hint = wrapped_hint(thing)
+    if isinstance(thing, bool) or thing is None or hint:
+        raise TypeError(f"{option} must not be {thing!r}{hint}")
     if not isinstance(thing, int):
         return value
     if thing < 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from penstock.core.errors import text_of
+from penstock.core.placeholders import masked
+from penstock.core.printable import printable
 from penstock.core.public import exported
 from penstock.core.record import record
 from penstock.core.table import html, html_table, table
@@ -17,6 +19,8 @@ __all__ = ["EdgeResult", "Result", "StageResult"]
 
 _SHOWN_STDERR = 60
 """Bytes of stderr that a repr shows."""
+_SHOWN_TEXT = 200
+"""Characters of a message, or of the names of stages, that a repr shows."""
 
 
 @exported
@@ -30,7 +34,10 @@ class StageResult:
       for a success and for `FinishEarly`.
     - `stderr`: the captured bytes, at most the first and the last 32 KiB.
     - `user_time`, `system_time`, `elapsed`: seconds. The first two are those of the process and the children
-      that it waited for, from the kernel (wait4(2)). `max_rss`: bytes. They are None without a process.
+      that it waited for, from the kernel (wait4(2)). They are None without a process.
+    - `max_rss`: bytes, as wait4(2) says; None without a process. Linux counts in the process that it was
+      started from, so it is at least the most resident memory that this program had had by then. For a small
+      command of a large program `memory_observer` measures better.
     - `peak_memory`: the most anonymous memory, in bytes, of the command and its descendants. None unless
       `memory_limit` or `memory_observer` measured it.
     - `id`: the id of the stage's node in the plan.
@@ -53,11 +60,15 @@ class StageResult:
     def __repr__(self) -> str:
         """Show what is known, without more than the beginning of stderr."""
         known = {field: getattr(self, field) for field in type(self).__match_args__}
-        parts = [f"{field}={value!r}" for field, value in known.items() if value is not None and value != b""]
+        parts = [
+            f"{field}={_short(repr(value)) if field in ('name', 'error') else repr(value)}"
+            for field, value in known.items()
+            if value is not None and value != b""
+        ]
         if len(self.stderr) > _SHOWN_STDERR:
             place = next(place for place, part in enumerate(parts) if part.startswith("stderr="))
             parts[place] = f"stderr={self.stderr[:_SHOWN_STDERR]!r}... ({len(self.stderr)} bytes)"
-        return f"StageResult({', '.join(parts)})"
+        return masked(f"StageResult({', '.join(parts)})")
 
 
 @exported
@@ -138,6 +149,7 @@ class Result:
 
     def stage(self, name: str) -> StageResult:
         """Return the result of the stage with that name; KeyError if no stage has it, or more than one."""
+        name = masked(name)
         found = [stage for stage in self.stages if stage.name == name]
         if len(found) == 1:
             return found[0]
@@ -175,7 +187,8 @@ class Result:
         }
 
     def __repr__(self) -> str:
-        parts = [self._head, repr(" | ".join(stage.name for stage in self.stages)), f"{self.elapsed:.3f} s"]
+        names = _short(" | ".join(stage.name for stage in self.stages))
+        parts = [_short(self._head), repr(names), f"{self.elapsed:.3f} s"]
         if self.stdout is not None:
             parts.append(f"{len(self.stdout)} bytes of stdout")
         return f"Result({', '.join(parts)})"
@@ -206,6 +219,12 @@ class Result:
             ]
             for stage in self.stages
         ]
+
+
+def _short(text: str) -> str:
+    """Return a text as one line of at most some 200 characters."""
+    text = printable(text, keep="")
+    return text if len(text) <= _SHOWN_TEXT else f"{text[: _SHOWN_TEXT - 3]}..."
 
 
 _HEADER = ("stage", "kind", "exit", "wall", "user", "system", "rss", "error")

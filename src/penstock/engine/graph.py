@@ -17,6 +17,7 @@ from types import NoneType
 
 from penstock.core.constants import Special
 from penstock.core.errors import StartError
+from penstock.core.habits import method_hint
 from penstock.stages.base import traits_of
 from penstock.stages.filters import Filtered
 from penstock.system.fork_guard import late_import
@@ -56,6 +57,12 @@ class PipelineSpec:
     _options: Mapping[str, Any]
     _stages: tuple[Stage | PipelineSpec, ...]
     depth: int
+
+    if not TYPE_CHECKING:  # to a type checker all names would be attributes then
+
+        def __getattr__(self, name: str) -> Any:
+            text = f"{type(self).__name__!r} object has no attribute {name!r}{method_hint(name)}"
+            raise AttributeError(text, name=name, obj=self)
 
     @property
     def stages(self) -> tuple[Stage | PipelineSpec, ...]:

@@ -17,6 +17,7 @@ import signal
 import time
 
 from penstock.core.errors import PenstockError, PipelineCancelled, StartError
+from penstock.core.placeholders import masked
 from penstock.core.printable import printable
 from penstock.core.public import half_made_too
 from penstock.engine.caller_ends import CallerEnds
@@ -183,6 +184,7 @@ class ManagedRun(CallerEnds):
         if isinstance(signum, bool) or not isinstance(signum, int) or signum not in signal.valid_signals():
             raise ValueError(f"there is no signal {signum!r}")
         leaves = self.execution.leaves
+        stage = masked(stage) if isinstance(stage, str) else stage
         chosen = [leaf for leaf in leaves if stage is None or stage in (leaf.stage.name, leaf.index)]
         if not chosen:
             names = ", ".join(repr(leaf.stage.name) for leaf in leaves)

@@ -18,6 +18,7 @@ import os
 
 from penstock.core.async_detection import is_async_source
 from penstock.core.constants import DEVNULL, INHERIT, PIPE, Special
+from penstock.core.secret import as_utf8, restored
 from penstock.engine.ports import StdinPort, close_on_error, open_pipe
 from penstock.runtime.taps import InputWriter
 from penstock.streams.endpoints import Access, duplicate_source, number_of, source_access, unwrap
@@ -158,14 +159,15 @@ class BytesStdin(StdinEndpoint):
 
     def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
         """Give them as a stream, or have the reactor write them into a pipe."""
+        data = restored(self._data, as_utf8)
         if not wants_file:
             with late_import:
                 from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 
-            return StdinPort(Input(stream=streams.BytesReader(self._data)), size=len(self._data) or None)
+            return StdinPort(Input(stream=streams.BytesReader(data)), size=len(data) or None)
         read_end, write_end = open_pipe(pipe_size, kept=1)
         with close_on_error(read_end, write_end):
-            writer = InputWriter(reactor, write_end, self._data)
+            writer = InputWriter(reactor, write_end, data)
             return StdinPort(Input(read_end), writer, in_reactor=True)
 
 

@@ -22,6 +22,7 @@ from itertools import pairwise
 from types import FunctionType
 
 from penstock.core.errors import RemoteError, text_of
+from penstock.core.placeholders import masked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def decode_error(data: bytes) -> BaseException:
     for error, cause in pairwise(errors):
         error.__cause__ = cause
     if text:
-        errors[0].add_note(f"raised in worker process {pid}:\n{text.rstrip()}")
+        errors[0].add_note(masked(f"raised in worker process {pid}:\n{text.rstrip()}"))
     return errors[0]
 
 

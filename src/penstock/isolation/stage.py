@@ -12,6 +12,7 @@ import sys
 
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
+from penstock.core.secret import secrets_in_pickle, without_secret
 from penstock.isolation import messages, worker_pool
 from penstock.isolation.running import RunningIsolated
 from penstock.stages.base import BuiltinStage
@@ -65,8 +66,7 @@ class Isolated(BuiltinStage):
                 copied = True
                 return running
             _check_main(self.name)
-            if ctx.cwd is not None:
-                check_folder(ctx.cwd)
+            _check_folder(ctx)
             stage, needs_main = messages.dump(self.inner)
             worker = worker_pool.acquire(ctx.spawned)
             try:
@@ -79,6 +79,17 @@ class Isolated(BuiltinStage):
                 stdin.close()
                 stdout.close()
             raise
+
+
+def _check_folder(ctx: StageContext) -> None:
+    try:
+        if ctx.cwd is not None:
+            check_folder(ctx.cwd)
+    except OSError as error:
+        failed = without_secret(error, ctx.scope.cwd or "")
+    else:
+        return
+    raise failed  # here, so that it has no context, which may tell a secret
 
 
 def _check_main(name: str) -> None:
@@ -106,6 +117,7 @@ def _job(ctx: StageContext, stage: bytes, needs_main: bool) -> dict[str, Any]:  
     return {
         "host_state": state,
         "stage": stage,
+        "secrets": secrets_in_pickle(stage),
         "name": ctx.name,
         "cwd": ctx.cwd,
         "deadline": ctx.deadline,

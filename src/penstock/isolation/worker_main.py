@@ -22,6 +22,7 @@ import sys
 
 from penstock.core.constants import DEVNULL
 from penstock.core.options import DEFAULTS
+from penstock.core.placeholders import hold
 from penstock.isolation import messages
 from penstock.isolation.channel import Channel
 from penstock.runtime.dispatcher import Dispatcher
@@ -138,6 +139,7 @@ class _Job:
         )
         try:
             _apply_state(content["state_delta"])
+            self._secrets = [hold(text, token) for token, text in content["secrets"].items()]
             stage = messages.load(content["stage"])
             barrier = StartBarrier(self._reactor)
             barrier.open()  # no other stage is to be started first

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
+from penstock.core.placeholders import masked
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -70,4 +71,5 @@ def new_event(  # noqa: PLR0913 - the fields of an event
     """Build an event, of now unless `moment` (by `time.time()`) says otherwise."""
     with late_import:
         from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are expensive to import
-    return Event(kind, stage, message, error, context or {}, time.time() if moment is None else moment)
+    when = time.time() if moment is None else moment
+    return Event(kind, masked(stage), masked(message), error, context or {}, when)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from penstock.core.placeholders import masked
+
 __all__ = ["report"]
 
 
@@ -15,6 +17,6 @@ def report(message: str, error: BaseException | None = None) -> None:
     try:
         import logging  # noqa: PLC0415 - only needed when something goes wrong
 
-        logging.getLogger("penstock").error(message, exc_info=error or True)
+        logging.getLogger("penstock").error(masked(message), exc_info=error or True)
     except Exception as failed:  # noqa: BLE001 - no descriptor left to import it, or a failing handler
         sys.excepthook(type(failed), failed, failed.__traceback__)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
 from penstock.core.constants import Special
-from penstock.core.env import Secret, check_layer, merge, mistake_in, show
-from penstock.core.options import check_leftover, check_limits, check_stderr, path
+from penstock.core.env import check_layer, merge, show
+from penstock.core.habits import argument_hint, program_hint
+from penstock.core.options import check_leftover, check_limits, check_stderr
+from penstock.core.paths import path
+from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
+from penstock.core.secret import carried, has_secret, mistake_in, restored, without_secret
 from penstock.stages.base import BuiltinStage
 from penstock.stages.process_options import check_descriptors, check_identity, check_stop_signal
 from penstock.stages.running_command import RunningCommand
@@ -49,7 +54,7 @@ class Command(BuiltinStage):
     requirements = _FILES
     opens_devnull_itself = True
     # For the repr of a stage whose constructor has raised.
-    argv: tuple[str | bytes | Secret, ...] = ()
+    argv: tuple[str | bytes, ...] = ()
     cwd: str | None = None
     env: dict[str, Any] | None = None
 
@@ -73,14 +78,14 @@ class Command(BuiltinStage):
         umask: object = -1,
         pass_fds: object = (),
     ) -> None:
-        self.argv = (_argument("program", program), *(_argument("argument", arg) for arg in args))
-        if not _reveal(self.argv[0]):
+        self.name = masked(name) if isinstance(name, str) and name else show(program)
+        self.argv = tuple([_argument(self.name, place, arg) for place, arg in enumerate((program, *args))])
+        if not restored(self.argv[0]):
             raise ValueError("the program must not be empty")
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name must be a non-empty str or None, not {name!r}")
-        self.name = name or show(self.argv[0])
         self.cwd = None if cwd is None else path("cwd", cwd)
-        self.env = None if env is None else check_layer("env", env)
+        self.env = None if env is None else check_layer("env", env, self.name)
         self.stderr = None if stderr is None else check_stderr("stderr", stderr)
         self.ok_codes = _codes("ok_codes", ok_codes)
         self.pipe_codes = _codes("pipe_codes", pipe_codes)
@@ -95,13 +100,12 @@ class Command(BuiltinStage):
         self.has_no_user_objects = self.env is None and isinstance(self.stderr, str | Special | None)
 
     def __repr__(self) -> str:
-        # A Secret prints as *** by itself.
         parts = [repr(arg) for arg in self.argv]
         if self.cwd is not None:
             parts.append(f"cwd={self.cwd!r}")
         if self.env is not None:
             parts.append(f"env={self.env!r}")
-        return f"command({', '.join(parts)})"
+        return masked(f"command({', '.join(parts)})")
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
         """Start the process. OSError with a text that says what is missing, if that fails."""
@@ -125,8 +129,8 @@ class Command(BuiltinStage):
     def _start(self, ctx: StageContext, stdin: int | None, stdout: int | None) -> RunningCommand:
         """Start the process between two file descriptors; None is /dev/null."""
         environ = ctx.scope.environ() if not self.env else merge(ctx.scope.environ(), self.env)
-        cwd = self.cwd or ctx.cwd
-        argv = [_reveal(arg) for arg in self.argv]
+        cwd = None if (folder := self.cwd or ctx.scope.cwd) is None else restored(folder)
+        argv = [restored(arg) for arg in self.argv]
         confinement = self._confinement(ctx)
         plain = confinement is None and self.identity is None and not self.pass_fds
         executable = self._executable(environ, cwd, search=plain)
@@ -189,7 +193,7 @@ class Command(BuiltinStage):
 
     def _executable(self, environ: Mapping[str, str], cwd: str | None, *, search: bool) -> str:
         """Return what to start: a path, or if `search` allows it, a name that the child searches for."""
-        program = os.fsdecode(_reveal(self.argv[0]))
+        program = os.fsdecode(restored(self.argv[0]))
         try:
             if search and can_use_path_search(program, environ):
                 return program
@@ -203,8 +207,10 @@ class Command(BuiltinStage):
         try:
             return spawn(request, ctx.spawned)
         except OSError as error:
-            program = os.fsdecode(_reveal(self.argv[0]))
-            failed = self._redacted(_explained(error, program, request.env, request.cwd))
+            program = os.fsdecode(restored(self.argv[0]))
+            failed = self._redacted(
+                _explained(error, program, request.env, request.cwd), self.cwd or ctx.scope.cwd
+            )
         raise failed  # as above
 
     def _confinement(self, ctx: StageContext) -> Confinement | None:
@@ -217,11 +223,18 @@ class Command(BuiltinStage):
         leases = ctx.scope.services.resources.cgroups
         return Confinement.within(ctx.scope.confinement, self.limits, leases, exclusive=True)
 
-    def _redacted(self, error: OSError) -> OSError:
-        """Return the error, without the program's name if that is a secret."""
-        if isinstance(self.argv[0], Secret):
+    def _redacted(self, error: OSError, cwd: str | None = None) -> OSError:
+        """Return the error, without the name of the program or of the working directory if that is secret.
+
+        A missing program that looks like a line for a shell gets a hint.
+        """
+        if has_secret(self.argv[0]):
             return type(error)(error.errno, "the program, whose name is a secret, could not be started")
-        return error
+        if error.errno == errno.ENOENT and error.filename == os.fsdecode(self.argv[0]):
+            hint = program_hint([show(arg) for arg in self.argv])
+            if hint:
+                return type(error)(error.errno, f"{error.strerror} ({hint})", error.filename)
+        return error if cwd is None else without_secret(error, cwd)
 
 
 def _close(*things: Fd | Process | Tap | StderrTarget | None) -> None:
@@ -239,19 +252,19 @@ def _explained(error: OSError, program: str, environ: Mapping[str, str], cwd: st
     return explain_failure(error, program=program, executable=executable, cwd=cwd)
 
 
-def _reveal(arg: str | bytes | Secret) -> str | bytes:
-    return arg.reveal() if isinstance(arg, Secret) else arg
-
-
-def _argument(what: str, arg: object) -> str | bytes | Secret:
-    """Check an argument; return it as str, bytes or Secret."""
+def _argument(stage: str, place: int, arg: object) -> str | bytes:
+    """Check an argument, or the program, which is at place 0; return it as str or bytes."""
+    what = "argument" if place else "program"
     if isinstance(arg, os.PathLike):
         arg = os.fspath(arg)
-    if not isinstance(arg, Secret | str | bytes):
-        raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}")
-    mistake = mistake_in(_reveal(arg))
+    if not isinstance(arg, str | bytes):
+        hint = argument_hint(arg, program=place == 0)
+        raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}{hint}")
+    if has_secret(arg):
+        arg = carried(f"stage {stage!r}: {f'argument {place}' if place else 'the program'}", arg)
+    mistake = mistake_in(arg)
     if mistake is not None:
-        raise ValueError(f"{what} {mistake}: {'a secret' if isinstance(arg, Secret) else repr(arg)}")
+        raise ValueError(f"{what} {mistake}: {masked(repr(arg))}")
     return arg
 
 

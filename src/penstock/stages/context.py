@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.core.env import merge
 from penstock.core.public import exported
+from penstock.core.secret import restored
 from penstock.runtime.events import EventEmitter
 from penstock.system.environment import inherited
 from penstock.system.spawn_request import SpawnRecord
@@ -118,7 +119,7 @@ class StageContext:
     @property
     def cwd(self) -> str | None:
         """The pipeline's working directory; None for the process's own."""
-        return self.scope.cwd
+        return None if self.scope.cwd is None else restored(self.scope.cwd)
 
     @property
     def environ(self) -> Mapping[str, str]:

@@ -11,8 +11,11 @@ import threading
 from contextvars import copy_context
 from types import GeneratorType
 
+from penstock.core.describe import describe
 from penstock.core.errors import FinishEarly
+from penstock.core.placeholders import masked
 from penstock.core.public import exported, half_made_too
+from penstock.core.secret import as_utf8, restored
 from penstock.stages.base import BuiltinStage
 from penstock.stages.running import ThreadedStage
 
@@ -36,9 +39,9 @@ class PythonStage(BuiltinStage):
 
     def __init__(self, fn: Any, name: str | None) -> None:
         if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name must be a non-empty str or None, not {name!r}")
+            raise TypeError(f"name must be a non-empty str or None, not {describe(name)}")
         self.fn = fn
-        self.name = name or name_of(fn)
+        self.name = masked(name or name_of(fn))
 
     @half_made_too
     def __repr__(self) -> str:
@@ -181,12 +184,12 @@ class Echo(PythonStage):
 
     @half_made_too
     def __repr__(self) -> str:
-        return f"echo({self.fn!r})"
+        return masked(f"echo({self.fn!r})")
 
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Write it."""
         stdin.close()
-        stdout.write(self.fn)
+        stdout.write(restored(self.fn, as_utf8))
 
 
 def close_iterator(iterator: object) -> None:

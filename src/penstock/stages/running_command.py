@@ -28,7 +28,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.core.env import Secret
     from penstock.limits.confinement import Confinement
     from penstock.runtime.reactor import Timer
     from penstock.runtime.taps import Tap
@@ -59,7 +58,7 @@ class RunningCommand(RunningProcess):
         self,
         ctx: StageContext,
         process: Process,
-        argv: Sequence[str | bytes | Secret],
+        argv: Sequence[str | bytes],
         ok_codes: frozenset[int],
         tap: Tap | None,
         on_leftover: str = "ignore",

@@ -23,6 +23,8 @@ from _thread import RLock, _local
 from operator import attrgetter
 from weakref import WeakSet
 
+from penstock.core import fork_resets
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +120,7 @@ def _after_fork_in_child() -> None:
     _locks = WeakSet([fork_guard.lock])  # type: ignore[attr-defined]
 
 
-_resets: dict[str, list[Callable[[], object]]] = {"descriptors": [], "state": [], "runs": []}
+_resets: dict[str, list[Callable[[], object]]] = {"descriptors": [], "state": fork_resets.state, "runs": []}
 """The steps in their order, and what each calls."""
 
 
