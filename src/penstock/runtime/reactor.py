@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue
 
 from penstock.core.noop import noop
 from penstock.core.timing import timing

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import threading
 from functools import partial
-from queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue
 
 from penstock.core.timing import timing
 from penstock.runtime.faults import call_again

@@ -27,7 +27,7 @@ import stat
 import sys
 import warnings
 from itertools import chain, starmap
-from weakref import ref
+from _weakref import ref
 
 from penstock.core.public import half_made_too
 from penstock.system import features, system_calls

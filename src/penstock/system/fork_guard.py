@@ -20,7 +20,7 @@ import os
 import time
 from _thread import RLock, _local
 from operator import attrgetter
-from weakref import WeakSet
+from _weakrefset import WeakSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
