@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from functools import partial
 from _queue import Empty, SimpleQueue
+from functools import partial
 
 from penstock.core.timing import timing
 from penstock.runtime.faults import call_again

@@ -26,8 +26,8 @@ import os
 import stat
 import sys
 import warnings
-from itertools import chain, starmap
 from _weakref import ref
+from itertools import chain, starmap
 
 from penstock.core.public import half_made_too
 from penstock.system import features, system_calls

@@ -19,8 +19,8 @@ import _thread
 import os
 import time
 from _thread import RLock, _local
-from operator import attrgetter
 from _weakrefset import WeakSet
+from operator import attrgetter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
