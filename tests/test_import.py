@@ -42,22 +42,24 @@ NOT_AT_IMPORT = {
 # A first run loads these no more than an import does, apart from ctypes, by which it spawns. The interpreter
 # itself loads none of them.
 NOT_IN_A_FIRST_RUN = (NOT_AT_IMPORT - {"ctypes"}) | {
-    "anyio._backends", "ast", "bisect", "copy", "dis", "fnmatch", "glob", "importlib", "linecache", "mmap",
-    "tokenize", "traceback", "typing", "zipfile", "penstock.aio", "penstock.api.error_filters",
-    "penstock.api.factories", "penstock.api.nested",
-    "penstock.core.events", "penstock.core.limits", "penstock.core.stage", "penstock.engine.loop_binding",
-    "penstock.engine.port_streams", "penstock.isolation", "penstock.limits", "penstock.runtime.copy_tasks",
-    "penstock.stages.chain", "penstock.stages.coalescing_writer", "penstock.stages.function",
-    "penstock.stages.line_map", "penstock.stages.lines", "penstock.stages.pipe_adapter",
-    "penstock.streams.buffer_pool", "penstock.streams.bulk_read", "penstock.streams.copy",
-    "penstock.streams.fd_streams", "penstock.streams.fifo_streams", "penstock.streams.file_objects",
-    "penstock.streams.memory_pipe", "penstock.streams.transfer", "penstock.streams.user_objects",
-    "penstock.system.fifo_open", "penstock.system.spawn_launcher", "penstock.system.spawn_subprocess",
-    "penstock.system.splice",
+    "anyio._backends", "ast", "bisect", "copy", "dis", "fnmatch", "glob", "importlib", "linecache",
+    "mmap", "queue", "tokenize", "traceback", "typing", "weakref", "zipfile", "penstock.aio",
+    "penstock.api.error_filters", "penstock.api.factories", "penstock.api.nested",
+    "penstock.api.owned_run", "penstock.core.events", "penstock.core.limits", "penstock.core.sizes",
+    "penstock.core.stage", "penstock.engine.copied_stdin", "penstock.engine.copied_stdout",
+    "penstock.engine.loop_binding", "penstock.engine.memory_watches", "penstock.engine.port_streams",
+    "penstock.isolation", "penstock.limits", "penstock.runtime.copy_tasks",
+    "penstock.runtime.stage_scheduler", "penstock.stages.chain", "penstock.stages.coalescing_writer",
+    "penstock.stages.function", "penstock.stages.line_map", "penstock.stages.lines",
+    "penstock.stages.pipe_adapter", "penstock.streams.base", "penstock.streams.buffer_pool",
+    "penstock.streams.bulk_read", "penstock.streams.copy", "penstock.streams.fd_streams",
+    "penstock.streams.fifo_streams", "penstock.streams.file_objects", "penstock.streams.memory_pipe",
+    "penstock.streams.transfer", "penstock.streams.user_objects", "penstock.system.fifo_open",
+    "penstock.system.spawn_launcher", "penstock.system.spawn_subprocess", "penstock.system.splice",
 }  # fmt: skip
 
 LOADED_BY_A_HANDLER = {"penstock.core.events"}
-LOADED_BY_ARUN = {"penstock.engine.loop_binding"}
+LOADED_BY_ARUN = {"penstock.api.owned_run", "penstock.engine.loop_binding"}
 
 MOST = 1.6
 

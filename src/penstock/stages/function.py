@@ -13,6 +13,7 @@ from types import GeneratorType
 
 from penstock.core.errors import FinishEarly
 from penstock.core.public import exported, half_made_too
+from penstock.runtime.stage_scheduler import run_stages
 from penstock.stages.base import BuiltinStage
 from penstock.stages.running import ThreadedStage
 
@@ -79,7 +80,7 @@ class _RunningFunction(ThreadedStage):
         self._gate = threading.Lock()
         self._work_started = False
         self._dropped = False
-        ctx.barrier.add_stage(self)
+        ctx.barrier.add_stage(self, run_stages)
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the function from a read or write; if it has not started, it never will."""
