@@ -24,7 +24,7 @@ import heapq
 import itertools
 import threading
 import time
-from _queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue  # `queue` only adds what we do not use
 from collections import deque
 from functools import partial
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from _queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue  # `queue` only adds what we do not use
 from functools import partial
 
 from penstock.core.timing import timing

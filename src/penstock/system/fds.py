@@ -26,7 +26,7 @@ import os
 import stat
 import sys
 import warnings
-from _weakref import ref
+from _weakref import ref  # not from `weakref`: see `fork_guard`
 from itertools import chain, starmap
 
 from penstock.core.public import half_made_too

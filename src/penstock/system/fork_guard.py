@@ -19,7 +19,7 @@ import _thread
 import os
 import time
 from _thread import RLock, _local
-from _weakrefset import WeakSet
+from _weakrefset import WeakSet  # `weakref` would be loaded for nothing else, by every first run
 from operator import attrgetter
 
 TYPE_CHECKING = False
