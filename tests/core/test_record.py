@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.record import record
+from penstock.core.record import field, record
 
 
 @record(frozen=True, slots=True)
@@ -114,6 +114,44 @@ class More(Light):
     """A subclass that adds a field."""
 
     more: int = 0
+
+
+@record(frozen=True, slots=True)
+class LightFactory:
+    """With a default that is made for each object."""
+
+    name: str
+    facts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeavyFactory:
+    """The same by the standard library."""
+
+    name: str
+    facts: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class MoreFactory(LightFactory):
+    """A subclass that adds a field."""
+
+    more: int = 0
+
+
+def test_a_default_may_be_made_for_each_object() -> None:
+    """As `dataclasses.field(default_factory=...)` has it."""
+    one, other = LightFactory("a"), LightFactory("a")
+    assert one == other
+    assert one.facts == {}
+    assert one.facts is not other.facts
+    assert LightFactory("a", {"b": 1}).facts == {"b": 1}
+    assert repr(one) == repr(HeavyFactory("a")).replace("Heavy", "Light")
+    assert str(inspect.signature(LightFactory)) == str(inspect.signature(HeavyFactory))
+    assert dataclasses.fields(LightFactory)[1].default_factory is dict
+    assert dataclasses.replace(one, name="b") == LightFactory("b")
+    assert MoreFactory("a", more=2).facts == {}
+    assert pickle.loads(pickle.dumps(one)) == one
 
 
 def test_a_subclass_keeps_the_fields() -> None:

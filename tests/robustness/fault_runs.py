@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from penstock import (
     CAPTURE,
@@ -20,6 +21,7 @@ from penstock import (
     memory_limit,
     source,
 )
+from penstock.system import event_loops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +55,12 @@ def cancelled() -> object:
     run = SLEEP.start(grace=GRACE)
     run.cancel("enough")
     return run.wait()
+
+
+def without_anyio() -> object:
+    """Awaited as in a program that has not imported anyio."""
+    with patch.object(event_loops, "_asyncio_loop", asyncio._get_running_loop):
+        return asyncio.run(MIXED.aoutput(input=DATA, grace=GRACE))
 
 
 def left_early() -> object:
@@ -134,6 +142,7 @@ RUNS: dict[str, Callable[[], object]] = {
     "isolated": lambda: (command("cat") | function(copy, isolate="process")).output(input=DATA, grace=GRACE),
     "isolated deadline": lambda: (SLEEP | function(copy, isolate="process")).run(timeout=0.1, grace=GRACE),
     "async": lambda: asyncio.run(MIXED.aoutput(input=DATA, grace=GRACE)),
+    "async without anyio": without_anyio,
     "async deadline": lambda: asyncio.run(SLEEP.arun(timeout=0.05, grace=GRACE)),
     "async dialogue": lambda: asyncio.run(atalk()),
     "async lines": lambda: asyncio.run(alines()),

@@ -10,16 +10,16 @@ like, the iterators, and the `async with` block of `astart`; `AsyncRun.wait` onl
 The iterators are objects rather than async generators: one that is dropped half-way must end its run at once,
 in whatever thread and loop, which no event loop's finalisation of generators promises.
 
-Imported by the first use of an async method, since it needs anyio.
+Imported by the first use of `astart` or an async iterator, since it needs anyio.
 """
 
 from __future__ import annotations
 
 import sys
 
-import anyio
+from anyio import EndOfStream
 
-from penstock.api.owned_run import begin, run_to_end
+from penstock.api.owned_run import begin
 from penstock.core.errors import LineTooLong
 from penstock.core.framing import LineSplitter
 from penstock.core.public import half_made_too
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from penstock.core.result import Result
     from penstock.engine.run_plan import RunPlan
 
-__all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun", "run_to_end"]
+__all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun"]
 
 
 class AsyncRun:
@@ -83,8 +83,7 @@ class AsyncRun:
         owned.loop.check("this run")
         if timeout is not None and timeout != timeout:  # noqa: PLR0124 - not a number: no clock ever gets there
             raise ValueError("timeout must be a number of seconds, not nan")
-        with anyio.move_on_after(timeout):
-            await owned.ended.wait()
+        await owned.ended.wait(timeout)
         if not owned.ended.is_set():
             raise TimeoutError(f"the run has not ended within {timeout:g} s")
         if self.stdin is not None:
@@ -200,7 +199,7 @@ class AsyncBytes:
                     await self._owned.leave()
                     raise StopAsyncIteration  # noqa: TRY301 - as after any other end
             chunk: bytes = await self._owned.run.reader.receive()  # type: ignore[attr-defined] # a loop's own
-        except anyio.EndOfStream:
+        except EndOfStream:
             return await self._end()
         except StopAsyncIteration:
             raise

@@ -7,11 +7,14 @@ does not return, the worker ends the run itself once it gets that far.
 Waking a loop costs a system call, and a contest for the GIL with the thread that starts the next run. So a
 task that only waits for the end of a run (`run_to_end`) is not woken at its start.
 
-`_wait_shielded` waits for a run that must not be left behind. anyio's shield keeps cancel scopes off, but
-asyncio's own `Task.cancel` goes through. Then the wait is repeated, and the task, which is being cancelled
-already, raises afterwards. asyncio counts the calls of `cancel`, so its timeouts can tell their own from
-others. If a loop was closed before its coroutine had ended, Python closes the coroutine, which cannot wait
-then: it only cancels the run.
+`wait_shielded` waits for a run that must not be left behind. The task, which is being cancelled already,
+raises afterwards. asyncio counts the calls of `cancel`, so its timeouts can tell their own from others. If a
+loop was closed before its coroutine had ended, Python closes the coroutine, which cannot wait then: it only
+cancels the run.
+
+The waits are anyio's. But a task of asyncio that waits for the end of a run at once, in a program that has
+not imported anyio, uses asyncio's own: importing anyio would take longer than the run. If a run needs anyio,
+it is loaded before the run starts.
 
 A loop that is closed notifies nobody. A task that was left there is not garbage-collected either, because the
 run refers to it. So as long as there are such runs, the supervisor checks every `_LOOP_CHECK_INTERVAL_S`
@@ -23,8 +26,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-import anyio
-
+from penstock.core.async_detection import is_async_sink, is_async_source
 from penstock.core.errors import StartError
 from penstock.core.noop import noop
 from penstock.core.timing import timing
@@ -35,17 +37,21 @@ from penstock.engine.run_plan import plan_run
 from penstock.runtime import start_queue
 from penstock.runtime.faults import is_fault
 from penstock.runtime.supervisor import last_cancellation, supervisor
-from penstock.system.event_loops import current_loop, threads_context
-from penstock.system.fork_guard import reset_in_child
+from penstock.stages.base import traits_of
+from penstock.streams.endpoints import unwrap
+from penstock.system.event_loops import current_loop, only_asyncio, require_anyio, threads_context
+from penstock.system.fork_guard import late_import, reset_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from penstock.aio.anyio_event import AnyioEvent
     from penstock.core.result import Result
     from penstock.engine.graph import PipelineSpec
     from penstock.engine.run_plan import RunPlan
+    from penstock.system.asyncio_event import AsyncioEvent
     from penstock.system.event_loops import Loop
 
 __all__ = ["OwnedRun", "begin", "run_to_end"]
@@ -57,12 +63,12 @@ _LOOP_CHECK_INTERVAL_S = 0.25
 class OwnedRun:
     """A run, and the event loop that it is started in. Made in the loop's thread."""
 
-    def __init__(self, loop: Loop, *, tell: bool) -> None:
-        """`tell` is whether its owner is going to wait for its start."""
+    def __init__(self, loop: Loop, event: type[AnyioEvent | AsyncioEvent], *, tell: bool) -> None:
+        """`event` makes what its tasks wait for; `tell` is whether its owner waits for its start."""
         self.loop = loop
-        self.ended = anyio.Event()
+        self.ended = event()
         """Set when the run has ended, or could not be started at all."""
-        self._begun = anyio.Event() if tell else None
+        self._begun = event() if tell else None
         self._cancellation = last_cancellation()
         self._run: ManagedRun | None = None
         self._error: BaseException | None = None
@@ -94,15 +100,15 @@ class OwnedRun:
             await self.ended.wait()
         except BaseException as error:
             await self.end(error)
-            raise
+            if self._run is None or not is_fault(error):
+                raise
         self._raise()
         return self.run.get_result(check=check)
 
     async def ends_within_grace(self) -> bool:
         """Wait for the end, at most the grace time; if the task is cancelled, end the run."""
         try:
-            with anyio.move_on_after(self.run.grace):
-                await self.ended.wait()
+            await self.ended.wait(self.run.grace)
         except BaseException as error:
             await self.end(error)
             raise
@@ -116,9 +122,9 @@ class OwnedRun:
         if isinstance(error, GeneratorExit):
             return
         if self._run is None:
-            await _wait_shielded(self.ended, timing.cancel_margin_s)
+            await self.ended.wait_shielded(timing.cancel_margin_s)
         if self._run is not None:
-            await _wait_shielded(self.ended)
+            await self.ended.wait_shielded()
 
     async def leave(self, error: BaseException | None = None) -> None:
         """End the run, which is not a failure, because nobody reads its output any more, and wait."""
@@ -126,11 +132,10 @@ class OwnedRun:
             return
         patience = self.run.cancel_timeout
         try:
-            with anyio.move_on_after(patience):
-                await self.ended.wait()
+            await self.ended.wait(patience)
         except BaseException as cancelled:
             if not isinstance(cancelled, GeneratorExit):
-                await _wait_shielded(self.ended, patience)
+                await self.ended.wait_shielded(patience)
             raise
 
     def _raise(self) -> None:
@@ -222,7 +227,7 @@ async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = n
 
     Raises StartError, when nothing is left, if a stage cannot be started.
     """
-    owned = _begin(make_plan, on_cut, tell=True)
+    owned = _begin(make_plan, on_cut, anyio_event(), tell=True)
     try:
         await owned.begun()
         if owned.run.failed_to_start:
@@ -235,8 +240,15 @@ async def begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = n
 
 
 async def run_to_end(pipeline: PipelineSpec, options: Mapping[str, Any], *, check: bool) -> Result:
-    """Start a run, and wait for its end."""
-    owned = _begin(partial(plan_run, pipeline, options), noop, tell=False)
+    """Start a run, and wait for its end.
+
+    Raises ImportError if the run needs anyio and it is not installed.
+    """
+    try:
+        event = _event_for(pipeline, options)
+    except OSError as error:  # no descriptor to load anyio by
+        raise StartError(pipeline.graph.nodes[0].stage.name, error, index=0) from error
+    owned = _begin(partial(plan_run, pipeline, options), noop, event, tell=False)
     try:
         return await owned.finish(check=check)
     except Exception as error:
@@ -246,25 +258,45 @@ async def run_to_end(pipeline: PipelineSpec, options: Mapping[str, Any], *, chec
         return owned.run.get_result(check=check)
 
 
-def _begin(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None], *, tell: bool) -> OwnedRun:
+def anyio_event() -> type[AnyioEvent]:
+    """Return the event of anyio; ImportError, which says what to install, if that is missing."""
+    with late_import:
+        require_anyio()
+        from penstock.aio.anyio_event import AnyioEvent  # noqa: PLC0415 - only some users have anyio
+
+    return AnyioEvent
+
+
+def _event_for(pipeline: PipelineSpec, options: Mapping[str, Any]) -> type[AnyioEvent | AsyncioEvent]:
+    """Return what a task can wait for the end of a run with, once everything that the run needs is loaded."""
+    if not only_asyncio() or _uses_streams(pipeline, options):
+        return anyio_event()
+    with late_import:
+        from penstock.system.asyncio_event import AsyncioEvent  # noqa: PLC0415 - only without anyio
+
+    return AsyncioEvent
+
+
+def _uses_streams(pipeline: PipelineSpec, options: Mapping[str, Any]) -> bool:
+    """Whether a stage or an end of the pipeline is served by the loop, through streams of anyio."""
+    if any(traits_of(node.stage).asynchronous for node in pipeline.graph.nodes):
+        return True
+    (source, _), (sink, _) = unwrap(options.get("stdin")), unwrap(options.get("stdout"))
+    return is_async_source(options.get("input")) or is_async_source(source) or is_async_sink(sink)
+
+
+def _begin(
+    make_plan: Callable[[], RunPlan],
+    on_cut: Callable[[], None],
+    event: type[AnyioEvent | AsyncioEvent],
+    *,
+    tell: bool,
+) -> OwnedRun:
     """Have a run started. StartError if no descriptor or thread is left for that."""
     loop = current_loop()
     try:
-        owned = OwnedRun(loop, tell=tell)
+        owned = OwnedRun(loop, event, tell=tell)
         owned.start(make_plan, on_cut)
     except (OSError, RuntimeError, MemoryError) as error:
         raise StartError(make_plan().stages[0].name, error, index=0) from error
     return owned
-
-
-async def _wait_shielded(event: anyio.Event, patience: float | None = None) -> None:
-    """Wait for `event`, at most `patience` seconds. A cancellation meanwhile is left to the caller, which is
-    being cancelled already.
-    """
-    with anyio.move_on_after(patience, shield=True) as scope:
-        while not event.is_set():
-            try:
-                await event.wait()
-            except anyio.get_cancelled_exc_class():
-                if scope.cancel_called:
-                    raise

@@ -284,12 +284,13 @@ class Pipeline(PipelineSpec):
         """Run the pipeline as `run` does, in an event loop of asyncio, uvloop or trio.
 
         Cancelling the task or cancel scope ends the run, and waits until its children are reaped. Raises
-        ImportError if the extra `async` is not installed.
+        ImportError if the run needs the extra `async` and it is not installed: under trio, and for async
+        functions and streams.
         """
         merged = self._merged(options)
         check_ends(merged, "arun")
         _check_flag(check)
-        result: Result = await self._aio().run_to_end(self, merged, check=check)
+        result: Result = await self._load(_owned_run).run_to_end(self, merged, check=check)
         return result
 
     async def aoutput(self, **options: Unpack[Options]) -> bytes:
@@ -298,7 +299,7 @@ class Pipeline(PipelineSpec):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "aoutput")
-        result: Result = await self._aio().run_to_end(self, merged, check=True)
+        result: Result = await self._load(_owned_run).run_to_end(self, merged, check=True)
         return b"" if result.stdout is None else result.stdout
 
     async def atext(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
@@ -318,12 +319,12 @@ class Pipeline(PipelineSpec):
         check_ends(merged, "aiter_bytes")
         make_plan = partial(plan_run, self, merged, iterate=True)
         make_plan()  # an invalid option is an error of this call
-        iterator: AsyncBytes = self._aio().AsyncBytes(make_plan)
+        iterator: AsyncBytes = self._load(_async_run).AsyncBytes(make_plan)
         return iterator
 
     def aiter_lines(self, **options: Unpack[Options]) -> AsyncLines:
         """Return an async iterator over the lines of the output, as `iter_lines` yields them."""
-        lines: AsyncLines = self._aio().AsyncLines(self.aiter_bytes(**options))
+        lines: AsyncLines = self._load(_async_run).AsyncLines(self.aiter_bytes(**options))
         return lines
 
     def astart(self, **options: Unpack[Options]) -> StartingRun:
@@ -334,7 +335,7 @@ class Pipeline(PipelineSpec):
         """
         make_plan = partial(plan_run, self, self._merged(options))
         make_plan()  # an invalid option is an error of this call
-        starting: StartingRun = self._aio().StartingRun(make_plan)
+        starting: StartingRun = self._load(_async_run).StartingRun(make_plan)
         return starting
 
     def explain(self, **options: Unpack[Options]) -> Plan:
@@ -346,10 +347,10 @@ class Pipeline(PipelineSpec):
         """
         return plan_run(self, self._merged(options)).explain()
 
-    def _aio(self) -> ModuleType:
-        """Return the module of the async methods. StartError if there is no descriptor to load it by."""
+    def _load(self, load: Callable[[], ModuleType]) -> ModuleType:
+        """Return the module that `load()` imports. StartError if there is no descriptor to do that by."""
         try:
-            return _aio()
+            return load()
         except OSError as error:
             raise StartError(self.graph.nodes[0].stage.name, error, index=0) from error
 
@@ -366,17 +367,19 @@ class Pipeline(PipelineSpec):
 
 
 @cache
-def _aio() -> ModuleType:
-    """Return the module of the async methods, imported when it is first used."""
+def _owned_run() -> ModuleType:
+    """Return the module of the async methods that wait for the end of a run."""
     with late_import:
-        try:
-            from penstock.api import async_run  # noqa: PLC0415 - it needs anyio, which only some users have
-        except ModuleNotFoundError as missing:
-            if missing.name != "anyio":
-                raise
-            raise ImportError(
-                "the async methods need anyio: pip install 'penstock[async]'", name="anyio"
-            ) from missing
+        from penstock.api import owned_run  # noqa: PLC0415 - only some users run in an event loop
+    return owned_run
+
+
+@cache
+def _async_run() -> ModuleType:
+    """Return the module of the other async methods. ImportError if there is no anyio."""
+    _owned_run().anyio_event()
+    with late_import:
+        from penstock.api import async_run  # noqa: PLC0415 - as above, and it needs anyio
     return async_run
 
 

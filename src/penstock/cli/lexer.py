@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Operator", "PipelineSyntaxError", "Scanner", "Word"]
 
@@ -99,8 +98,7 @@ class PipelineSyntaxError(Exception):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word without its quotes, and its place in the line.
 
     Its first `bare` characters are the same in the line: without quotes or continued lines.
@@ -112,8 +110,7 @@ class Word:
     bare: int
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(NamedTuple):
     """An operator; `kind` is one of `|`, `<`, `>`, `>>`, `2>`, `2>>` and `2>&1`."""
 
     kind: str

@@ -9,8 +9,7 @@ Out of scope: looking up names, opening files, and the meaning of a stage beyond
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock.cli.lexer import Operator, PipelineSyntaxError, Scanner, Word
 
@@ -19,8 +18,7 @@ __all__ = ["Assignment", "Line", "PipelineSyntaxError", "Redirection", "StageTex
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """`NAME=value` before a command: a variable for this command alone."""
 
     name: str
@@ -28,8 +26,7 @@ class Assignment:
     word: Word
 
 
-@dataclass(frozen=True, slots=True)
-class Redirection:
+class Redirection(NamedTuple):
     """A redirection; `kind` is `<`, `>`, `>>`, `2>`, `2>>` or `2>&1`, `target` the file (None for `2>&1`)."""
 
     kind: str
@@ -38,8 +35,7 @@ class Redirection:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class StageText:
+class StageText(NamedTuple):
     """One stage as it is written, with at least one word."""
 
     words: tuple[Word, ...]
@@ -51,8 +47,7 @@ class StageText:
         return next((found for found in self.redirections if found.kind in kinds), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A whole pipeline of at least one stage. Only the first may have `<`, only the last `>` or `>>`."""
 
     text: str
@@ -109,13 +104,13 @@ def _redirection(operator: Operator, scanner: Scanner) -> Redirection:
     return Redirection(operator.kind, target, operator.start, operator.end)
 
 
-@dataclass(slots=True)
 class _Draft:
     """A stage while it is parsed; `start` is the place of the `|` before it."""
 
-    start: int
-    words: list[Word] = field(default_factory=list)
-    redirections: list[Redirection] = field(default_factory=list)
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.words: list[Word] = []
+        self.redirections: list[Redirection] = []
 
     @property
     def empty(self) -> bool:

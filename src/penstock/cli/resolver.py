@@ -12,8 +12,7 @@ import importlib
 import inspect
 import os
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock import (
     DEVNULL,
@@ -46,8 +45,7 @@ _FACTORIES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """The stages of a line, with the stdin of the first and the stdout of the last."""
 
     stages: tuple[Any, ...]

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from penstock import INHERIT, Pipeline, PipelineError
 from penstock.cli.parser import PipelineSyntaxError
@@ -34,8 +33,7 @@ _FLAGS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
+class RunOutcome(NamedTuple):
     """The outcome of a run. `signum` is the signal that ended it; `result` is None if it never started."""
 
     result: Result | None

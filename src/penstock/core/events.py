@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
 from penstock.core.public import exported
+from penstock.core.record import field, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ __all__ = ["Event"]
 
 
 @exported
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Event:
     """An event of a run, as `on_event` gets it. A frozen dataclass.
 
@@ -31,5 +31,5 @@ class Event:
     stage: str
     message: str
     error: BaseException | None = None
-    context: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    time: float = dataclasses.field(default_factory=time.time)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    time: float = field(default_factory=time.time)

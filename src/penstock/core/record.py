@@ -1,10 +1,11 @@
 """A frozen, slotted dataclass that is made without importing `dataclasses`.
 
-Every run returns objects of three such classes. `dataclasses` would cost the first run 9 ms, because it loads
-`inspect`, which loads `ast`, `dis`, `tokenize` and `re`. Type checkers take `record` for `dataclass`
-itself. So do `dataclasses.fields`, `replace` and `asdict`: the attributes that they ask for are made then.
+Every run returns objects of three such classes, and a run with a handler makes events. `dataclasses` would
+cost the first run 9 ms, because it loads `inspect`, which loads `ast`, `dis`, `tokenize` and `re`. Type
+checkers take `record` for `dataclass` itself, and `field` for that of `dataclasses`. So do
+`dataclasses.fields`, `replace` and `asdict`: the attributes that they ask for are made then.
 
-Out of scope: `field()`, default factories, inheritance. A class that needs those is a dataclass that is
+Out of scope: the other options of `field()`, inheritance. A class that needs those is a dataclass that is
 imported late.
 """
 
@@ -16,8 +17,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import dataclass as record
+    from dataclasses import field
     from typing import Any
 else:
+
+    def field(*, default_factory: Callable[[], object]) -> _Factory:
+        """Return what a field is set to in the class, if its default is made for each object."""
+        return _Factory(default_factory)
 
     def record(*, frozen: bool, slots: bool) -> Callable[[type], type]:
         """Return the decorator. Both options are there to be read by type checkers, and must be true."""
@@ -26,9 +32,21 @@ else:
         return _made
 
 
-__all__ = ["record"]
+__all__ = ["field", "record"]
 
 _set = object.__setattr__
+
+
+class _Factory:
+    """Makes the default of a field for each object; as a parameter's default it says so."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self.make = make
+
+    def __repr__(self) -> str:
+        return "<factory>"
 
 
 def _made(cls: type) -> type:
@@ -64,7 +82,11 @@ class _Twins:
 
         if not self._made:
             name, bases, members = self._arguments
-            self._made.append(dataclasses.dataclass(frozen=True)(type(name, bases, members.copy())))
+            members = {
+                key: dataclasses.field(default_factory=value.make) if isinstance(value, _Factory) else value
+                for key, value in members.items()
+            }
+            self._made.append(dataclasses.dataclass(frozen=True)(type(name, bases, members)))
         return self._made[0]
 
 
@@ -84,8 +106,13 @@ class _Borrowed:
 def _constructor(cls: type, names: tuple[str, ...], defaults: dict[str, object]) -> Any:
     """Compile `__init__`, as `dataclass` does; every run makes some of these, so `**fields` is too slow."""
     parameters = ", ".join(f"{name}=_defaults[{name!r}]" if name in defaults else name for name in names)
-    body = "".join(f"\n    _set(self, {name!r}, {name})" for name in names)
-    scope: dict[str, Any] = {"_set": _set, "_defaults": defaults}
+    body = "".join(
+        f"\n    _set(self, {name!r}, {name}.make() if {name}.__class__ is _Factory else {name})"
+        if isinstance(defaults.get(name), _Factory)
+        else f"\n    _set(self, {name!r}, {name})"
+        for name in names
+    )
+    scope: dict[str, Any] = {"_set": _set, "_defaults": defaults, "_Factory": _Factory}
     exec(f"def __init__(self, {parameters}):{body}", scope)  # noqa: S102 - of names in this package alone
     made = scope["__init__"]
     made.__qualname__ = f"{cls.__qualname__}.__init__"

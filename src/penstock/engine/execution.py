@@ -24,7 +24,6 @@ from penstock.engine.closing import ClosingTask
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
 from penstock.engine.faults import ends_with_fault
 from penstock.engine.judged_run import JudgedRun
-from penstock.engine.memory_watches import Watches
 from penstock.engine.outputs import OutputTask
 from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import StartFailure
@@ -33,16 +32,18 @@ from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOu
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
 from penstock.runtime.latch import Latch
-from penstock.runtime.stage_scheduler import StartBarrier
+from penstock.runtime.start_barrier import StartBarrier
 from penstock.runtime.start_slots import StartSlot
 from penstock.runtime.supervisor import active_runs, begin_start, end_start
 from penstock.stages.context import StageContext
 from penstock.stages.run_services import RunResources, RunServices
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from penstock.engine.memory_watches import Watches
     from penstock.engine.run_plan import RunPlan
     from penstock.runtime.guarded_call import GuardedCall
     from penstock.runtime.reactor import Reactor
@@ -76,11 +77,18 @@ class Execution(JudgedRun):
         self.starting = False
         """Whether a thread is in the middle of the start."""
         self._start_slot = StartSlot()
-        self._watches = Watches(self._state.groups, self.leaves, reactor, self.dispatcher)
+        self._watches = self._make_watches()
         self._barrier = StartBarrier(reactor)
         self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
         self._outputs = OutputTask(reactor, self._resources.outputs)
+
+    def _make_watches(self) -> Watches | None:
+        if all(group.options.get("watch") is None for group in self._state.groups):
+            return None
+        with late_import:
+            from penstock.engine.memory_watches import Watches  # noqa: PLC0415 - most runs have none
+        return Watches(self._state.groups, self.leaves, self.reactor, self.dispatcher)
 
     @property
     def reason(self) -> CancelReason | None:
@@ -155,7 +163,8 @@ class Execution(JudgedRun):
             if ctx.listened_to:
                 ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
                 self._stops.begin()
-        self._watches.started(leaf, running, self._cancel)
+        if self._watches is not None:
+            self._watches.started(leaf, running, self._cancel)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
         running.on_done(partial(self._leaf_ended, leaf))
@@ -198,7 +207,8 @@ class Execution(JudgedRun):
                 continue
             if end.error is not None and end.failed and parent.option("fail_fast"):
                 self._fail_fast(parent, end)
-            self._watches.ended(parent)
+            if self._watches is not None:
+                self._watches.ended(parent)
         self.advance()
 
     def _call_filter(self, node: FilterRun) -> None:
@@ -323,7 +333,8 @@ class Execution(JudgedRun):
             if self.ended.is_set():
                 return
             self._start_slot.release()  # an interrupt may have come before
-            self._watches.close()
+            if self._watches is not None:
+                self._watches.close()
             self._stops.close()
             self._resources.close()
             if self._closing.abandoned:

@@ -13,8 +13,8 @@ from functools import partial
 from penstock.core.errors import MemoryLimitExceeded, PipelineError
 from penstock.core.sizes import show_size
 from penstock.engine.tree import CancelReason
+from penstock.limits.memory_sampler import Watch
 from penstock.runtime.events import new_event
-from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.engine.tree import GroupRun, Node, StageRun
-    from penstock.limits.memory_sampler import Watch
     from penstock.limits.memory_watch import MemoryWatch
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
@@ -67,9 +66,6 @@ class Watches:
                 self._entries.append(self._entry(group, spec, below))
 
     def _entry(self, group: GroupRun, spec: MemoryWatch, leaves: list[StageRun]) -> _Entry:
-        with late_import:
-            from penstock.limits.memory_sampler import Watch  # noqa: PLC0415 - most runs have none
-
         entry: _Entry
 
         def exceeded(used: int) -> None:

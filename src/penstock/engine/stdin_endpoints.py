@@ -6,7 +6,8 @@ a run: `open` returns a port, which does. A stage that prefers a file (`wants_fi
 other stage gets a stream in memory, if there is no descriptor to pass.
 
 Streams and copies are loaded by the endpoints that need them, before these open anything: a run of commands
-alone needs none. Later there may be no descriptor to load a module by.
+alone needs none. Later there may be no descriptor to load a module by. `copied_stdin` has the kinds that a
+worker copies.
 
 A new kind of stdin (a terminal, an edge of a graph) is one more class with `open`, chosen in
 `stdin_endpoint`. `stdout_endpoints` names the other places that know the kinds.
@@ -23,16 +24,14 @@ from penstock.engine.ports import StdinPort, close_on_error, open_pipe
 from penstock.runtime.taps import InputWriter
 from penstock.streams.endpoints import Access, duplicate_source, number_of, source_access, unwrap
 from penstock.streams.stage_ends import Input
-from penstock.system.fds import duplicate, is_nonblocking, open_read
+from penstock.system.fds import is_nonblocking, open_read
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar
 
-    from penstock.engine.port_streams import Feeder
     from penstock.runtime.reactor import Reactor
-    from penstock.streams.writer import Writer
     from penstock.system.fds import Path
 
 __all__ = [
@@ -171,96 +170,6 @@ class BytesStdin(StdinEndpoint):
             return StdinPort(Input(read_end), writer, in_reactor=True)
 
 
-class _CopiedStdin(StdinEndpoint):
-    """Anything that a worker copies."""
-
-    __slots__ = ()
-    kind = "object"
-
-    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
-        """Have a worker copy it into memory or into a pipe."""
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        if not wants_file:
-            memory = streams.MemoryPipe()
-            return StdinPort(Input(stream=memory.reader), self._feeder(memory.writer))
-        read_end, write_end = open_pipe(pipe_size, kept=1)
-        with close_on_error(read_end, write_end):
-            feeder = self._feeder(streams.FdWriter(write_end, owned_description=True))
-        return StdinPort(Input(read_end), feeder)
-
-    def _feeder(self, writer: Writer) -> Feeder:
-        raise NotImplementedError
-
-
-class ObjectStdin(_CopiedStdin):
-    """An object that is read by its own methods, or an iterable of bytes."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Any, closing: Any) -> None:
-        super().__init__(closing)
-        self._value = value
-
-    def _feeder(self, writer: Writer) -> Feeder:
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        return streams.Feeder(self._value, writer)
-
-
-class CopierStdin(ObjectStdin):
-    """An object that copies by itself: it has `write_to`."""
-
-    __slots__ = ()
-    kind = "copier"
-
-
-class FifoStdin(_CopiedStdin):
-    """The path of a FIFO. Opening it waits for a writer, so the worker opens it (`streams.fifo_streams`)."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def _feeder(self, writer: Writer) -> Feeder:
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        return streams.Feeder(None, writer, streams.FifoReader(self._path))
-
-
-class NonblockingStdin(StdinEndpoint):
-    """A non-blocking descriptor, which no command may have as it is."""
-
-    __slots__ = ("_number", "carrier")
-    kind = "relayed"
-
-    def __init__(self, number: int, closing: Any = None) -> None:
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        super().__init__(closing)
-        self._number = number
-        self.carrier = streams.best_method(number, to_pipe=True)
-
-    def open(self, reactor: Reactor, pipe_size: int | None, *, wants_file: bool) -> StdinPort:
-        """Have a worker copy it from descriptor to descriptor, or a Python stage wait for it."""
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        if not wants_file:
-            return StdinPort(Input(duplicate(self._number), owned_description=False))
-        read_end, write_end = open_pipe(pipe_size, kept=1, grow=True)
-        with close_on_error(read_end, write_end):
-            source = duplicate(self._number)
-            transfer = streams.Transfer(source, write_end, source_owned=False, sink_owned=True)
-        return StdinPort(Input(read_end), streams.Feeder(None, transfer))
-
-
 class AsyncObjectStdin(StdinEndpoint):
     """An object that only a task of an event loop can read; `loop_binding` replaces it by one that opens."""
 
@@ -290,7 +199,12 @@ def stdin_endpoint(value: Any, data: Any) -> StdinEndpoint:
         with late_import:
             from penstock.system.fifo_open import is_fifo  # noqa: PLC0415 - only paths need it
 
-        return FifoStdin(value) if is_fifo(value) else PathStdin(value)
+        if not is_fifo(value):
+            return PathStdin(value)
+        with late_import:
+            from penstock.engine import copied_stdin  # noqa: PLC0415 - few runs get such an object
+
+        return copied_stdin.FifoStdin(value)
     if not isinstance(value, int) and is_async_source(value):
         return AsyncObjectStdin(value, to_close)
     return _of_object(value, to_close)
@@ -308,14 +222,22 @@ def _of_object(value: Any, to_close: Any) -> StdinEndpoint:
         return reader_stdin.reader_stdin(value, to_close)
     if access is Access.PASS:
         return DescriptorStdin(value, to_close)
+    with late_import:
+        from penstock.engine import copied_stdin  # noqa: PLC0415 - few runs get such an object
     if access is Access.COPY:
-        return NonblockingStdin(number_of(value), to_close)
-    return (CopierStdin if callable(getattr(value, "write_to", None)) else ObjectStdin)(value, to_close)
+        return copied_stdin.NonblockingStdin(number_of(value), to_close)
+    return copied_stdin.object_stdin(value, to_close)
 
 
 def _inherited() -> StdinEndpoint:
     """Return the process's own stdin: copied if it is non-blocking, nothing if it is closed."""
     try:
-        return NonblockingStdin(0) if is_nonblocking(0) else _INHERITED
+        inherited = not is_nonblocking(0)
     except OSError:
         return _NULL
+    if inherited:
+        return _INHERITED
+    with late_import:
+        from penstock.engine import copied_stdin  # noqa: PLC0415 - few runs get such an object
+
+    return copied_stdin.NonblockingStdin(0)

@@ -2,7 +2,8 @@
 
 `stdout_endpoint` chooses the class, by looking only. `kind` is the name that `core.plan` knows, and `carrier`
 names what would carry a copy from a pipe to there. An endpoint never changes and keeps nothing of a run:
-`open` returns a port, which does. Streams and copies are loaded as in `stdin_endpoints`.
+`open` returns a port, which does. Streams and copies are loaded as in `stdin_endpoints`; `copied_stdout` has
+the kinds that a worker copies to.
 
 A new kind of stdout (a terminal, a branch of a graph) is one more class with `open`, chosen in
 `stdout_endpoint`. A new `kind` also needs its carrier in `core.plan`, and a new constant (such as CAPTURE)
@@ -17,11 +18,11 @@ from penstock.core.async_detection import is_async_sink
 from penstock.core.captured import Captured
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
 from penstock.core.file_targets import appending, atomic
-from penstock.engine.ports import CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
+from penstock.engine.ports import CapturePort, StdoutPort, close_on_error, open_pipe
 from penstock.runtime.taps import CaptureTap
 from penstock.streams.endpoints import Access, duplicate_sink, number_of, sink_access, unwrap
 from penstock.streams.stage_ends import Output
-from penstock.system.fds import duplicate, is_nonblocking, open_write
+from penstock.system.fds import is_nonblocking, open_write
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -29,11 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ClassVar
 
-    from penstock.engine.port_streams import Drainer, FdWriter, FifoWriter
     from penstock.runtime.reactor import Reactor
-    from penstock.streams.reader import Reader
     from penstock.system.atomic_file import AtomicFile
-    from penstock.system.fds import Path
 
     OnEnd = Callable[[], None]
 
@@ -229,110 +227,6 @@ class CapturedStdout(StdoutEndpoint):
             return CapturePort(Output(write_end), captured, reactor, tap)
 
 
-class _CopiedStdout(StdoutEndpoint):
-    """Anything that a worker copies to."""
-
-    __slots__ = ()
-    kind = "object"
-    _target_owned: ClassVar[bool] = True
-    """Whether the target was made for the copy."""
-
-    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
-        """Have a worker copy to it from memory or from a pipe."""
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        if not wants_file:
-            memory = streams.MemoryPipe()
-            drainer = self._drainer(reactor, memory.reader, on_end)
-            return DrainedPort(Output(stream=memory.writer), drainer, reactor)
-        read_end, write_end = open_pipe(pipe_size, kept=0)
-        with close_on_error(read_end, write_end):
-            reader = streams.FdReader(read_end, owned_description=True)
-            drainer = self._drainer(reactor, reader, on_end)
-        return DrainedPort(Output(write_end), drainer, reactor)
-
-    def _drainer(self, reactor: Reactor, reader: Reader, on_end: OnEnd) -> Drainer:
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        return streams.Drainer(reactor, reader, self._target(), on_end, sink_owned=self._target_owned)
-
-    def _target(self) -> Any:
-        """Return the object that the worker writes to."""
-        raise NotImplementedError
-
-
-class ObjectStdout(_CopiedStdout):
-    """An object that is written to by its own methods."""
-
-    __slots__ = ("_value",)
-    _target_owned = False
-
-    def __init__(self, value: Any, closing: Any) -> None:
-        super().__init__(closing)
-        self._value = value
-
-    def _target(self) -> Any:
-        return self._value
-
-
-class CopierStdout(ObjectStdout):
-    """An object that copies by itself: it has `read_from`."""
-
-    __slots__ = ()
-    kind = "copier"
-
-
-class FifoStdout(_CopiedStdout):
-    """The path of a FIFO. Opening it waits for a reader, so the worker opens it (`streams.fifo_streams`)."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def _target(self) -> FifoWriter:
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        return streams.FifoWriter(self._path)
-
-
-class NonblockingStdout(_CopiedStdout):
-    """A non-blocking descriptor, which no child may have as it is."""
-
-    __slots__ = ("_number", "carrier")
-
-    def __init__(self, number: int, closing: Any = None) -> None:
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        super().__init__(closing)
-        self._number = number
-        self.carrier = streams.best_method(number, to_pipe=False)
-
-    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
-        """Have a worker copy to it: from memory, or from descriptor to descriptor."""
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        if not wants_file:
-            return super().open(reactor, pipe_size, on_end, wants_file=wants_file)
-        read_end, write_end = open_pipe(pipe_size, kept=0, grow=True)
-        with close_on_error(read_end, write_end):
-            sink = duplicate(self._number)
-            transfer = streams.Transfer(read_end, sink, source_owned=True, sink_owned=False)
-        return DrainedPort(Output(write_end), streams.Drainer(reactor, transfer, None, on_end), reactor)
-
-    def _target(self) -> FdWriter:
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        return streams.FdWriter(duplicate(self._number), owned_description=False)
-
-
 class AsyncObjectStdout(StdoutEndpoint):
     """An object that only a task of an event loop can write to; `loop_binding` replaces it."""
 
@@ -367,7 +261,10 @@ def stdout_endpoint(value: Any) -> StdoutEndpoint:
             from penstock.system.fifo_open import is_fifo  # noqa: PLC0415 - only paths need it
 
         if is_fifo(value):
-            return FifoStdout(value)
+            with late_import:
+                from penstock.engine import copied_stdout  # noqa: PLC0415 - few runs get such an object
+
+            return copied_stdout.FifoStdout(value)
         return AppendingStdout(value) if appends else PathStdout(value)
     if not isinstance(value, int) and is_async_sink(value):
         return AsyncObjectStdout(value, to_close)
@@ -379,14 +276,22 @@ def _of_object(value: Any, to_close: Any) -> StdoutEndpoint:
     access = sink_access("stdout", value)
     if access is Access.PASS:
         return DescriptorStdout(value, to_close)
+    with late_import:
+        from penstock.engine import copied_stdout  # noqa: PLC0415 - few runs get such an object
     if access is Access.COPY:
-        return NonblockingStdout(number_of(value), to_close)
-    return (CopierStdout if callable(getattr(value, "read_from", None)) else ObjectStdout)(value, to_close)
+        return copied_stdout.NonblockingStdout(number_of(value), to_close)
+    return copied_stdout.object_stdout(value, to_close)
 
 
 def _inherited() -> StdoutEndpoint:
     """Return the process's own stdout: copied if it is non-blocking, nothing if it is closed."""
     try:
-        return NonblockingStdout(1) if is_nonblocking(1) else _INHERITED
+        inherited = not is_nonblocking(1)
     except OSError:
         return _NULL
+    if inherited:
+        return _INHERITED
+    with late_import:
+        from penstock.engine import copied_stdout  # noqa: PLC0415 - few runs get such an object
+
+    return copied_stdout.NonblockingStdout(1)

@@ -27,7 +27,7 @@ from penstock.isolation import messages
 from penstock.isolation.channel import Channel
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
-from penstock.runtime.stage_scheduler import StartBarrier
+from penstock.runtime.start_barrier import StartBarrier
 from penstock.runtime.supervisor import local_reactor
 from penstock.stages.context import Scope, StageContext
 from penstock.stages.run_services import RunResources, RunServices

@@ -1,6 +1,6 @@
 """Events for the run's handler: the one place that builds an `Event`.
 
-The dataclass is imported when the first event is built, because most runs have no handler. A handler never
+`Event` is imported when the first event is built, because most runs have no handler. A handler never
 runs in the thread that emits: the dispatcher delivers, in order.
 """
 
@@ -70,6 +70,6 @@ def new_event(  # noqa: PLR0913 - the fields of an event
 ) -> Event:
     """Build an event, of now unless `moment` (by `time.time()`) says otherwise."""
     with late_import:
-        from penstock.core.events import Event  # noqa: PLC0415 - dataclasses are expensive to import
+        from penstock.core.events import Event  # noqa: PLC0415 - most runs have no handler
     when = time.time() if moment is None else moment
     return Event(kind, masked(stage), masked(message), error, context or {}, when)

@@ -24,9 +24,9 @@ import heapq
 import itertools
 import threading
 import time
+from _queue import Empty, SimpleQueue  # `queue` only adds what we do not use
 from collections import deque
 from functools import partial
-from queue import Empty, SimpleQueue
 
 from penstock.core.noop import noop
 from penstock.core.timing import timing

@@ -33,24 +33,12 @@ from penstock.streams.base import before_sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Protocol
+    from collections.abc import Iterable
 
     from penstock.runtime.reactor import Reactor
-else:
-    Protocol = object
+    from penstock.runtime.start_barrier import WorkUnit
 
-__all__ = ["StartBarrier", "WorkUnit"]
-
-
-class WorkUnit(Protocol):
-    """A stage, or a chain of fused ones, that wants a thread."""
-
-    def work(self) -> None:
-        """Do all the work, in this thread. Raise nothing. Do nothing if the unit was dropped before."""
-
-    def fail(self, error: BaseException) -> None:
-        """End with `error` as the outcome: the unit is never going to begin."""
+__all__ = ["run_stages"]
 
 
 class _StageQueue:
@@ -109,46 +97,6 @@ class _StageQueue:
         self._reactor.call_at(time.monotonic() + timing.stage_stall_s, self._check_stall)
 
 
-class StartBarrier:
-    """Holds back tasks and stages until all stages of a run are started; drops them if a start fails."""
-
-    __slots__ = ("_reactor", "_tasks", "_units", "_waits")
-
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        self._tasks: list[Callable[[], None]] = []
-        self._units: list[WorkUnit] = []
-        self._waits: bool | None = True
-        """None once the start was aborted."""
-
-    def add_callback(self, task: Callable[[], None]) -> None:
-        """Call `task()` when the barrier opens, or now if it is open."""
-        if self._waits:
-            self._tasks.append(task)
-        elif self._waits is False:
-            task()
-
-    def add_stage(self, unit: WorkUnit) -> None:
-        """Give `unit` a thread when the barrier opens, or now if it is open.
-
-        RuntimeError if the barrier is open and no thread is available.
-        """
-        if self._waits:
-            self._units.append(unit)
-        elif self._waits is False:
-            _StageQueue((unit,), self._reactor).start()
-
-    def open(self) -> None:
-        """Begin all tasks and stages. RuntimeError if no thread is available."""
-        self._waits = False
-        tasks, units = self._tasks, self._units
-        self._tasks, self._units = [], []
-        for task in tasks:
-            task()
-        if units:
-            _StageQueue(units, self._reactor).start()
-
-    def abort(self) -> None:
-        """Drop all tasks and stages."""
-        self._waits = None
-        self._tasks, self._units = [], []
+def run_stages(units: Iterable[WorkUnit], reactor: Reactor) -> None:
+    """Run all units in workers. RuntimeError if no thread is available."""
+    _StageQueue(units, reactor).start()

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+from _queue import Empty, SimpleQueue  # `queue` only adds what we do not use
 from functools import partial
-from queue import Empty, SimpleQueue
 
 from penstock.core.timing import timing
 from penstock.runtime.faults import call_again

@@ -15,6 +15,7 @@ from functools import partial
 from penstock.core.errors import ClosedPipe, FinishEarly
 from penstock.core.noop import noop
 from penstock.core.public import exported
+from penstock.runtime.stage_scheduler import run_stages
 from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
 from penstock.stages.running import ThreadedStage
@@ -197,7 +198,7 @@ class _Chain:
     def add_parts(self, parts: Sequence[_ChainedStage]) -> None:
         """Run `parts` in a worker thread, once every stage of the run has been started."""
         self._parts = parts
-        parts[0].ctx.barrier.add_stage(self)
+        parts[0].ctx.barrier.add_stage(self, run_stages)
 
     def drop(self) -> bool:
         """Keep the chain from starting. Return False if it has started already."""

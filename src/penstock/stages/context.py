@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from penstock.limits.confinement import Confinement
     from penstock.runtime.reactor import Reactor
-    from penstock.runtime.stage_scheduler import StartBarrier
+    from penstock.runtime.start_barrier import StartBarrier
     from penstock.stages.run_services import RunServices
     from penstock.stages.running import Running
     from penstock.stages.stderr import StderrTarget

@@ -16,6 +16,7 @@ from penstock.core.errors import FinishEarly
 from penstock.core.placeholders import masked
 from penstock.core.public import exported, half_made_too
 from penstock.core.secret import as_utf8, restored
+from penstock.runtime.stage_scheduler import run_stages
 from penstock.stages.base import BuiltinStage
 from penstock.stages.running import ThreadedStage
 
@@ -82,7 +83,7 @@ class _RunningFunction(ThreadedStage):
         self._gate = threading.Lock()
         self._work_started = False
         self._dropped = False
-        ctx.barrier.add_stage(self)
+        ctx.barrier.add_stage(self, run_stages)
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the function from a read or write; if it has not started, it never will."""

@@ -4,6 +4,9 @@ Only this module asks which of them is running. The engine needs little of a loo
 thread from any other thread, and to run a coroutine that belongs to no task group. There is one `Loop` object
 for each event loop; `current_loop()` returns it.
 
+anyio says which loop is running. As long as the program has imported neither anyio nor trio, it can only be
+asyncio's, so asyncio is asked, and anyio need not be imported.
+
 Calls are queued in batches: many runs may end at once, and waking a loop costs a system call. `call` appends
 and then checks whether a drain is due. The drain clears that mark before it reads the queue, so one of the
 two sees the other. No lock is held, so the garbage collector and signal handlers may call.
@@ -22,15 +25,13 @@ from collections import deque
 from functools import partial
 from weakref import WeakKeyDictionary, ref
 
-from anyio.lowlevel import current_token
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["Loop", "current_loop", "threads_context"]
+__all__ = ["Loop", "current_loop", "only_asyncio", "require_anyio", "threads_context"]
 
 
 class Loop:
@@ -42,7 +43,8 @@ class Loop:
         self._asyncio = hasattr(native, "call_soon_threadsafe")
         # A callback of asyncio runs in no task, so anyio would not know which library this is.
         self._context = contextvars.Context()
-        self._context.run(_set_library, "asyncio" if self._asyncio else "trio")
+        self._library = "asyncio" if self._asyncio else "trio"
+        self._known = self._context.run(_set_library, self._library)
         self._queue: deque[Callable[[], object]] = deque()
         self._due = False
         self._tasks: set[Any] = set()
@@ -65,7 +67,7 @@ class Loop:
     @property
     def current(self) -> bool:
         """Whether it is the loop that runs in the calling thread."""
-        return self._native() is current_token().native_token
+        return self._native() is _running()
 
     def check(self, what: str) -> None:
         """Raise RuntimeError if this is not the loop that runs in the calling thread."""
@@ -133,6 +135,8 @@ class Loop:
 
     def _drain(self) -> None:
         self._due = False
+        if not self._known and self._asyncio:  # the program may have imported anyio since
+            self._known = _set_library(self._library)
         while True:
             try:
                 callback = self._queue.popleft()
@@ -148,8 +152,11 @@ _loops: WeakKeyDictionary[object, Loop] = WeakKeyDictionary()
 
 
 def current_loop() -> Loop:
-    """Return the loop that runs in this thread; anyio raises an error if there is none."""
-    native = current_token().native_token
+    """Return the loop that runs in this thread.
+
+    Raises RuntimeError if there is none, and ImportError if only anyio can tell and it is not installed.
+    """
+    native = _running()
     loop = _loops.get(native)
     if loop is None:
         loop = _loops[native] = Loop(native)
@@ -164,7 +171,55 @@ def threads_context() -> contextvars.Context:
     return context
 
 
-def _set_library(name: str | None) -> None:
-    """Set the library of the current context, for a version of anyio that asks sniffio."""
-    with contextlib.suppress(KeyError):
-        sys.modules["sniffio"].current_async_library_cvar.set(name)
+def only_asyncio() -> bool:
+    """Whether asyncio's loop runs in this thread, in a program that has imported neither anyio nor trio.
+
+    Then no cancel scope of anyio is around the calling task, and none will be before the task goes on.
+    """
+    return _asyncio_loop() is not None
+
+
+def require_anyio() -> None:
+    """Import anyio. Raises ImportError, which says what to install, if it is missing."""
+    try:
+        import anyio  # noqa: F401, PLC0415 - only some users have it
+    except ModuleNotFoundError as missing:
+        if missing.name != "anyio":
+            raise
+        raise ImportError(
+            "the async methods need anyio: pip install 'penstock[async]'", name="anyio"
+        ) from missing
+
+
+def _running() -> object:
+    """Return the native loop of this thread, or what identifies it."""
+    loop = _asyncio_loop()
+    if loop is not None:
+        return loop
+    require_anyio()
+    from anyio.lowlevel import current_token  # noqa: PLC0415 - as said above
+
+    return current_token().native_token
+
+
+def _asyncio_loop() -> object:
+    """Return asyncio's running loop, or None if there is none, or if another library may have a say."""
+    modules = sys.modules
+    asyncio = modules.get("asyncio")
+    if asyncio is None or modules.get("anyio") is not None or modules.get("trio") is not None:
+        return None
+    return asyncio._get_running_loop()  # noqa: SLF001 - in `__all__` of asyncio, for such callers
+
+
+def _set_library(name: str | None) -> bool:
+    """Set the library of the current context, for a version of anyio that asks sniffio.
+
+    Returns False if sniffio is not loaded.
+    """
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is None:
+        return False
+    with contextlib.suppress(AttributeError):  # another thread is importing it
+        sniffio.current_async_library_cvar.set(name)
+        return True
+    return False

@@ -26,8 +26,8 @@ import os
 import stat
 import sys
 import warnings
+from _weakref import ref  # not from `weakref`: see `fork_guard`
 from itertools import chain, starmap
-from weakref import ref
 
 from penstock.core.public import half_made_too
 from penstock.system import features, system_calls

@@ -20,8 +20,8 @@ import errno
 import os
 import time
 from _thread import RLock, _local
+from _weakrefset import WeakSet  # `weakref` would be loaded for nothing else, by every first run
 from operator import attrgetter
-from weakref import WeakSet
 
 from penstock.core import fork_resets
 

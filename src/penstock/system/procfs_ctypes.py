@@ -80,5 +80,5 @@ def numbers(folder: bytes) -> list[bytes]:
     return found
 
 
-if b"%d" % os.getpid() not in numbers(b"/proc"):
+if b"%d" % os.getpid() not in numbers(b"/proc/self/task"):
     raise ImportError("this kernel writes directory entries in another way")
