@@ -41,6 +41,8 @@ WRONG_TYPE = [
     ("pipe_size", "64K"),
     ("pipe_size", True),
     ("pipe_size", 1.5),
+    ("max_output", True),
+    ("max_output", 1.5),
 ]
 
 WRONG_VALUE = [
@@ -68,6 +70,8 @@ WRONG_VALUE = [
     ("pipe_errors", None),
     ("pipe_size", 0),
     ("pipe_size", -1),
+    ("max_output", 0),
+    ("max_output", "lots"),
 ]
 
 RIGHT = [

@@ -15,11 +15,12 @@ from functools import cache, partial
 from penstock.api.composition import checked_stage, flatten, is_stage, nesting_depth
 from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
+from penstock.api.signature import OptionsSignature
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.errors import StartError
 from penstock.core.matchers import check_matcher
 from penstock.core.noop import noop
-from penstock.core.options import DEFAULTS, check, check_ends
+from penstock.core.options import check, check_capture, check_ends
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
 from penstock.engine.graph import PipelineSpec
@@ -31,7 +32,6 @@ from penstock.system.fork_guard import late_import
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
-    from inspect import Signature
     from types import ModuleType
     from typing import Any, Self, TypeAlias, Unpack, overload
 
@@ -48,22 +48,6 @@ if TYPE_CHECKING:
     Joinable: TypeAlias = Stage | PipelineSpec
 
 __all__ = ["Pipeline", "watched"]
-
-
-class _Signature:
-    """The signature that `help()` and `inspect` show: the options by name, with their defaults.
-
-    The constructor takes the options as a mapping, so that it knows which of them were given: a nested
-    pipeline's `stderr=CAPTURE` overrides its parent's, although it is the default.
-    """
-
-    def __get__(self, instance: object, owner: type) -> Signature:
-        from inspect import Parameter, Signature  # noqa: PLC0415 - only needed when somebody looks
-
-        options = [
-            Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in DEFAULTS.items()
-        ]
-        return Signature([Parameter("stages", Parameter.VAR_POSITIONAL), *options])
 
 
 @exported
@@ -94,6 +78,9 @@ class Pipeline(PipelineSpec):
     - `pipe_errors`: "forgive" (a stage that ended early excuses a SIGPIPE before it), or "report" (only a
       `FinishEarly` does, as in go-pipe).
     - `pipe_size`: bytes for the pipes between stages, as far as the kernel allows (F_SETPIPE_SZ in fcntl(2)).
+    - `max_output`: the most bytes that are captured, or a text like "64MiB". Past it the run is cancelled and
+      fails with `CaptureLimitExceeded`. It has no effect on a run that captures nothing, and is a ValueError
+      in the very call that does not.
 
     An invalid option raises a TypeError or ValueError that names it, before anything starts. Objects you pass
     in are not closed, unless wrapped in `closing`. `str()` of a pipeline is a line as for bash, for people to
@@ -106,7 +93,7 @@ class Pipeline(PipelineSpec):
 
     __slots__ = ()
 
-    __signature__ = _Signature()
+    __signature__ = OptionsSignature()
 
     def __init__(self, *stages: Joinable, **options: Unpack[Options]) -> None:
         self._options = check(options)
@@ -192,7 +179,7 @@ class Pipeline(PipelineSpec):
         if `timeout` expires. `check=False` returns the error in `Result.error` instead. KeyboardInterrupt
         cancels the run, reaps its children, and is raised again.
         """
-        merged = self._merged(options)
+        merged = self._for_call(options)
         check_ends(merged, "run")
         _check_flag(check)
         return run_inline(plan_run(self, merged)).get_result(check=check)
@@ -245,7 +232,7 @@ class Pipeline(PipelineSpec):
         self, options: Mapping[str, Any], method: str, on_cut: Callable[[], None] = noop
     ) -> Generator[bytes]:
         check_ends(options, method, ("stdout",))
-        merged = self._merged(options)
+        merged = self._for_call(options)
         check_ends(merged, method)
         make_plan = partial(plan_run, self, merged, iterate=True)
         make_plan().require_sync()
@@ -274,7 +261,7 @@ class Pipeline(PipelineSpec):
                 from penstock.api.nested import start_nested  # noqa: PLC0415 - only custom stages need it
 
             return start_nested(self, ctx, stdin, stdout)
-        return start_run(plan_run(self, self._merged(options)))
+        return start_run(plan_run(self, self._for_call(options)))
 
     # Running in an event loop.
 
@@ -284,7 +271,7 @@ class Pipeline(PipelineSpec):
         Cancelling the task or cancel scope ends the run, and waits until its children are reaped. Raises
         ImportError if the extra `async` is not installed.
         """
-        merged = self._merged(options)
+        merged = self._for_call(options)
         check_ends(merged, "arun")
         _check_flag(check)
         result: Result = await self._aio().run_to_end(self, merged, check=check)
@@ -312,7 +299,7 @@ class Pipeline(PipelineSpec):
         waiting. Cancelling the task while it waits for a chunk ends the run, as in `arun`.
         """
         check_ends(options, "aiter_bytes", ("stdout",))
-        merged = self._merged(options)
+        merged = self._for_call(options)
         check_ends(merged, "aiter_bytes")
         make_plan = partial(plan_run, self, merged, iterate=True)
         make_plan()  # an invalid option is an error of this call
@@ -330,7 +317,7 @@ class Pipeline(PipelineSpec):
         `run` is an `AsyncRun`. Leaving the block closes `run.stdin` and `run.stdout` and waits for the run.
         An exception in the block, including a cancellation, cancels the run first.
         """
-        make_plan = partial(plan_run, self, self._merged(options))
+        make_plan = partial(plan_run, self, self._for_call(options))
         make_plan()  # an invalid option is an error of this call
         starting: StartingRun = self._aio().StartingRun(make_plan)
         return starting
@@ -342,7 +329,7 @@ class Pipeline(PipelineSpec):
         >>> [edge.kind for edge in (command("a") | command("b")).explain(input="x").edges]
         ['pooled', 'os-pipe', 'inherit']
         """
-        return plan_run(self, self._merged(options)).explain()
+        return plan_run(self, self._for_call(options)).explain()
 
     def _aio(self) -> ModuleType:
         """Return the module of the async methods. StartError if there is no descriptor to load it by."""
@@ -350,6 +337,12 @@ class Pipeline(PipelineSpec):
             return _aio()
         except OSError as error:
             raise StartError(self.graph.nodes[0].stage.name, error, index=0) from error
+
+    def _for_call(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a run that a call starts with these."""
+        merged = self._merged(options)
+        check_capture(options, merged)
+        return merged
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pipeline's options with those of a call laid over them, checked."""

@@ -16,6 +16,7 @@ from penstock.core.async_detection import is_async_sink, is_async_source, plain
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
 from penstock.core.env import check_layer
 from penstock.core.file_targets import FileTarget
+from penstock.core.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,12 +49,14 @@ if TYPE_CHECKING:
         fail_fast: bool
         pipe_errors: str
         pipe_size: int | None
+        max_output: int | str | None
 
 
 __all__ = [
     "DEFAULTS",
     "Options",
     "check",
+    "check_capture",
     "check_ends",
     "check_handler",
     "check_leftover",
@@ -82,6 +85,7 @@ DEFAULTS: dict[str, Any] = {
     "fail_fast": False,
     "pipe_errors": "forgive",
     "pipe_size": None,
+    "max_output": None,
 }
 
 
@@ -112,6 +116,12 @@ def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ..
             raise ValueError(
                 f"{option}=PIPE needs {start}(): {method}() blocks, so you could not use the pipe"
             )
+
+
+def check_capture(given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse a `max_output` that is given in a call whose stdout is not captured: it would limit nothing."""
+    if given.get("max_output") is not None and options.get("stdout") is not CAPTURE:
+        raise ValueError("max_output limits what is captured: use it with output(), text() or stdout=CAPTURE")
 
 
 def _name(option: str, value: object) -> str | None:
@@ -221,6 +231,10 @@ def _pipe_size(option: str, value: object) -> int | None:
     if value <= 0:
         raise ValueError(f"{option} must be positive: {value}")
     return value
+
+
+def _max_output(option: str, value: object) -> int | None:
+    return None if value is None else parse_size(option, value)
 
 
 def _input(option: str, value: object) -> Any:
@@ -360,4 +374,5 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "fail_fast": _flag,
     "pipe_errors": _pipe_errors,
     "pipe_size": _pipe_size,
+    "max_output": _max_output,
 }

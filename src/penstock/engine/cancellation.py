@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "because_failed",
     "because_not_started",
+    "because_of_output",
     "because_timed_out",
     "cancel_stages",
     "reason_of",
@@ -80,6 +81,11 @@ def because_not_started(name: str, root: GroupRun) -> CancelReason:
 def because_failed(name: str, group: GroupRun) -> CancelReason:
     """Return why the other stages of a `fail_fast` pipeline are cancelled if stage `name` failed."""
     return CancelReason(Cancelled(f"{name} failed"), PipelineCancelled, group, collateral=True)
+
+
+def because_of_output(root: GroupRun) -> CancelReason:
+    """Return why the stages of a run are cancelled that writes more than may be captured."""
+    return CancelReason(Cancelled("too much output"), PipelineCancelled, root, collateral=True)
 
 
 def because_timed_out(timeout: float, group: GroupRun, leaves: Sequence[StageRun]) -> CancelReason:

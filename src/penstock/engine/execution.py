@@ -133,6 +133,7 @@ class Execution(JudgedRun):
         self.source, self.sink = startup.open_ports(
             self._plan, reactor, pipe_size, self.advance, self._resources.outputs
         )
+        self.sink.limit(lambda: self.post_cancel(cancellation.because_of_output(self.root)))
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
         ports = self.source, self.sink
         startup.start_stages(self.leaves, self._plan.kinds, ports, self._started, self._resources.pages)
@@ -325,6 +326,8 @@ class Execution(JudgedRun):
             self._start_slot.release()  # an interrupt may have come before
             self._watches.close()
             self._stops.close()
+            if self.sink is not None:
+                self.sink.limit(noop)  # which refers to this run
             self._resources.close()
             if self._closing.abandoned:
                 emit_abandoned(self.services.events, self._closing.error)

@@ -163,6 +163,9 @@ class StdoutPort:
         """The exception that the user's object raised, or the reason why the stream was not read to EOF."""
         return None
 
+    def limit(self, on_exceeded: Callable[[], object]) -> None:
+        """Have `on_exceeded()` called when there is more output than may be kept."""
+
     def start(self) -> None:
         """Begin to drain. Idempotent."""
 
@@ -212,10 +215,16 @@ class CapturePort(StdoutPort):
 
     @property
     def error(self) -> BaseException | None:
-        """The reason why the stream was not read to EOF."""
+        """The reason why the stream was not read to EOF, or not all of it was kept."""
+        if self._captured.exceeded is not None:
+            return self._captured.exceeded
         if self._tap is not None and not self._tap.ended:
             return self._tap.error or self._reason
         return None
+
+    def limit(self, on_exceeded: Callable[[], object]) -> None:
+        """Have `on_exceeded()` called, in whatever thread, when more than the limit was written."""
+        self._captured.on_exceeded = on_exceeded
 
     def start(self) -> None:
         """Begin to drain. Idempotent."""

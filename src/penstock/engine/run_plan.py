@@ -13,7 +13,8 @@ from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
 from penstock.engine.graph import STDIN, STDOUT, PlanGroup, is_plain
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
-from penstock.engine.stdout_endpoints import ITERATED, AsyncObjectStdout, GivenStdout, stdout_endpoint
+from penstock.engine.stdout_choice import ITERATED, stdout_endpoint
+from penstock.engine.stdout_endpoints import AsyncObjectStdout, GivenStdout
 from penstock.stages.base import traits_of
 from penstock.streams.endpoints import check_open
 from penstock.system.fork_guard import late_import
@@ -133,7 +134,8 @@ def plan_run(
         source, sink = GivenStdin(ends[0]), GivenStdout(ends[1])
     else:
         source = stdin_endpoint(options.get("stdin", DEFAULTS["stdin"]), options.get("input"))
-        sink = ITERATED if iterate else stdout_endpoint(options.get("stdout", DEFAULTS["stdout"]))
+        stdout = options.get("stdout", DEFAULTS["stdout"])
+        sink = ITERATED if iterate else stdout_endpoint(stdout, options.get("max_output"))
     stderrs = [options.get("stderr"), *(traits_of(node.stage).stderr for node in graph.nodes)]
     stderrs += [group.options.get("stderr") for group in graph.parents if isinstance(group, PlanGroup)]
     for value in stderrs:

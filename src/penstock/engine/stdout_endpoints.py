@@ -1,27 +1,22 @@
 """The kinds of stdout, one class each: the counterpart of `stdin_endpoints`.
 
-`stdout_endpoint` chooses the class, by looking only. `kind` is the name that `core.plan` knows, and `carrier`
+`stdout_choice` chooses the class, by looking only. `kind` is the name that `core.plan` knows, and `carrier`
 names what would carry a copy from a pipe to there. An endpoint never changes and keeps nothing of a run:
 `open` returns a port, which does. Streams and copies are loaded as in `stdin_endpoints`.
 
 A new kind of stdout (a terminal, a branch of a graph) is one more class with `open`, chosen in
-`stdout_endpoint`. A new `kind` also needs its carrier in `core.plan`, and a new constant (such as CAPTURE)
+`stdout_choice`. A new `kind` also needs its carrier in `core.plan`, and a new constant (such as CAPTURE)
 needs its check in `core.options`. If an event loop serves it, `loop_binding` replaces it.
 """
 
 from __future__ import annotations
 
-import os
-
-from penstock.core.async_detection import is_async_sink
 from penstock.core.captured import Captured
-from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
-from penstock.core.file_targets import appending, atomic
 from penstock.engine.ports import CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
 from penstock.runtime.taps import CaptureTap
-from penstock.streams.endpoints import Access, duplicate_sink, number_of, sink_access, unwrap
+from penstock.streams.endpoints import duplicate_sink
 from penstock.streams.stage_ends import Output
-from penstock.system.fds import duplicate, is_nonblocking, open_write
+from penstock.system.fds import duplicate, open_write
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -38,13 +33,22 @@ if TYPE_CHECKING:
     OnEnd = Callable[[], None]
 
 __all__ = [
-    "ITERATED",
+    "AppendingStdout",
     "AsyncObjectStdout",
+    "AtomicStdout",
+    "CapturedStdout",
+    "CopierStdout",
+    "DescriptorStdout",
+    "FifoStdout",
     "GivenStdout",
+    "InheritedStdout",
     "IteratedStdout",
+    "NonblockingStdout",
+    "NullStdout",
+    "ObjectStdout",
+    "PathStdout",
     "PipeStdout",
     "StdoutEndpoint",
-    "stdout_endpoint",
 ]
 
 
@@ -210,14 +214,18 @@ class IteratedStdout(StdoutEndpoint):
 
 
 class CapturedStdout(StdoutEndpoint):
-    """CAPTURE: the result holds everything."""
+    """CAPTURE: the result holds everything, at most `limit` bytes."""
 
-    __slots__ = ()
+    __slots__ = ("_limit",)
     kind = "capture"
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__()
+        self._limit = limit
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give a stream that keeps every chunk, or have the reactor read a pipe."""
-        captured = Captured()
+        captured = Captured(self._limit)
         if not wants_file:
             with late_import:
                 from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
@@ -342,51 +350,3 @@ class AsyncObjectStdout(StdoutEndpoint):
     def __init__(self, value: Any, closing: Any) -> None:
         super().__init__(closing)
         self.value = value
-
-
-ITERATED = IteratedStdout()
-_NULL, _INHERITED = NullStdout(), InheritedStdout()
-_SPECIALS = {DEVNULL: _NULL, PIPE: PipeStdout(), CAPTURE: CapturedStdout()}
-
-
-def stdout_endpoint(value: Any) -> StdoutEndpoint:
-    """Return what takes the output of the last stage, by the stdout option.
-
-    Opens nothing. Raises ValueError, naming stdout, if that is closed or not for writing.
-    """
-    value, to_close = unwrap(value)
-    if isinstance(value, Special):
-        return _inherited() if value is INHERIT else _SPECIALS[value]
-    if isinstance(value, atomic):
-        return AtomicStdout(value.path)
-    appends = isinstance(value, appending)
-    if isinstance(value, appending):
-        value = value.path
-    if isinstance(value, str | os.PathLike):
-        with late_import:
-            from penstock.system.fifo_open import is_fifo  # noqa: PLC0415 - only paths need it
-
-        if is_fifo(value):
-            return FifoStdout(value)
-        return AppendingStdout(value) if appends else PathStdout(value)
-    if not isinstance(value, int) and is_async_sink(value):
-        return AsyncObjectStdout(value, to_close)
-    return _of_object(value, to_close)
-
-
-def _of_object(value: Any, to_close: Any) -> StdoutEndpoint:
-    """Return the endpoint for a descriptor's number or an object."""
-    access = sink_access("stdout", value)
-    if access is Access.PASS:
-        return DescriptorStdout(value, to_close)
-    if access is Access.COPY:
-        return NonblockingStdout(number_of(value), to_close)
-    return (CopierStdout if callable(getattr(value, "read_from", None)) else ObjectStdout)(value, to_close)
-
-
-def _inherited() -> StdoutEndpoint:
-    """Return the process's own stdout: copied if it is non-blocking, nothing if it is closed."""
-    try:
-        return NonblockingStdout(1) if is_nonblocking(1) else _INHERITED
-    except OSError:
-        return _NULL
