@@ -235,6 +235,22 @@ class Execution(JudgedRun):
         self._state.ask(reason)
         self.reactor.enqueue(partial(self._cancel, reason.origin, reason))
 
+    def post_stop(self, grace: float | None) -> None:
+        """Ask the first stage to end, which is not a failure. From any thread or signal handler."""
+        self.reactor.enqueue(partial(self._stop_first, grace))
+        self.reactor.interrupt()
+
+    def _stop_first(self, grace: float | None) -> None:
+        leaf, source = self.leaves[0], self.source
+        running = leaf.running
+        if running is None or source is None or leaf.end is not None or leaf.reason is not None:
+            if self.ended.is_set():
+                self._defer_release()  # as in `_cancel`
+            return
+        running.stop(running.ctx.grace if grace is None else grace)
+        if running.stopped is not None:
+            source.release(self.advance)  # for the stage it is EOF; an object that feeds it cannot fail now
+
     def _time_out(self, group: GroupRun, timeout: float) -> None:
         self._cancel(group, cancellation.because_timed_out(timeout, group, self.leaves))
 
