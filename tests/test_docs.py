@@ -156,7 +156,9 @@ def test_the_check_finds_what_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "code", blocks(README, "python"), ids=["lines", "function", "errors", "cancelling", "limits", "loop"]
+    "code",
+    blocks(README, "python"),
+    ids=["lines", "function", "errors", "cancelling", "silence", "limits", "loop"],
 )
 def test_the_code_in_the_readme_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
     """Each block is a program of its own; its lines marked `#>` are printed, in this order."""

@@ -212,3 +212,20 @@ def fail_when_stopped(_ctx: object, _stdin: Any, stdout: Any) -> None:
             stdout.write(b"more\n")
     finally:
         raise KeyError("clean-up")
+
+
+def begin_and_linger(ctx: Any, _stdin: Any, stdout: Any) -> None:
+    """Write once, and wait to be cancelled."""
+    stdout.write(b"begun\n")
+    while not ctx.cancelled:
+        time.sleep(0.01)
+
+
+def talk(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    for number in range(1, 7):
+        stdout.write(b"%d\n" % number)
+        time.sleep(0.1)
+
+
+def flood(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    stdout.write(bytes(300_000))

@@ -252,6 +252,7 @@ class AsyncBytes:
         owned = self._owned
         assert owned is not None
         self._finished = True
+        owned.run.execution.end_output()
         owned.run.reader.close()
         await owned.finish(check=True)
         raise StopAsyncIteration

@@ -18,7 +18,7 @@ __all__ = ["checked_stage", "flatten", "is_stage", "nesting_depth"]
 _DEEPEST = 100
 """A run, `repr`, `name` and `pickle` recurse, and the interpreter allows about a thousand nested calls."""
 
-_OF_THE_WHOLE = ("max_output",)
+_OF_THE_WHOLE = ("idle_timeout", "max_output")
 """Options that a nested pipeline cannot have, because nobody sees the bytes that leave it."""
 
 

@@ -71,6 +71,9 @@ class Pipeline(PipelineSpec):
     - `on_event`: called with each `Event`. `on_exception(stage_name, exc)`: called with each exception of a
       Python stage; returns the exception to report, or None.
     - `timeout`: seconds or a timedelta for the whole run. `grace`: seconds between SIGTERM and SIGKILL.
+    - `idle_timeout`: seconds or a timedelta: the run ends with `PipelineTimeout` when no byte of its output
+      has come for so long. Time in which the caller does not read does not count. If a command is last, and
+      stdout is INHERIT, DEVNULL, PIPE, a path or a descriptor, it gets a pipe, and a worker relays the bytes.
     - `limits`: a `Limits` for its commands. `on_leftover`: "ignore", "report" or "kill", see `command`.
     - `orphans`: "leave" or "kill": whether its commands, with everything that they have started, get SIGKILL
       when this process dies by a signal during the run, SIGKILL too. A small process of its own ensures that.

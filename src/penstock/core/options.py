@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         on_event: Callable[[Event], object] | None
         on_exception: Callable[[str, BaseException], BaseException | None] | None
         timeout: float | timedelta | None
+        idle_timeout: float | timedelta | None
         grace: float | timedelta
         limits: Limits | None
         on_leftover: Literal["ignore", "report", "kill"]
@@ -78,6 +79,7 @@ DEFAULTS: dict[str, Any] = {
     "on_event": None,
     "on_exception": None,
     "timeout": None,
+    "idle_timeout": None,
     "grace": 2.0,
     "limits": None,
     "on_leftover": "ignore",
@@ -191,6 +193,13 @@ def _timeout(option: str, value: object) -> float | None:
         return None
     seconds = check_seconds(option, value)
     return None if math.isinf(seconds) else seconds
+
+
+def _idle_timeout(option: str, value: object) -> float | None:
+    seconds = _timeout(option, value)
+    if seconds == 0:
+        raise ValueError(f"{option} must be positive; use None for no limit")
+    return seconds
 
 
 def check_limits(option: str, value: object) -> Limits | None:
@@ -367,6 +376,7 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "on_event": check_handler,
     "on_exception": check_handler,
     "timeout": _timeout,
+    "idle_timeout": _idle_timeout,
     "grace": check_seconds,
     "limits": check_limits,
     "on_leftover": check_leftover,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "because_failed",
+    "because_idle",
     "because_not_started",
     "because_of_output",
     "because_timed_out",
@@ -92,6 +93,13 @@ def because_timed_out(timeout: float, group: GroupRun, leaves: Sequence[StageRun
     """Return why the stages of a pipeline are cancelled at its deadline; `leaves` are those of the run."""
     stops = describe_stops(leaf for leaf in leaves if leaf.within(group))
     return CancelReason(TimeoutError(f"timed out after {timeout:g} s{stops}"), PipelineTimeout, group)
+
+
+def because_idle(timeout: float, root: GroupRun, leaves: Sequence[StageRun]) -> CancelReason:
+    """Return why the stages of a run are cancelled that has written nothing for `timeout` seconds."""
+    return CancelReason(
+        TimeoutError(f"no output for {timeout:g} s{describe_stops(leaves)}"), PipelineTimeout, root
+    )
 
 
 def reason_of(reason: BaseException | str | None) -> BaseException:

@@ -38,11 +38,14 @@ from penstock.runtime.start_slots import StartSlot
 from penstock.runtime.supervisor import active_runs, begin_start, end_start
 from penstock.stages.context import StageContext
 from penstock.stages.run_services import RunResources, RunServices
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from penstock.engine.idle_watch import IdleWatch
+    from penstock.engine.ports import StdoutPort
     from penstock.engine.run_plan import RunPlan
     from penstock.runtime.guarded_call import GuardedCall
     from penstock.runtime.reactor import Reactor
@@ -81,6 +84,7 @@ class Execution(JudgedRun):
         self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
         self._outputs = OutputTask(reactor, self._resources.outputs)
+        self._idle: IdleWatch | None = None
 
     @property
     def reason(self) -> CancelReason | None:
@@ -131,9 +135,9 @@ class Execution(JudgedRun):
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = startup.open_ports(
-            self._plan, reactor, pipe_size, self.advance, self._resources.outputs
+            self._plan, reactor, pipe_size, self.end_output, self._resources.outputs
         )
-        self.sink.limit(lambda: self.post_cancel(cancellation.because_of_output(self.root)))
+        self._watch_output(self.sink, self.root.option("idle_timeout"))
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
         ports = self.source, self.sink
         startup.start_stages(self.leaves, self._plan.kinds, ports, self._started, self._resources.pages)
@@ -147,6 +151,25 @@ class Execution(JudgedRun):
         except RuntimeError as error:  # the system allows no further thread
             raise StartFailure(error, leaf=self.leaves[0]) from error
         self._launched = True
+
+    def _watch_output(self, sink: StdoutPort, idle_timeout: float | None) -> None:
+        """End the run if there is too much output, or none for too long."""
+        sink.limit(lambda: self.post_cancel(cancellation.because_of_output(self.root)))
+        if idle_timeout is None:
+            return
+        with late_import:
+            from penstock.engine.idle_watch import IdleWatch  # noqa: PLC0415 - few runs have one
+
+        self._idle = IdleWatch(idle_timeout, self.reactor, sink, partial(self._time_out_idle, idle_timeout))
+
+    def _time_out_idle(self, timeout: float) -> None:
+        self._cancel(self.root, cancellation.because_idle(timeout, self.root, self.leaves))
+
+    def end_output(self) -> None:
+        """Note that the last stage's output has been read to its end. From any thread."""
+        if self._idle is not None:
+            self._idle.end_output()
+        self.advance()
 
     def _started(self, leaf: StageRun, running: Running) -> None:
         reason = self._state.record_start(leaf, running)
@@ -342,6 +365,8 @@ class Execution(JudgedRun):
             self._start_slot.release()  # an interrupt may have come before
             self._watches.close()
             self._stops.close()
+            if self._idle is not None:
+                self._idle.close()
             if self.sink is not None:
                 self.sink.limit(noop)  # which refers to this run
             self._resources.close()

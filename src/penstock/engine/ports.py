@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from penstock.runtime.copy_tasks import Drainer, Feeder
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import CaptureTap, InputWriter
+    from penstock.streams.clocked_writer import ClockedWriter
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
@@ -121,7 +122,7 @@ class StdoutPort:
     This class drains nothing: the stage writes to its output directly, or the user reads from the pipe.
     """
 
-    __slots__ = ("file", "output", "reader", "stream")
+    __slots__ = ("clock", "file", "output", "reader", "stream")
 
     def __init__(
         self,
@@ -137,6 +138,22 @@ class StdoutPort:
         """In a run of an event loop this takes the place of the file."""
         self.reader = reader
         """The user's iterator reads from this."""
+        self.clock: ClockedWriter | None = None
+        """Notes when the stage has written, in a run with `idle_timeout`."""
+
+    @property
+    def waiting_since(self) -> float | None:
+        """The `time.monotonic()` since which bytes are waited for; None while whoever takes them is slow."""
+        for each in (self.clock, self.reader, self.stream):
+            if each is not None:
+                since: float | None = each.waiting_since
+                return since
+        return None
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes wait for the caller, who may take them at any time without Penstock noticing it."""
+        return False
 
     @property
     def uses_thread(self) -> bool:
@@ -199,6 +216,11 @@ class CapturePort(StdoutPort):
         self._started = False
 
     @property
+    def waiting_since(self) -> float | None:
+        """When the last bytes came, by `time.monotonic()`."""
+        return super().waiting_since if self._tap is None else self._tap.waiting_since
+
+    @property
     def finished(self) -> bool:
         """Whether the pipe was read to its end, or is not read any more."""
         return self._tap is None or self._tap.closed
@@ -256,6 +278,11 @@ class DrainedPort(StdoutPort):
         self._drainer = drainer
         self._reactor = reactor
         self._started = False
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when the copy has waited for the stage, by `time.monotonic()`; None if it does not."""
+        return self._drainer.waiting_since
 
     @property
     def uses_thread(self) -> bool:

@@ -11,10 +11,12 @@ needs its check in `core.options`. If an event loop serves it, `loop_binding` re
 
 from __future__ import annotations
 
+import os
+
 from penstock.core.captured import Captured
 from penstock.engine.ports import CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
 from penstock.runtime.taps import CaptureTap
-from penstock.streams.endpoints import duplicate_sink
+from penstock.streams.endpoints import duplicate_sink, number_of
 from penstock.streams.stage_ends import Output
 from penstock.system.fds import duplicate, open_write
 from penstock.system.fork_guard import late_import
@@ -56,12 +58,20 @@ class StdoutEndpoint:
     """One kind of stdout; `closing` is the object to close after the run, or None."""
 
     __slots__ = ("closing",)
-    kind: ClassVar[str]
+    kind: str
     carrier: str = "pooled"
     """The kind of edge that a copy from a pipe to here would be."""
 
     def __init__(self, closing: Any = None) -> None:
         self.closing = closing
+
+    def relay_method(self) -> str:
+        """Return the kind of edge that a relay from a pipe to here is."""
+        return self.carrier
+
+    def planned_kind(self, *, wants_file: bool) -> str:
+        """Return the kind that says what carries the bytes of the last stage."""
+        return self.kind
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Open it for one run; `on_end()` is called once it is drained, if it is drained at all.
@@ -89,6 +99,13 @@ class NullStdout(StdoutEndpoint):
     __slots__ = ()
     kind = "null"
 
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to /dev/null."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.best_method_to_path(os.devnull, append=False)
+
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give /dev/null, unopened, or a stream that drops everything."""
         if wants_file:
@@ -104,6 +121,13 @@ class InheritedStdout(StdoutEndpoint):
 
     __slots__ = ()
     kind = "inherit"
+
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to it."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.best_method(1, to_pipe=False)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Lend it."""
@@ -130,10 +154,18 @@ class PathStdout(StdoutEndpoint):
 
     __slots__ = ("_path",)
     kind = "path"
+    _append: ClassVar[bool] = False
 
     def __init__(self, path: Any) -> None:
         super().__init__()
         self._path = path
+
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to it."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.best_method_to_path(self._path, append=self._append)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Open the file: create it, or make it empty."""
@@ -144,6 +176,7 @@ class AppendingStdout(PathStdout):
     """A file, by its path, that is appended to."""
 
     __slots__ = ()
+    _append = True
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Open the file at its end, and create it if it is missing."""
@@ -172,6 +205,13 @@ class DescriptorStdout(StdoutEndpoint):
     def __init__(self, value: Any, closing: Any) -> None:
         super().__init__(closing)
         self._value = value
+
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to it."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.best_method(number_of(self._value), to_pipe=False)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Duplicate it."""
