@@ -331,7 +331,7 @@ def test_explain_shows_the_relay(tmp_path: Path) -> None:
 
 def test_the_command_sees_a_pipe(tmp_path: Path) -> None:
     """As the plan says, and as the result does."""
-    look = sh("readlink /proc/self/fd/1 >&2; echo x")
+    look = sh("found=$(readlink /proc/$$/fd/1); echo $found >&2; echo x")
     assert look.run(stdout=tmp_path / "x").stages[0].stderr == b"%s\n" % os.fsencode(tmp_path / "x")
     result = look.run(stdout=tmp_path / "x", idle_timeout=20)
     assert result.stages[0].stderr.startswith(b"pipe:")

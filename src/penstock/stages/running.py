@@ -70,6 +70,8 @@ class Running:
                 return False
             self.done = True
             self.error = error
+            if self.stopped is not None:  # the run may be a success, and frames would refer to it in a circle
+                self.stopped.__traceback__ = None
             self.ended = time.monotonic()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
