@@ -33,6 +33,8 @@ from penstock import (
     command,
     echo,
     function,
+    ignore_error,
+    is_sigpipe,
     map_lines,
     transform,
 )
@@ -396,6 +398,22 @@ def test_an_output_that_cannot_be_written_is_an_error_of_stdout() -> None:
     with pytest.raises(PipelineError) as caught:
         command("yes").run(stdout="/dev/full", idle_timeout=20)
     assert caught.value.stage == "stdout"
+
+
+@pytest.mark.parametrize("last", [command("yes"), ignore_error(command("yes"), is_sigpipe)])
+def test_a_reader_who_has_gone_is_met_by_the_stage(last: Pipeline) -> None:
+    """Through the relay it gets the same SIGPIPE as at the descriptor itself, and the verdict is the same."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        plain = last.run(check=False, stdout=write_end)
+        relayed = last.run(check=False, stdout=write_end, idle_timeout=20)
+        assert str(relayed.error) == str(plain.error)
+        with pytest.raises(PipelineError) as caught:  # its last bytes are lost, although it has succeeded
+            command("echo", "x").run(stdout=write_end, idle_timeout=20)
+        assert caught.value.stage in ("stdout", "echo")
+    finally:
+        os.close(write_end)
 
 
 def test_an_atomic_file_is_complete_when_the_run_has_ended(tmp_path: Path) -> None:

@@ -133,6 +133,11 @@ class RelayedPort(DrainedPort):
         return None if found is not None and self.file is not None and is_pipe_error(found) else found
 
     @property
+    def is_relay(self) -> bool:
+        """It is one."""
+        return True
+
+    @property
     def has_unread(self) -> bool:
         """Whether bytes wait in the caller's pipe."""
         number = None if self.file is None else self._target_number()

@@ -151,6 +151,11 @@ class StdoutPort:
         return None
 
     @property
+    def is_relay(self) -> bool:
+        """Whether it passes on what the stage could have written to its target itself."""
+        return False
+
+    @property
     def has_unread(self) -> bool:
         """Whether bytes wait for the caller, who may take them at any time without Penstock noticing it."""
         return False
