@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support.hosts import Host
+
 IDLE = 0.3
 """Seconds. The commands below write more often than that, or not at all."""
 TALKS = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done"
@@ -422,6 +424,31 @@ def test_an_atomic_file_is_complete_when_the_run_has_ended(tmp_path: Path) -> No
         command("seq", "100000").run(stdout=atomic(tmp_path / "x"), idle_timeout=20)
         assert (tmp_path / "x").read_bytes().endswith(b"\n100000\n")
         (tmp_path / "x").unlink()
+
+
+@pytest.mark.parametrize("stdout", ["CAPTURE", "DEVNULL", "PIPE"])
+def test_a_host_that_was_stopped_reads_first(host: Host, stdout: str) -> None:
+    """Its commands have gone on writing, and it has not seen that."""
+    assert (
+        host.output(
+            f"""
+        import subprocess
+        for _ in range(3):
+            stage = command("sh", "-c", "i=0; while [ $i -lt 30 ]; do echo x; sleep 0.05; i=$((i+1)); done")
+            run = stage.start(stdout={stdout}, idle_timeout=0.3)
+            reader = threading.Thread(target=run.stdout.read if run.stdout else run.wait)
+            reader.start()
+            waker = subprocess.Popen(["sh", "-c", "sleep 0.8; kill -CONT $0", str(os.getpid())])
+            os.kill(os.getpid(), signal.SIGSTOP)
+            waker.wait()
+            reader.join()
+            if run.stdout:
+                run.stdout.close()
+            say(run.wait(check=False).error)
+        """
+        ).split()
+        == ["None"] * 3
+    )
 
 
 # Where it cannot be.

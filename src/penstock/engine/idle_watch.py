@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["IdleWatch"]
 
+_LATE_S = 0.05
+"""Seconds by which a look may come late. If it comes later, the whole process was held up, perhaps by a Ctrl-Z,
+and a thread that has bytes to read may be about to: then there is another look so many seconds later.
+"""
 _LOOKS = 10
 """Looks within the time, while the caller has bytes to read."""
 
@@ -65,7 +69,9 @@ class IdleWatch:
             when = now + self._timeout / _LOOKS
         elif since is not None:
             when = max(since, self._counts_from) + self._timeout
-            if when <= now:
+            if when <= now <= self._timer.when + _LATE_S:
                 self._expire()
                 return
+            if when <= now:
+                when = now + _LATE_S
         self._timer = self._reactor.call_at(when, self._look)
