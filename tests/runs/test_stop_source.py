@@ -309,6 +309,15 @@ def test_a_later_stage_of_the_same_thread_takes_its_time() -> None:
     assert run.wait(DEADLINE).ok
 
 
+@pytest.mark.parametrize("first", [transform(_lines), function(_begin), ENDLESS, source(_endless_lines())])
+def test_without_any_grace_time_the_others_still_finish(first: Pipeline) -> None:
+    """Even if it is stopped before it has begun."""
+    for _ in range(30):
+        run = (first | map_lines(bytes.upper) | map_lines(bytes.lower) | CAT).start(stdout=CAPTURE)
+        run.stop_source(0)
+        assert run.wait(DEADLINE).ok
+
+
 # What feeds the first stage.
 
 

@@ -105,7 +105,11 @@ class Run:
         >>> run.wait().stdout
         b'0\n'
         """
-        self._run.stop_source(grace)
+        try:
+            self._run.stop_source(grace)
+        except Exception as error:
+            if not self._run.absorb(error, wait=False):
+                raise
 
     def send_signal(self, signum: int, stage: str | int | None = None) -> None:
         """Send a signal to the processes of the run's commands, as SIGUSR1 to ask `dd` for its progress.

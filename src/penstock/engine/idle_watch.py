@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["IdleWatch"]
 
 _LATE_S = 0.05
-"""Seconds by which a look may come late. If it comes later, the whole process was held up, perhaps by a Ctrl-Z,
-and a thread that has bytes to read may be about to: then there is another look so many seconds later.
+"""Seconds by which a look may come late.
+
+If it comes later, the process was held up, perhaps by Ctrl-Z, and bytes may be there that no thread has read
+yet. Then there is another look so many seconds later.
 """
 _LOOKS = 10
 """Looks within the time, while the caller has bytes to read."""

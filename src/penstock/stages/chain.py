@@ -37,7 +37,7 @@ __all__ = ["ChainStage", "Transform", "iterator_of", "start_fused"]
 
 
 _MIN_GRACE_S = 0.05
-"""Seconds between two looks at a stage that was stopped and waits for a later one."""
+"""Seconds that a stage has to end in any case, if later stages of its thread would end with it."""
 
 
 class ChainStage(PythonStage):
@@ -124,7 +124,7 @@ class _ChainedStage(ThreadedStage):
         """End the stage at its next read or after its next chunk; `grace` seconds later it is abandoned."""
         if self._mark_stopped():
             assert self.stopped is not None
-            self._abandon_stopped(grace)
+            self._abandon_stopped(max(grace, _MIN_GRACE_S) if self.following else grace)
             self._chain.end_input(self.stopped)
 
     def abandon(self, outcome: BaseException) -> None:
@@ -132,14 +132,15 @@ class _ChainedStage(ThreadedStage):
         the worker that it keeps is theirs.
         """
         if self._reason is None and self.following and not self.done:
-            if getattr(self.guarded, "gi_suspended", False):  # it waits for a later stage
+            # It has not begun, or waits for a later stage: its own code does not keep the thread.
+            if not self.was_iterated or getattr(self.guarded, "gi_suspended", False):
                 self._timer = None
-                self.abandon_at(time.monotonic() + max(self._grace, _MIN_GRACE_S), outcome, self.ctx.reactor)
+                self.abandon_at(time.monotonic() + self._grace, outcome, self.ctx.reactor)
                 return
-            self._chain.drop()
             name = self.ctx.name
             for part in self.following:
                 part.complete(part.outcome(Cancelled(f"{name!r} did not end when it was stopped")))
+        self._chain.drop()
         super().abandon(outcome)
 
     def run(  # noqa: C901 - one case for each way to end
@@ -150,8 +151,8 @@ class _ChainedStage(ThreadedStage):
         made: Any = None
         cut: _OutputFailed | None = None
         try:
-            self.ctx.check()  # it may have been stopped before it began
-            made = self.stage.chain(chunks, outlet)
+            # A stage that was stopped before it began makes nothing.
+            made = self.stage.chain(chunks, outlet) if self.stopped is None else ()
             for chunk in made:
                 data = chunk if type(chunk) is bytes else _as_bytes(self.stage, chunk)
                 if data:
