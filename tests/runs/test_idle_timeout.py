@@ -500,6 +500,16 @@ def test_an_end_at_the_same_time_is_one_or_the_other(kind: str, tmp_path: Path) 
             other.join()
 
 
+@pytest.mark.parametrize("idle_timeout", [1e-9, 1e-4, 1e-3])
+def test_a_time_that_is_over_during_the_start_is_a_timeout_too(idle_timeout: float) -> None:
+    """While stages are being started, one after the other."""
+    for _ in range(100):
+        run = (command("cat") | map_lines(bytes) | command("sleep", "1000")).start(
+            stdout=CAPTURE, stdin=PIPE, idle_timeout=idle_timeout
+        )
+        assert type(run.wait(DEADLINE, check=False).error) is PipelineTimeout
+
+
 def test_a_cancellation_at_the_same_time_is_one_or_the_other(tmp_path: Path) -> None:
     """Whichever comes first."""
     for number in range(100):

@@ -48,7 +48,10 @@ class IdleWatch:
         self._ended_at: float | None = None
         self._counts_from = time.monotonic()
         """No time before this counts."""
-        self._timer: Timer = reactor.call_at(self._counts_from + timeout, self._look)
+        self._due = 0.0
+        """When the next look is to be, by `time.monotonic()`."""
+        self._timer: Timer | None = None
+        self._look_at(self._counts_from + timeout)
 
     def end_output(self) -> None:
         """Note that the output has ended: no byte comes any more, whatever the stages still do."""
@@ -57,7 +60,8 @@ class IdleWatch:
 
     def close(self) -> None:
         """Look no more, and forget the run. Idempotent."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._port, self._expire = None, noop
 
     def _look(self) -> None:
@@ -71,9 +75,13 @@ class IdleWatch:
             when = now + self._timeout / _LOOKS
         elif since is not None:
             when = max(since, self._counts_from) + self._timeout
-            if when <= now <= self._timer.when + _LATE_S:
+            if when <= now <= self._due + _LATE_S:
                 self._expire()
                 return
             if when <= now:
                 when = now + _LATE_S
+        self._look_at(when)
+
+    def _look_at(self, when: float) -> None:
+        self._due = when  # first: the timer may be over, and the reactor's thread look, before this returns
         self._timer = self._reactor.call_at(when, self._look)
