@@ -278,6 +278,16 @@ def test_one_that_ignores_it_is_abandoned() -> None:
         release.set()
 
 
+@pytest.mark.parametrize("first", [function(_begin), transform(_lines)])
+def test_one_whose_output_nobody_takes_is_abandoned_too(first: Pipeline) -> None:
+    """It is blocked in a write, and the end of its streams is not a failure of the stage."""
+    for _ in range(50):
+        run = begun(first, pipe_size=4096)
+        run.stop_source(0.005)
+        assert run.wait(DEADLINE).ok
+        rest(run)
+
+
 def test_stages_that_share_the_thread_of_an_abandoned_one_fail() -> None:
     """They could not finish, and what they held is lost: that must not pass for a success."""
     release = threading.Event()

@@ -226,6 +226,9 @@ class ThreadedStage(Running, Abandonable):
             outcome, how, grace = self._reason, "cancelled", self.ctx.grace
         else:
             how, grace = "stopped", self._grace
+            self._reason = (
+                outcome  # first: the worker may wake with an error as soon as its streams are closed
+            )
         self.ctx.emit_event("abandoned", f"did not end within {grace:g} s of being {how}", outcome)
         self.release()
         self.complete(outcome)
