@@ -222,7 +222,7 @@ def begin_and_linger(ctx: Any, _stdin: Any, stdout: Any) -> None:
 
 
 def talk(_ctx: object, _stdin: Any, stdout: Any) -> None:
-    for number in range(1, 7):
+    for number in range(1, 9):
         stdout.write(b"%d\n" % number)
         time.sleep(0.1)
 

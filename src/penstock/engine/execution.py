@@ -270,9 +270,12 @@ class Execution(JudgedRun):
             if self.ended.is_set():
                 self._defer_release()  # as in `_cancel`
             return
+        source.give_up()  # first: the feed may meet the end of the stage, or of the caller's device, at once
         running.stop(running.ctx.grace if grace is None else grace)
-        if running.stopped is not None:
-            source.release(self.advance)  # for the stage it is EOF; an object that feeds it cannot fail now
+        if running.stopped is None:  # it has just ended by itself
+            source.give_up(given_up=False)
+        else:
+            source.release(self.advance)
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:
         self._cancel(group, cancellation.because_timed_out(timeout, group, self.leaves))

@@ -45,7 +45,17 @@ class StdinPort:
     Without a feeder the stage reads its input directly, or the user writes into the pipe.
     """
 
-    __slots__ = ("_feeder", "_in_reactor", "_size", "file", "finished", "input", "stream")
+    __slots__ = (
+        "_error",
+        "_feeder",
+        "_given_up",
+        "_in_reactor",
+        "_size",
+        "file",
+        "finished",
+        "input",
+        "stream",
+    )
 
     def __init__(  # noqa: PLR0913 - one for each kind of feeding
         self,
@@ -65,6 +75,8 @@ class StdinPort:
         self._feeder = feeder
         self._in_reactor = in_reactor
         self._size = size
+        self._error: BaseException | None = None
+        self._given_up = False
         self.finished = False
         """Whether it was released, and holds nothing any more."""
 
@@ -81,7 +93,13 @@ class StdinPort:
     @property
     def error(self) -> BaseException | None:
         """The exception that the user's object raised, or the reason why its bytes could not be passed on."""
-        return None if self._feeder is None else self._feeder.error
+        return self._error if self._given_up or self._feeder is None else self._feeder.error
+
+    def give_up(self, *, given_up: bool = True) -> None:
+        """Let only errors from before count, since the first stage is about to be stopped; or take that back."""
+        if given_up != self._given_up:
+            self._error = self.error if given_up else None
+            self._given_up = given_up
 
     def start(self) -> None:
         """Begin to feed."""
