@@ -96,7 +96,7 @@ class StdinPort:
         return self._error if self._given_up or self._feeder is None else self._feeder.error
 
     def give_up(self, *, given_up: bool = True) -> None:
-        """Let only errors from before count, since the first stage is about to be stopped; or take that back."""
+        """Let only earlier errors count, because the first stage is being stopped; or take that back."""
         if given_up != self._given_up:
             self._error = self.error if given_up else None
             self._given_up = given_up
