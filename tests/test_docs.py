@@ -158,7 +158,7 @@ def test_the_check_finds_what_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "code",
     blocks(README, "python"),
-    ids=["lines", "function", "errors", "cancelling", "secrets", "limits", "loop"],
+    ids=["lines", "function", "errors", "cancelling", "silence", "secrets", "limits", "loop"],
 )
 def test_the_code_in_the_readme_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
     """Each block is a program of its own; its lines marked `#>` are printed, in this order."""

@@ -23,7 +23,7 @@ MATCHERS = {
 RUNS = {"Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "StageResult", "cancel_all"}
 VALUES = {"CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "appending", "atomic", "closing"}
 ERRORS = {
-    "ExitError", "FinishEarly", "LineTooLong", "MemoryLimitExceeded", "PenstockError",
+    "CaptureLimitExceeded", "ExitError", "FinishEarly", "LineTooLong", "MemoryLimitExceeded", "PenstockError",
     "PipelineCancelled", "PipelineError", "PipelineTimeout", "RemoteError", "StartError", "WorkerDied",
 }  # fmt: skip
 CUSTOM_STAGES = {"Input", "Output", "Requirements", "RunningStage", "Stage", "StageContext", "Stream"}

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from penstock.api.run import Run
     from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, closing
     from penstock.core.errors import (
+        CaptureLimitExceeded,
         ExitError,
         FinishEarly,
         LineTooLong,
@@ -82,6 +83,7 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "BufferPool",
+    "CaptureLimitExceeded",
     "Event",
     "ExitError",
     "FinishEarly",
@@ -149,6 +151,7 @@ _HOMES = {
     ),
     "penstock.core.secret": ("Secret",),
     "penstock.core.errors": (
+        "CaptureLimitExceeded",
         "ExitError",
         "FinishEarly",
         "LineTooLong",

@@ -190,13 +190,13 @@ def test_an_async_run_has_what_a_run_has() -> None:
     from penstock import Run
     from penstock.api.async_run import AsyncRun
 
-    for name in ("wait", "cancel"):
+    for name in ("wait", "cancel", "stop_source"):
         sync = inspect.signature(getattr(Run, name)).parameters
         other = inspect.signature(getattr(AsyncRun, name)).parameters
         assert [(each.name, each.kind, each.default) for each in other.values()] == [
             (each.name, each.kind, each.default) for each in sync.values()
         ]
-    promised = {"wait", "cancel", "done", "pids", "send_signal", "stdin", "stdout"}
+    promised = {"wait", "cancel", "done", "pids", "send_signal", "stdin", "stdout", "stop_source"}
     own = {name for name in {*dir(AsyncRun), *AsyncRun.__annotations__} if not name.startswith("_")}
     assert own == promised
 

@@ -54,6 +54,16 @@ def test_a_timeout_is_prompt(cli: Any, folder: Path, within: Any) -> None:
     assert 1 <= result["elapsed"] < 1.5 + clock.late
 
 
+def test_an_idle_timeout_ends_a_silent_run(cli: Any) -> None:
+    """What came before has been printed; a run that goes on writing is left alone."""
+    done = cli("run", "--idle-timeout", "1", "sh -c 'echo begun; exec sleep 30'")
+    assert (done.status, done.out) == (124, b"begun\n")
+    assert "no output for 1 s" in done.err
+    done = cli("run", "--idle-timeout", "5s", "printf 'a\\nb\\n' | map:tools:upper")
+    assert (done.status, done.out) == (0, b"A\nB\n")
+    assert "--idle-timeout" in cli("run", "--idle-timeout", "0", "true").err
+
+
 # The language, carried out.
 
 

@@ -34,6 +34,8 @@ WRONG_TYPE = [
     ("on_exception", 5),
     ("timeout", "5"),
     ("timeout", True),
+    ("idle_timeout", "5"),
+    ("idle_timeout", True),
     ("grace", None),
     ("grace", "2"),
     ("fail_fast", 1),
@@ -41,6 +43,8 @@ WRONG_TYPE = [
     ("pipe_size", "64K"),
     ("pipe_size", True),
     ("pipe_size", 1.5),
+    ("max_output", True),
+    ("max_output", 1.5),
 ]
 
 WRONG_VALUE = [
@@ -63,11 +67,17 @@ WRONG_VALUE = [
     ("timeout", -0.001),
     ("timeout", timedelta(seconds=-1)),
     ("timeout", math.nan),
+    ("idle_timeout", 0),
+    ("idle_timeout", -1),
+    ("idle_timeout", timedelta(0)),
+    ("idle_timeout", math.nan),
     ("grace", -1),
     ("pipe_errors", "ignore"),
     ("pipe_errors", None),
     ("pipe_size", 0),
     ("pipe_size", -1),
+    ("max_output", 0),
+    ("max_output", "lots"),
 ]
 
 RIGHT = [

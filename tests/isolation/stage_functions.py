@@ -179,3 +179,53 @@ def leave(line: bytes) -> bytes:
     if line == b"2500":
         raise GeneratorExit
     return line
+
+
+def begin_and_write(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    stdout.write(b"begun\n")
+    while True:
+        stdout.write(b"more\n")
+
+
+def begin_and_yield(_chunks: Iterator[bytes]) -> Iterator[bytes]:
+    yield b"begun\n"
+    while True:
+        yield b"more\n"
+
+
+def begin_and_wait(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    """Ignore everything for a second."""
+    stdout.write(b"begun\n")
+    time.sleep(1)
+
+
+def begin_and_pause(_chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Ignore everything for a second."""
+    yield b"begun\n"
+    time.sleep(1)
+
+
+def fail_when_stopped(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    stdout.write(b"begun\n")
+    try:
+        while True:
+            stdout.write(b"more\n")
+    finally:
+        raise KeyError("clean-up")
+
+
+def begin_and_linger(ctx: Any, _stdin: Any, stdout: Any) -> None:
+    """Write once, and wait to be cancelled."""
+    stdout.write(b"begun\n")
+    while not ctx.cancelled:
+        time.sleep(0.01)
+
+
+def talk(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    for number in range(1, 9):
+        stdout.write(b"%d\n" % number)
+        time.sleep(0.1)
+
+
+def flood(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    stdout.write(bytes(300_000))

@@ -28,7 +28,7 @@ from penstock import (
     function,
 )
 from penstock.engine.stdin_endpoints import stdin_endpoint
-from penstock.engine.stdout_endpoints import stdout_endpoint
+from penstock.engine.stdout_choice import stdout_endpoint
 from penstock.runtime.supervisor import supervisor
 
 if TYPE_CHECKING:

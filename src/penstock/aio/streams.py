@@ -116,6 +116,8 @@ class FdReceiver(_FdStream, ByteReceiveStream):
     """The reading end of a pipe."""
 
     _rest = b""
+    waiting_since: float | None = None
+    """The `time.monotonic()` since which a task has waited for bytes, or knows that no more come."""
 
     def take_back(self, data: bytes) -> None:
         """Deliver bytes once more, before all others: a run within a stage has left them."""
@@ -142,6 +144,7 @@ class FdReceiver(_FdStream, ByteReceiveStream):
                     await self._wait(number)
                     continue
                 if not data:
+                    self.waiting_since = self.waiting_since or time.monotonic()
                     raise anyio.EndOfStream
                 self.count += len(data)
                 return data
@@ -149,10 +152,13 @@ class FdReceiver(_FdStream, ByteReceiveStream):
             self._busy = False
 
     async def _wait(self, number: int) -> None:
+        self.waiting_since = time.monotonic()
         try:
             await anyio.wait_readable(number)
         except anyio.ClosedResourceError:
             self._usable()  # raises the reason, if there is one
+        finally:
+            self.waiting_since = None
         self._since = time.monotonic()
 
 

@@ -27,6 +27,7 @@ from penstock.core.public import half_made_too
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
@@ -99,6 +100,25 @@ class AsyncRun:
         for one.
         """
         self._owned.run.cancel(reason)
+
+    def stop_source(self, grace: float | timedelta | None = None) -> None:
+        """End the first stage, and let the others finish on what they have: the run is a success.
+
+        A command gets its `stop_signal`, with everything that it has started, and after `grace` seconds
+        SIGKILL. The default is the `grace` of its pipeline. However it ends, that is not a failure. In a
+        function its stdin and stdout raise `FinishEarly`; of a transform or a line function only the input
+        does, so that what it has made is delivered. A generator in `source` is closed, and an async function
+        is cancelled. A function that does not end in time is abandoned. An exception of its own is still a
+        failure, as are those of later stages, and one from before the stop.
+
+        The stage's input ends, too: an object or iterable that feeds it is not read any more. Writing to
+        `stdin` raises BrokenPipeError once the stage has gone.
+
+        Returns at once; from any thread or signal handler. A further call can only shorten the grace time,
+        and once the first stage has ended a call does nothing. `cancel()` and the timeout of the run still
+        end all of it. Raises TypeError or ValueError for an invalid `grace`.
+        """
+        self._owned.run.stop_source(grace)
 
     def send_signal(self, signum: int, stage: str | int | None = None) -> None:
         """Send a signal to the processes of the run's commands, as SIGUSR1 to ask `dd` for its progress.
@@ -235,6 +255,7 @@ class AsyncBytes:
         owned = self._owned
         assert owned is not None
         self._finished = True
+        owned.run.execution.end_output()
         owned.run.reader.close()
         await owned.finish(check=True)
         raise StopAsyncIteration

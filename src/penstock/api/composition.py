@@ -19,6 +19,9 @@ __all__ = ["checked_stage", "flatten", "is_stage", "nesting_depth"]
 _DEEPEST = 100
 """A run, `repr`, `name` and `pickle` recurse, and the interpreter allows about a thousand nested calls."""
 
+_OF_THE_WHOLE = ("idle_timeout", "max_output")
+"""Options that a nested pipeline cannot have, because nobody sees the bytes that leave it."""
+
 
 def checked_stage(stage: Any) -> Any:
     """Return a stage as the engine takes it: a pipeline of one stage without options is that stage."""
@@ -32,6 +35,12 @@ def checked_stage(stage: Any) -> Any:
             if option in stage.options:
                 raise ValueError(
                     f"a nested pipeline takes its streams from its parent, but {stage!r} has {option} set"
+                )
+        for option in _OF_THE_WHOLE:
+            if stage.options.get(option) is not None:
+                raise ValueError(
+                    f"{option} is about the output of a run: give it to the outermost pipeline or to the "
+                    f"method that runs it, not to the nested {stage!r}"
                 )
         if not stage.options and len(stage.stages) == 1:
             return stage.stages[0]

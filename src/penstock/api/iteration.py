@@ -41,6 +41,7 @@ def iterate(make_plan: Callable[[], RunPlan], on_cut: Callable[[], None] = noop)
             asking = True  # an exception thrown in here is not for the reader
             yield chunk
             asking = False
+        run.execution.end_output()
         run.reader.close()
         run.wait()
     except BaseException as error:

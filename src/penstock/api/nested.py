@@ -69,5 +69,8 @@ class _RunningPipeline:
             raise FinishEarly
 
     def kill(self, reason: BaseException) -> None:
-        """Cancel the run."""
-        self._run.cancel(reason)
+        """Cancel the run; if the stage is stopped on purpose, only its first stage ends."""
+        if isinstance(reason, FinishEarly):
+            self._run.stop_source()
+        else:
+            self._run.cancel(reason)

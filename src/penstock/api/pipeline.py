@@ -15,12 +15,13 @@ from functools import cache, partial
 from penstock.api.composition import checked_stage, flatten, is_stage, nesting_depth
 from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
+from penstock.api.signature import OptionsSignature
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.describe import describe
 from penstock.core.errors import StartError
 from penstock.core.matchers import check_matcher
 from penstock.core.noop import noop
-from penstock.core.options import DEFAULTS, check, check_ends
+from penstock.core.options import check, check_capture, check_ends
 from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
@@ -33,7 +34,6 @@ from penstock.system.fork_guard import late_import
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
-    from inspect import Signature
     from types import ModuleType
     from typing import Any, Self, TypeAlias, Unpack, overload
 
@@ -50,22 +50,6 @@ if TYPE_CHECKING:
     Joinable: TypeAlias = Stage | PipelineSpec
 
 __all__ = ["Pipeline", "watched"]
-
-
-class _Signature:
-    """The signature that `help()` and `inspect` show: the options by name, with their defaults.
-
-    The constructor takes the options as a mapping, so that it knows which of them were given: a nested
-    pipeline's `stderr=CAPTURE` overrides its parent's, although it is the default.
-    """
-
-    def __get__(self, instance: object, owner: type) -> Signature:
-        from inspect import Parameter, Signature  # noqa: PLC0415 - only needed when somebody looks
-
-        options = [
-            Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in DEFAULTS.items()
-        ]
-        return Signature([Parameter("stages", Parameter.VAR_POSITIONAL), *options])
 
 
 @exported
@@ -89,6 +73,9 @@ class Pipeline(PipelineSpec):
     - `on_event`: called with each `Event`. `on_exception(stage_name, exc)`: called with each exception of a
       Python stage; returns the exception to report, or None.
     - `timeout`: seconds or a timedelta for the whole run. `grace`: seconds between SIGTERM and SIGKILL.
+    - `idle_timeout`: seconds or a timedelta: the run ends with `PipelineTimeout` when no byte of its output
+      has come for so long. Time in which the caller does not read does not count. If a command is last, and
+      stdout is INHERIT, DEVNULL, PIPE, a path or a descriptor, it gets a pipe, and a worker relays the bytes.
     - `limits`: a `Limits` for its commands. `on_leftover`: "ignore", "report" or "kill", see `command`.
     - `orphans`: "leave" or "kill": whether its commands, with everything that they have started, get SIGKILL
       when this process dies by a signal during the run, SIGKILL too. A small process of its own ensures that.
@@ -96,6 +83,9 @@ class Pipeline(PipelineSpec):
     - `pipe_errors`: "forgive" (a stage that ended early excuses a SIGPIPE before it), or "report" (only a
       `FinishEarly` does, as in go-pipe).
     - `pipe_size`: bytes for the pipes between stages, as far as the kernel allows (F_SETPIPE_SZ in fcntl(2)).
+    - `max_output`: the most bytes that are captured, or a text like "64MiB". Past it the run is cancelled and
+      fails with `CaptureLimitExceeded`. It has no effect on a run that captures nothing, and is a ValueError
+      in the very call that does not.
 
     An invalid option raises a TypeError or ValueError that names it, before anything starts. Objects you pass
     in are not closed, unless wrapped in `closing`. `str()` of a pipeline is a line as for bash, for people to
@@ -108,7 +98,7 @@ class Pipeline(PipelineSpec):
 
     __slots__ = ()
 
-    __signature__ = _Signature()
+    __signature__ = OptionsSignature()
 
     def __init__(self, *stages: Joinable, **options: Unpack[Options]) -> None:
         self._options = check(options)
@@ -194,7 +184,7 @@ class Pipeline(PipelineSpec):
         if `timeout` expires. `check=False` returns the error in `Result.error` instead. KeyboardInterrupt
         cancels the run, reaps its children, and is raised again.
         """
-        merged = self._merged(options)
+        merged = self._for_call(options)
         check_ends(merged, "run")
         _check_flag(check)
         return run_inline(plan_run(self, merged)).get_result(check=check)
@@ -247,7 +237,7 @@ class Pipeline(PipelineSpec):
         self, options: Mapping[str, Any], method: str, on_cut: Callable[[], None] = noop
     ) -> Generator[bytes]:
         check_ends(options, method, ("stdout",))
-        merged = self._merged(options)
+        merged = self._for_call(options)
         check_ends(merged, method)
         make_plan = partial(plan_run, self, merged, iterate=True)
         make_plan().require_sync()
@@ -276,7 +266,7 @@ class Pipeline(PipelineSpec):
                 from penstock.api.nested import start_nested  # noqa: PLC0415 - only custom stages need it
 
             return start_nested(self, ctx, stdin, stdout)
-        return start_run(plan_run(self, self._merged(options)))
+        return start_run(plan_run(self, self._for_call(options)))
 
     # Running in an event loop.
 
@@ -287,7 +277,7 @@ class Pipeline(PipelineSpec):
         ImportError if the run needs the extra `async` and it is not installed: under trio, and for async
         functions and streams.
         """
-        merged = self._merged(options)
+        merged = self._for_call(options)
         check_ends(merged, "arun")
         _check_flag(check)
         result: Result = await self._load(_owned_run).run_to_end(self, merged, check=check)
@@ -315,7 +305,7 @@ class Pipeline(PipelineSpec):
         waiting. Cancelling the task while it waits for a chunk ends the run, as in `arun`.
         """
         check_ends(options, "aiter_bytes", ("stdout",))
-        merged = self._merged(options)
+        merged = self._for_call(options)
         check_ends(merged, "aiter_bytes")
         make_plan = partial(plan_run, self, merged, iterate=True)
         make_plan()  # an invalid option is an error of this call
@@ -333,7 +323,7 @@ class Pipeline(PipelineSpec):
         `run` is an `AsyncRun`. Leaving the block closes `run.stdin` and `run.stdout` and waits for the run.
         An exception in the block, including a cancellation, cancels the run first.
         """
-        make_plan = partial(plan_run, self, self._merged(options))
+        make_plan = partial(plan_run, self, self._for_call(options))
         make_plan()  # an invalid option is an error of this call
         starting: StartingRun = self._load(_async_run).StartingRun(make_plan)
         return starting
@@ -345,7 +335,7 @@ class Pipeline(PipelineSpec):
         >>> [edge.kind for edge in (command("a") | command("b")).explain(input="x").edges]
         ['pooled', 'os-pipe', 'inherit']
         """
-        return plan_run(self, self._merged(options)).explain()
+        return plan_run(self, self._for_call(options)).explain()
 
     def _load(self, load: Callable[[], ModuleType]) -> ModuleType:
         """Return the module that `load()` imports. StartError if there is no descriptor to do that by."""
@@ -353,6 +343,12 @@ class Pipeline(PipelineSpec):
             return load()
         except OSError as error:
             raise StartError(self.graph.nodes[0].stage.name, error, index=0) from error
+
+    def _for_call(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a run that a call starts with these."""
+        merged = self._merged(options)
+        check_capture(options, merged)
+        return merged
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pipeline's options with those of a call laid over them, checked."""

@@ -8,6 +8,7 @@ from penstock.engine.managed_run import ManagedRun
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
+    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
@@ -77,6 +78,35 @@ class Run:
         """
         try:
             self._run.cancel(reason)
+        except Exception as error:
+            if not self._run.absorb(error, wait=False):
+                raise
+
+    def stop_source(self, grace: float | timedelta | None = None) -> None:
+        r"""End the first stage, and let the others finish on what they have: the run is a success.
+
+        A command gets its `stop_signal`, with everything that it has started, and after `grace` seconds
+        SIGKILL. The default is the `grace` of its pipeline. However it ends, that is not a failure. In a
+        function its stdin and stdout raise `FinishEarly`; of a transform or a line function only the input
+        does, so that what it has made is delivered. A generator in `source` is closed, and an async function
+        is cancelled. A function that does not end in time is abandoned. An exception of its own is still a
+        failure, as are those of later stages, and one from before the stop.
+
+        The stage's input ends, too: an object or iterable that feeds it is not read any more. Writing to
+        `stdin` raises BrokenPipeError once the stage has gone.
+
+        Returns at once; from any thread or signal handler. A further call can only shorten the grace time,
+        and once the first stage has ended a call does nothing. `cancel()` and the timeout of the run still
+        end all of it. Raises TypeError or ValueError for an invalid `grace`.
+
+        >>> from penstock import CAPTURE, command
+        >>> run = (command("sleep", "1000") | command("wc", "-c")).start(stdout=CAPTURE)
+        >>> run.stop_source()
+        >>> run.wait().stdout
+        b'0\n'
+        """
+        try:
+            self._run.stop_source(grace)
         except Exception as error:
             if not self._run.absorb(error, wait=False):
                 raise

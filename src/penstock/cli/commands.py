@@ -51,7 +51,7 @@ Exit status:
   0         every stage succeeded, or ended early because a later one had read enough
   1         a Python stage raised, or a file could not be opened
   2         a mistake in the line or the options, or an unknown name
-  124       the timeout ended the run
+  124       a timeout ended the run
   126, 127  a program cannot be executed, or does not exist
   128 + N   signal N ended the command that failed, or penstock itself;
             141 if the reader of penstock's output has gone
@@ -126,6 +126,11 @@ class _Pipeline(click.Command):
 @click.argument("pipeline", nargs=-1, metavar="PIPELINE", callback=_one_argument)
 @click.option("--timeout", type=_Seconds(), help="Cancel the run after this time: seconds, 90s, 1m30s or 2h.")
 @click.option(
+    "--idle-timeout",
+    type=_Seconds(),
+    help="Cancel the run after this time without output. The last command then writes into a pipe.",
+)
+@click.option(
     "--cwd",
     type=click.Path(exists=True, file_okay=False),
     help="The folder that the commands run in. Programs, files and modules that PIPELINE names are still "
@@ -145,6 +150,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     pipeline: str,
     *,
     timeout: float | None,
+    idle_timeout: float | None,
     cwd: str | None,
     env: tuple[tuple[str, str], ...],
     stats: bool,
@@ -160,6 +166,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
             cwd=cwd,
             env=dict(env),
             timeout=timeout,
+            idle_timeout=idle_timeout,
             on_event=output.print_event if verbose else output.print_stop,
         )
     except PipelineSyntaxError as mistake:

@@ -41,12 +41,13 @@ class RunOutcome(NamedTuple):
     signum: int | None = None
 
 
-def execute(
+def execute(  # noqa: PLR0913 - what the command line can set
     line: Line,
     *,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
+    idle_timeout: float | None = None,
     on_event: Callable[[Event], object] | None = None,
 ) -> RunOutcome:
     """Run a line on our own stdin, stdout and stderr, and wait for it.
@@ -54,7 +55,13 @@ def execute(
     Raises `PipelineSyntaxError` before anything starts. Closes the files that it opened.
     """
     terminal = Terminal.find()
-    options = {"cwd": cwd, "env": env, "timeout": timeout, "on_event": on_event}
+    options = {
+        "cwd": cwd,
+        "env": env,
+        "timeout": timeout,
+        "idle_timeout": idle_timeout,
+        "on_event": on_event,
+    }
     result: Result | None = None
     error: PipelineError | None = None
     signals = Signals(terminal)

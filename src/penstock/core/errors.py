@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cancelled",
+    "CaptureLimitExceeded",
     "ClosedPipe",
     "ExitError",
     "FinishEarly",
@@ -156,6 +157,21 @@ class MemoryLimitExceeded(PenstockError):
 
     def __str__(self) -> str:
         return f"memory limit of {self.limit} bytes exceeded: {self.used} bytes used"
+
+
+@exported
+class CaptureLimitExceeded(PenstockError):
+    """The last stage wrote more than `limit` bytes, the option `max_output`, to a stdout that is captured.
+
+    It is the cause of the run's `PipelineError`; the first `limit` bytes are in `error.result.stdout`.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"more than {self.limit} bytes of output, the limit of max_output"
 
 
 @exported

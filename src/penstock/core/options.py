@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         on_event: Callable[[Event], object] | None
         on_exception: Callable[[str, BaseException], BaseException | None] | None
         timeout: float | timedelta | None
+        idle_timeout: float | timedelta | None
         grace: float | timedelta
         limits: Limits | None
         on_leftover: Literal["ignore", "report", "kill"]
@@ -52,12 +53,14 @@ if TYPE_CHECKING:
         fail_fast: bool
         pipe_errors: str
         pipe_size: int | None
+        max_output: int | str | None
 
 
 __all__ = [
     "DEFAULTS",
     "Options",
     "check",
+    "check_capture",
     "check_ends",
     "check_handler",
     "check_leftover",
@@ -79,6 +82,7 @@ DEFAULTS: dict[str, Any] = {
     "on_event": None,
     "on_exception": None,
     "timeout": None,
+    "idle_timeout": None,
     "grace": 2.0,
     "limits": None,
     "on_leftover": "ignore",
@@ -86,6 +90,7 @@ DEFAULTS: dict[str, Any] = {
     "fail_fast": False,
     "pipe_errors": "forgive",
     "pipe_size": None,
+    "max_output": None,
 }
 
 
@@ -122,6 +127,12 @@ def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ..
             raise ValueError(
                 f"{option}=PIPE needs {start}(): {method}() blocks, so you could not use the pipe"
             )
+
+
+def check_capture(given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse a `max_output` that is given in a call whose stdout is not captured: it would limit nothing."""
+    if given.get("max_output") is not None and options.get("stdout") is not CAPTURE:
+        raise ValueError("max_output limits what is captured: use it with output(), text() or stdout=CAPTURE")
 
 
 def _name(option: str, value: object) -> str | None:
@@ -176,6 +187,13 @@ def _timeout(option: str, value: object) -> float | None:
     return None if math.isinf(seconds) else seconds
 
 
+def _idle_timeout(option: str, value: object) -> float | None:
+    seconds = _timeout(option, value)
+    if seconds == 0:
+        raise ValueError(f"{option} must be positive; use None for no limit")
+    return seconds
+
+
 def check_limits(option: str, value: object) -> Limits | None:
     """Return a `Limits` or None; raise TypeError for anything else."""
     if value is None:
@@ -214,6 +232,14 @@ def _pipe_size(option: str, value: object) -> int | None:
     if value <= 0:
         raise ValueError(f"{option} must be positive: {value}")
     return value
+
+
+def _max_output(option: str, value: object) -> int | None:
+    if value is None:
+        return None
+    from penstock.core.sizes import parse_size  # noqa: PLC0415 - few runs have the option
+
+    return parse_size(option, value)
 
 
 def _input(option: str, value: object) -> Any:
@@ -348,6 +374,7 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "on_event": check_handler,
     "on_exception": check_handler,
     "timeout": _timeout,
+    "idle_timeout": _idle_timeout,
     "grace": check_seconds,
     "limits": check_limits,
     "on_leftover": check_leftover,
@@ -355,4 +382,5 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "fail_fast": _flag,
     "pipe_errors": _pipe_errors,
     "pipe_size": _pipe_size,
+    "max_output": _max_output,
 }

@@ -53,8 +53,9 @@ def carriers(
     `object` (copied by its own read or write, or as a descriptor that may not be passed), `copier` (an object
     that copies by itself: `write_to`, `read_from`), `async` (copied by a task of an event loop), `iterate`
     (the caller reads chunks as they come), `aiterate` (a task reads them) or `given` (an end that a custom
-    stage passes on). `fused` says for each pair of neighbours whether they may run as one chain of iterators.
-    `copies` names the means of a copy between the source and a pipe, and between a pipe and the sink.
+    stage passes on). A `relayed` sink is copied to from a pipe, whatever the last stage is. `fused` says for
+    each pair of neighbours whether they may run as one chain of iterators. `copies` names the means of a copy
+    between the source and a pipe, and between a pipe and the sink.
     """
     first, last = requirements[0].stdin, requirements[-1].stdout
     between = [
@@ -66,6 +67,8 @@ def carriers(
     feed = _FIXED.get(source) or (copies[0] if first is _PREFER_FILE else direct)
     if sink == "iterate":
         drain = "os-pipe" if last is _PREFER_FILE else "memory"
+    elif sink == "relayed":
+        drain = copies[1]
     else:
         drain = _FIXED.get(sink) or (copies[1] if last is _PREFER_FILE else "memory")
     return [feed, *between, drain]

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "because_failed",
+    "because_idle",
     "because_not_started",
+    "because_of_output",
     "because_timed_out",
     "cancel_stages",
     "reason_of",
@@ -82,10 +84,22 @@ def because_failed(name: str, group: GroupRun) -> CancelReason:
     return CancelReason(Cancelled(f"{name} failed"), PipelineCancelled, group, collateral=True)
 
 
+def because_of_output(root: GroupRun) -> CancelReason:
+    """Return why the stages of a run are cancelled that writes more than may be captured."""
+    return CancelReason(Cancelled("too much output"), PipelineCancelled, root, collateral=True)
+
+
 def because_timed_out(timeout: float, group: GroupRun, leaves: Sequence[StageRun]) -> CancelReason:
     """Return why the stages of a pipeline are cancelled at its deadline; `leaves` are those of the run."""
     stops = describe_stops(leaf for leaf in leaves if leaf.within(group))
     return CancelReason(TimeoutError(f"timed out after {timeout:g} s{stops}"), PipelineTimeout, group)
+
+
+def because_idle(timeout: float, root: GroupRun, leaves: Sequence[StageRun]) -> CancelReason:
+    """Return why the stages of a run are cancelled that has written nothing for `timeout` seconds."""
+    return CancelReason(
+        TimeoutError(f"no output for {timeout:g} s{describe_stops(leaves)}"), PipelineTimeout, root
+    )
 
 
 def reason_of(reason: BaseException | str | None) -> BaseException:

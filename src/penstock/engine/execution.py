@@ -29,6 +29,7 @@ from penstock.engine.run_state import RunState, leaf_outcome
 from penstock.engine.startup import StartFailure
 from penstock.engine.stops import StopWatch
 from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
+from penstock.engine.watches import make_idle_watch, make_memory_watches
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.events import EventEmitter
 from penstock.runtime.latch import Latch
@@ -37,13 +38,13 @@ from penstock.runtime.start_slots import StartSlot
 from penstock.runtime.supervisor import active_runs, begin_start, end_start
 from penstock.stages.context import StageContext
 from penstock.stages.run_services import RunResources, RunServices
-from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from penstock.engine.memory_watches import Watches
+    from penstock.engine.idle_watch import IdleWatch
+    from penstock.engine.ports import StdoutPort
     from penstock.engine.run_plan import RunPlan
     from penstock.runtime.guarded_call import GuardedCall
     from penstock.runtime.reactor import Reactor
@@ -77,18 +78,12 @@ class Execution(JudgedRun):
         self.starting = False
         """Whether a thread is in the middle of the start."""
         self._start_slot = StartSlot()
-        self._watches = self._make_watches()
+        self._watches = make_memory_watches(self._state.groups, self.leaves, reactor, dispatcher)
         self._barrier = StartBarrier(reactor)
         self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
         self._outputs = OutputTask(reactor, self._resources.outputs)
-
-    def _make_watches(self) -> Watches | None:
-        if all(group.options.get("watch") is None for group in self._state.groups):
-            return None
-        with late_import:
-            from penstock.engine.memory_watches import Watches  # noqa: PLC0415 - most runs have none
-        return Watches(self._state.groups, self.leaves, self.reactor, self.dispatcher)
+        self._idle: IdleWatch | None = None
 
     @property
     def reason(self) -> CancelReason | None:
@@ -139,8 +134,9 @@ class Execution(JudgedRun):
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = startup.open_ports(
-            self._plan, reactor, pipe_size, self.advance, self._resources.outputs
+            self._plan, reactor, pipe_size, self.end_output, self._resources.outputs
         )
+        self._watch_output(self.sink, self.root.option("idle_timeout"))
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
         ports = self.source, self.sink
         startup.start_stages(self.leaves, self._plan.kinds, ports, self._started, self._resources.pages)
@@ -154,6 +150,22 @@ class Execution(JudgedRun):
         except RuntimeError as error:  # the system allows no further thread
             raise StartFailure(error, leaf=self.leaves[0]) from error
         self._launched = True
+
+    def _watch_output(self, sink: StdoutPort, idle_timeout: float | None) -> None:
+        """End the run if there is too much output, or none for too long."""
+        sink.limit(lambda: self.post_cancel(cancellation.because_of_output(self.root)))
+        on_idle = partial(self._time_out_idle, idle_timeout)
+        self._idle = make_idle_watch(idle_timeout, self.reactor, sink, on_idle)
+
+    def _time_out_idle(self, timeout: float | None) -> None:
+        assert timeout is not None
+        self._cancel(self.root, cancellation.because_idle(timeout, self.root, self.leaves))
+
+    def end_output(self) -> None:
+        """Note that the last stage's output has been read to its end. From any thread."""
+        if self._idle is not None:
+            self._idle.end_output()
+        self.advance()
 
     def _started(self, leaf: StageRun, running: Running) -> None:
         reason = self._state.record_start(leaf, running)
@@ -243,6 +255,25 @@ class Execution(JudgedRun):
         """Do as `post_cancel`, but leave it to the caller to interrupt the reactor."""
         self._state.ask(reason)
         self.reactor.enqueue(partial(self._cancel, reason.origin, reason))
+
+    def post_stop(self, grace: float | None) -> None:
+        """Ask the first stage to end, which is not a failure. From any thread or signal handler."""
+        self.reactor.enqueue(partial(self._stop_first, grace))
+        self.reactor.interrupt()
+
+    def _stop_first(self, grace: float | None) -> None:
+        leaf, source = self.leaves[0], self.source
+        running = leaf.running
+        if running is None or source is None or leaf.end is not None or leaf.reason is not None:
+            if self.ended.is_set():
+                self._defer_release()  # as in `_cancel`
+            return
+        source.give_up()  # first: the feed may meet the end of the stage, or of the caller's device, at once
+        running.stop(running.ctx.grace if grace is None else grace)
+        if running.stopped is None:  # it has just ended by itself
+            source.give_up(given_up=False)
+        else:
+            source.release(self.advance)
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:
         self._cancel(group, cancellation.because_timed_out(timeout, group, self.leaves))
@@ -336,6 +367,10 @@ class Execution(JudgedRun):
             if self._watches is not None:
                 self._watches.close()
             self._stops.close()
+            if self._idle is not None:
+                self._idle.close()
+            if self.sink is not None:
+                self.sink.limit(noop)  # which refers to this run
             self._resources.close()
             if self._closing.abandoned:
                 emit_abandoned(self.services.events, self._closing.error)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
+from penstock.core.matchers import is_pipe_error
 from penstock.engine.faults import FaultBoundary
 from penstock.engine.outcome import build_result, conclude
 
@@ -112,10 +113,17 @@ class JudgedRun(FaultBoundary):
         return found
 
     def _stdout_error(self, sink: StdoutPort) -> BaseException | None:
-        for error in (sink.error, self._read_error, self._closing.error):
+        found, last = sink.error, self.leaves[-1].end
+        if sink.is_relay and last is not None and _broken(found) and _broken(last.error):
+            found = None  # the stage has met the same in its own pipe, and its outcome says so
+        for error in (found, self._read_error, self._closing.error):
             if error is not None:
                 return error
         return self._outputs.error
 
     def _build_result(self, error: PipelineError | None) -> Result:
         return build_result(self.leaves, self._plan, (self.source, self.sink), self.elapsed, error)
+
+
+def _broken(error: BaseException | None) -> bool:
+    return error is not None and is_pipe_error(error)

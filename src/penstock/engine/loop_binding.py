@@ -11,7 +11,7 @@ from functools import partial
 from penstock.engine.ports import DrainedPort, StdinPort, StdoutPort, close_on_error, open_pipe
 from penstock.engine.run_plan import RunPlan
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, PipeStdin, StdinEndpoint
-from penstock.engine.stdout_endpoints import AsyncObjectStdout, IteratedStdout, PipeStdout, StdoutEndpoint
+from penstock.engine.stdout_endpoints import AsyncObjectStdout, IteratedStdout, StdoutEndpoint
 from penstock.stages.base import BuiltinStage
 from penstock.streams.stage_ends import Input, Output
 from penstock.system.fork_guard import late_import
@@ -47,7 +47,7 @@ def _bound_stdin(source: StdinEndpoint, loop: Loop, grace: float) -> StdinEndpoi
 
 
 def _bound_stdout(sink: StdoutEndpoint, loop: Loop) -> StdoutEndpoint:
-    if isinstance(sink, PipeStdout):
+    if sink.kind == "pipe":  # a stream of the loop knows since when it has waited, so it needs no relay
         return _LoopPipeStdout(loop)
     if isinstance(sink, IteratedStdout):
         return _LoopIteratedStdout(loop)

@@ -17,6 +17,7 @@ import signal
 import time
 
 from penstock.core.errors import PenstockError, PipelineCancelled, StartError
+from penstock.core.options import check_seconds
 from penstock.core.placeholders import masked
 from penstock.core.printable import printable
 from penstock.core.public import half_made_too
@@ -42,6 +43,7 @@ from penstock.system.process_tree import kill_trees
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import timedelta
 
     from penstock.core.result import Result
     from penstock.engine.run_plan import RunPlan
@@ -178,6 +180,10 @@ class ManagedRun(CallerEnds):
     def cancel_for(self, error: BaseException) -> None:
         """Cancel the run because of `error`, of whatever kind. Return at once."""
         self.execution.post_cancel(CancelReason(error, PipelineCancelled, self.execution.root))
+
+    def stop_source(self, grace: float | timedelta | None = None) -> None:
+        """End the first stage; see `penstock.Run.stop_source`."""
+        self.execution.post_stop(None if grace is None else check_seconds("grace", grace))
 
     def send_signal(self, signum: int, stage: str | int | None = None) -> None:
         """Send a signal to commands; see `penstock.Run.send_signal`."""

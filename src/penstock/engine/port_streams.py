@@ -8,17 +8,19 @@ Out of scope: any code.
 """
 
 from penstock.runtime.copy_tasks import Drainer, Feeder, Relay
+from penstock.streams.clocked_writer import ClockedWriter
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.fifo_streams import FifoReader, FifoWriter
 from penstock.streams.file_objects import PipeWriter, pipe_reader
 from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.reader import BytesReader
-from penstock.streams.transfer import Transfer, best_method
+from penstock.streams.transfer import Transfer, best_method, best_method_to_path
 from penstock.streams.writer import CaptureWriter, NullWriter
 
 __all__ = [
     "BytesReader",
     "CaptureWriter",
+    "ClockedWriter",
     "Drainer",
     "FdReader",
     "FdWriter",
@@ -31,5 +33,6 @@ __all__ = [
     "Relay",
     "Transfer",
     "best_method",
+    "best_method_to_path",
     "pipe_reader",
 ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from penstock.runtime.copy_tasks import Drainer, Feeder
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import CaptureTap, InputWriter
+    from penstock.streams.clocked_writer import ClockedWriter
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
@@ -44,7 +45,17 @@ class StdinPort:
     Without a feeder the stage reads its input directly, or the user writes into the pipe.
     """
 
-    __slots__ = ("_feeder", "_in_reactor", "_size", "file", "finished", "input", "stream")
+    __slots__ = (
+        "_error",
+        "_feeder",
+        "_given_up",
+        "_in_reactor",
+        "_size",
+        "file",
+        "finished",
+        "input",
+        "stream",
+    )
 
     def __init__(  # noqa: PLR0913 - one for each kind of feeding
         self,
@@ -64,6 +75,8 @@ class StdinPort:
         self._feeder = feeder
         self._in_reactor = in_reactor
         self._size = size
+        self._error: BaseException | None = None
+        self._given_up = False
         self.finished = False
         """Whether it was released, and holds nothing any more."""
 
@@ -80,7 +93,13 @@ class StdinPort:
     @property
     def error(self) -> BaseException | None:
         """The exception that the user's object raised, or the reason why its bytes could not be passed on."""
-        return None if self._feeder is None else self._feeder.error
+        return self._error if self._given_up or self._feeder is None else self._feeder.error
+
+    def give_up(self, *, given_up: bool = True) -> None:
+        """Let only earlier errors count, because the first stage is being stopped; or take that back."""
+        if given_up != self._given_up:
+            self._error = self.error if given_up else None
+            self._given_up = given_up
 
     def start(self) -> None:
         """Begin to feed."""
@@ -121,7 +140,7 @@ class StdoutPort:
     This class drains nothing: the stage writes to its output directly, or the user reads from the pipe.
     """
 
-    __slots__ = ("file", "output", "reader", "stream")
+    __slots__ = ("clock", "file", "output", "reader", "stream")
 
     def __init__(
         self,
@@ -137,6 +156,27 @@ class StdoutPort:
         """In a run of an event loop this takes the place of the file."""
         self.reader = reader
         """The user's iterator reads from this."""
+        self.clock: ClockedWriter | None = None
+        """Notes when the stage has written, in a run with `idle_timeout`."""
+
+    @property
+    def waiting_since(self) -> float | None:
+        """The `time.monotonic()` since which bytes are waited for; None while whoever takes them is slow."""
+        for each in (self.clock, self.reader, self.stream):
+            if each is not None:
+                since: float | None = each.waiting_since
+                return since
+        return None
+
+    @property
+    def is_relay(self) -> bool:
+        """Whether it passes on what the stage could have written to its target itself."""
+        return False
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes wait for the caller, who may take them at any time without Penstock noticing it."""
+        return False
 
     @property
     def uses_thread(self) -> bool:
@@ -162,6 +202,9 @@ class StdoutPort:
     def error(self) -> BaseException | None:
         """The exception that the user's object raised, or the reason why the stream was not read to EOF."""
         return None
+
+    def limit(self, on_exceeded: Callable[[], object]) -> None:
+        """Have `on_exceeded()` called when there is more output than may be kept."""
 
     def start(self) -> None:
         """Begin to drain. Idempotent."""
@@ -196,6 +239,11 @@ class CapturePort(StdoutPort):
         self._started = False
 
     @property
+    def waiting_since(self) -> float | None:
+        """When the last bytes came, by `time.monotonic()`."""
+        return super().waiting_since if self._tap is None else self._tap.waiting_since
+
+    @property
     def finished(self) -> bool:
         """Whether the pipe was read to its end, or is not read any more."""
         return self._tap is None or self._tap.closed
@@ -212,10 +260,16 @@ class CapturePort(StdoutPort):
 
     @property
     def error(self) -> BaseException | None:
-        """The reason why the stream was not read to EOF."""
+        """The reason why the stream was not read to EOF, or not all of it was kept."""
+        if self._captured.exceeded is not None:
+            return self._captured.exceeded
         if self._tap is not None and not self._tap.ended:
             return self._tap.error or self._reason
         return None
+
+    def limit(self, on_exceeded: Callable[[], object]) -> None:
+        """Have `on_exceeded()` called, in whatever thread, when more than the limit was written."""
+        self._captured.on_exceeded = on_exceeded
 
     def start(self) -> None:
         """Begin to drain. Idempotent."""
@@ -247,6 +301,11 @@ class DrainedPort(StdoutPort):
         self._drainer = drainer
         self._reactor = reactor
         self._started = False
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when the copy has waited for the stage, by `time.monotonic()`; None if it does not."""
+        return self._drainer.waiting_since
 
     @property
     def uses_thread(self) -> bool:

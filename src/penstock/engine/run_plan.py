@@ -14,7 +14,8 @@ from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
 from penstock.engine.graph import STDIN, STDOUT, PlanGroup, is_plain
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
-from penstock.engine.stdout_endpoints import ITERATED, AsyncObjectStdout, GivenStdout, stdout_endpoint
+from penstock.engine.stdout_choice import ITERATED, stdout_endpoint
+from penstock.engine.stdout_endpoints import AsyncObjectStdout, GivenStdout
 from penstock.stages.base import traits_of
 from penstock.streams.endpoints import check_open
 from penstock.system.fork_guard import OUT_OF_RESOURCES, late_import
@@ -141,10 +142,18 @@ def _plan(
     source: StdinEndpoint
     sink: StdoutEndpoint
     if ends is not None:
+        if options.get("idle_timeout") is not None:
+            raise ValueError("idle_timeout cannot be an option of a pipeline that a custom stage holds")
         source, sink = GivenStdin(ends[0]), GivenStdout(ends[1])
     else:
         source = stdin_endpoint(options.get("stdin", DEFAULTS["stdin"]), options.get("input"))
-        sink = ITERATED if iterate else stdout_endpoint(options.get("stdout", DEFAULTS["stdout"]))
+        stdout = options.get("stdout", DEFAULTS["stdout"])
+        sink = ITERATED if iterate else stdout_endpoint(stdout, options.get("max_output"))
+        if options.get("idle_timeout") is not None:
+            with late_import:
+                from penstock.engine.clocked_stdout import clocked  # noqa: PLC0415 - few runs have one
+
+            sink = clocked(sink)
     stderrs = [options.get("stderr"), *(traits_of(node.stage).stderr for node in graph.nodes)]
     stderrs += [group.options.get("stderr") for group in graph.parents if isinstance(group, PlanGroup)]
     for value in stderrs:
@@ -192,4 +201,5 @@ def _edge_kinds(plan: RunPlan) -> list[str]:
                 f"stage {plan.stages[place].name!r} has no stdout: it must be last, with stdout=DEVNULL"
             )
     chained = [edge.chained for edge in plan.graph.edges[1:-1]]
-    return carriers(requirements, source.kind, sink.kind, chained, (source.carrier, sink.carrier))
+    drain = sink.planned_kind(wants_file=requirements[-1].stdout is Stream.PREFER_FILE)
+    return carriers(requirements, source.kind, drain, chained, (source.carrier, sink.carrier))

@@ -1,12 +1,12 @@
 """The kinds of stdout, one class each: the counterpart of `stdin_endpoints`.
 
-`stdout_endpoint` chooses the class, by looking only. `kind` is the name that `core.plan` knows, and `carrier`
+`stdout_choice` chooses the class, by looking only. `kind` is the name that `core.plan` knows, and `carrier`
 names what would carry a copy from a pipe to there. An endpoint never changes and keeps nothing of a run:
 `open` returns a port, which does. Streams and copies are loaded as in `stdin_endpoints`; `copied_stdout` has
 the kinds that a worker copies to.
 
 A new kind of stdout (a terminal, a branch of a graph) is one more class with `open`, chosen in
-`stdout_endpoint`. A new `kind` also needs its carrier in `core.plan`, and a new constant (such as CAPTURE)
+`stdout_choice`. A new `kind` also needs its carrier in `core.plan`, and a new constant (such as CAPTURE)
 needs its check in `core.options`. If an event loop serves it, `loop_binding` replaces it.
 """
 
@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import os
 
-from penstock.core.async_detection import is_async_sink
 from penstock.core.captured import Captured
-from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
-from penstock.core.file_targets import appending, atomic
 from penstock.engine.ports import CapturePort, StdoutPort, close_on_error, open_pipe
 from penstock.runtime.taps import CaptureTap
-from penstock.streams.endpoints import Access, duplicate_sink, number_of, sink_access, unwrap
+from penstock.streams.endpoints import duplicate_sink, number_of
 from penstock.streams.stage_ends import Output
-from penstock.system.fds import is_nonblocking, open_write
+from penstock.system.fds import open_write
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -36,13 +33,18 @@ if TYPE_CHECKING:
     OnEnd = Callable[[], None]
 
 __all__ = [
-    "ITERATED",
+    "AppendingStdout",
     "AsyncObjectStdout",
+    "AtomicStdout",
+    "CapturedStdout",
+    "DescriptorStdout",
     "GivenStdout",
+    "InheritedStdout",
     "IteratedStdout",
+    "NullStdout",
+    "PathStdout",
     "PipeStdout",
     "StdoutEndpoint",
-    "stdout_endpoint",
 ]
 
 
@@ -50,12 +52,20 @@ class StdoutEndpoint:
     """One kind of stdout; `closing` is the object to close after the run, or None."""
 
     __slots__ = ("closing",)
-    kind: ClassVar[str]
+    kind: str
     carrier: str = "pooled"
     """The kind of edge that a copy from a pipe to here would be."""
 
     def __init__(self, closing: Any = None) -> None:
         self.closing = closing
+
+    def relay_method(self) -> str:
+        """Return the kind of edge that a relay from a pipe to here is."""
+        return self.carrier
+
+    def planned_kind(self, *, wants_file: bool) -> str:
+        """Return the kind that says what carries the bytes of the last stage."""
+        return self.kind
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Open it for one run; `on_end()` is called once it is drained, if it is drained at all.
@@ -83,6 +93,13 @@ class NullStdout(StdoutEndpoint):
     __slots__ = ()
     kind = "null"
 
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to /dev/null."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.best_method_to_path(os.devnull, append=False)
+
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give /dev/null, unopened, or a stream that drops everything."""
         if wants_file:
@@ -98,6 +115,13 @@ class InheritedStdout(StdoutEndpoint):
 
     __slots__ = ()
     kind = "inherit"
+
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to it."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.best_method(1, to_pipe=False)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Lend it."""
@@ -124,10 +148,18 @@ class PathStdout(StdoutEndpoint):
 
     __slots__ = ("_path",)
     kind = "path"
+    _append: ClassVar[bool] = False
 
     def __init__(self, path: Any) -> None:
         super().__init__()
         self._path = path
+
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to it."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.best_method_to_path(self._path, append=self._append)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Open the file: create it, or make it empty."""
@@ -138,6 +170,7 @@ class AppendingStdout(PathStdout):
     """A file, by its path, that is appended to."""
 
     __slots__ = ()
+    _append = True
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Open the file at its end, and create it if it is missing."""
@@ -166,6 +199,13 @@ class DescriptorStdout(StdoutEndpoint):
     def __init__(self, value: Any, closing: Any) -> None:
         super().__init__(closing)
         self._value = value
+
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to it."""
+        with late_import:
+            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+        return streams.best_method(number_of(self._value), to_pipe=False)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Duplicate it."""
@@ -208,14 +248,18 @@ class IteratedStdout(StdoutEndpoint):
 
 
 class CapturedStdout(StdoutEndpoint):
-    """CAPTURE: the result holds everything."""
+    """CAPTURE: the result holds everything, at most `limit` bytes."""
 
-    __slots__ = ()
+    __slots__ = ("_limit",)
     kind = "capture"
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__()
+        self._limit = limit
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give a stream that keeps every chunk, or have the reactor read a pipe."""
-        captured = Captured()
+        captured = Captured(self._limit)
         if not wants_file:
             with late_import:
                 from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
@@ -236,62 +280,3 @@ class AsyncObjectStdout(StdoutEndpoint):
     def __init__(self, value: Any, closing: Any) -> None:
         super().__init__(closing)
         self.value = value
-
-
-ITERATED = IteratedStdout()
-_NULL, _INHERITED = NullStdout(), InheritedStdout()
-_SPECIALS = {DEVNULL: _NULL, PIPE: PipeStdout(), CAPTURE: CapturedStdout()}
-
-
-def stdout_endpoint(value: Any) -> StdoutEndpoint:
-    """Return what takes the output of the last stage, by the stdout option.
-
-    Opens nothing. Raises ValueError, naming stdout, if that is closed or not for writing.
-    """
-    value, to_close = unwrap(value)
-    if isinstance(value, Special):
-        return _inherited() if value is INHERIT else _SPECIALS[value]
-    if isinstance(value, atomic):
-        return AtomicStdout(value.path)
-    appends = isinstance(value, appending)
-    if isinstance(value, appending):
-        value = value.path
-    if isinstance(value, str | os.PathLike):
-        with late_import:
-            from penstock.system.fifo_open import is_fifo  # noqa: PLC0415 - only paths need it
-
-        if is_fifo(value):
-            with late_import:
-                from penstock.engine import copied_stdout  # noqa: PLC0415 - few runs get such an object
-
-            return copied_stdout.FifoStdout(value)
-        return AppendingStdout(value) if appends else PathStdout(value)
-    if not isinstance(value, int) and is_async_sink(value):
-        return AsyncObjectStdout(value, to_close)
-    return _of_object(value, to_close)
-
-
-def _of_object(value: Any, to_close: Any) -> StdoutEndpoint:
-    """Return the endpoint for a descriptor's number or an object."""
-    access = sink_access("stdout", value)
-    if access is Access.PASS:
-        return DescriptorStdout(value, to_close)
-    with late_import:
-        from penstock.engine import copied_stdout  # noqa: PLC0415 - few runs get such an object
-    if access is Access.COPY:
-        return copied_stdout.NonblockingStdout(number_of(value), to_close)
-    return copied_stdout.object_stdout(value, to_close)
-
-
-def _inherited() -> StdoutEndpoint:
-    """Return the process's own stdout: copied if it is non-blocking, nothing if it is closed."""
-    try:
-        inherited = not is_nonblocking(1)
-    except OSError:
-        return _NULL
-    if inherited:
-        return _INHERITED
-    with late_import:
-        from penstock.engine import copied_stdout  # noqa: PLC0415 - few runs get such an object
-
-    return copied_stdout.NonblockingStdout(1)

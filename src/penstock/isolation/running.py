@@ -73,7 +73,7 @@ class RunningIsolated(RunningProcess):
 
     def _begin(self) -> None:
         """Send the job together with the streams, which belong to the worker from then on."""
-        if self.done or self._reason is not None:
+        if self.done or self._asked_to_end:
             return
         self._enter(ProcessState.RUNNING)  # first: the worker may have the job from now on
         try:
@@ -151,7 +151,7 @@ class RunningIsolated(RunningProcess):
         stdin, stdout = self._ends
         stdin.set_count(counts[0])
         stdout.set_count(counts[1])
-        if self._reason is not None or self._failure is not None:
+        if self._asked_to_end or self._failure is not None:
             self._force()
             return
         self._detach()
@@ -207,6 +207,33 @@ class RunningIsolated(RunningProcess):
             self._worker.channel.send(pickle.dumps(("cancel", packed)))
             self._push()
 
+    def stop(self, grace: float) -> None:
+        """Wake the stage in the worker, which gets SIGKILL after `grace` seconds. Its own errors count."""
+        if self._outcome is not None or (self._has_worker and self._process.exited()):
+            return  # it has just ended by itself
+        first = self.stopped is None
+        if not self._mark_stopped():
+            return
+        if self._state is ProcessState.WAITING:
+            self._give_back(self.stopped)
+        elif self._state is ProcessState.RUNNING and first:
+            self._enter(ProcessState.TERMINATING, self._call_later(grace, self._force_soon))
+            self._worker.channel.send(pickle.dumps(("stop", b"")))
+            self._push()
+        else:
+            self._hurry(grace)
+
+    def _give_back(self, outcome: BaseException | None) -> None:
+        """End the stage, whose job was not handed over."""
+        self._close_ends()
+        self._enter(ProcessState.RELEASED)  # first: another stage may have the worker from now on
+        try:
+            worker_pool.release(self._worker)
+        except Exception:
+            self._worker.terminate()
+            raise
+        self.complete(outcome)
+
     def check_exit(self) -> None:
         """Check for everything that an interrupt may have lost."""
         if self._reason is not None:
@@ -220,31 +247,25 @@ class RunningIsolated(RunningProcess):
             return
         self.prepare_cancel(reason)
         if self._state is ProcessState.WAITING:
-            self._close_ends()
-            self._enter(ProcessState.RELEASED)  # first, as above
-            try:
-                worker_pool.release(self._worker)
-            except Exception:
-                self._worker.terminate()
-                raise
-            self.complete(self._reason)
+            self._give_back(self._reason)
         elif self._state is ProcessState.RELEASED and self._outcome is None:
             self.complete(self._reason)  # an interrupt came before this
         elif self._timer is None:
             state = ProcessState.TERMINATING if self._state is ProcessState.RUNNING else self._state
             self._enter(state, self._call_later(self.ctx.grace, self._force_soon))
         else:
+            self._hurry(self.ctx.grace)
             self._resume()
 
     def _force_soon(self) -> None:
         if self._state is ProcessState.RELEASED:
             # User code, an `on_exception` or the loading of an exception, has used up the grace time.
-            self.complete(self._reason)
+            self.complete(self._forced_end())
         else:
             super()._force_soon()
 
     def _forced_end(self) -> BaseException | None:
-        return self._reason or self._failure
+        return self._reason or self._failure or self.stopped
 
     def _abandon(self) -> None:
         super()._abandon()
@@ -283,7 +304,9 @@ class RunningIsolated(RunningProcess):
             if status is not None and self._outcome is None:
                 user, system = worker.used
                 self.usage = Usage(status.user_time - user, status.system_time - system, status.max_rss)
-                error = error or WorkerDied(status.returncode, self.ctx.name, worker.process.pid)
+                error = (
+                    error or self.stopped or WorkerDied(status.returncode, self.ctx.name, worker.process.pid)
+                )
         self.tree.close()
         self._enter(ProcessState.RELEASED)
         worker.channel.close()

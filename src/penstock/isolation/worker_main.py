@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import pickle
 import resource
@@ -81,7 +82,7 @@ class _Server:
                 self._job = _Job(self._channel, self._reactor, content)
                 self._job.begin()
             elif self._job is not None:  # else it ended just now
-                self._job.cancel(content)
+                (self._job.stop if what == "stop" else self._job.cancel)(content)
         if self._channel.ended:
             os._exit(0)
 
@@ -119,6 +120,11 @@ class _Job:
         running.ctx.cancel(reason)
         running.prepare_cancel(reason)
         running.interrupt(reason)
+
+    def stop(self, _: bytes) -> None:
+        """Ask the stage to end, which is not a failure. The host has the deadline."""
+        if self._running is not None:
+            self._running.stop(math.inf)
 
     def _start(self) -> ThreadedStage:
         fds, self._channel.arrived = self._channel.arrived, []

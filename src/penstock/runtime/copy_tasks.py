@@ -155,6 +155,11 @@ class Drainer(GuardedCall):
         """Bytes copied."""
         return self._reader.count
 
+    @property
+    def waiting_since(self) -> float | None:
+        """The `time.monotonic()` since which it has waited for the last stage; None if it does not."""
+        return self._reader.waiting_since
+
     def stop(self, reason: BaseException, deadline: float) -> None:
         """Stop reading, since the stages were cancelled and have ended. In the reactor's thread.
 

@@ -8,6 +8,7 @@ starts the run calls: by then the stages may have ended, and the reactor may be 
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 
 from penstock.core.excerpt import Excerpt
@@ -139,9 +140,12 @@ class CaptureTap(Tap):
     def __init__(self, reactor: Reactor, fd: Fd, captured: Captured, on_end: Callable[[], None]) -> None:
         super().__init__(reactor, fd, on_end)
         self._captured = captured
+        self.waiting_since = time.monotonic()
+        """When the last bytes came."""
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
+        self.waiting_since = time.monotonic()
         self._captured.append(data)
         if len(data) == _CHUNK and self._may_grow:
             self._may_grow = False

@@ -4,15 +4,19 @@ A guard generator around each stage's iterator records how the stage ended, and 
 error stays with the stage that raised it. The stages after it see EOF; those before it, whose output was not
 read to its end, see a closed pipe. Guards are closed from the last to the first. The last stage has ended
 only when its output has been written.
+
+The first stage can be stopped on purpose. Its next read raises `FinishEarly`, and after the chunk in hand its
+guard ends it. The output is not touched, because the stages after it share the thread and go on to write.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from contextvars import copy_context
 from functools import partial
 
-from penstock.core.errors import ClosedPipe, FinishEarly
+from penstock.core.errors import Cancelled, ClosedPipe, FinishEarly
 from penstock.core.noop import noop
 from penstock.core.public import exported
 from penstock.runtime.stage_scheduler import run_stages
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
     from penstock.streams.writer import Writer
 
 __all__ = ["ChainStage", "Transform", "iterator_of", "start_fused"]
+
+
+_MIN_GRACE_S = 0.05
+"""Seconds that a stage has to end in any case, if later stages of its thread would end with it."""
 
 
 class ChainStage(PythonStage):
@@ -77,6 +85,8 @@ def start_fused(
         parts = [
             _ChainedStage(stage, ctx, chain, last=place == last) for place, (stage, ctx) in enumerate(stages)
         ]
+        for place, part in enumerate(parts):
+            part.following = parts[place + 1 :]
         chain.add_parts(parts)
     except BaseException:
         stdin.close()
@@ -93,6 +103,10 @@ class _ChainedStage(ThreadedStage):
     failure: BaseException | None = None
     was_iterated = False
     """Whether the guard's generator was ever advanced."""
+    guarded: Generator[bytes] | None = None
+    """The generator that `run` returned."""
+    following: Sequence[_ChainedStage] = ()
+    """The stages after it in the chain."""
 
     def __init__(self, stage: ChainStage, ctx: StageContext, chain: _Chain, *, last: bool) -> None:
         super().__init__(ctx, *chain.streams)
@@ -107,6 +121,29 @@ class _ChainedStage(ThreadedStage):
             self.release()
             self.complete(reason)
 
+    def stop(self, grace: float) -> None:
+        """End the stage at its next read or after its next chunk; `grace` seconds later it is abandoned."""
+        if self._mark_stopped():
+            assert self.stopped is not None
+            self._abandon_stopped(max(grace, _MIN_GRACE_S) if self.following else grace)
+            self._chain.end_input(self.stopped)
+
+    def abandon(self, outcome: BaseException) -> None:
+        """End without the worker. If the stage was stopped, the stages after it end too, which is a failure:
+        the worker that it keeps is theirs.
+        """
+        if self._reason is None and self.following and not self.done:
+            # It has not begun, or waits for a later stage: its own code does not keep the thread.
+            if not self.was_iterated or getattr(self.guarded, "gi_suspended", False):
+                self._timer = None
+                self.abandon_at(time.monotonic() + self._grace, outcome, self.ctx.reactor)
+                return
+            name = self.ctx.name
+            for part in self.following:
+                part.complete(part.outcome(Cancelled(f"{name!r} did not end when it was stopped")))
+        self._chain.drop()
+        super().abandon(outcome)
+
     def run(  # noqa: C901 - one case for each way to end
         self, chunks: Iterator[bytes], close: Callable[[], None], outlet: CoalescingWriter | None
     ) -> Generator[bytes]:
@@ -115,7 +152,8 @@ class _ChainedStage(ThreadedStage):
         made: Any = None
         cut: _OutputFailed | None = None
         try:
-            made = self.stage.chain(chunks, outlet)
+            # A stage that was stopped before it began makes nothing.
+            made = self.stage.chain(chunks, outlet) if self.stopped is None else ()
             for chunk in made:
                 data = chunk if type(chunk) is bytes else _as_bytes(self.stage, chunk)
                 if data:
@@ -124,6 +162,9 @@ class _ChainedStage(ThreadedStage):
                         yield data
                     except GeneratorExit:  # raised here, so not by the function: the next stage has left
                         self._fail(ClosedPipe())
+                        break
+                    if self.stopped is not None:
+                        self._fail(self.stopped)
                         break
         except _OutputFailed as raised:
             cut = raised
@@ -208,6 +249,10 @@ class _Chain:
             self._parts = ()
         return self._dropped
 
+    def end_input(self, error: BaseException) -> None:
+        """Have the first stage's reads raise `error`."""
+        self._stdin.interrupt(error)
+
     def fail(self, error: BaseException) -> None:
         """End all parts with `error`, unless the chain has started."""
         parts = self._parts
@@ -235,7 +280,7 @@ class _Chain:
         close = self._stdin.close
         for part in parts:
             shares = part is last and part.stage.outlet == "shared"
-            chunks = guarded = part.run(chunks, close, coalescer if shares else None)
+            chunks = guarded = part.guarded = part.run(chunks, close, coalescer if shares else None)
             close = partial(part.close, guarded, close)
         sink = self._stdout if coalescer is None else coalescer
         flush = sink.flush if "joined" not in modes else noop

@@ -110,6 +110,11 @@ class RunningProcess(Running):
         """Ask the process to end; SIGKILL to the whole tree once the grace time is over."""
         self.ctx.reactor.post(lambda: self._kill(reason))
 
+    @property
+    def _asked_to_end(self) -> bool:
+        """Whether it was cancelled, or stopped on purpose."""
+        return self._reason is not None or self.stopped is not None
+
     # The steps.
 
     def _enter(self, state: ProcessState, timer: Timer | None = None) -> None:
@@ -118,6 +123,12 @@ class RunningProcess(Running):
         self._timer, self._state = timer, state  # no signal handler runs between the two
         if before is not None:
             before.cancel()
+
+    def _hurry(self, grace: float) -> None:
+        """Have SIGKILL sent in `grace` seconds at the latest, since a stop may have given it more time."""
+        timer, now = self._timer, time.monotonic()
+        if self._state is ProcessState.TERMINATING and timer is not None and timer.when > now + grace:
+            self._enter(self._state, self._call_later(grace, self._force_soon))
 
     def _call_later(self, seconds: float, step: Callable[[], None]) -> Timer:
         return self.ctx.reactor.call_at(time.monotonic() + seconds, step)
@@ -225,7 +236,7 @@ class RunningProcess(Running):
 
     def _forced_end(self) -> BaseException | None:
         """Return what an end by force counts as."""
-        return self._reason
+        return self._reason or self.stopped
 
 
 def freeze(processes: Iterable[RunningProcess]) -> None:

@@ -72,6 +72,11 @@ class _PipeAdapter(ThreadedStage):
         self._writer = writer
         self.wait_in_thread(self._work)
 
+    def stop(self, grace: float) -> None:
+        """Stop the inner stage; the copy takes what it has written."""
+        if self._mark_stopped():
+            self._inner.stop(grace)
+
     def interrupt(self, reason: BaseException) -> None:
         """End the inner stage and the copy."""
         self._inner.kill(reason)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from penstock.core.errors import checked_error
+from penstock.core.errors import FinishEarly, checked_error
 from penstock.runtime import thread_pool
 from penstock.runtime.faults import call_again
 from penstock.runtime.guarded_call import Abandonable
@@ -53,6 +53,8 @@ class Running:
     """Why the stage, which has been started, cannot be waited for yet: no thread can be started."""
     takes_signals = False
     """Whether it is a command, whose process the caller may send signals to."""
+    stopped: FinishEarly | None = None
+    """Set once the caller has asked it to end, which is not a failure: raised in it, or its outcome."""
     _reason: BaseException | None = None
 
     def __init__(self, ctx: StageContext) -> None:
@@ -71,6 +73,10 @@ class Running:
             if first:
                 self.done = True
                 self.error = error
+                if (
+                    self.stopped is not None
+                ):  # the run may be a success, and frames would refer to it in a circle
+                    self.stopped.__traceback__ = None
                 self.ended = time.monotonic()
             callbacks, self._callbacks = self._callbacks, []
         for index, callback in enumerate(callbacks):
@@ -107,6 +113,22 @@ class Running:
     def kill(self, reason: BaseException) -> None:
         """Cancel the stage with `reason`. From any thread; the first reason stands."""
         raise NotImplementedError
+
+    def stop(self, grace: float) -> None:
+        """Ask the stage to end, by force after `grace` seconds; that is not a failure.
+
+        Do nothing if it has ended or is to end. A further call may shorten the time. In the reactor's thread.
+        """
+        raise NotImplementedError
+
+    def _mark_stopped(self) -> bool:
+        """Note that it was asked to end; False if there is nothing to ask."""
+        if self.done or self._reason is not None:
+            return False
+        if self.stopped is None:
+            self.stopped = FinishEarly("stopped on purpose")
+            self.ctx.cancel(self.stopped)
+        return True
 
     def send_signal(self, signum: int) -> None:
         """Send a signal to the process of a command. ValueError, naming the stage, if it is not one."""
@@ -156,6 +178,8 @@ class ThreadedStage(Running, Abandonable):
     """
 
     _cancelled = False
+    _grace = 0.0
+    """Seconds that it has to end after it was stopped."""
 
     def __init__(self, ctx: StageContext, *streams: Stoppable) -> None:
         super().__init__(ctx)
@@ -178,8 +202,10 @@ class ThreadedStage(Running, Abandonable):
         if self.done:
             return
         self.prepare_cancel(reason)
+        deadline = time.monotonic() + self.ctx.grace
         # Again if it was set before: the call may be lost, because it raised.
-        deadline = time.monotonic() + self.ctx.grace if self._timer is None else self._timer.when
+        if self._timer is not None:
+            deadline = min(deadline, self._timer.when)
         self.abandon_at(deadline, self._reason, self.ctx.reactor)
         if self._cancelled:
             return
@@ -187,13 +213,35 @@ class ThreadedStage(Running, Abandonable):
         self.interrupt(self._reason or reason)
         self._cancelled = True  # last, since an interrupt may come before
 
+    def stop(self, grace: float) -> None:
+        """Wake the stage from whatever it is blocked in; `grace` seconds later it is abandoned."""
+        if not self._mark_stopped():
+            return
+        assert self.stopped is not None
+        for stream in self.streams:
+            stream.poison(self.stopped)
+        self._abandon_stopped(grace)
+        self.interrupt(self.stopped)
+
+    def _abandon_stopped(self, grace: float) -> None:
+        self._grace = grace
+        self.on_done(self.forget_deadline)
+        self.abandon_at(time.monotonic() + grace, self.stopped, self.ctx.reactor)
+
     def abandon(self, outcome: BaseException) -> None:
         """End without the worker: the grace time is over."""
-        if not self.done:
-            message = f"did not end within {self.ctx.grace:g} s of being cancelled"
-            self.ctx.emit_event("abandoned", message, outcome)
-            self.release()
-            self.complete(outcome)
+        if self.done:
+            return
+        if self._reason is not None:  # perhaps it was stopped first, and cancelled meanwhile
+            outcome, how, grace = self._reason, "cancelled", self.ctx.grace
+        else:
+            how, grace = "stopped", self._grace
+            self._reason = (
+                outcome  # first: the worker may wake with an error as soon as its streams are closed
+            )
+        self.ctx.emit_event("abandoned", f"did not end within {grace:g} s of being {how}", outcome)
+        self.release()
+        self.complete(outcome)
 
     def wait_in_thread(self, wait: Callable[[], None]) -> None:
         """Have a worker wait for a stage that runs already.
@@ -237,6 +285,10 @@ class CustomStageAdapter(ThreadedStage):
         except BaseException as raised:  # noqa: BLE001 - whatever a stage raises is its outcome
             error = raised
         self.complete(self.outcome(error))
+
+    def outcome(self, error: BaseException | None) -> BaseException | None:
+        """Return the stage's outcome; if it was stopped, whatever `wait` raises is the end by `kill`."""
+        return super().outcome(error if self.stopped is None else self.stopped)
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake it in its streams, and ask it to end: in a worker, since its kill() is foreign code."""

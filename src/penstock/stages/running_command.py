@@ -119,6 +119,16 @@ class RunningCommand(RunningProcess):
 
         self.ctx.reactor.post(send)
 
+    def stop(self, grace: float) -> None:
+        """Ask the command to end as `kill` does; SIGKILL follows after `grace` seconds."""
+        if self.done:
+            return
+        if self._state >= ProcessState.TERMINATING:
+            if self.stopped is not None:
+                self._hurry(grace)
+        elif not self._process.exited() and self._mark_stopped():  # else it has just ended by itself
+            self._terminate(grace)
+
     def _kill(self, reason: BaseException) -> None:
         if self.done:
             return
@@ -126,19 +136,26 @@ class RunningCommand(RunningProcess):
             self._force()
             return
         if self._state >= ProcessState.TERMINATING:
+            if self._reason is None:
+                self._reason = reason
+            self._hurry(self.ctx.grace)
             self._resume()
             return
+        if self._state < ProcessState.FROZEN and self._reason is None and self._process.exited():
+            self._finish()  # it ended by itself just now
+            return
+        self._terminate(self.ctx.grace, reason)
+
+    def _terminate(self, grace: float, reason: BaseException | None = None) -> None:
+        """Stop the whole tree, and wake it with the signal that asks it to end."""
         if self._state < ProcessState.FROZEN:
-            if self._reason is None and self._process.exited():  # it ended by itself just now
-                self._finish()
-                return
             freeze([self])
         if self._reason is None:
             self._reason = reason
         if self._confinement is not None:
             self._confinement.kill_on_release()
         self.tree.terminate(self._stop_signal)
-        self._enter(ProcessState.TERMINATING, self._call_later(self.ctx.grace, self._force_soon))
+        self._enter(ProcessState.TERMINATING, self._call_later(grace, self._force_soon))
 
     def _kill_if_cancelled(self) -> None:
         if self._reason is not None and not self._no_grace:
@@ -164,7 +181,7 @@ class RunningCommand(RunningProcess):
     def _on_exit(self, events: int) -> None:
         if self.done:
             return
-        if self._reason is None and self._on_leftover == "ignore":
+        if not self._asked_to_end and self._on_leftover == "ignore":
             self._finish()
             return
         if not self._process.exited():  # the call was for another descriptor with this number
@@ -182,11 +199,11 @@ class RunningCommand(RunningProcess):
 
         `look` returns a look that was taken after the exit.
         """
-        if self._reason is None and self._on_leftover == "ignore":
+        if not self._asked_to_end and self._on_leftover == "ignore":
             return False
         if self._no_grace or self._state >= ProcessState.KILLED:
             return False
-        if self._reason is None and self._state is not ProcessState.SWEEPING:
+        if not self._asked_to_end and self._state is not ProcessState.SWEEPING:
             return self._check_leftover(look())
         return self.tree.has_others(look())
 
@@ -242,7 +259,7 @@ class RunningCommand(RunningProcess):
             self._stderr_timer.cancel()
         if self._tap is not None:
             # A process that it has left behind on purpose goes on to write to its stderr.
-            self._tap.finish(discard_rest=self._reason is None and self._on_leftover != "kill")
+            self._tap.finish(discard_rest=not self._asked_to_end and self._on_leftover != "kill")
             if isinstance(self._tap, ExcerptTap):
                 self.stderr = self._tap.kept
         if self._timer is not None:
@@ -250,6 +267,8 @@ class RunningCommand(RunningProcess):
         self.tree.close()
         if self._reason is not None:
             error = self._reason
+        elif self.stopped is not None:
+            error = self.stopped
         elif self.status is not None and self.status.returncode not in self._ok_codes:
             error = self._failure(self.status.returncode)
         self.complete(error)

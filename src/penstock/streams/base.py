@@ -8,17 +8,21 @@ a subclass that blocks checks again after every sleep. Nothing in this module bl
 from __future__ import annotations
 
 import threading
+import time
 
 from penstock.core.public import half_made_too
 from penstock.core.timing import timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import select
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Self
+    from typing import Protocol, Self
+else:
+    Protocol = object
 
-__all__ = ["Stream", "before_sleep", "max_sleep"]
+__all__ = ["Stream", "before_sleep", "max_sleep", "poll_until_ready"]
 
 
 class _BeforeSleep(threading.local):
@@ -40,6 +44,23 @@ def max_sleep() -> float:
     Only the main thread runs signal handlers, and `Timing.max_sleep_s` says what it may miss.
     """
     return timing.max_sleep_s if threading.get_ident() == threading.main_thread().ident else -1
+
+
+class Waiter(Protocol):
+    """Something that says since when it has waited, by `time.monotonic()`; None if it does not wait."""
+
+    waiting_since: float | None
+
+
+def poll_until_ready(poll: select.poll, waiter: Waiter) -> None:
+    """Sleep until `poll` reports something."""
+    limit_ms = max_sleep() * 1000
+    waiter.waiting_since = time.monotonic()
+    try:
+        while not poll.poll(limit_ms):
+            pass
+    finally:
+        waiter.waiting_since = None
 
 
 class Stream:

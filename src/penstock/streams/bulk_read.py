@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["bulk_reader"]
+__all__ = ["bulk_reader", "read_into"]
 
 _raws: WeakSet[FileIO] = WeakSet()
 
@@ -57,3 +57,8 @@ def _close_after_fork() -> None:
 
 
 reset_in_child(_close_after_fork, "descriptors")
+
+
+def read_into(number: int, view: memoryview) -> int:
+    """Read once into a buffer; return the number of bytes."""
+    return system_calls.readv(number, (view,))

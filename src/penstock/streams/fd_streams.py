@@ -31,8 +31,8 @@ import select
 import stat
 import threading
 
-from penstock.streams.base import before_sleep, max_sleep
-from penstock.streams.bulk_read import bulk_reader
+from penstock.streams.base import before_sleep, poll_until_ready
+from penstock.streams.bulk_read import bulk_reader, read_into
 from penstock.streams.reader import Reader
 from penstock.streams.writer import Writer
 from penstock.system import system_calls
@@ -85,6 +85,7 @@ class _Descriptor:
         "may_grow",
         "may_read_bulk",
         "polls_first",
+        "waiting_since",
     )
 
     def __init__(self, fd: Fd, *, owned: bool, event: int) -> None:
@@ -95,6 +96,7 @@ class _Descriptor:
         self._stopped = False
         self.closing = False
         self._nudged = False
+        self.waiting_since: float | None = None
         self._waker: Waker | None = None
         self._poll: select.poll | None = None
         self._poll_next = False
@@ -195,9 +197,7 @@ class _Descriptor:
                 self._waker, self._poll = waker, poll
         before_sleep()
         # poll() always reports errors and hang-ups; the call that follows meets them.
-        limit_ms = max_sleep() * 1000
-        while not poll.poll(limit_ms):
-            pass
+        poll_until_ready(poll, self)
         if self._nudged and not self._stopped and self._waker is not None:
             self._nudged = False
             self._waker.clear()
@@ -300,6 +300,11 @@ class FdReader(Reader):
                     self._size = size = self._chunk_size
                 yield more
 
+    @property
+    def waiting_since(self) -> float | None:
+        """As in `Reader`."""
+        return self._descriptor.waiting_since
+
     def _read_chunk(self) -> bytes:
         data = self._descriptor.read(self._size)
         if data is None:
@@ -314,7 +319,7 @@ class FdReader(Reader):
         descriptor = self._descriptor
         try:
             with descriptor.in_use:
-                size = descriptor.perform(_read_into, view)
+                size = descriptor.perform(read_into, view)
                 if size is not None:
                     descriptor.moved(size, len(view))
         finally:
@@ -392,7 +397,3 @@ class FdWriter(Writer):
 
     def _release(self) -> None:
         self._descriptor.close()
-
-
-def _read_into(number: int, view: memoryview) -> int:
-    return system_calls.readv(number, (view,))

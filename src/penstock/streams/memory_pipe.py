@@ -37,6 +37,7 @@ Only `_read_chunk` and `_write_chunk` may block.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from threading import get_ident
@@ -173,17 +174,23 @@ def _open_gate(gate: threading.Lock) -> None:
 class MemoryReader(Reader):
     """The reading end of a `MemoryPipe`. Closing it drops what is in flight; the writer gets `ClosedPipe`."""
 
-    __slots__ = ("_batch", "_state")
+    __slots__ = ("_batch", "_state", "_waiting_since")
 
     def __init__(self, state: _State) -> None:
         super().__init__(state.lock)
         self._state = state
         self._batch: deque[bytes] = deque()
+        self._waiting_since: float | None = None
 
     @property
     def count(self) -> int:
         """The number of bytes delivered, including the delivered part of the chunk in hand."""
         return self._state.delivered - max(0, len(self._rest) - self._offset)
+
+    @property
+    def waiting_since(self) -> float | None:
+        """The `time.monotonic()` since which a thread has waited in it for bytes; None if none waits."""
+        return self._waiting_since
 
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
@@ -246,8 +253,12 @@ class MemoryReader(Reader):
                     continue
             before_sleep()
             limit = max_sleep()
-            while not state.reader_gate.acquire(timeout=limit):
-                pass
+            self._waiting_since = time.monotonic()
+            try:
+                while not state.reader_gate.acquire(timeout=limit):
+                    pass
+            finally:
+                self._waiting_since = None
         raise self._stop_error()
 
     def _wake(self) -> None:

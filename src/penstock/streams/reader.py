@@ -122,6 +122,11 @@ class Reader(Stream, metaclass=ABCMeta):
             raise StopIteration
         return line
 
+    @property
+    def waiting_since(self) -> float | None:
+        """The `time.monotonic()` since which a thread has waited in it for bytes; None if none waits."""
+        return None
+
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
         while chunk := self._next():

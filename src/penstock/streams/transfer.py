@@ -45,7 +45,7 @@ import stat
 import threading
 from contextlib import ExitStack
 
-from penstock.streams.base import Stream
+from penstock.streams.base import Stream, poll_until_ready
 from penstock.streams.buffer_pool import BufferPool, buffer_pool
 from penstock.system import splice, system_calls
 from penstock.system.fds import Waker, is_nonblocking, pipe_capacity, set_nonblocking
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     _Argument = TypeVar("_Argument")
 
-__all__ = ["Transfer", "best_method", "choose_methods", "methods_for"]
+__all__ = ["Transfer", "best_method", "best_method_to_path", "choose_methods", "methods_for"]
 
 _POOLED: Final = "pooled"
 
@@ -116,8 +116,17 @@ def best_method(number: int, *, to_pipe: bool) -> str:
     return choose_methods(_PIPE, _kind(number), append=append, movers=splice.movers())[0]
 
 
-def _kind(number: int) -> str:
-    mode = os.fstat(number).st_mode
+def best_method_to_path(path: str | bytes | os.PathLike[str], *, append: bool) -> str:
+    """Return the best method from a pipe into the file that has that path, or is to have it."""
+    try:
+        kind = _kind(path)
+    except (OSError, ValueError):
+        kind = _FILE
+    return choose_methods(_PIPE, kind, append=append, movers=splice.movers())[0]
+
+
+def _kind(target: int | str | bytes | os.PathLike[str]) -> str:
+    mode = os.stat(target).st_mode  # noqa: PTH116 - pathlib is dear to import
     if stat.S_ISREG(mode):
         return _FILE
     if stat.S_ISFIFO(mode):
@@ -153,9 +162,20 @@ class Transfer(Stream):
     non-blocking. `count` is the number of bytes moved so far, for any thread to read. `kind` is the method
     that carries them: the one in use, or that was in use at the end. `unsent` holds bytes that the sink has
     yet to get: before `run` those that it is to get first, afterwards those that could not be written.
+    `waiting_since` is the `time.monotonic()` since which it has waited for the source; None if it does not.
     """
 
-    __slots__ = ("_closing", "_in_use", "_methods", "_pool", "_sink", "_source", "_waker", "unsent")
+    __slots__ = (
+        "_closing",
+        "_in_use",
+        "_methods",
+        "_pool",
+        "_sink",
+        "_source",
+        "_waker",
+        "unsent",
+        "waiting_since",
+    )
 
     def __init__(
         self, source: Fd, sink: Fd, *, source_owned: bool, sink_owned: bool, pool: BufferPool = buffer_pool
@@ -169,6 +189,7 @@ class Transfer(Stream):
         self._in_use = threading.Lock()
         self._closing = False
         self.unsent = b""
+        self.waiting_since: float | None = None
 
     @property
     def kind(self) -> str:
@@ -334,7 +355,10 @@ class Transfer(Stream):
             poll.register(side.fd.fileno(), side.event)
             side.poll = poll
         # poll() always reports errors and hang-ups; the call that follows meets them.
-        side.poll.poll()
+        if side is self._source:
+            poll_until_ready(side.poll, self)
+        else:
+            side.poll.poll()
 
     def _wake(self) -> None:
         with self._lock:
