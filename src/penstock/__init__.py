@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from penstock.api.memory_limits import memory_limit, memory_observer
     from penstock.api.pipeline import Pipeline
     from penstock.api.run import Run
-    from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, closing
+    from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, TEE, closing
     from penstock.core.env import Secret
     from penstock.core.errors import (
         ExitError,
@@ -81,6 +81,7 @@ __all__ = [
     "INHERIT",
     "PIPE",
     "STDOUT",
+    "TEE",
     "BufferPool",
     "Event",
     "ExitError",
@@ -145,6 +146,7 @@ _HOMES = {
         "INHERIT",
         "PIPE",
         "STDOUT",
+        "TEE",
         "closing",
     ),
     "penstock.core.env": ("Secret",),

@@ -13,7 +13,7 @@ import math
 import os
 
 from penstock.core.async_detection import is_async_sink, is_async_source, plain
-from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
+from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, TEE, Special, closing
 from penstock.core.env import check_layer
 from penstock.core.file_targets import FileTarget
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULTS",
     "Options",
+    "all_plain",
     "check",
     "check_ends",
     "check_handler",
@@ -60,8 +61,11 @@ __all__ = [
     "check_limits",
     "check_seconds",
     "check_stderr",
+    "is_plain",
 ]
 
+
+_PLAIN = (str, bytes, float, type(None))
 
 DEFAULTS: dict[str, Any] = {
     "name": None,
@@ -99,6 +103,22 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
     if checked.get("input") is not None and checked.get("stdin", DEVNULL) is not DEVNULL:
         raise ValueError("input and stdin cannot be given together: both set what the first stage reads")
     return checked
+
+
+def all_plain(options: Mapping[str, Any]) -> bool:
+    """Return whether `is_plain` holds for each of them."""
+    return all(is_plain(option, value) for option, value in options.items())
+
+
+def is_plain(option: str, value: object) -> bool:
+    """Return whether an option is no user's object, and needs no worker that nothing else reports.
+
+    A worker may copy to or from a file descriptor that is given as a number. For stdin and stdout the ports
+    report such a worker (`uses_thread`). Nothing reports those that pass stderr on.
+    """
+    if isinstance(value, Special):
+        return value is not TEE
+    return isinstance(value, _PLAIN) or (isinstance(value, int) and option != "stderr")
 
 
 def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ...] = ()) -> None:
@@ -323,7 +343,7 @@ def _stdout(option: str, value: object) -> object:
 
 def check_stderr(option: str, value: object) -> object:
     """Check the option `stderr` of a pipeline or of a single command, and return it."""
-    value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, STDOUT))
+    value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, TEE, STDOUT))
     if isinstance(value, FileTarget):
         return value
     thing = value.thing if isinstance(value, closing) else value
@@ -331,7 +351,7 @@ def check_stderr(option: str, value: object) -> object:
         path(option, thing)
     elif not isinstance(thing, int) and not callable(thing) and not hasattr(thing, "write"):
         raise TypeError(
-            f"{option} must be a path, descriptor, file, callable, DEVNULL, INHERIT, CAPTURE or STDOUT, "
+            f"{option} must be a path, descriptor, file, callable, DEVNULL, INHERIT, CAPTURE, TEE or STDOUT, "
             f"not {thing!r}"
         )
     if is_async_sink(thing):

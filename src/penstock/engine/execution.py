@@ -64,8 +64,8 @@ class Execution(JudgedRun):
         self.root = self._state.root
         self.leaves = self._state.leaves
         self.dispatcher = dispatcher = Dispatcher()
-        self._resources = RunResources(plan.objects_to_close)
         events = EventEmitter(self.root.option("on_event"), dispatcher)
+        self._resources = RunResources(plan.objects_to_close, events)
         self.services = RunServices(reactor, dispatcher, self._resources, events)
         self.ended = Latch()
         self.on_cut: Callable[[], None] = noop
@@ -311,7 +311,10 @@ class Execution(JudgedRun):
             if self._closing.finished and not self._outputs.finished:
                 error = None if reason is None else reason.error
                 self._outputs.finish(self._has_succeeded, error, deadline, self.advance)
-            if self._closing.finished and self._outputs.finished:
+            relay = self._resources.relay
+            if relay is not None and not relay.finished:
+                relay.finish(self.reactor, self.advance, None if reason is None else deadline)
+            if self._closing.finished and self._outputs.finished and (relay is None or relay.finished):
                 self._conclude()
 
     def _has_succeeded(self) -> bool:

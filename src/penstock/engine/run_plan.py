@@ -8,10 +8,10 @@ here, and names the option or the stage. `explain()` needs no more than this.
 from __future__ import annotations
 
 from penstock.core.file_targets import atomic
-from penstock.core.options import DEFAULTS
+from penstock.core.options import DEFAULTS, all_plain
 from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
-from penstock.engine.graph import STDIN, STDOUT, PlanGroup, is_plain
+from penstock.engine.graph import STDIN, STDOUT, PlanGroup
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
 from penstock.engine.stdout_endpoints import ITERATED, AsyncObjectStdout, GivenStdout, stdout_endpoint
 from penstock.stages.base import traits_of
@@ -73,7 +73,7 @@ class RunPlan:
     @property
     def has_user_objects(self) -> bool:
         """Whether there may be user code in it, a finalizer for one: an object, a function."""
-        return self.graph.has_user_objects or not is_plain(self.options)
+        return self.graph.has_user_objects or not all_plain(self.options)
 
     @property
     def objects_to_close(self) -> list[Any]:

@@ -112,7 +112,7 @@ def _stderr(group: GroupRun, outer: Scope | None, resources: RunResources) -> St
     if outer is not None and "stderr" not in group.options:
         return outer.stderr
     try:
-        stderr = StderrTarget("stderr", value, resources.outputs)
+        stderr = StderrTarget("stderr", value, resources)
     except OSError as error:
         raise StartFailure(error, stage="stderr") from error
     resources.stderrs.append(stderr)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from penstock.core.constants import Special
 from penstock.core.env import Secret, check_layer, merge, mistake_in, show
-from penstock.core.options import check_leftover, check_limits, check_stderr, path
+from penstock.core.options import check_leftover, check_limits, check_stderr, is_plain, path
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
 from penstock.stages.base import BuiltinStage
@@ -92,7 +91,7 @@ class Command(BuiltinStage):
         self.stop_signal = check_stop_signal(stop_signal)
         self.identity = check_identity(user, group, umask)
         self.pass_fds = check_descriptors(pass_fds)
-        self.has_no_user_objects = self.env is None and isinstance(self.stderr, str | Special | None)
+        self.has_no_user_objects = self.env is None and is_plain("stderr", self.stderr)
 
     def __repr__(self) -> str:
         # A Secret prints as *** by itself.
@@ -178,7 +177,7 @@ class Command(BuiltinStage):
 
     def _open_stderr(self, resources: RunResources) -> StderrTarget:
         """Open its own stderr; the run ends what lasts longer than the command."""
-        own = StderrTarget("stderr", self.stderr, resources.outputs)
+        own = StderrTarget("stderr", self.stderr, resources)
         if own.closing is not None:
             resources.objects_to_close.append(own.closing)
         return own

@@ -12,7 +12,7 @@ from functools import partial
 
 from penstock.core.constants import Special, closing
 from penstock.core.file_targets import FileTarget, atomic
-from penstock.runtime.taps import CallbackTap, ExcerptTap
+from penstock.runtime.taps import ExcerptTap, FunctionTap
 from penstock.streams.endpoints import Access, duplicate_sink, sink_access, unwrap
 from penstock.system.fds import open_write, pipe
 from penstock.system.fork_guard import late_import
@@ -25,25 +25,29 @@ if TYPE_CHECKING:
     from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import Tap
+    from penstock.runtime.tee import StderrRelay
+    from penstock.stages.run_services import RunResources
     from penstock.streams.fd_streams import FdWriter
     from penstock.system.atomic_file import AtomicFile
     from penstock.system.fds import Fd
 
 __all__ = ["StderrTarget"]
 
-_CAPTURE, _INHERIT, _NULL, _STDOUT, _DESCRIPTOR, _LINES, _CHUNKS = range(7)
+_CAPTURE, _INHERIT, _NULL, _STDOUT, _TEE, _DESCRIPTOR, _LINES, _CHUNKS = range(8)
 
 
 class StderrTarget:
     """One value of the stderr option, opened."""
 
-    __slots__ = ("_call", "_fd", "_kind", "_writer", "closing")
+    __slots__ = ("_call", "_fd", "_kind", "_relay", "_writer", "closing")
 
-    def __init__(self, option: str, value: Any, outputs: list[AtomicFile] | None = None) -> None:
-        """Open it, and put a file that the run commits or discards at its end into `outputs`.
+    def __init__(self, option: str, value: Any, resources: RunResources | None = None) -> None:
+        """Open it, and put what the run ends at its end into `resources`.
 
         Raises OSError if a path cannot be opened, and ValueError, naming `option`, if a file is closed.
         """
+        outputs = None if resources is None else resources.outputs
+        self._relay: StderrRelay | None = None
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
         self._writer: FdWriter | None = None
@@ -57,7 +61,10 @@ class StderrTarget:
                 Special.INHERIT: _INHERIT,
                 Special.DEVNULL: _NULL,
                 Special.STDOUT: _STDOUT,
+                Special.TEE: _TEE,
             }[value]
+            if self._kind == _TEE and resources is not None:
+                self._relay = resources.stderr_relay()
         elif isinstance(value, str | os.PathLike):
             self._kind = _DESCRIPTOR
             self._fd = open_write(value)
@@ -113,8 +120,10 @@ class StderrTarget:
             return self._fd.fileno(), None, None
         read_end, write_end = pipe()
         try:
-            if self._call is None:
-                tap: Tap = ExcerptTap(reactor, read_end)
+            if self._relay is not None:
+                tap: Tap = self._tee_tap(self._relay, reactor, read_end)
+            elif self._call is None:
+                tap = ExcerptTap(reactor, read_end)
             else:
                 tap = self._callback_tap(self._call, reactor, read_end, events, stage)
             if events.handler is not None:
@@ -125,6 +134,13 @@ class StderrTarget:
             read_end.close()
             write_end.close()
             raise
+
+    @staticmethod
+    def _tee_tap(relay: StderrRelay, reactor: Reactor, read_end: Fd) -> Tap:
+        with late_import:  # loaded already, with the relay
+            from penstock.runtime.tee import TeeTap  # noqa: PLC0415 - few runs need it
+
+        return TeeTap(reactor, read_end, relay)
 
     def _callback_tap(
         self,
@@ -145,7 +161,7 @@ class StderrTarget:
                     raise
 
         lines = self._kind == _LINES
-        return CallbackTap(reactor, read_end, guarded, events.dispatcher, lines=lines)
+        return FunctionTap(reactor, read_end, guarded, events.dispatcher, lines=lines)
 
     def close(self) -> None:
         """Close what was opened. Idempotent."""
