@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from penstock.api.memory_limits import memory_limit, memory_observer
     from penstock.api.pipeline import Pipeline
     from penstock.api.run import Run
-    from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, TEE, closing
+    from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, NEXT, PIPE, STDOUT, TEE, closing
     from penstock.core.env import Secret
     from penstock.core.errors import (
         ExitError,
@@ -79,6 +79,7 @@ __all__ = [
     "CAPTURE",
     "DEVNULL",
     "INHERIT",
+    "NEXT",
     "PIPE",
     "STDOUT",
     "TEE",
@@ -144,6 +145,7 @@ _HOMES = {
         "CAPTURE",
         "DEVNULL",
         "INHERIT",
+        "NEXT",
         "PIPE",
         "STDOUT",
         "TEE",

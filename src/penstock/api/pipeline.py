@@ -81,7 +81,8 @@ class Pipeline(PipelineSpec):
     - `stdout`: where the last stage writes: INHERIT, DEVNULL, CAPTURE, PIPE (with `start`), a path (also in
       `atomic` or `appending`), a file descriptor, a socket, a file object, or an object with `write`.
     - `stderr`: where the commands' stderr goes: CAPTURE (the first and the last 32 KiB), INHERIT, TEE (both:
-      captured, and shown on our own stderr as it comes), DEVNULL, STDOUT (where the command's stdout goes), a
+      captured, and shown on our own stderr as it comes), DEVNULL, STDOUT (where the command's stdout goes),
+      NEXT (to the next stage, with the command's stdout; a ValueError in a command that is the last stage), a
       path (also in `atomic` or `appending`), a file descriptor, a file object, or a callable that gets each
       line as bytes without LF. A line of more than 16 MiB is cut there, and a mark says how many bytes were
       omitted.

@@ -6,7 +6,7 @@ import enum
 
 from penstock.core.public import exported
 
-__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "TEE", "Special", "closing"]
+__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "NEXT", "PIPE", "STDOUT", "TEE", "Special", "closing"]
 
 
 @exported
@@ -22,6 +22,7 @@ class Special(enum.IntEnum):
     CAPTURE = -4
     INHERIT = -5
     TEE = -6
+    NEXT = -7
 
     def __repr__(self) -> str:
         return self.name
@@ -35,6 +36,7 @@ DEVNULL = Special.DEVNULL
 CAPTURE = Special.CAPTURE
 INHERIT = Special.INHERIT
 TEE = Special.TEE
+NEXT = Special.NEXT
 
 
 @exported

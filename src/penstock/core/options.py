@@ -13,7 +13,7 @@ import math
 import os
 
 from penstock.core.async_detection import is_async_sink, is_async_source, plain
-from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, TEE, Special, closing
+from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, NEXT, PIPE, STDOUT, TEE, Special, closing
 from penstock.core.env import check_layer
 from penstock.core.file_targets import FileTarget
 
@@ -61,6 +61,7 @@ __all__ = [
     "check_limits",
     "check_seconds",
     "check_stderr",
+    "check_stdout",
     "is_plain",
 ]
 
@@ -322,7 +323,8 @@ def _is_buffer(thing: object) -> bool:
     return True
 
 
-def _stdout(option: str, value: object) -> object:
+def check_stdout(option: str, value: object) -> object:
+    """Check the option `stdout` of a pipeline, and return it."""
     value = _end(option, value, (PIPE, DEVNULL, INHERIT, CAPTURE))
     if isinstance(value, FileTarget):
         return value
@@ -343,7 +345,7 @@ def _stdout(option: str, value: object) -> object:
 
 def check_stderr(option: str, value: object) -> object:
     """Check the option `stderr` of a pipeline or of a single command, and return it."""
-    value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, TEE, STDOUT))
+    value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, TEE, STDOUT, NEXT))
     if isinstance(value, FileTarget):
         return value
     thing = value.thing if isinstance(value, closing) else value
@@ -351,8 +353,8 @@ def check_stderr(option: str, value: object) -> object:
         path(option, thing)
     elif not isinstance(thing, int) and not callable(thing) and not hasattr(thing, "write"):
         raise TypeError(
-            f"{option} must be a path, descriptor, file, callable, DEVNULL, INHERIT, CAPTURE, TEE or STDOUT, "
-            f"not {thing!r}"
+            f"{option} must be a path, descriptor, file, callable, DEVNULL, INHERIT, CAPTURE, TEE, STDOUT "
+            f"or NEXT, not {thing!r}"
         )
     if is_async_sink(thing):
         raise TypeError(f"{option} cannot be an async stream: {thing!r}")
@@ -367,7 +369,7 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "env": _env,
     "inherit_env": _flag,
     "stdin": _stdin,
-    "stdout": _stdout,
+    "stdout": check_stdout,
     "stderr": check_stderr,
     "input": _input,
     "on_event": check_handler,

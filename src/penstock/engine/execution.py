@@ -126,12 +126,13 @@ class Execution(JudgedRun):
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor
         startup.check_passed_descriptors(self.leaves)
+        startup.share_files(self._plan, self._resources)
         scopes = startup.make_scopes(groups, self.services, self.began)
         for leaf in self.leaves:
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = startup.open_ports(
-            self._plan, reactor, pipe_size, self.advance, self._resources.outputs
+            self._plan, reactor, pipe_size, self.advance, self._resources
         )
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
         ports = self.source, self.sink
@@ -149,6 +150,8 @@ class Execution(JudgedRun):
 
     def _started(self, leaf: StageRun, running: Running) -> None:
         reason = self._state.record_start(leaf, running)
+        if self._resources.shared_files is not None:
+            self._resources.shared_files.started = True
         ctx = leaf.ctx
         if ctx is not None:
             ctx.unregister()  # it is known now

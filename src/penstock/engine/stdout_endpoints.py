@@ -19,6 +19,7 @@ from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
 from penstock.core.file_targets import appending, atomic
 from penstock.engine.ports import CapturePort, DrainedPort, StdoutPort, close_on_error, open_pipe
 from penstock.runtime.taps import CaptureTap
+from penstock.stages.stderr import open_target
 from penstock.streams.endpoints import Access, duplicate_sink, number_of, sink_access, unwrap
 from penstock.streams.stage_ends import Output
 from penstock.system.fds import duplicate, is_nonblocking, open_write
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ClassVar
 
+    from penstock.core.file_targets import FileTarget
     from penstock.engine.port_streams import Drainer, FdWriter, FifoWriter
     from penstock.runtime.reactor import Reactor
+    from penstock.stages.run_services import RunResources
     from penstock.streams.reader import Reader
-    from penstock.system.atomic_file import AtomicFile
     from penstock.system.fds import Path
 
     OnEnd = Callable[[], None]
@@ -68,14 +70,14 @@ class StdoutEndpoint:
 
     def open_for(
         self,
-        files: list[AtomicFile],
+        resources: RunResources,
         reactor: Reactor,
         pipe_size: int | None,
         on_end: OnEnd,
         *,
         wants_file: bool,
     ) -> StdoutPort:
-        """Open it as `open` does, and put what the run commits or discards at its end into `files`."""
+        """Open it as `open` does; a file is shared with other outputs, by the `resources` of the run."""
         return self.open(reactor, pipe_size, on_end, wants_file=wants_file)
 
 
@@ -131,32 +133,27 @@ class PathStdout(StdoutEndpoint):
         super().__init__()
         self._path = path
 
-    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
+    def open_for(self, resources: RunResources, *_: Any, **__: Any) -> StdoutPort:
         """Open the file: create it, or make it empty."""
-        return StdoutPort(Output(open_write(self._path)))
+        files = resources.shared_files
+        output = open_write(self._path) if files is None else files.open_write(self._path)
+        return StdoutPort(Output(output, owned_description=files is None))
 
 
-class AppendingStdout(PathStdout):
-    """A file, by its path, that is appended to."""
+class TargetStdout(StdoutEndpoint):
+    """A file, by its path, that is appended to, or replaced when the run has succeeded."""
 
-    __slots__ = ()
+    __slots__ = ("_target",)
+    kind = "path"
 
-    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
-        """Open the file at its end, and create it if it is missing."""
-        return StdoutPort(Output(open_write(self._path, append=True)))
+    def __init__(self, target: FileTarget) -> None:
+        super().__init__()
+        self._target = target
 
-
-class AtomicStdout(PathStdout):
-    """A file, by its path, that is replaced when the run has succeeded."""
-
-    __slots__ = ()
-
-    def open_for(self, files: list[AtomicFile], *_: Any, **__: Any) -> StdoutPort:
-        """Create the part."""
-        with late_import:
-            from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
-
-        return StdoutPort(Output(AtomicFile(self._path, files).output))
+    def open_for(self, resources: RunResources, *_: Any, **__: Any) -> StdoutPort:
+        """Open the file at its end, or create the part."""
+        alone = resources.shared_files is None
+        return StdoutPort(Output(open_target(self._target, resources), owned_description=alone))
 
 
 class DescriptorStdout(StdoutEndpoint):
@@ -358,8 +355,8 @@ def stdout_endpoint(value: Any) -> StdoutEndpoint:
     if isinstance(value, Special):
         return _inherited() if value is INHERIT else _SPECIALS[value]
     if isinstance(value, atomic):
-        return AtomicStdout(value.path)
-    appends = isinstance(value, appending)
+        return TargetStdout(value)
+    appends = value if isinstance(value, appending) else None
     if isinstance(value, appending):
         value = value.path
     if isinstance(value, str | os.PathLike):
@@ -368,7 +365,7 @@ def stdout_endpoint(value: Any) -> StdoutEndpoint:
 
         if is_fifo(value):
             return FifoStdout(value)
-        return AppendingStdout(value) if appends else PathStdout(value)
+        return PathStdout(value) if appends is None else TargetStdout(appends)
     if not isinstance(value, int) and is_async_sink(value):
         return AsyncObjectStdout(value, to_close)
     return _of_object(value, to_close)

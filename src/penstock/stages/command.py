@@ -10,7 +10,12 @@ from penstock.core.options import check_leftover, check_limits, check_stderr, is
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
 from penstock.stages.base import BuiltinStage
-from penstock.stages.process_options import check_descriptors, check_identity, check_stop_signal
+from penstock.stages.process_options import (
+    check_descriptors,
+    check_identity,
+    check_own_stdout,
+    check_stop_signal,
+)
 from penstock.stages.running_command import RunningCommand
 from penstock.stages.stderr import StderrTarget
 from penstock.system.executables import explain_failure, resolve
@@ -51,6 +56,8 @@ class Command(BuiltinStage):
     argv: tuple[str | bytes | Secret, ...] = ()
     cwd: str | None = None
     env: dict[str, Any] | None = None
+    stdout: object = None
+    """Where its stdout goes if its stderr alone goes to the next stage; None for the next stage too."""
 
     def __init__(  # noqa: PLR0913 - the public constructor's options
         self,
@@ -61,6 +68,7 @@ class Command(BuiltinStage):
         cwd: object,
         env: Mapping[str, Any] | None,
         stderr: object,
+        stdout: object = None,
         ok_codes: Iterable[int],
         pipe_codes: Iterable[int] = (),
         process_group: bool | None,
@@ -81,6 +89,7 @@ class Command(BuiltinStage):
         self.cwd = None if cwd is None else path("cwd", cwd)
         self.env = None if env is None else check_layer("env", env)
         self.stderr = None if stderr is None else check_stderr("stderr", stderr)
+        self.stdout = check_own_stdout(stdout, self.stderr)
         self.ok_codes = _codes("ok_codes", ok_codes)
         self.pipe_codes = _codes("pipe_codes", pipe_codes)
         if process_group is not None and not isinstance(process_group, bool):
@@ -91,7 +100,8 @@ class Command(BuiltinStage):
         self.stop_signal = check_stop_signal(stop_signal)
         self.identity = check_identity(user, group, umask)
         self.pass_fds = check_descriptors(pass_fds)
-        self.has_no_user_objects = self.env is None and is_plain("stderr", self.stderr)
+        ends_plain = is_plain("stderr", self.stderr) and is_plain("stdout", self.stdout)
+        self.has_no_user_objects = self.env is None and ends_plain
 
     def __repr__(self) -> str:
         # A Secret prints as *** by itself.
@@ -132,7 +142,9 @@ class Command(BuiltinStage):
         group = self._needs_group(ctx)
         environ, mark = (environ, None) if group else marked(environ)
         leftover = self.on_leftover or ctx.scope.on_leftover
-        own = None if self.stderr is None else self._open_stderr(ctx.scope.services.resources)
+        resources = ctx.scope.services.resources
+        own = None if self.stderr is None else _open("stderr", self.stderr, resources)
+        aside: StderrTarget | None = None
         stderr_fd: Fd | None = None
         tap: Tap | None = None
         process: Process | None = None
@@ -142,6 +154,9 @@ class Command(BuiltinStage):
             )
             setup = self._setup(confinement, ctx)
             ignored = () if group or not ctx.scope.services.at_terminal else ignored_signals()
+            if self.stdout is not None:
+                aside = _open("stdout", self.stdout, resources)
+                stdout = aside.descriptor(1)
             stdio = stdin, stdout, stderr
             request = SpawnRequest(
                 executable, argv, environ, cwd, stdio, group, setup, ignored, pass_fds=self.pass_fds
@@ -155,10 +170,11 @@ class Command(BuiltinStage):
         except BaseException:
             _close(stderr_fd)
             if process is None or ctx.child is None or ctx.child.pid != process.pid:  # else that owns them
-                _close(process, tap, own)  # the run kills the child
+                _close(process, tap, own, aside)  # the run kills the child
             raise
-        if own is not None:
-            child.on_done(own.close)
+        for target in (own, aside):
+            if target is not None:
+                child.on_done(target.close)
         child.begin_watch()
         return child
 
@@ -174,13 +190,6 @@ class Command(BuiltinStage):
             setup = ChildSetup()
         setup.identity = self.identity.numbers()
         return setup
-
-    def _open_stderr(self, resources: RunResources) -> StderrTarget:
-        """Open its own stderr; the run ends what lasts longer than the command."""
-        own = StderrTarget("stderr", self.stderr, resources)
-        if own.closing is not None:
-            resources.objects_to_close.append(own.closing)
-        return own
 
     def _needs_group(self, ctx: StageContext) -> bool:
         """Whether it leads a process group. A terminal stops its readers in other groups than ours."""
@@ -221,6 +230,14 @@ class Command(BuiltinStage):
         if isinstance(self.argv[0], Secret):
             return type(error)(error.errno, "the program, whose name is a secret, could not be started")
         return error
+
+
+def _open(option: str, value: object, resources: RunResources) -> StderrTarget:
+    """Open an end of its own; the run ends what lasts longer than the command."""
+    own = StderrTarget(option, value, resources)
+    if own.closing is not None:
+        resources.objects_to_close.append(own.closing)
+    return own
 
 
 def _close(*things: Fd | Process | Tap | StderrTarget | None) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from penstock.stages.stderr import StderrTarget
     from penstock.system.atomic_file import AtomicFile
     from penstock.system.pipe_capacity import PipeCapacityLease
+    from penstock.system.shared_files import SharedFiles
 
 __all__ = ["RunResources", "RunServices"]
 
@@ -36,6 +37,7 @@ class RunResources:
         "outputs",
         "pages",
         "relay",
+        "shared_files",
         "stderrs",
         "timers",
     )
@@ -54,6 +56,8 @@ class RunResources:
         self.timers: list[Timer] = []
         self.guard: RunGuard | None = None
         """Ends the commands if the host dies, if the run asks for it."""
+        self.shared_files: SharedFiles | None = None
+        """The files that several outputs write to; None if no two outputs can be one file."""
         self.relay: StderrRelay | None = None
         """Writes to our own stderr, if some stderr is shown and captured."""
 
@@ -72,6 +76,8 @@ class RunResources:
             timer.cancel()
         for target in self.stderrs:
             target.close()
+        if self.shared_files is not None:
+            self.shared_files.close()
         if self.relay is not None:
             self.relay.close()
         if self.guard is not None:

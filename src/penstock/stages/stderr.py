@@ -1,5 +1,6 @@
 """The destination of the stderr of commands.
 
+It is also that of the stdout of a command whose stderr alone goes to the next stage.
 The owner of the option, the pipeline or a single command, opens a target once. Each command takes from it the
 descriptor for its child, and a tap if Penstock reads that stderr.
 """
@@ -14,7 +15,7 @@ from penstock.core.constants import Special, closing
 from penstock.core.file_targets import FileTarget, atomic
 from penstock.runtime.taps import ExcerptTap, FunctionTap
 from penstock.streams.endpoints import Access, duplicate_sink, sink_access, unwrap
-from penstock.system.fds import open_write, pipe
+from penstock.system.fds import is_open, open_write, pipe
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -28,12 +29,24 @@ if TYPE_CHECKING:
     from penstock.runtime.tee import StderrRelay
     from penstock.stages.run_services import RunResources
     from penstock.streams.fd_streams import FdWriter
-    from penstock.system.atomic_file import AtomicFile
     from penstock.system.fds import Fd
 
-__all__ = ["StderrTarget"]
+__all__ = ["StderrTarget", "open_target"]
 
 _CAPTURE, _INHERIT, _NULL, _STDOUT, _TEE, _DESCRIPTOR, _LINES, _CHUNKS = range(8)
+
+
+def open_target(target: FileTarget, resources: RunResources) -> Fd:
+    """Open the file of an `atomic` or `appending`; the run commits or discards the part of the former."""
+    files = resources.shared_files
+    if not isinstance(target, atomic):
+        return (open_write if files is None else files.open_write)(target.path, append=True)
+    with late_import:  # no command that writes to it is spawned yet
+        from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
+
+    if files is None:
+        return AtomicFile(target.path, resources.outputs).output
+    return files.open_part(target.path, resources.outputs)
 
 
 class StderrTarget:
@@ -46,7 +59,6 @@ class StderrTarget:
 
         Raises OSError if a path cannot be opened, and ValueError, naming `option`, if a file is closed.
         """
-        outputs = None if resources is None else resources.outputs
         self._relay: StderrRelay | None = None
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
@@ -61,30 +73,24 @@ class StderrTarget:
                 Special.INHERIT: _INHERIT,
                 Special.DEVNULL: _NULL,
                 Special.STDOUT: _STDOUT,
+                Special.NEXT: _STDOUT,  # the plan has refused it for the last stage
                 Special.TEE: _TEE,
             }[value]
             if self._kind == _TEE and resources is not None:
                 self._relay = resources.stderr_relay()
         elif isinstance(value, str | os.PathLike):
             self._kind = _DESCRIPTOR
-            self._fd = open_write(value)
+            files = None if resources is None else resources.shared_files
+            self._fd = open_write(value) if files is None else files.open_write(value)
         elif isinstance(value, FileTarget):
             self._kind = _DESCRIPTOR
-            self._fd = self._open_target(value, [] if outputs is None else outputs)
+            assert resources is not None
+            self._fd = open_target(value, resources)
         elif callable(value) and not isinstance(value, io.IOBase):
             self._kind = _LINES
             self._call = value
         else:
             self._open_object(option, value)
-
-    @staticmethod
-    def _open_target(target: FileTarget, outputs: list[AtomicFile]) -> Fd:
-        if not isinstance(target, atomic):
-            return open_write(target.path, append=True)
-        with late_import:  # no command that writes to it is spawned yet
-            from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
-
-        return AtomicFile(target.path, outputs).output
 
     def _open_object(self, option: str, value: Any) -> None:
         value, _ = unwrap(value)
@@ -103,6 +109,12 @@ class StderrTarget:
             self._call = self._writer.write
         else:
             self._call = chunk_writer(value) or value.write
+
+    def descriptor(self, inherited: int) -> int | None:
+        """Return the descriptor of one that needs no tap: `inherited` for INHERIT, None for /dev/null."""
+        if self._kind == _INHERIT:
+            return inherited if is_open(inherited) else None
+        return None if self._fd is None else self._fd.fileno()
 
     def connect(
         self, stdout: int | None, reactor: Reactor, events: EventEmitter, stage: str
