@@ -329,6 +329,29 @@ def test_an_object_without_a_descriptor_is_as_ever(file: Path) -> None:
     assert (log.getvalue(), file.read_text()) == (b"out\nout2\n", "err\nerr2\n")
 
 
+@pytest.mark.parametrize("number", [RuntimeError("no"), "f", -1, 10**9, 2**70, None, 1.5])
+def test_an_object_that_only_claims_a_descriptor_is_as_ever(number: Any, file: Path) -> None:
+    """Its methods carry the bytes, and nobody asks it for more."""
+
+    class Odd:
+        def fileno(self) -> Any:
+            if isinstance(number, Exception):
+                raise number
+            return number
+
+        def read(self, _size: int = -1) -> bytes:
+            return b""
+
+        def write(self, data: bytes) -> int:
+            return len(data)
+
+    sh("cat; echo err >&2").run(stdin=Odd(), stdout=file)
+    sh(SAYS).run(stdout=Odd(), stderr=file)
+    assert file.read_text() == "err\nerr2\n"
+    sh(SAYS).run(stdout=Odd(), stderr=atomic(file))
+    assert file.read_text() == "err\nerr2\n"
+
+
 def test_a_run_within_a_function_shares_nothing_with_the_run_around_it(file: Path) -> None:
     """Each run opens for itself: documented."""
     inner = sh("echo inner >&2", stderr=file)

@@ -9,6 +9,7 @@ Several outputs may be one file, under any name. Then each is opened once (`syst
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 
@@ -74,12 +75,10 @@ def given_descriptor(option: str, value: Any) -> int | None:
     value, _ = unwrap(value)
     if isinstance(value, (Special, *_PATHS)):
         return None
-    if isinstance(value, int) or hasattr(value, "fileno"):
-        try:
-            return None if sink_access("stdout", value) is Access.CALL else number_of(value)
-        except (OSError, ValueError):  # the endpoint will say what is wrong with it
-            return None
-    return None
+    try:
+        return None if sink_access("stdout", value) is Access.CALL else number_of(value)
+    except (OSError, ValueError):  # the endpoint will say what is wrong with it
+        return None
 
 
 def _outputs(graph: Graph, options: Mapping[str, Any], stdout: Any) -> list[Output]:
@@ -174,11 +173,13 @@ def _same_target(value: Any, targets: Mapping[str, Output]) -> Output | None:
 
 
 def _status(value: Any) -> os.stat_result | None:
-    """Return the status of the file behind a path, a descriptor or a file object; None if there is none."""
+    """Return the status of the file behind a path, a descriptor or a file of io; None if there is none."""
     value, _ = unwrap(value)
     try:
-        if not isinstance(value, str | bytes | os.PathLike | int):
-            value = value.fileno()
+        if isinstance(value, io.IOBase):
+            value = int(value.fileno())
+        elif not isinstance(value, str | os.PathLike | int):
+            return None
         return os.stat(value)  # noqa: PTH116 - descriptors too
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, OverflowError):  # the endpoint will say what is wrong with it
         return None

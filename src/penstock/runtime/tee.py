@@ -34,12 +34,12 @@ from penstock.core.timing import timing
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.taps import CallbackTap
 from penstock.streams.fd_streams import FdWriter
-from penstock.system.fds import duplicate
+from penstock.system.fds import duplicate, is_regular
 from penstock.system.terminal import not_stopped_by_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor, Timer
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["StderrRelay", "TeeTap"]
 
 _STDERR = 2
+_FILE_PIECE = 65536
 _MAX_READS_PER_WAKEUP = 16
 """Reads in a row from one command before the others get their turn."""
 
@@ -56,31 +57,39 @@ class StderrRelay:
     """Writes to our own stderr what the commands of one run write to theirs."""
 
     def __init__(self, events: EventEmitter) -> None:
-        """Duplicate our stderr; without one, nothing is shown. Raises OSError if no descriptor is left."""
+        """Make a relay that is yet to be opened."""
         self.dispatcher = Dispatcher()
         self.given_up = False
         """Whether nothing is shown any more."""
+        self.piece_size = select.PIPE_BUF
+        """Bytes that are written at once, at most: a pipe that polls as writable takes so many (pipe(7))."""
         self.taps = 0
         """Commands that are shown at this moment."""
         self._events = events
         self._writer: FdWriter | None = None
         self._moved_at = 0.0
         self._timer: Timer | None = None
+
+    def open(self) -> None:
+        """Duplicate our stderr; without one, nothing is shown. Raises OSError if no descriptor is left."""
+        if self._writer is not None or self.given_up:
+            return
         try:
             self._writer = FdWriter(duplicate(_STDERR), owned_description=False)
+            if is_regular(_STDERR):
+                self.piece_size = _FILE_PIECE
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
             self.given_up = True
 
-    def submit(self, pieces: Iterable[bytes]) -> None:
-        """Queue pieces of at most PIPE_BUF bytes."""
-        for piece in pieces:
-            if self.given_up:
-                return
-            if not self.dispatcher.busy:
-                self._moved_at = time.monotonic()
-            self.dispatcher.submit(partial(self._write, piece), len(piece))
+    def submit(self, pieces: Sequence[bytes]) -> None:
+        """Queue pieces of at most `piece_size` bytes."""
+        if self.given_up or not pieces:
+            return
+        if not self.dispatcher.busy:
+            self._moved_at = time.monotonic()
+        self.dispatcher.submit(partial(self._write, pieces), sum(map(len, pieces)))
 
     @property
     def finished(self) -> bool:
@@ -137,16 +146,17 @@ class StderrRelay:
         if self._writer is not None:
             self._writer.close()
 
-    def _write(self, piece: bytes) -> None:
+    def _write(self, pieces: Sequence[bytes]) -> None:
         writer = self._writer
         if self.given_up or writer is None:
             return
         try:
             with not_stopped_by_output():
-                writer.write(piece)
+                for piece in pieces:
+                    writer.write(piece)
+                    self._moved_at = time.monotonic()
         except BaseException:  # noqa: BLE001 - showing is not worth a failure, whatever went wrong
             self.give_up()
-        self._moved_at = time.monotonic()
 
 
 class TeeTap(CallbackTap):
@@ -155,7 +165,7 @@ class TeeTap(CallbackTap):
     def __init__(self, reactor: Reactor, fd: Fd, relay: StderrRelay) -> None:
         self._relay = relay
         self._excerpt: Excerpt | None = None  # as in `ExcerptTap`
-        self._pieces = _LinePieces(select.PIPE_BUF)
+        self._pieces = _LinePieces(relay.piece_size)
         self._stall_timer: Timer | None = None
         self._line_timer: Timer | None = None
         super().__init__(reactor, fd, self._pieces, relay.dispatcher)
@@ -189,7 +199,7 @@ class TeeTap(CallbackTap):
         self._relay.taps -= 1
 
     def _submit(self, pieces: Iterable[bytes]) -> None:
-        self._relay.submit(pieces)
+        self._relay.submit([*pieces])
 
     def _ready(self, _events: int) -> None:
         for _ in range(_MAX_READS_PER_WAKEUP):

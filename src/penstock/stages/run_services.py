@@ -62,12 +62,16 @@ class RunResources:
         """Writes to our own stderr, if some stderr is shown and captured."""
 
     def stderr_relay(self) -> StderrRelay:
-        """Return the relay, made when it is first asked for. Raises OSError if no descriptor is left."""
+        """Return the relay, made when it is first asked for. Raises OSError if no descriptor is left.
+
+        It is noted before it is opened, so that an interrupt cannot lose it.
+        """
         if self.relay is None:
             with late_import:  # no command whose stderr it shows is spawned yet
                 from penstock.runtime.tee import StderrRelay  # noqa: PLC0415 - few runs need it
 
             self.relay = StderrRelay(self.events)
+        self.relay.open()
         return self.relay
 
     def close(self) -> None:
