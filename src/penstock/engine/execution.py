@@ -170,6 +170,8 @@ class Execution(JudgedRun):
         self._aborted = True
         self._release_unstarted()
         self._cancel(self.root, reason)
+        # A deadline may have cancelled the run before the child of this start was known.
+        cancellation.cancel_stages(self._state.cancel_again(), self.reactor)
         for leaf in self.leaves:
             if leaf.running is None:
                 self._leaf_ended(leaf)
