@@ -21,7 +21,9 @@ MATCHERS = {
     "is_sigpipe",
 }  # fmt: skip
 RUNS = {"Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "StageResult", "cancel_all"}
-VALUES = {"CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "appending", "atomic", "closing"}
+VALUES = {
+    "CAPTURE", "DEVNULL", "INHERIT", "NEXT", "PIPE", "STDOUT", "TEE", "appending", "atomic", "closing",
+}  # fmt: skip
 ERRORS = {
     "CaptureLimitExceeded", "ExitError", "FinishEarly", "LineTooLong", "MemoryLimitExceeded", "PenstockError",
     "PipelineCancelled", "PipelineError", "PipelineTimeout", "RemoteError", "StartError", "WorkerDied",

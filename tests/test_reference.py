@@ -12,7 +12,20 @@ from typing import Any
 import pytest
 
 import penstock
-from penstock import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Pipeline, appending, atomic, closing, command
+from penstock import (
+    CAPTURE,
+    DEVNULL,
+    INHERIT,
+    NEXT,
+    PIPE,
+    STDOUT,
+    TEE,
+    Pipeline,
+    appending,
+    atomic,
+    closing,
+    command,
+)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,7 +54,9 @@ VALUES: dict[str, Any] = {
     "`INHERIT`": INHERIT,
     "`CAPTURE`": CAPTURE,
     "`PIPE`": PIPE,
+    "`TEE`": TEE,
     "`STDOUT`": STDOUT,
+    "`NEXT`": NEXT,
     "a path: str or PathLike": Path("x"),
     "`atomic(path)`": atomic("x"),
     "`appending(path)`": appending("x"),

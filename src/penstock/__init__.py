@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from penstock.api.memory_limits import memory_limit, memory_observer
     from penstock.api.pipeline import Pipeline
     from penstock.api.run import Run
-    from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, closing
+    from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, NEXT, PIPE, STDOUT, TEE, closing
     from penstock.core.errors import (
         CaptureLimitExceeded,
         ExitError,
@@ -80,8 +80,10 @@ __all__ = [
     "CAPTURE",
     "DEVNULL",
     "INHERIT",
+    "NEXT",
     "PIPE",
     "STDOUT",
+    "TEE",
     "BufferPool",
     "CaptureLimitExceeded",
     "Event",
@@ -145,8 +147,10 @@ _HOMES = {
         "CAPTURE",
         "DEVNULL",
         "INHERIT",
+        "NEXT",
         "PIPE",
         "STDOUT",
+        "TEE",
         "closing",
     ),
     "penstock.core.secret": ("Secret",),

@@ -185,7 +185,7 @@ def test_an_unknown_option_is_a_type_error() -> None:
         ("stderr", PIPE),
         ("stderr", 1.5),
         ("stderr", True),
-        ("stderr", -7),
+        ("stderr", -42),
         ("stderr", ""),
         ("ok_codes", 0),
         ("ok_codes", "0"),

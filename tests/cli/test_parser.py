@@ -83,13 +83,15 @@ def test_words_and_stages(text: str, stages: list[list[str]]) -> None:
         ("a 1>>g", [(">>", "g")]),
         ("a 2>&1", [("2>&1", None)]),
         ("a > f 2>&1", [(">", "f"), ("2>&1", None)]),
+        ("a 2>&1 > f | a", [("2>&1", None), (">", "f")]),
+        ("a 2>&1 >>f | a", [("2>&1", None), (">>", "f")]),
         ("a > '2'", [(">", "2")]),
     ],
 )
 def test_redirections(text: str, expected: list[tuple[str, str | None]]) -> None:
     """Operators need no blanks around them, and `a` is the only word left."""
     line = parse(text)
-    assert words(line) == [["a"]]
+    assert words(line)[0] == ["a"]
     assert [
         (found.kind, None if found.target is None else found.target.text)
         for found in line.stages[0].redirections
@@ -174,6 +176,8 @@ def test_variables_before_a_command(text: str, pairs: list[tuple[str, str]], arg
         ("a b\\", "\\", "nothing follows this backslash"),
         ("a | b < f", "<", "first stage"),
         ("a > f | b", ">", "last stage"),
+        ("a > f 2>&1 | b", ">", "last stage"),
+        ("a 2> e > f | b", ">", "last stage"),
         ("a < f < g", "<", "redirected twice"),
         ("a > f >> g", ">>", "redirected twice"),
         ("a 2> f 2>&1", "2>&1", "redirected twice"),

@@ -103,6 +103,47 @@ def test_files(cli: Any, folder: Path) -> None:
     assert sorted((folder / "both").read_text().split()) == ["e", "o"]
 
 
+def test_two_redirections_to_one_file_lose_nothing(cli: Any, folder: Path) -> None:
+    """A shell opens it twice, and one output overwrites the other."""
+    says = "sh -c 'echo out; echo err >&2; echo out2'"
+    (folder / "f").write_text("an old text that is longer than what is said\n")
+    (folder / "link").symlink_to("f")
+    assert cli("run", f"{says} > f 2> link").status == 0
+    assert (folder / "f").read_text() == "out\nerr\nout2\n"
+    assert cli("run", f"{says} >> f 2>> ./f").status == 0
+    assert (folder / "f").read_text() == "out\nerr\nout2\n" * 2
+    assert cli("run", "sh -c 'echo one >&2' 2> f | sh -c 'cat; echo two >&2' 2> f").status == 0
+    assert (folder / "f").read_text() == "one\ntwo\n"
+
+
+def test_a_file_is_not_emptied_before_it_is_read(cli: Any, folder: Path) -> None:
+    """Whatever the order of the two is; `>>` is left to the program."""
+    (folder / "f").write_text("text\n")
+    for line in ("cat < f > f", "cat > ./f < f", "cat < f 2> f", "cat < f | cat > f"):
+        done = cli("run", line)
+        assert (done.status, (folder / "f").read_text()) == (2, "text\n")
+        assert "are the same file, which would be empty before it is read: " in done.err
+        assert "atomic" not in done.err
+        assert cli("explain", line).err == done.err
+    assert cli("run", "head -c 2 < f >> f").status == 0
+    assert (folder / "f").read_text() == "text\nte"
+
+
+def test_the_next_stage_reads_stderr_alone(cli: Any, folder: Path) -> None:
+    """In the order of a shell: `2>&1 >file |`."""
+    done = cli("run", "sh -c 'echo out; echo err >&2' 2>&1 > aside | map:tools:upper")
+    assert (done.status, done.out, done.err) == (0, b"ERR\n", "")
+    assert (folder / "aside").read_text() == "out\n"
+    assert b"sh (stderr)" in cli("explain", "sh 2>&1 >> aside | cat").out
+
+
+def test_stderr_is_shown_and_kept_for_the_result(cli: Any, folder: Path) -> None:
+    """And is not said twice."""
+    done = cli("run", "--tee-stderr", "--json", "result", "sh -c 'echo one >&2; echo two >&2; exit 3'")
+    assert (done.status, done.err) == (3, "one\ntwo\nsh: exit status 3\n")
+    assert json.loads((folder / "result").read_text())["stages"][0]["stderr"] == "one\ntwo\n"
+
+
 def test_stderr_of_commands_is_ours(cli: Any) -> None:
     """What a command says on stderr comes out as it is, and is not said twice."""
     done = cli("run", "sh -c 'echo oops >&2; exit 3'")

@@ -11,6 +11,8 @@ from penstock import CAPTURE, DEVNULL, PipelineCancelled, Run, command, function
 from penstock.engine.inline_run import run_inline
 from penstock.engine.managed_run import ManagedRun
 from penstock.engine.run_plan import plan_run
+from penstock.runtime.dispatcher import Dispatcher
+from penstock.runtime.events import EventEmitter
 from penstock.runtime.supervisor import active_runs
 from penstock.stages.run_services import RunResources
 
@@ -75,7 +77,7 @@ def test_a_cgroup_that_cannot_be_given_back_does_not_keep_the_others() -> None:
             raise OSError(24, "too many open files")
 
     leases: list[Any] = [Lease(), Lease()]
-    resources = RunResources([])
+    resources = RunResources([], EventEmitter(None, Dispatcher()))
     resources.cgroups.extend(leases)
     resources.close()
     assert [lease.closed for lease in leases] == [1, 1]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, until
 
-from penstock import CAPTURE, DEVNULL, Pipeline, PipelineError, command
+from penstock import CAPTURE, DEVNULL, Pipeline, PipelineError, StartError, command
 from penstock.engine.ports import StdinPort
 from penstock.runtime.supervisor import supervisor
+from penstock.stages.running_command import RunningCommand
 from penstock.system import features
 from penstock.system.poller import EpollPoller
 
@@ -71,3 +72,22 @@ def test_stale_event_of_a_reused_fd_is_ignored(
 
     monkeypatch.setattr(EpollPoller, "add", add_late)
     assert command("true").start(stdout=DEVNULL).wait().ok
+
+
+def test_a_start_that_fails_after_the_deadline_ends_its_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline cancels the run while the child, which has just been spawned, is not known yet."""
+    begin_watch = RunningCommand.begin_watch
+    children: list[RunningCommand] = []
+
+    def fail_once(child: RunningCommand) -> None:
+        children.append(child)
+        if len(children) == 1:
+            until(lambda: child.ctx.cancelled)
+            raise MemoryError("injected")
+        begin_watch(child)
+
+    monkeypatch.setattr(RunningCommand, "begin_watch", fail_once)
+    deaf = command("sh", "-c", "trap '' TERM; while :; do sleep 60; done")
+    with pytest.raises(StartError, match="injected"):
+        deaf.start(timeout=0.05, grace=0.1)
+    assert children[0].done

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import io
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from penstock import (
     CAPTURE,
     DEVNULL,
+    NEXT,
     PIPE,
+    TEE,
     Limits,
     Pipeline,
+    appending,
     closing,
     command,
     function,
@@ -95,6 +100,17 @@ def events() -> object:
     return kinds.count("start"), kinds.count("exit")
 
 
+def one_file() -> object:
+    """Its outputs are one file, by several names."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "f")
+        noisy = command("sh", "-c", "echo one >&2; echo two", stderr=appending(path))
+        (noisy | command("sh", "-c", "cat; echo three >&2")).run(
+            stdout=path, stderr=f"{folder}/./f", grace=GRACE
+        )
+        return sorted(path.read_text().split())
+
+
 async def atalk() -> object:
     """A task writes and reads."""
     async with MIXED.astart(stdin=PIPE, stdout=PIPE, grace=GRACE) as run:
@@ -125,6 +141,12 @@ RUNS: dict[str, Callable[[], object]] = {
     "memory limit": lambda: memory_limit(CATS, "1GB").output(input=DATA, grace=GRACE),
     "leftover": lambda: command("sh", "-c", "sleep 60 & echo hi", on_leftover="kill").output(grace=GRACE),
     "stderr": lambda: command("sh", "-c", "echo out; echo err >&2; exit 3").run(stdout=DEVNULL, grace=GRACE),
+    "shown": lambda: command("sh", "-c", "echo err >&2; exit 3").run(stderr=TEE, grace=GRACE),
+    "shown deadline": lambda: DEAF.start(timeout=0.05, grace=GRACE, stdout=DEVNULL, stderr=TEE).wait(),
+    "next": lambda: (
+        command("sh", "-c", "echo out; echo err >&2", stderr=NEXT, stdout=DEVNULL) | function(copy)
+    ).output(grace=GRACE),
+    "one file": one_file,
     "left early": left_early,
     "started": lambda: MIXED.start(input=DATA, stdout=CAPTURE, grace=GRACE).wait().stdout,
     "started deadline": lambda: DEAF.start(timeout=0.05, grace=GRACE, stdout=DEVNULL).wait(),

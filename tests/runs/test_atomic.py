@@ -541,18 +541,24 @@ def test_a_target_that_may_not_be_written_is_a_start_error(what: str, host: Host
         shutil.rmtree(folder)
 
 
-def test_two_outputs_of_one_run_may_not_be_the_same(folder: Path) -> None:
+def test_two_outputs_of_one_run_may_be_the_same(folder: Path) -> None:
+    """There is one part, which gets both."""
     (folder / "link").symlink_to("f")
     path, link = atomic(folder / "f"), atomic(folder / "link")
-    cases: list[tuple[Pipeline, dict[str, Any]]] = [
-        (command("true"), {"stdout": path, "stderr": link}),
-        (command("true", stderr=path) | command("true", stderr=path), {}),
-        (command("true", stderr=path) | command("true"), {"stderr": path}),
-        (Pipeline(Pipeline(command("true"), stderr=path), command("true")), {"stdout": path}),
+    one, two = "echo one; echo more >&2", "cat; echo two >&2"
+    cases: list[tuple[Pipeline, dict[str, Any], str]] = [
+        (Pipeline(sh(one)), {"stdout": path, "stderr": link}, "one\nmore\n"),
+        (sh(one, stderr=path) | sh(two, stderr=link), {"stdout": DEVNULL}, "more\ntwo\n"),
+        (sh(one, stderr=path) | sh(two), {"stdout": DEVNULL, "stderr": path}, "more\ntwo\n"),
+        (Pipeline(Pipeline(sh(one), stderr=path), sh(two)), {"stdout": path}, "more\none\n"),
     ]
-    for pipeline, options in cases:
-        with pytest.raises(ValueError, match="two outputs are atomic"):
-            pipeline.run(**options)
+    for pipeline, options, content in cases:
+        pipeline.run(**options)
+        assert (folder / "f").read_text() == content
+        assert sorted(each.name for each in folder.iterdir()) == ["f", "link"]
+        with pytest.raises(PipelineError):
+            (pipeline | sh("cat; exit 3")).run(**options)
+        assert (folder / "f").read_text() == content
 
 
 @pytest.mark.parametrize("make", [atomic, appending])

@@ -29,7 +29,10 @@ from penstock import (
 )
 from penstock.engine.stdin_endpoints import stdin_endpoint
 from penstock.engine.stdout_choice import stdout_endpoint
+from penstock.runtime.dispatcher import Dispatcher
+from penstock.runtime.events import EventEmitter
 from penstock.runtime.supervisor import supervisor
+from penstock.stages.run_services import RunResources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -288,7 +291,11 @@ def test_a_stdout_endpoint_opens_again_and_keeps_nothing(
     """As for stdin."""
     endpoint = stdout_endpoint(given(name))
     before = _state(endpoint)
-    ports = [endpoint.open(supervisor(), None, lambda: None, wants_file=wants_file) for _ in range(2)]
+    resources = RunResources([], EventEmitter(None, Dispatcher()))
+    ports = [
+        endpoint.open_for(resources, supervisor(), None, lambda: None, wants_file=wants_file)
+        for _ in range(2)
+    ]
     assert ports[0].output is not ports[1].output
     assert _state(endpoint) == before
     for port in ports:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.interrupts import Interruption
 
-from penstock import CAPTURE, DEVNULL, command, function
+from penstock import CAPTURE, DEVNULL, TEE, command, function
 from penstock.runtime import supervisor
 
 if TYPE_CHECKING:
@@ -17,9 +17,11 @@ pytestmark = pytest.mark.slow
 
 
 SLEEP = command("sleep", "1000")
+TALKS = command("sh", "-c", "echo a >&2; exec sleep 1000")
 OPTIONS: dict[str, Any] = {"timeout": 0.05, "grace": 0.2, "check": False}
 RUNS: dict[str, Callable[[], object]] = {
     "commands": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, **OPTIONS),
+    "shown": lambda: (TALKS | SLEEP).run(stdout=DEVNULL, stderr=TEE, **OPTIONS),
     "both": lambda: (SLEEP | function(lambda _c, i, _o: i.read()) | SLEEP).run(stdout=CAPTURE, **OPTIONS),
 }
 

@@ -60,6 +60,7 @@ def command(  # noqa: PLR0913 - the options of a command
     cwd: str | bytes | os.PathLike[str] | None = None,
     env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
     stderr: Any = None,
+    stdout: Any = None,
     ok_codes: Iterable[int] = (0,),
     pipe_codes: Iterable[int] = (),
     process_group: bool | None = None,
@@ -71,12 +72,18 @@ def command(  # noqa: PLR0913 - the options of a command
     umask: int = -1,
     pass_fds: Iterable[int] = (),
 ) -> Pipeline:
-    """Make a stage of an external command; no shell is involved.
+    r"""Make a stage of an external command; no shell is involved.
 
     `program` and `args` are str, bytes, PathLike or `Secret`. A `program` with a slash is relative to the
     caller's working directory, whatever `cwd` is. A bare name is searched on the child's PATH, whose empty
     and relative entries are skipped. `cwd`, `env` and `stderr` override the pipeline's options. `name` is
     how errors and results call the stage; the default is `program` as given.
+
+    `stderr=NEXT` sends its stderr to the next stage together with its stdout, as `2>&1 |` in a shell. With
+    `stdout` as well, the next stage reads the stderr alone (`2>&1 >file |`). `stdout` is a path (also in
+    `atomic` or `appending`), DEVNULL, INHERIT, a blocking descriptor, or a file object that has one. Without
+    `stderr=NEXT` it is a ValueError, and so is NEXT in the last stage. `stderr=STDOUT` differs: it follows
+    the stdout of the command, wherever that goes, and the last stage may have it.
 
     The stage fails with `ExitError` if the exit status is not in `ok_codes` or a signal killed the program.
     A missing or unusable program raises a `StartError` when the run starts.
@@ -111,6 +118,10 @@ def command(  # noqa: PLR0913 - the options of a command
 
     >>> command("printf", "%s", "a|b").output()
     b'a|b'
+    >>> from penstock import DEVNULL, NEXT
+    >>> noisy = command("sh", "-c", "echo out; echo oops >&2", stderr=NEXT, stdout=DEVNULL)
+    >>> (noisy | command("tr", "a-z", "A-Z")).text()
+    'OOPS\n'
     """
     made = Command(
         program,
@@ -119,6 +130,7 @@ def command(  # noqa: PLR0913 - the options of a command
         cwd=cwd,
         env=env,
         stderr=stderr,
+        stdout=stdout,
         ok_codes=ok_codes,
         pipe_codes=pipe_codes,
         process_group=process_group,

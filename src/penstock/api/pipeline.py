@@ -66,10 +66,12 @@ class Pipeline(PipelineSpec):
     - `input`: bytes, or str encoded as UTF-8, for the first stage; not together with `stdin`.
     - `stdout`: where the last stage writes: INHERIT, DEVNULL, CAPTURE, PIPE (with `start`), a path (also in
       `atomic` or `appending`), a file descriptor, a socket, a file object, or an object with `write`.
-    - `stderr`: where the commands' stderr goes: CAPTURE (the first and the last 32 KiB), INHERIT, DEVNULL,
-      STDOUT, a path (also in `atomic` or `appending`), a file descriptor, a file object, or a callable that
-      gets each line as bytes without LF. A line of more than 16 MiB is cut there, and a mark says how many
-      bytes were omitted.
+    - `stderr`: where the commands' stderr goes: CAPTURE (the first and the last 32 KiB), INHERIT, TEE (both:
+      captured, and shown on our own stderr as it comes), DEVNULL, STDOUT (where the command's stdout goes),
+      NEXT (to the next stage, with the command's stdout; a ValueError in a command that is the last stage), a
+      path (also in `atomic` or `appending`), a file descriptor, a file object, or a callable that gets each
+      line as bytes without LF. A line of more than 16 MiB is cut there, and a mark says how many bytes were
+      omitted.
     - `on_event`: called with each `Event`. `on_exception(stage_name, exc)`: called with each exception of a
       Python stage; returns the exception to report, or None.
     - `timeout`: seconds or a timedelta for the whole run. `grace`: seconds between SIGTERM and SIGKILL.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from penstock.core.constants import DEVNULL, STDOUT
+from penstock.core.constants import DEVNULL, NEXT, STDOUT
 from penstock.core.placeholders import HIDDEN, masked
 from penstock.core.printable import printable
 from penstock.core.texts import shell_word
@@ -42,7 +42,9 @@ def _line(stages: Sequence[object], options: Mapping[str, Any]) -> str:
     if source is not None:
         parts[0] += f" < {source}"
     if sink is not None:
-        parts[-1] += f" > {sink}"
+        # In this order: stderr goes where stdout goes by then.
+        merges = " 2>&1" if parts[-1].endswith(" 2>&1") else ""
+        parts[-1] = f"{parts[-1].removesuffix(merges)} > {sink}{merges}"
     line = " | ".join(parts)
     errors = _path(options.get("stderr"))
     if errors is not None:
@@ -77,8 +79,11 @@ def _command(stage: Command, options: Mapping[str, Any]) -> str:
     errors = _path(stage.stderr)
     if errors is not None:
         words.append(f"2> {errors}")
-    elif stage.stderr is STDOUT or (stage.stderr is None and options.get("stderr") is STDOUT):
+    elif (options.get("stderr") if stage.stderr is None else stage.stderr) in (STDOUT, NEXT):
         words.append("2>&1")
+    aside = _path(stage.stdout)
+    if aside is not None:
+        words.append(f"> {aside}")
     line = " ".join(words)
     return line if stage.cwd is None else f"(cd {shell_word(masked(stage.cwd, _HIDDEN))} && {line})"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from penstock import INHERIT, TEE
 from penstock.cli import output
 from penstock.cli.parser import PipelineSyntaxError, parse
 from penstock.cli.runner import execute, plan
@@ -33,6 +34,7 @@ PIPELINE is one argument, written as in a shell:
   < FILE              input of the first stage
   > FILE  >> FILE     output of the last stage, overwriting or appending
   2> FILE  2>> FILE   standard error of a command; 2>&1 sends it where its output goes
+  2>&1 > FILE |       the next stage reads the standard error alone
   NAME=value a        a variable for this command alone
   py:MODULE:NAME      a stage, a pipeline, or a function of ctx, stdin and stdout
   lines:MODULE:NAME   a function from an iterator of lines to lines
@@ -137,6 +139,12 @@ class _Pipeline(click.Command):
     "looked up from the current folder.",
 )
 @click.option("--env", type=_Variable(), multiple=True, help="A variable for all commands; may be repeated.")
+@click.option(
+    "--tee-stderr",
+    is_flag=True,
+    help="Show the standard error of commands as it comes, and keep its first and last 32 KiB for --json. "
+    "It is a pipe for them then, and no terminal.",
+)
 @click.option("--stats", is_flag=True, help="Print a table of the stages at the end, on standard error.")
 @click.option(
     "--json",
@@ -153,6 +161,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     idle_timeout: float | None,
     cwd: str | None,
     env: tuple[tuple[str, str], ...],
+    tee_stderr: bool,
     stats: bool,
     json_file: TextIO | None,
     verbose: bool,
@@ -167,6 +176,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
             env=dict(env),
             timeout=timeout,
             idle_timeout=idle_timeout,
+            stderr=TEE if tee_stderr else INHERIT,
             on_event=output.print_event if verbose else output.print_stop,
         )
     except PipelineSyntaxError as mistake:

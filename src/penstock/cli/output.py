@@ -96,7 +96,8 @@ def print_error(outcome: RunOutcome, *, verbose: bool) -> None:
     if error is None or outcome.signum is not None or is_sigpipe(error) or _reader_has_gone(error):
         return
     print_err(_sentence(error))
-    for note in getattr(error, "__notes__", ()):
+    # The end of a command's stderr is such a note, and was shown as it came (--tee-stderr).
+    for note in () if isinstance(error.cause, ExitError) else getattr(error, "__notes__", ()):
         print_err(str(note))
     if not isinstance(error, StartError | PipelineTimeout) and not isinstance(error.cause, PenstockError):
         import traceback  # noqa: PLC0415 - for an error of user code
@@ -116,7 +117,7 @@ def _sentence(error: PipelineError) -> str:
         where = f": {cause.filename}" if named else ""
         return f"{error.stage}: {cause.strerror}{where}"
     if isinstance(cause, ExitError):
-        return f"{error.stage}: {cause}"  # its stderr follows, as a note
+        return f"{error.stage}: {cause}"
     if isinstance(error, StartError | PipelineTimeout) or isinstance(cause, PenstockError):
         return str(error)
     if isinstance(cause, OSError) and error.index is None and cause.strerror is not None:

@@ -48,7 +48,10 @@ class StageText(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A whole pipeline of at least one stage. Only the first may have `<`, only the last `>` or `>>`."""
+    """A whole pipeline of at least one stage. Only the first may have `<`.
+
+    Only the last may have `>` or `>>`, unless `2>&1` stands before that: the next stage reads stderr alone.
+    """
 
     text: str
     stages: tuple[StageText, ...]
@@ -125,7 +128,8 @@ class _Draft:
                     "only the first stage can read a file: this one reads what the stage before it writes"
                 )
                 raise PipelineSyntaxError(message, found.start, found.end)
-            if found.kind in (">", ">>") and not last:
+            aside = any(earlier.kind == "2>&1" for earlier in seen.values())
+            if found.kind in (">", ">>") and not (last or aside):
                 message = "only the last stage can write to a file: the next stage reads what this one writes"
                 hint = "put '| tee FILE' in between to do both"
                 raise PipelineSyntaxError(message, found.start, found.end, hint=hint)
@@ -134,7 +138,7 @@ class _Draft:
                 raise PipelineSyntaxError(f"{stream} is redirected twice", found.start, found.end)
             seen[stream] = found
         output, errors = seen.get("standard output"), seen.get("standard error")
-        if output and errors and errors.target is None and errors.start < output.start:
+        if last and output and errors and errors.target is None and errors.start < output.start:
             hint = "in a shell, this order would not send standard error to the file"
             raise PipelineSyntaxError(
                 "write '2>&1' after '> FILE', not before it", errors.start, errors.end, hint=hint

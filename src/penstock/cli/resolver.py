@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from penstock import (
     DEVNULL,
     INHERIT,
+    NEXT,
     STDOUT,
     Pipeline,
     Stage,
@@ -64,16 +65,19 @@ def resolve(line: Line, *, open_file: Callable[[Redirection], Any]) -> Resolved:
     stages = []
     for text in line.stages:
         stderr: Any = None
+        aside: Any = None
         for found in text.redirections:
             target = STDOUT if found.target is None else open_file(found)
             if found.kind == "<":
                 stdin = target
-            elif found.kind in (">", ">>"):
+            elif found.kind in (">", ">>") and text is line.stages[-1]:
                 stdout = target
+            elif found.kind in (">", ">>"):
+                stderr, aside = NEXT, target
             else:
                 stderr = target
         if _kind(text) is None:
-            stages.append(_command(text, stderr))
+            stages.append(_command(text, stderr, aside))
         else:
             stages.append(_python_stage(text))
     if stdin is INHERIT and stages[0].requirements.stdin is Stream.FORBIDDEN:
@@ -86,7 +90,7 @@ def _kind(text: StageText) -> str | None:
     return prefix if colon and prefix in _FACTORIES else None
 
 
-def _command(text: StageText, stderr: Any) -> Any:
+def _command(text: StageText, stderr: Any, stdout: Any) -> Any:
     program, *arguments = text.words
     try:
         return command(
@@ -94,6 +98,7 @@ def _command(text: StageText, stderr: Any) -> Any:
             *(word.text for word in arguments),
             env={found.name: found.value for found in text.assignments},
             stderr=stderr,
+            stdout=stdout,
         )
     except (TypeError, ValueError) as error:  # an empty program
         raise PipelineSyntaxError(str(error), program.start, program.end) from error

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from penstock import INHERIT, Pipeline, PipelineError
+from penstock import INHERIT, Pipeline, PipelineError, appending
 from penstock.cli.parser import PipelineSyntaxError
 from penstock.cli.resolver import resolve
 from penstock.cli.signals import Signals, Stopped
@@ -28,7 +28,7 @@ __all__ = ["RunOutcome", "execute", "plan"]
 
 _FLAGS: Final = {
     "<": os.O_RDONLY,
-    ">": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+    ">": os.O_WRONLY | os.O_CREAT,
     ">>": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
 }
 
@@ -48,6 +48,7 @@ def execute(  # noqa: PLR0913 - what the command line can set
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
     idle_timeout: float | None = None,
+    stderr: Any = INHERIT,
     on_event: Callable[[Event], object] | None = None,
 ) -> RunOutcome:
     """Run a line on our own stdin, stdout and stderr, and wait for it.
@@ -60,6 +61,7 @@ def execute(  # noqa: PLR0913 - what the command line can set
         "env": env,
         "timeout": timeout,
         "idle_timeout": idle_timeout,
+        "stderr": stderr,
         "on_event": on_event,
     }
     result: Result | None = None
@@ -67,8 +69,8 @@ def execute(  # noqa: PLR0913 - what the command line can set
     signals = Signals(terminal)
     with ExitStack() as files, suppress(Stopped), signals:
         # First without opening anything: a mistake in the last stage must not truncate a file.
-        _pipeline(line, _path, **options)
-        pipeline = _pipeline(line, partial(_open, files), **options)
+        _explain(_pipeline(line, _path, **options), line)
+        pipeline = _pipeline(line, partial(_open, files, []), **options)
         try:
             result = signals.start(partial(_start, pipeline, line)).wait()
         except PipelineError as raised:
@@ -91,26 +93,37 @@ def _start(pipeline: Pipeline, line: Line) -> Run | LoopRun:
 
 def plan(line: Line) -> Plan:
     """Return the plan of a line without opening or starting anything. Raises `PipelineSyntaxError`."""
-    return _pipeline(line, _path).explain()
+    return _explain(_pipeline(line, _path, stderr=INHERIT), line)
 
 
 def _pipeline(line: Line, open_file: Callable[[Redirection], Any], **options: Any) -> Pipeline:
     resolved = resolve(line, open_file=open_file)
     try:
-        return Pipeline(
-            *resolved.stages, stdin=resolved.stdin, stdout=resolved.stdout, stderr=INHERIT, **options
-        )
+        return Pipeline(*resolved.stages, stdin=resolved.stdin, stdout=resolved.stdout, **options)
     except (TypeError, ValueError) as error:
         raise PipelineSyntaxError(str(error), 0, len(line.text)) from error
 
 
-def _path(redirection: Redirection) -> str:
+def _explain(pipeline: Pipeline, line: Line) -> Plan:
+    """Return the plan; raise `PipelineSyntaxError` for a mistake that it finds, such as `cat < f > f`."""
+    try:
+        return pipeline.explain()
+    except ValueError as error:
+        message = str(error).partition("; ")[0]  # then it says what to write in Python
+        raise PipelineSyntaxError(message, 0, len(line.text)) from error
+
+
+def _path(redirection: Redirection) -> str | appending:
     assert redirection.target is not None
-    return redirection.target.text
+    text = redirection.target.text
+    return appending(text) if redirection.kind.endswith(">>") else text
 
 
-def _open(files: ExitStack, redirection: Redirection) -> int | str:
+def _open(files: ExitStack, outputs: list[int], redirection: Redirection) -> int | str:
     """Open a file as a shell does: relative to our own folder, and created with the modes of the umask.
+
+    A file that is among the `outputs` already is not opened again: its two positions would differ, and each
+    output would overwrite the other.
 
     A FIFO is left to the run, whose timeout bounds the wait for its other end, except for stderr.
     """
@@ -129,4 +142,12 @@ def _open(files: ExitStack, redirection: Redirection) -> int | str:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise PipelineSyntaxError(f"{target.text}: {reason}", target.start, target.end, status=1) from error
     files.callback(os.close, fd)
+    if redirection.kind == "<" or not stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    for other in outputs:
+        if os.path.samestat(os.fstat(fd), os.fstat(other)):
+            return other
+    outputs.append(fd)
+    if redirection.kind.endswith(">") and not redirection.kind.endswith(">>"):
+        os.ftruncate(fd, 0)
     return fd

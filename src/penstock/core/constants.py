@@ -6,7 +6,7 @@ import enum
 
 from penstock.core.public import exported
 
-__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "Special", "closing"]
+__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "NEXT", "PIPE", "STDOUT", "TEE", "Special", "closing"]
 
 
 @exported
@@ -21,6 +21,8 @@ class Special(enum.IntEnum):
     DEVNULL = -3
     CAPTURE = -4
     INHERIT = -5
+    TEE = -6
+    NEXT = -7
 
     def __repr__(self) -> str:
         return self.name
@@ -33,6 +35,8 @@ STDOUT = Special.STDOUT
 DEVNULL = Special.DEVNULL
 CAPTURE = Special.CAPTURE
 INHERIT = Special.INHERIT
+TEE = Special.TEE
+NEXT = Special.NEXT
 
 
 @exported

@@ -66,8 +66,9 @@ class atomic(FileTarget):  # noqa: N801 - reads as an adverb in a call, as `clos
 
     A symlink is followed. Mode and owner of an existing target are kept; a new one gets 0o666 without the
     umask. Its other hard links keep the old content. ValueError if the target exists and is not a regular
-    file, or if two outputs of a run name the same one. `StartError`, before anything starts, if the folder is
-    missing, the target may not be written, or its owner cannot be kept. A full disk fails the run.
+    file, or if another output of the run writes to it and is not atomic; several atomic ones share the part.
+    `StartError`, before anything starts, if the folder is missing, the target may not be written, or its
+    owner cannot be kept. A full disk fails the run.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory

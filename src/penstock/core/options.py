@@ -10,19 +10,19 @@ Out of scope: classifying a stdin or stdout object (`streams.endpoints`).
 from __future__ import annotations
 
 import math
-import os
 
-from penstock.core.async_detection import is_async_sink, is_async_source, plain
-from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Special, closing
+from penstock.core.async_detection import is_async_source, plain
+from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE
 from penstock.core.env import check_layer
-from penstock.core.file_targets import FileTarget
-from penstock.core.habits import option_hint, wrapped_hint
+from penstock.core.habits import option_hint
 from penstock.core.paths import path
 from penstock.core.placeholders import masked
 from penstock.core.secret import checked_data, has_secret
+from penstock.core.stream_options import check_stderr, check_stdin, check_stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterable, Callable, Mapping
     from datetime import timedelta
     from typing import Any, Literal, TypedDict
@@ -66,7 +66,6 @@ __all__ = [
     "check_leftover",
     "check_limits",
     "check_seconds",
-    "check_stderr",
 ]
 
 
@@ -259,116 +258,13 @@ def _input(option: str, value: object) -> Any:
     )
 
 
-def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
-    """Check the values that stdin, stdout and stderr have in common."""
-    if type(value) is Special and value in specials:
-        return value
-    thing = value.thing if isinstance(value, closing) else value
-    hint = wrapped_hint(thing)
-    if isinstance(thing, bool) or thing is None or hint:
-        raise TypeError(f"{option} must not be {thing!r}{hint}")
-    if not isinstance(thing, int):
-        return value
-    if thing < 0:
-        if thing not in specials:
-            name = Special(thing).name if thing in list(Special) else str(thing)
-            raise ValueError(f"{option} cannot be {name}")
-        return Special(thing)
-    return value
-
-
-def _stdin(option: str, value: object) -> object:
-    value = _end(option, value, (PIPE, DEVNULL, INHERIT))
-    thing = value.thing if isinstance(value, closing) else value
-    if _is_buffer(thing):
-        raise TypeError(
-            f"{option} cannot be {type(thing).__name__}: give data as input=, a path as str or PathLike"
-        )
-    if isinstance(thing, str | os.PathLike):
-        path(option, thing)
-    elif not isinstance(thing, int) and not any(
-        not isinstance(thing, type) and hasattr(thing, method)
-        for method in ("read", "readinto", "recv", "__iter__", "__aiter__", "write_to")
-    ):
-        raise TypeError(
-            f"{option} must be a path, descriptor, socket, file, iterable, PIPE, DEVNULL or INHERIT, "
-            f"not {thing!r}{_descriptor_hint(thing)}"
-        )
-    _refuse_messages(option, thing, "recv_bytes", "give an iterable of its recv_bytes()")
-    return value
-
-
-def _descriptor_hint(thing: object) -> str:
-    """Return what to write for an object that has nothing but a descriptor."""
-    return (
-        ": give its fileno() if its bytes are those of its descriptor"
-        if hasattr(thing, "fileno") and not isinstance(thing, type)
-        else ""
-    )
-
-
-def _refuse_messages(option: str, thing: object, method: str, instead: str) -> None:
-    """Refuse a connection of multiprocessing: it carries messages, with headers between the bytes."""
-    if hasattr(thing, method) and not hasattr(thing, "read") and not hasattr(thing, "write"):
-        raise TypeError(f"{option} carries messages, not a stream of bytes: {thing!r}; {instead}")
-
-
-def _is_buffer(thing: object) -> bool:
-    if hasattr(thing, "read"):  # an mmap is a buffer and a file
-        return False
-    try:
-        memoryview(thing).release()  # type: ignore[arg-type] # this call finds out
-    except TypeError:
-        return False
-    return True
-
-
-def _stdout(option: str, value: object) -> object:
-    value = _end(option, value, (PIPE, DEVNULL, INHERIT, CAPTURE))
-    if isinstance(value, FileTarget):
-        return value
-    thing = value.thing if isinstance(value, closing) else value
-    if isinstance(thing, str | os.PathLike):
-        path(option, thing)
-    elif not isinstance(thing, int) and not any(
-        not isinstance(thing, type) and hasattr(thing, method)
-        for method in ("write", "send", "send_all", "read_from")
-    ):
-        raise TypeError(
-            f"{option} must be a path, descriptor, socket, object with write(), PIPE, DEVNULL, INHERIT or "
-            f"CAPTURE, not {thing!r}{_descriptor_hint(thing)}"
-        )
-    _refuse_messages(option, thing, "send_bytes", "give an object whose write() calls its send_bytes()")
-    return value
-
-
-def check_stderr(option: str, value: object) -> object:
-    """Check the option `stderr` of a pipeline or of a single command, and return it."""
-    value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, STDOUT))
-    if isinstance(value, FileTarget):
-        return value
-    thing = value.thing if isinstance(value, closing) else value
-    if isinstance(thing, str | os.PathLike):
-        path(option, thing)
-    elif not isinstance(thing, int) and not callable(thing) and not hasattr(thing, "write"):
-        raise TypeError(
-            f"{option} must be a path, descriptor, file, callable, DEVNULL, INHERIT, CAPTURE or STDOUT, "
-            f"not {thing!r}"
-        )
-    if is_async_sink(thing):
-        raise TypeError(f"{option} cannot be an async stream: {thing!r}")
-    if callable(thing):
-        plain(option, thing)
-    return value
-
-
 _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "name": _name,
     "cwd": _cwd,
     "env": _env,
     "inherit_env": _flag,
-    "stdin": _stdin,
-    "stdout": _stdout,
+    "stdin": check_stdin,
+    "stdout": check_stdout,
     "stderr": check_stderr,
     "input": _input,
     "on_event": check_handler,

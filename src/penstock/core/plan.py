@@ -108,25 +108,37 @@ class Node(str):
 class Edge:
     """One edge of a plan: the names and ids of its nodes, and the `kind` of carrier, such as "os-pipe".
 
-    `port` is `main` for an edge from a node's stdout to the next one's stdin, `elastic` whether it may hold
+    `port` says what leaves the source by it: `main` is its stdout, `stderr` its stderr alone (`stderr=NEXT`
+    with `stdout=`), `main+stderr` both (`stderr=NEXT` or `STDOUT`). `elastic` says whether the edge may hold
     more than its pipe does.
     """
 
     __slots__ = ("elastic", "kind", "port", "source", "source_id", "target", "target_id")
 
-    def __init__(
-        self, source: str, target: str, kind: str, source_id: str | None = None, target_id: str | None = None
+    def __init__(  # noqa: PLR0913 - its attributes
+        self,
+        source: str,
+        target: str,
+        kind: str,
+        source_id: str | None = None,
+        target_id: str | None = None,
+        port: str = "main",
     ) -> None:
         self.source = source
         self.target = target
         self.kind = kind
         self.source_id = source if source_id is None else source_id
         self.target_id = target if target_id is None else target_id
-        self.port = "main"
+        self.port = port
         self.elastic = False
 
     def __repr__(self) -> str:
         return f"Edge({self.source!r}, {self.target!r}, {self.kind!r})"
+
+    def shown_source(self) -> str:
+        """Return the name of the source, and which of its streams these are unless it is its stdout."""
+        shown = {"stderr": " (stderr)", "main+stderr": " (stdout, stderr)"}
+        return self.source + shown.get(self.port, "")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Edge) and self._key() == other._key()
@@ -166,12 +178,13 @@ class Plan:
     def _repr_html_(self) -> str:
         from penstock.core.table import html_table  # noqa: PLC0415 - as below
 
-        rows = [[edge.source, edge.target, edge.kind] for edge in self.edges]
+        rows = [[edge.shown_source(), edge.target, edge.kind] for edge in self.edges]
         return html_table(["from", "to", "carried by"], rows)
 
     def __str__(self) -> str:
         from penstock.core.table import table  # noqa: PLC0415 - only printing a plan needs it
 
         return table(
-            ["from", "to", "carried by"], [[edge.source, edge.target, edge.kind] for edge in self.edges]
+            ["from", "to", "carried by"],
+            [[edge.shown_source(), edge.target, edge.kind] for edge in self.edges],
         )

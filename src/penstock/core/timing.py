@@ -24,6 +24,9 @@ class Timing:
         "object_lock_s",
         "stage_stall_s",
         "start_stall_s",
+        "stderr_end_s",
+        "stderr_line_s",
+        "stderr_stall_s",
         "thread_idle_s",
         "worker_idle_s",
     )
@@ -51,6 +54,12 @@ class Timing:
         """A cgroup that waits for its next use is removed."""
         self.kill_timeout_s = 0.5
         """A process that does not die of SIGKILL is left behind."""
+        self.stderr_stall_s = 5.0
+        """Commands that our stderr holds up, because it takes nothing (TEE), are no longer shown."""
+        self.stderr_line_s = 0.05
+        """A piece of a line is shown (TEE), although other commands are shown too."""
+        self.stderr_end_s = 1.0
+        """A run that has ended no longer waits for our stderr (TEE), which takes nothing."""
         self.close_grace_s = 0.2
         """User code that was called late, after a cancellation, has had its time to end."""
         self.cancel_margin_s = 1.0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from penstock.engine.stdout_endpoints import OnEnd
     from penstock.runtime.copy_tasks import Drainer
     from penstock.runtime.reactor import Reactor
-    from penstock.system.atomic_file import AtomicFile
+    from penstock.stages.run_services import RunResources
 
 __all__ = ["ClockedStdout", "clocked"]
 
@@ -66,7 +66,7 @@ class ClockedStdout(StdoutEndpoint):
 
     def open_for(
         self,
-        files: list[AtomicFile],
+        resources: RunResources,
         reactor: Reactor,
         pipe_size: int | None,
         on_end: OnEnd,
@@ -77,7 +77,7 @@ class ClockedStdout(StdoutEndpoint):
         with late_import:
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see `stdout_endpoints`
 
-        port = self.inner.open_for(files, reactor, pipe_size, on_end, wants_file=wants_file)
+        port = self.inner.open_for(resources, reactor, pipe_size, on_end, wants_file=wants_file)
         try:
             if self._needs_relay(wants_file=wants_file):
                 return self._relay(port, streams, reactor, on_end, None if self.kind == "pipe" else pipe_size)

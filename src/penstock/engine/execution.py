@@ -66,8 +66,8 @@ class Execution(JudgedRun):
         self.root = self._state.root
         self.leaves = self._state.leaves
         self.dispatcher = dispatcher = Dispatcher()
-        self._resources = RunResources(plan.objects_to_close)
         events = EventEmitter(self.root.option("on_event"), dispatcher)
+        self._resources = RunResources(plan.objects_to_close, events)
         self.services = RunServices(reactor, dispatcher, self._resources, events)
         self.ended = Latch()
         self.on_cut: Callable[[], None] = noop
@@ -129,12 +129,13 @@ class Execution(JudgedRun):
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor
         startup.check_passed_descriptors(self.leaves)
+        startup.share_files(self._plan, self._resources)
         scopes = startup.make_scopes(groups, self.services, self.began)
         for leaf in self.leaves:
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
         pipe_size = self.root.option("pipe_size")
         self.source, self.sink = startup.open_ports(
-            self._plan, reactor, pipe_size, self.end_output, self._resources.outputs
+            self._plan, reactor, pipe_size, self.end_output, self._resources
         )
         self._watch_output(self.sink, self.root.option("idle_timeout"))
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
@@ -169,6 +170,8 @@ class Execution(JudgedRun):
 
     def _started(self, leaf: StageRun, running: Running) -> None:
         reason = self._state.record_start(leaf, running)
+        if self._resources.shared_files is not None:
+            self._resources.shared_files.started = True
         ctx = leaf.ctx
         if ctx is not None:
             ctx.unregister()  # it is known now
@@ -188,6 +191,8 @@ class Execution(JudgedRun):
         self._aborted = True
         self._release_unstarted()
         self._cancel(self.root, reason)
+        # A deadline may have cancelled the run before the child of this start was known.
+        cancellation.cancel_stages(self._state.cancel_again(), self.reactor)
         for leaf in self.leaves:
             if leaf.running is None:
                 self._leaf_ended(leaf)
@@ -352,7 +357,10 @@ class Execution(JudgedRun):
             if self._closing.finished and not self._outputs.finished:
                 error = None if reason is None else reason.error
                 self._outputs.finish(self._has_succeeded, error, deadline, self.advance)
-            if self._closing.finished and self._outputs.finished:
+            relay = self._resources.relay
+            if relay is not None and not relay.finished:
+                relay.finish(self.reactor, self.advance, None if reason is None else deadline)
+            if self._closing.finished and self._outputs.finished and (relay is None or relay.finished):
                 self._conclude()
 
     def _has_succeeded(self) -> bool:

@@ -13,11 +13,9 @@ run (see `tree`).
 
 from __future__ import annotations
 
-from types import NoneType
-
-from penstock.core.constants import Special
 from penstock.core.errors import StartError
 from penstock.core.habits import method_hint
+from penstock.core.stream_options import all_plain
 from penstock.stages.base import traits_of
 from penstock.stages.filters import Filtered
 from penstock.system.fork_guard import late_import
@@ -38,7 +36,6 @@ __all__ = [
     "PlanFilter",
     "PlanGroup",
     "PlanNode",
-    "is_plain",
 ]
 
 STDIN = "stdin"
@@ -46,7 +43,6 @@ STDOUT = "stdout"
 """Ids of the ends of a pipeline, and names of the ports that every node has."""
 LONGEST_CHAIN = 50
 """Stages that may be fused."""
-_PLAIN = (str, bytes, float, Special, NoneType)
 
 
 class PipelineSpec:
@@ -171,21 +167,9 @@ class Graph:
         self.edges = _join(nodes)
         self.has_user_objects = not (
             all(traits_of(node.stage).has_no_user_objects for node in nodes)
-            and all(isinstance(parent, PlanGroup) and is_plain(parent.options) for parent in parents)
+            and all(isinstance(parent, PlanGroup) and all_plain(parent.options) for parent in parents)
         )
         """Whether there may be user code in it, a finalizer for one: an object, a function."""
-
-
-def is_plain(options: Mapping[str, Any]) -> bool:
-    """Return whether no option is a user's object.
-
-    A worker may copy to or from a file descriptor that is given as a number. For stdin and stdout the ports
-    report such a worker (`uses_thread`); for stderr nothing does.
-    """
-    return all(
-        isinstance(value, _PLAIN) or (isinstance(value, int) and option != "stderr")
-        for option, value in options.items()
-    )
 
 
 def _add_stages(

@@ -35,7 +35,7 @@ def bind(plan: RunPlan, loop: Loop) -> RunPlan:
     stages = [stage.bind_loop(loop) if isinstance(stage, BuiltinStage) else stage for stage in plan.stages]
     source = _bound_stdin(plan.source, loop, plan.option("grace"))
     sink = _bound_stdout(plan.sink, loop)
-    return RunPlan(plan.graph, plan.options, source, sink, stages=stages, loop=loop)
+    return RunPlan(plan.graph, plan.options, source, sink, stages=stages, loop=loop, outputs=plan.outputs)
 
 
 def _bound_stdin(source: StdinEndpoint, loop: Loop, grace: float) -> StdinEndpoint:

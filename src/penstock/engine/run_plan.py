@@ -7,22 +7,24 @@ here, and names the option or the stage. `explain()` needs no more than this.
 
 from __future__ import annotations
 
+from penstock.core.constants import NEXT
+from penstock.core.constants import STDOUT as MERGED
 from penstock.core.errors import StartError
-from penstock.core.file_targets import atomic
 from penstock.core.options import DEFAULTS
 from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
-from penstock.engine.graph import STDIN, STDOUT, PlanGroup, is_plain
+from penstock.core.stream_options import all_plain
+from penstock.engine.graph import STDIN, STDOUT
+from penstock.engine.run_outputs import check_outputs, stderr_of
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
 from penstock.engine.stdout_choice import ITERATED, stdout_endpoint
 from penstock.engine.stdout_endpoints import AsyncObjectStdout, GivenStdout
 from penstock.stages.base import traits_of
-from penstock.streams.endpoints import check_open
 from penstock.system.fork_guard import OUT_OF_RESOURCES, late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from penstock.core.stage import Stage
@@ -44,7 +46,7 @@ class RunPlan:
     A plan that is bound to an event loop has stages and endpoints that know the loop, and is for one run.
     """
 
-    __slots__ = ("graph", "kinds", "loop", "options", "requirements", "sink", "source", "stages")
+    __slots__ = ("graph", "kinds", "loop", "options", "outputs", "requirements", "sink", "source", "stages")
 
     def __init__(  # noqa: PLR0913 - the parts of a plan
         self,
@@ -55,10 +57,13 @@ class RunPlan:
         *,
         stages: Sequence[Stage] | None = None,
         loop: Loop | None = None,
+        outputs: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self.graph = graph
         self.options = options
         """The options that were given for the outermost pipeline."""
+        self.outputs = outputs
+        """The names and values of all outputs if two of them may be one file; else nothing."""
         self.source = source
         self.sink = sink
         self.loop = loop
@@ -75,7 +80,7 @@ class RunPlan:
     @property
     def has_user_objects(self) -> bool:
         """Whether there may be user code in it, a finalizer for one: an object, a function."""
-        return self.graph.has_user_objects or not is_plain(self.options)
+        return self.graph.has_user_objects or not all_plain(self.options)
 
     @property
     def objects_to_close(self) -> list[Any]:
@@ -109,10 +114,17 @@ class RunPlan:
         ]
         names = {node.id: str(node) for node in nodes}
         edges = [
-            Edge(names[edge.source], names[edge.target], kind, edge.source, edge.target)
-            for edge, kind in zip(self.graph.edges, self.kinds, strict=True)
+            Edge(names[edge.source], names[edge.target], kind, edge.source, edge.target, port)
+            for edge, kind, port in zip(self.graph.edges, self.kinds, ["main", *self._ports()], strict=True)
         ]
         return Plan(nodes, edges)
+
+    def _ports(self) -> Iterator[str]:
+        """Yield the streams of each stage that go to the next one."""
+        for stage, node in zip(self.stages, self.graph.nodes, strict=True):
+            is_merged = traits_of(stage).kind == "command" and stderr_of(node, self.options) in (NEXT, MERGED)
+            alone = traits_of(stage).stdout is not None
+            yield "stderr" if alone else "main+stderr" if is_merged else "main"
 
 
 def plan_run(
@@ -154,36 +166,9 @@ def _plan(
                 from penstock.engine.clocked_stdout import clocked  # noqa: PLC0415 - few runs have one
 
             sink = clocked(sink)
-    stderrs = [options.get("stderr"), *(traits_of(node.stage).stderr for node in graph.nodes)]
-    stderrs += [group.options.get("stderr") for group in graph.parents if isinstance(group, PlanGroup)]
-    for value in stderrs:
-        check_open("stderr", value)
-    own_stdout = None if iterate or ends is not None else options.get("stdout")
-    _check_targets([own_stdout, *stderrs])
-    return RunPlan(graph, options, source, sink)
-
-
-def _check_targets(outputs: Sequence[Any]) -> None:
-    """Raise ValueError if an atomic output is not a regular file, or if two are the same. Stdout is first."""
-    paths = [(place, value.path) for place, value in enumerate(outputs) if isinstance(value, atomic)]
-    if not paths:
-        return
-    with late_import:
-        from penstock.system.atomic_file import check_target, target_of  # noqa: PLC0415 - few runs have one
-
-    seen = set()
-    for place, path in paths:
-        check_target("stderr" if place else "stdout", path)
-        try:
-            target = target_of(path)
-        except OSError:  # the start will say what is wrong
-            continue
-        if target in seen:
-            raise ValueError(
-                f"two outputs are atomic({path!r}), and only the last would stay: "
-                "give one of them another path, or use stderr=STDOUT"
-            )
-        seen.add(target)
+    own_ends = ends is None
+    outputs = check_outputs(graph, options, own_ends=own_ends, iterate=iterate)
+    return RunPlan(graph, options, source, sink, outputs=outputs)
 
 
 def _edge_kinds(plan: RunPlan) -> list[str]:

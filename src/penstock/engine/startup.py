@@ -15,6 +15,7 @@ import os
 from functools import cache, partial
 
 from penstock.core.requirements import Stream
+from penstock.engine.run_outputs import given_descriptor
 from penstock.stages.base import traits_of
 from penstock.stages.context import Scope
 from penstock.stages.running import CustomStageAdapter, Running
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Reactor, Timer
     from penstock.stages.run_services import RunResources, RunServices
     from penstock.streams.memory_pipe import MemoryPipe
-    from penstock.system.atomic_file import AtomicFile
     from penstock.system.pipe_capacity import PipeCapacityLease
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "open_ports",
     "release_ports",
     "set_deadlines",
+    "share_files",
     "start_stages",
 ]
 
@@ -68,6 +69,24 @@ def check_passed_descriptors(leaves: Sequence[StageRun]) -> None:
             if not is_open(number):
                 text = f"pass_fds: {number} is not an open descriptor"
                 raise StartFailure(OSError(errno.EBADF, text), leaf=leaf)
+
+
+def share_files(plan: RunPlan, resources: RunResources) -> None:
+    """Have outputs that are one file share it, those that the caller has open first. Before any is opened."""
+    if not plan.outputs:
+        return
+    option = "stdout"
+    try:
+        with late_import:
+            from penstock.system.shared_files import SharedFiles  # noqa: PLC0415 - few runs need it
+
+        resources.shared_files = files = SharedFiles()
+        for option, value in plan.outputs:
+            number = given_descriptor(option, value)
+            if number is not None:
+                files.add(number)
+    except OSError as error:
+        raise StartFailure(error, stage=option.split()[0]) from error
 
 
 def make_scopes(groups: Sequence[GroupRun], services: RunServices, began: float) -> dict[int, Scope]:
@@ -112,7 +131,7 @@ def _stderr(group: GroupRun, outer: Scope | None, resources: RunResources) -> St
     if outer is not None and "stderr" not in group.options:
         return outer.stderr
     try:
-        stderr = StderrTarget("stderr", value, resources.outputs)
+        stderr = StderrTarget("stderr", value, resources)
     except OSError as error:
         raise StartFailure(error, stage="stderr") from error
     resources.stderrs.append(stderr)
@@ -199,11 +218,11 @@ def open_ports(
     reactor: Reactor,
     pipe_size: int | None,
     on_end: Callable[[], None],
-    outputs: list[AtomicFile],
+    resources: RunResources,
 ) -> tuple[StdinPort, StdoutPort]:
     """Open both endpoints, or neither. The modules that stages of this process need are loaded before.
 
-    A file that is to be committed or discarded is put into `outputs`.
+    `resources` gets what the run ends, such as a file that is to be committed or discarded.
     """
     in_process = plan.graph.first_in_process
     if in_process is not None:
@@ -218,7 +237,7 @@ def open_ports(
         raise StartFailure(error, stage="stdin") from error
     try:
         wants_file = last is Stream.PREFER_FILE
-        drain = plan.sink.open_for(outputs, reactor, pipe_size, on_end, wants_file=wants_file)
+        drain = plan.sink.open_for(resources, reactor, pipe_size, on_end, wants_file=wants_file)
     except OSError as error:
         feed.abandon()
         raise StartFailure(error, stage="stdout") from error

@@ -11,9 +11,7 @@ from penstock.core.async_detection import is_async_sink
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE, Special
 from penstock.core.file_targets import appending, atomic
 from penstock.engine.stdout_endpoints import (
-    AppendingStdout,
     AsyncObjectStdout,
-    AtomicStdout,
     CapturedStdout,
     DescriptorStdout,
     InheritedStdout,
@@ -21,6 +19,7 @@ from penstock.engine.stdout_endpoints import (
     NullStdout,
     PathStdout,
     PipeStdout,
+    TargetStdout,
 )
 from penstock.streams.endpoints import Access, number_of, sink_access, unwrap
 from penstock.system.fds import is_nonblocking
@@ -50,8 +49,8 @@ def stdout_endpoint(value: Any, max_output: int | None = None) -> StdoutEndpoint
     if isinstance(value, Special):
         return _of_special(value, max_output)
     if isinstance(value, atomic):
-        return AtomicStdout(value.path)
-    appends = isinstance(value, appending)
+        return TargetStdout(value)
+    appends = value if isinstance(value, appending) else None
     if isinstance(value, appending):
         value = value.path
     if isinstance(value, str | os.PathLike):
@@ -60,7 +59,7 @@ def stdout_endpoint(value: Any, max_output: int | None = None) -> StdoutEndpoint
 
         if is_fifo(value):
             return _copied("FifoStdout", value)
-        return AppendingStdout(value) if appends else PathStdout(value)
+        return PathStdout(value) if appends is None else TargetStdout(appends)
     if not isinstance(value, int) and is_async_sink(value):
         return AsyncObjectStdout(value, to_close)
     return _of_object(value, to_close)

@@ -15,8 +15,10 @@ from __future__ import annotations
 import os
 
 from penstock.core.captured import Captured
+from penstock.core.file_targets import appending
 from penstock.engine.ports import CapturePort, StdoutPort, close_on_error, open_pipe
 from penstock.runtime.taps import CaptureTap
+from penstock.stages.stderr import open_target
 from penstock.streams.endpoints import duplicate_sink, number_of
 from penstock.streams.stage_ends import Output
 from penstock.system.fds import open_write
@@ -25,17 +27,16 @@ from penstock.system.fork_guard import late_import
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, ClassVar
+    from typing import Any
 
+    from penstock.core.file_targets import FileTarget
     from penstock.runtime.reactor import Reactor
-    from penstock.system.atomic_file import AtomicFile
+    from penstock.stages.run_services import RunResources
 
     OnEnd = Callable[[], None]
 
 __all__ = [
-    "AppendingStdout",
     "AsyncObjectStdout",
-    "AtomicStdout",
     "CapturedStdout",
     "DescriptorStdout",
     "GivenStdout",
@@ -45,6 +46,7 @@ __all__ = [
     "PathStdout",
     "PipeStdout",
     "StdoutEndpoint",
+    "TargetStdout",
 ]
 
 
@@ -76,14 +78,14 @@ class StdoutEndpoint:
 
     def open_for(
         self,
-        files: list[AtomicFile],
+        resources: RunResources,
         reactor: Reactor,
         pipe_size: int | None,
         on_end: OnEnd,
         *,
         wants_file: bool,
     ) -> StdoutPort:
-        """Open it as `open` does, and put what the run commits or discards at its end into `files`."""
+        """Open it as `open` does; a file is shared with other outputs, by the `resources` of the run."""
         return self.open(reactor, pipe_size, on_end, wants_file=wants_file)
 
 
@@ -95,10 +97,7 @@ class NullStdout(StdoutEndpoint):
 
     def relay_method(self) -> str:
         """Return how a pipe is copied to /dev/null."""
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
-
-        return streams.best_method_to_path(os.devnull, append=False)
+        return _relay_to_path(os.devnull, append=False)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give /dev/null, unopened, or a stream that drops everything."""
@@ -148,7 +147,6 @@ class PathStdout(StdoutEndpoint):
 
     __slots__ = ("_path",)
     kind = "path"
-    _append: ClassVar[bool] = False
 
     def __init__(self, path: Any) -> None:
         super().__init__()
@@ -156,38 +154,33 @@ class PathStdout(StdoutEndpoint):
 
     def relay_method(self) -> str:
         """Return how a pipe is copied to it."""
-        with late_import:
-            from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+        return _relay_to_path(self._path, append=False)
 
-        return streams.best_method_to_path(self._path, append=self._append)
-
-    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
+    def open_for(self, resources: RunResources, *_: Any, **__: Any) -> StdoutPort:
         """Open the file: create it, or make it empty."""
-        return StdoutPort(Output(open_write(self._path)))
+        files = resources.shared_files
+        output = open_write(self._path) if files is None else files.open_write(self._path)
+        return StdoutPort(Output(output, owned_description=files is None))
 
 
-class AppendingStdout(PathStdout):
-    """A file, by its path, that is appended to."""
+class TargetStdout(StdoutEndpoint):
+    """A file, by its path, that is appended to, or replaced when the run has succeeded."""
 
-    __slots__ = ()
-    _append = True
+    __slots__ = ("_target",)
+    kind = "path"
 
-    def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
-        """Open the file at its end, and create it if it is missing."""
-        return StdoutPort(Output(open_write(self._path, append=True)))
+    def __init__(self, target: FileTarget) -> None:
+        super().__init__()
+        self._target = target
 
+    def relay_method(self) -> str:
+        """Return how a pipe is copied to it."""
+        return _relay_to_path(self._target.path, append=isinstance(self._target, appending))
 
-class AtomicStdout(PathStdout):
-    """A file, by its path, that is replaced when the run has succeeded."""
-
-    __slots__ = ()
-
-    def open_for(self, files: list[AtomicFile], *_: Any, **__: Any) -> StdoutPort:
-        """Create the part."""
-        with late_import:
-            from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
-
-        return StdoutPort(Output(AtomicFile(self._path, files).output))
+    def open_for(self, resources: RunResources, *_: Any, **__: Any) -> StdoutPort:
+        """Open the file at its end, or create the part."""
+        alone = resources.shared_files is None
+        return StdoutPort(Output(open_target(self._target, resources), owned_description=alone))
 
 
 class DescriptorStdout(StdoutEndpoint):
@@ -280,3 +273,11 @@ class AsyncObjectStdout(StdoutEndpoint):
     def __init__(self, value: Any, closing: Any) -> None:
         super().__init__(closing)
         self.value = value
+
+
+def _relay_to_path(path: Any, *, append: bool) -> str:
+    """Return the kind of edge that a relay from a pipe to a file is."""
+    with late_import:
+        from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
+
+    return streams.best_method_to_path(path, append=append)

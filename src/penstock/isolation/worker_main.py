@@ -158,7 +158,8 @@ class _Job:
 
     def _scope(self) -> Scope:
         dispatcher = Dispatcher()
-        services = RunServices(self._reactor, dispatcher, RunResources([]), EventEmitter(None, dispatcher))
+        events = EventEmitter(None, dispatcher)
+        services = RunServices(self._reactor, dispatcher, RunResources([], events), events)
         options = {**DEFAULTS, "cwd": self._content["cwd"], "grace": self._content["grace"]}
         return Scope(
             services,

@@ -7,6 +7,7 @@ starts the run calls: by then the stages may have ended, and the reactor may be 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from functools import partial
@@ -22,12 +23,15 @@ from penstock.system.poller import READ, WRITE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Protocol
 
     from penstock.core.captured import Captured
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
+else:
+    Protocol = object
 
-__all__ = ["CallbackTap", "CaptureTap", "ExcerptTap", "InputWriter", "Tap"]
+__all__ = ["CallbackTap", "CaptureTap", "ExcerptTap", "FunctionTap", "InputWriter", "Tap"]
 
 _LITTLE, _CHUNK = 4096, 65536
 """Bytes that a read asks for: the second once the first was too little. A read allocates what it asks for."""
@@ -68,6 +72,11 @@ class Tap:
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
         raise NotImplementedError
+
+    @property
+    def kept(self) -> bytes:
+        """The bytes that were kept for the result."""
+        return b""
 
     def drain(self) -> None:
         """Read what is there, at most what a pipe can hold: another process may go on writing for ever."""
@@ -178,11 +187,63 @@ class ExcerptTap(Tap):
         super().close()
 
 
-class CallbackTap(Tap):
-    """Gives lines, or chunks as they come, to a user function by way of a dispatcher.
+class Cutter(Protocol):
+    """Makes pieces of a stream."""
 
-    If the function is slow, reading pauses while a MiB waits for it, so that a flood of stderr is held up at
-    its source. A line of more than 16 MiB is cut, with a mark (`core.framing.LineCutter`).
+    def feed(self, chunk: bytes, /) -> Iterable[bytes]: ...
+    def finish(self) -> Iterable[bytes]: ...
+
+
+class CallbackTap(Tap):
+    """Gives pieces of what it reads to calls that a dispatcher makes.
+
+    If the calls are slow, reading pauses while a MiB waits for them, so that a flood of stderr is held up at
+    its source. `cutter` makes the pieces; without one they are the chunks as they come.
+    """
+
+    def __init__(self, reactor: Reactor, fd: Fd, cutter: Cutter | None, dispatcher: Dispatcher) -> None:
+        super().__init__(reactor, fd)
+        self._cutter = cutter
+        self._dispatcher = dispatcher
+        self._paused = False
+        dispatcher.on_drained.append(self._on_drained)
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk."""
+        self._submit([data] if self._cutter is None else self._cutter.feed(data))
+        # The queue may run empty between these pieces; then `_on_drained` is posted, and comes after this
+        # callback.
+        if self._dispatcher.pending > _MAX_PENDING_BYTES and not self._paused and not self.closed:
+            self._paused = True
+            self._reactor.unwatch(self._fd.fileno())
+
+    def close(self) -> None:
+        """Stop; a last line that had no LF is given too."""
+        if self.closed:
+            return
+        if self._cutter is not None:
+            self._submit(self._cutter.finish())
+        with contextlib.suppress(ValueError):  # an interrupt came after this, and it is closed again
+            self._dispatcher.on_drained.remove(self._on_drained)
+        super().close()
+
+    def _submit(self, pieces: Iterable[bytes]) -> None:
+        """Queue a call for each piece."""
+        raise NotImplementedError
+
+    def _on_drained(self) -> None:
+        self._reactor.post(self._resume)
+
+    def _resume(self) -> None:
+        if self._paused and not self.closed:
+            self._paused = False
+            self._reactor.watch(self._fd.fileno(), READ, self._ready)
+
+
+class FunctionTap(CallbackTap):
+    """Gives lines, or chunks as they come, to a user function.
+
+    A line of more than 16 MiB is cut, with a mark (`core.framing.LineCutter`).
     """
 
     def __init__(
@@ -194,42 +255,12 @@ class CallbackTap(Tap):
         *,
         lines: bool,
     ) -> None:
-        super().__init__(reactor, fd)
+        super().__init__(reactor, fd, LineCutter() if lines else None, dispatcher)
         self._call = call
-        self._dispatcher = dispatcher
-        self._lines = LineCutter() if lines else None
-        self._paused = False
-        dispatcher.on_drained.append(self._on_drained)
-
-    def feed(self, data: bytes) -> None:
-        """Take a chunk."""
-        self._submit([data] if self._lines is None else self._lines.feed(data))
-        # The queue may run empty between these lines; then `_on_drained` is posted, and comes after this
-        # callback.
-        if self._dispatcher.pending > _MAX_PENDING_BYTES and not self._paused and not self.closed:
-            self._paused = True
-            self._reactor.unwatch(self._fd.fileno())
-
-    def close(self) -> None:
-        """Stop; a last line that had no LF is given too."""
-        if self.closed:
-            return
-        if self._lines is not None:
-            self._submit(self._lines.finish())
-        self._dispatcher.on_drained.remove(self._on_drained)
-        super().close()
 
     def _submit(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             self._dispatcher.submit(partial(self._call, piece), len(piece) + _CALL_OVERHEAD_BYTES)
-
-    def _on_drained(self) -> None:
-        self._reactor.post(self._resume)
-
-    def _resume(self) -> None:
-        if self._paused and not self.closed:
-            self._paused = False
-            self._reactor.watch(self._fd.fileno(), READ, self._ready)
 
 
 class InputWriter:

@@ -31,6 +31,8 @@ class StageTraits:
     """The stage's demands on its streams; any will do by default."""
     stderr: object = None
     """The stage's own `stderr` option; None if it uses the pipeline's."""
+    stdout: object = None
+    """The destination of its stdout if its stderr alone goes to the next stage; else None."""
     asynchronous: bool = False
     """Whether the stage needs an event loop, and so one of the async methods."""
     opens_devnull_itself: bool = False

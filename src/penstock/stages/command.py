@@ -6,17 +6,22 @@ import errno
 import os
 import signal
 
-from penstock.core.constants import Special
 from penstock.core.env import check_layer, merge, show
 from penstock.core.habits import argument_hint, program_hint
-from penstock.core.options import check_leftover, check_limits, check_stderr
+from penstock.core.options import check_leftover, check_limits
 from penstock.core.paths import path
 from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
 from penstock.core.secret import carried, has_secret, mistake_in, restored, without_secret
+from penstock.core.stream_options import check_stderr, is_plain
 from penstock.stages.base import BuiltinStage
-from penstock.stages.process_options import check_descriptors, check_identity, check_stop_signal
+from penstock.stages.process_options import (
+    check_descriptors,
+    check_identity,
+    check_own_stdout,
+    check_stop_signal,
+)
 from penstock.stages.running_command import RunningCommand
 from penstock.stages.stderr import StderrTarget
 from penstock.system.executables import explain_failure, resolve
@@ -57,6 +62,8 @@ class Command(BuiltinStage):
     argv: tuple[str | bytes, ...] = ()
     cwd: str | None = None
     env: dict[str, Any] | None = None
+    stdout: object = None
+    """Where its stdout goes if its stderr alone goes to the next stage; None for the next stage too."""
 
     def __init__(  # noqa: PLR0913 - the public constructor's options
         self,
@@ -67,6 +74,7 @@ class Command(BuiltinStage):
         cwd: object,
         env: Mapping[str, Any] | None,
         stderr: object,
+        stdout: object = None,
         ok_codes: Iterable[int],
         pipe_codes: Iterable[int] = (),
         process_group: bool | None,
@@ -87,6 +95,7 @@ class Command(BuiltinStage):
         self.cwd = None if cwd is None else path("cwd", cwd)
         self.env = None if env is None else check_layer("env", env, self.name)
         self.stderr = None if stderr is None else check_stderr("stderr", stderr)
+        self.stdout = check_own_stdout(stdout, self.stderr)
         self.ok_codes = _codes("ok_codes", ok_codes)
         self.pipe_codes = _codes("pipe_codes", pipe_codes)
         if process_group is not None and not isinstance(process_group, bool):
@@ -97,7 +106,8 @@ class Command(BuiltinStage):
         self.stop_signal = check_stop_signal(stop_signal)
         self.identity = check_identity(user, group, umask)
         self.pass_fds = check_descriptors(pass_fds)
-        self.has_no_user_objects = self.env is None and isinstance(self.stderr, str | Special | None)
+        ends_plain = is_plain("stderr", self.stderr) and is_plain("stdout", self.stdout)
+        self.has_no_user_objects = self.env is None and ends_plain
 
     def __repr__(self) -> str:
         parts = [repr(arg) for arg in self.argv]
@@ -137,7 +147,9 @@ class Command(BuiltinStage):
         group = self._needs_group(ctx)
         environ, mark = (environ, None) if group else marked(environ)
         leftover = self.on_leftover or ctx.scope.on_leftover
-        own = None if self.stderr is None else self._open_stderr(ctx.scope.services.resources)
+        resources = ctx.scope.services.resources
+        own = None if self.stderr is None else _open("stderr", self.stderr, resources)
+        aside: StderrTarget | None = None
         stderr_fd: Fd | None = None
         tap: Tap | None = None
         process: Process | None = None
@@ -147,6 +159,9 @@ class Command(BuiltinStage):
             )
             setup = self._setup(confinement, ctx)
             ignored = () if group or not ctx.scope.services.at_terminal else ignored_signals()
+            if self.stdout is not None:
+                aside = _open("stdout", self.stdout, resources)
+                stdout = aside.descriptor(1)
             stdio = stdin, stdout, stderr
             request = SpawnRequest(
                 executable, argv, environ, cwd, stdio, group, setup, ignored, pass_fds=self.pass_fds
@@ -160,10 +175,11 @@ class Command(BuiltinStage):
         except BaseException:
             _close(stderr_fd)
             if process is None or ctx.child is None or ctx.child.pid != process.pid:  # else that owns them
-                _close(process, tap, own)  # the run kills the child
+                _close(process, tap, own, aside)  # the run kills the child
             raise
-        if own is not None:
-            child.on_done(own.close)
+        for target in (own, aside):
+            if target is not None:
+                child.on_done(target.close)
         child.begin_watch()
         return child
 
@@ -179,13 +195,6 @@ class Command(BuiltinStage):
             setup = ChildSetup()
         setup.identity = self.identity.numbers()
         return setup
-
-    def _open_stderr(self, resources: RunResources) -> StderrTarget:
-        """Open its own stderr; the run ends what lasts longer than the command."""
-        own = StderrTarget("stderr", self.stderr, resources.outputs)
-        if own.closing is not None:
-            resources.objects_to_close.append(own.closing)
-        return own
 
     def _needs_group(self, ctx: StageContext) -> bool:
         """Whether it leads a process group. A terminal stops its readers in other groups than ours."""
@@ -235,6 +244,14 @@ class Command(BuiltinStage):
             if hint:
                 return type(error)(error.errno, f"{error.strerror} ({hint})", error.filename)
         return error if cwd is None else without_secret(error, cwd)
+
+
+def _open(option: str, value: object, resources: RunResources) -> StderrTarget:
+    """Open an end of its own; the run ends what lasts longer than the command."""
+    own = StderrTarget(option, value, resources)
+    if own.closing is not None:
+        resources.objects_to_close.append(own.closing)
+    return own
 
 
 def _close(*things: Fd | Process | Tap | StderrTarget | None) -> None:

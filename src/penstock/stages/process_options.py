@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import signal
 
+from penstock.core.constants import CAPTURE, NEXT, PIPE, closing
+from penstock.core.stream_options import check_stdout
 from penstock.system.executables import SetupError
 from penstock.system.fork_guard import late_import
 
@@ -16,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Identity", "check_descriptors", "check_identity", "check_stop_signal"]
+__all__ = ["Identity", "check_descriptors", "check_identity", "check_own_stdout", "check_stop_signal"]
 
 _MAX_ID = (1 << 32) - 2
 """The kernel takes 2**32 - 1 for "do not change"."""
@@ -52,6 +54,24 @@ def check_identity(user: Any, group: Any, umask: Any) -> Identity | None:
     if not -1 <= umask <= 0o777:
         raise ValueError(f"umask must be between 0 and 0o777, or -1 to keep the host's, not {umask:#o}")
     return None if user is None and group is None and umask == -1 else Identity(user, group, umask)
+
+
+def check_own_stdout(stdout: Any, stderr: object) -> object:
+    """Check the `stdout` of a single command, which is for one whose stderr alone goes to the next stage."""
+    if stdout is None:
+        return None
+    if stderr is not NEXT:
+        raise ValueError(
+            "stdout of a command needs stderr=NEXT, by which the next stage reads its stderr alone; "
+            "give the stdout of the last stage to run() or the pipeline"
+        )
+    if stdout is PIPE or stdout is CAPTURE:
+        raise ValueError(f"stdout of a command cannot be {stdout}: use a path, descriptor, file or DEVNULL")
+    checked = check_stdout("stdout", stdout)
+    thing = checked.thing if isinstance(checked, closing) else checked
+    if hasattr(thing, "write") and not hasattr(thing, "fileno"):
+        raise TypeError(f"stdout of a command needs a descriptor, which {thing!r} does not have")
+    return checked
 
 
 def check_descriptors(numbers: Any) -> tuple[int, ...]:

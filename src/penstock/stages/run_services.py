@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
+from penstock.system.fork_guard import late_import
 from penstock.system.terminal import TerminalModes, has_controlling_terminal
 
 TYPE_CHECKING = False
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from penstock.runtime.events import EventEmitter
     from penstock.runtime.guarding import RunGuard
     from penstock.runtime.reactor import Reactor, Timer
+    from penstock.runtime.tee import StderrRelay
     from penstock.stages.stderr import StderrTarget
     from penstock.system.atomic_file import AtomicFile
     from penstock.system.pipe_capacity import PipeCapacityLease
+    from penstock.system.shared_files import SharedFiles
 
 __all__ = ["RunResources", "RunServices"]
 
@@ -26,9 +29,22 @@ __all__ = ["RunResources", "RunServices"]
 class RunResources:
     """The resources that a run holds from its start to its end, beside its stages and endpoints."""
 
-    __slots__ = ("cgroups", "guard", "objects_to_close", "outputs", "pages", "stderrs", "timers")
+    __slots__ = (
+        "cgroups",
+        "events",
+        "guard",
+        "objects_to_close",
+        "outputs",
+        "pages",
+        "relay",
+        "shared_files",
+        "stderrs",
+        "timers",
+    )
 
-    def __init__(self, objects_to_close: list[Any]) -> None:
+    def __init__(self, objects_to_close: list[Any], events: EventEmitter) -> None:
+        self.events = events
+        """Emits the events about the run itself."""
         self.objects_to_close = objects_to_close
         """User objects that were handed over in `closing(...)`. A worker closes them, not `close`."""
         self.outputs: list[AtomicFile] = []
@@ -40,6 +56,23 @@ class RunResources:
         self.timers: list[Timer] = []
         self.guard: RunGuard | None = None
         """Ends the commands if the host dies, if the run asks for it."""
+        self.shared_files: SharedFiles | None = None
+        """The files that several outputs write to; None if no two outputs can be one file."""
+        self.relay: StderrRelay | None = None
+        """Writes to our own stderr, if some stderr is shown and captured."""
+
+    def stderr_relay(self) -> StderrRelay:
+        """Return the relay, made when it is first asked for. Raises OSError if no descriptor is left.
+
+        It is noted before it is opened, so that an interrupt cannot lose it.
+        """
+        if self.relay is None:
+            with late_import:  # no command whose stderr it shows is spawned yet
+                from penstock.runtime.tee import StderrRelay  # noqa: PLC0415 - few runs need it
+
+            self.relay = StderrRelay(self.events)
+        self.relay.open()
+        return self.relay
 
     def close(self) -> None:
         """Give everything back. It may be done again, if an interrupt came in the middle of it."""
@@ -47,6 +80,10 @@ class RunResources:
             timer.cancel()
         for target in self.stderrs:
             target.close()
+        if self.shared_files is not None:
+            self.shared_files.close()
+        if self.relay is not None:
+            self.relay.close()
         if self.guard is not None:
             self.guard.close()
         for file in self.outputs:

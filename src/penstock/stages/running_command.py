@@ -18,7 +18,6 @@ import time
 
 from penstock.core.env import show
 from penstock.core.errors import ExitError
-from penstock.runtime.taps import ExcerptTap
 from penstock.stages.kill_sequence import ProcessState, RunningProcess, freeze
 from penstock.system.poller import READ
 from penstock.system.process_look import ProcessLook
@@ -260,8 +259,7 @@ class RunningCommand(RunningProcess):
         if self._tap is not None:
             # A process that it has left behind on purpose goes on to write to its stderr.
             self._tap.finish(discard_rest=not self._asked_to_end and self._on_leftover != "kill")
-            if isinstance(self._tap, ExcerptTap):
-                self.stderr = self._tap.kept
+            self.stderr = self._tap.kept
         if self._timer is not None:
             self._timer.cancel()
         self.tree.close()

@@ -1,5 +1,6 @@
 """The destination of the stderr of commands.
 
+It is also that of the stdout of a command whose stderr alone goes to the next stage.
 The owner of the option, the pipeline or a single command, opens a target once. Each command takes from it the
 descriptor for its child, and a tap if Penstock reads that stderr.
 """
@@ -12,9 +13,9 @@ from functools import partial
 
 from penstock.core.constants import Special, closing
 from penstock.core.file_targets import FileTarget, atomic
-from penstock.runtime.taps import CallbackTap, ExcerptTap
+from penstock.runtime.taps import ExcerptTap, FunctionTap
 from penstock.streams.endpoints import Access, duplicate_sink, sink_access, unwrap
-from penstock.system.fds import open_write, pipe
+from penstock.system.fds import is_open, open_write, pipe
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -25,25 +26,40 @@ if TYPE_CHECKING:
     from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import Tap
+    from penstock.runtime.tee import StderrRelay
+    from penstock.stages.run_services import RunResources
     from penstock.streams.fd_streams import FdWriter
-    from penstock.system.atomic_file import AtomicFile
     from penstock.system.fds import Fd
 
-__all__ = ["StderrTarget"]
+__all__ = ["StderrTarget", "open_target"]
 
-_CAPTURE, _INHERIT, _NULL, _STDOUT, _DESCRIPTOR, _LINES, _CHUNKS = range(7)
+_CAPTURE, _INHERIT, _NULL, _STDOUT, _TEE, _DESCRIPTOR, _LINES, _CHUNKS = range(8)
+
+
+def open_target(target: FileTarget, resources: RunResources) -> Fd:
+    """Open the file of an `atomic` or `appending`; the run commits or discards the part of the former."""
+    files = resources.shared_files
+    if not isinstance(target, atomic):
+        return (open_write if files is None else files.open_write)(target.path, append=True)
+    with late_import:  # no command that writes to it is spawned yet
+        from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
+
+    if files is None:
+        return AtomicFile(target.path, resources.outputs).output
+    return files.open_part(target.path, resources.outputs)
 
 
 class StderrTarget:
     """One value of the stderr option, opened."""
 
-    __slots__ = ("_call", "_fd", "_kind", "_writer", "closing")
+    __slots__ = ("_call", "_fd", "_kind", "_relay", "_writer", "closing")
 
-    def __init__(self, option: str, value: Any, outputs: list[AtomicFile] | None = None) -> None:
-        """Open it, and put a file that the run commits or discards at its end into `outputs`.
+    def __init__(self, option: str, value: Any, resources: RunResources | None = None) -> None:
+        """Open it, and put what the run ends at its end into `resources`.
 
         Raises OSError if a path cannot be opened, and ValueError, naming `option`, if a file is closed.
         """
+        self._relay: StderrRelay | None = None
         self._fd: Fd | None = None
         self._call: Callable[[bytes], object] | None = None
         self._writer: FdWriter | None = None
@@ -57,27 +73,24 @@ class StderrTarget:
                 Special.INHERIT: _INHERIT,
                 Special.DEVNULL: _NULL,
                 Special.STDOUT: _STDOUT,
+                Special.NEXT: _STDOUT,  # the plan has refused it for the last stage
+                Special.TEE: _TEE,
             }[value]
+            if self._kind == _TEE and resources is not None:
+                self._relay = resources.stderr_relay()
         elif isinstance(value, str | os.PathLike):
             self._kind = _DESCRIPTOR
-            self._fd = open_write(value)
+            files = None if resources is None else resources.shared_files
+            self._fd = open_write(value) if files is None else files.open_write(value)
         elif isinstance(value, FileTarget):
             self._kind = _DESCRIPTOR
-            self._fd = self._open_target(value, [] if outputs is None else outputs)
+            assert resources is not None
+            self._fd = open_target(value, resources)
         elif callable(value) and not isinstance(value, io.IOBase):
             self._kind = _LINES
             self._call = value
         else:
             self._open_object(option, value)
-
-    @staticmethod
-    def _open_target(target: FileTarget, outputs: list[AtomicFile]) -> Fd:
-        if not isinstance(target, atomic):
-            return open_write(target.path, append=True)
-        with late_import:  # no command that writes to it is spawned yet
-            from penstock.system.atomic_file import AtomicFile  # noqa: PLC0415 - few runs have one
-
-        return AtomicFile(target.path, outputs).output
 
     def _open_object(self, option: str, value: Any) -> None:
         value, _ = unwrap(value)
@@ -97,6 +110,12 @@ class StderrTarget:
         else:
             self._call = chunk_writer(value) or value.write
 
+    def descriptor(self, inherited: int) -> int | None:
+        """Return the descriptor of one that needs no tap: `inherited` for INHERIT, None for /dev/null."""
+        if self._kind == _INHERIT:
+            return inherited if is_open(inherited) else None
+        return None if self._fd is None else self._fd.fileno()
+
     def connect(
         self, stdout: int | None, reactor: Reactor, events: EventEmitter, stage: str
     ) -> tuple[int | None, Fd | None, Tap | None]:
@@ -113,8 +132,10 @@ class StderrTarget:
             return self._fd.fileno(), None, None
         read_end, write_end = pipe()
         try:
-            if self._call is None:
-                tap: Tap = ExcerptTap(reactor, read_end)
+            if self._relay is not None:
+                tap: Tap = self._tee_tap(self._relay, reactor, read_end)
+            elif self._call is None:
+                tap = ExcerptTap(reactor, read_end)
             else:
                 tap = self._callback_tap(self._call, reactor, read_end, events, stage)
             if events.handler is not None:
@@ -125,6 +146,13 @@ class StderrTarget:
             read_end.close()
             write_end.close()
             raise
+
+    @staticmethod
+    def _tee_tap(relay: StderrRelay, reactor: Reactor, read_end: Fd) -> Tap:
+        with late_import:  # loaded already, with the relay
+            from penstock.runtime.tee import TeeTap  # noqa: PLC0415 - few runs need it
+
+        return TeeTap(reactor, read_end, relay)
 
     def _callback_tap(
         self,
@@ -145,7 +173,7 @@ class StderrTarget:
                     raise
 
         lines = self._kind == _LINES
-        return CallbackTap(reactor, read_end, guarded, events.dispatcher, lines=lines)
+        return FunctionTap(reactor, read_end, guarded, events.dispatcher, lines=lines)
 
     def close(self) -> None:
         """Close what was opened. Idempotent."""

@@ -224,12 +224,13 @@ def open_read(path: Path) -> Fd:
     return fd
 
 
-def open_write(path: Path, *, append: bool = False, waits: bool = False) -> Fd:
+def open_write(path: Path, *, append: bool = False, waits: bool = False, truncate: bool = True) -> Fd:
     """Open a file for writing, truncated or at its end. A missing file is created, 0o666 under the umask.
 
+    Without `truncate` it keeps its content, and the position is its beginning.
     A FIFO without a reader is an error (ENXIO), unless `waits` is set: then the call waits for a reader.
     """
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC if truncate else 0)
     if waits:
         return open_path(path, flags)
     fd = open_path(path, flags | os.O_NONBLOCK)  # fifo(7): then it does not wait

@@ -8,6 +8,7 @@ reaction to an event.
 from __future__ import annotations
 
 import errno
+import fcntl
 import math
 import select
 import time
@@ -77,7 +78,7 @@ class EpollPoller:
     def __init__(self) -> None:
         self._refused: dict[int, int] = {}
         with fork_guard:
-            self._epoll = select.epoll()
+            self._epoll = _epoll_above_stdio()
             fds.register(self._epoll.fileno(), self)
 
     @property
@@ -145,6 +146,17 @@ class EpollPoller:
     def abandon(self) -> None:
         """Close the copy in a forked process, which leaves the parent's set as it is."""
         self._epoll.close()
+
+
+def _epoll_above_stdio() -> select.epoll:
+    """Make a set above 2: in a host without stderr, it would be the stderr of all children."""
+    made = select.epoll()
+    if made.fileno() > 2:
+        return made
+    try:
+        return select.epoll.fromfd(fcntl.fcntl(made.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+    finally:
+        made.close()
 
 
 class PollPoller:

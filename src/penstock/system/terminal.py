@@ -28,13 +28,13 @@ from penstock.system.process import signal_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
     from typing import Any, TypeVar
 
     T = TypeVar("T")
 
-__all__ = ["TerminalModes", "has_controlling_terminal", "ignored_signals"]
+__all__ = ["TerminalModes", "has_controlling_terminal", "ignored_signals", "not_stopped_by_output"]
 
 # Without O_NONBLOCK, the open of a serial line would wait for its carrier.
 _FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -58,6 +58,20 @@ def has_controlling_terminal() -> bool:
 def ignored_signals() -> tuple[int, ...]:
     """Return the signals of a terminal that this process ignores."""
     return tuple([signum for signum in _SIGNALS if signal.getsignal(signum) is signal.SIG_IGN])
+
+
+@contextlib.contextmanager
+def not_stopped_by_output() -> Iterator[None]:
+    """Write to a terminal in this block, and not be stopped for it, even from the background.
+
+    With `stty tostop` the terminal would stop our whole process group (SIGTTOU). It lets a thread write that
+    blocks the signal (tty_ioctl(4)).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class TerminalModes:
