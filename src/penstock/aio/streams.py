@@ -15,11 +15,12 @@ descriptor that a selector still watches must not be closed under it.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from penstock.core.errors import raised_by
 from penstock.system import system_calls
@@ -96,20 +97,15 @@ class _FdStream:
             raise anyio.ClosedResourceError
         return self._fd.fileno()
 
-    async def _begin(self) -> None:
-        if self._busy:
-            raise anyio.BusyResourceError("using")
-        now = time.monotonic()
-        if now - self._since > _MAX_BUSY_S:
-            self._loop.check("this stream")
-            self._busy = True  # another task may come while this one yields
-            try:
-                await checkpoint()
-            finally:
-                self._busy = False
-            self._since = time.monotonic()
-        else:
-            await checkpoint_if_cancelled()
+    async def _yield(self) -> None:
+        """Let other tasks go first."""
+        self._loop.check("this stream")
+        self._busy = True  # another task may come while this one yields
+        try:
+            await checkpoint()
+        finally:
+            self._busy = False
+        self._since = time.monotonic()
 
 
 class FdReceiver(_FdStream, ByteReceiveStream):
@@ -127,7 +123,12 @@ class FdReceiver(_FdStream, ByteReceiveStream):
 
         `anyio.EndOfStream` at EOF, `anyio.ClosedResourceError` once it is closed.
         """
-        await self._begin()
+        if self._busy:
+            raise anyio.BusyResourceError("using")
+        if time.monotonic() - self._since > _MAX_BUSY_S:
+            await self._yield()
+        else:
+            await self._loop.checkpoint_if_cancelled()
         self._busy = True
         try:
             while True:
@@ -166,11 +167,25 @@ class FdSender(_FdStream, ByteSendStream):
         `anyio.ClosedResourceError` once it is closed. If it is cancelled, a part may have been written:
         `count` says how much.
         """
-        await self._begin()
+        if self._busy:
+            raise anyio.BusyResourceError("using")
+        if time.monotonic() - self._since > _MAX_BUSY_S:
+            await self._yield()
+        else:
+            await self._loop.checkpoint_if_cancelled()
+        done = 0
+        if type(item) is bytes:
+            # A short cut: the pipe mostly has room, and a small write costs no more than the calls around it.
+            number = self._usable()
+            with suppress(BlockingIOError, BrokenPipeError):
+                done = system_calls.write(number, item)
+                self.count += done
+            if done == len(item):
+                return
         self._busy = True
         try:
-            with memoryview(item) as view, view.cast("B") as flat:
-                await self._send_all(flat)
+            with memoryview(item) as view, view.cast("B") as flat, flat[done:] as rest:
+                await self._send_all(rest)
         finally:
             self._busy = False
 

@@ -143,7 +143,7 @@ class PipeStdin(StdinEndpoint):
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 
         read_end, write_end = open_pipe(pipe_size, kept=1)
-        return StdinPort(Input(read_end), file=streams.PipeWriter(write_end))
+        return StdinPort(Input(read_end), file=streams.PipeWriter(write_end, streams.ReactorCalls(reactor)))
 
 
 class BytesStdin(StdinEndpoint):
@@ -182,13 +182,13 @@ class _CopiedStdin(StdinEndpoint):
 
         if not wants_file:
             memory = streams.MemoryPipe()
-            return StdinPort(Input(stream=memory.reader), self._feeder(memory.writer))
+            return StdinPort(Input(stream=memory.reader), self._feeder(reactor, memory.writer))
         read_end, write_end = open_pipe(pipe_size, kept=1)
         with close_on_error(read_end, write_end):
-            feeder = self._feeder(streams.FdWriter(write_end, owned_description=True))
+            feeder = self._feeder(reactor, streams.FdWriter(write_end, owned_description=True))
         return StdinPort(Input(read_end), feeder)
 
-    def _feeder(self, writer: Writer) -> Feeder:
+    def _feeder(self, reactor: Reactor, writer: Writer) -> Feeder:
         raise NotImplementedError
 
 
@@ -201,11 +201,11 @@ class ObjectStdin(_CopiedStdin):
         super().__init__(closing)
         self._value = value
 
-    def _feeder(self, writer: Writer) -> Feeder:
+    def _feeder(self, reactor: Reactor, writer: Writer) -> Feeder:
         with late_import:
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 
-        return streams.Feeder(self._value, writer)
+        return streams.Feeder(self._value, writer, reactor=reactor)
 
 
 class CopierStdin(ObjectStdin):
@@ -224,7 +224,7 @@ class FifoStdin(_CopiedStdin):
         super().__init__()
         self._path = path
 
-    def _feeder(self, writer: Writer) -> Feeder:
+    def _feeder(self, reactor: Reactor, writer: Writer) -> Feeder:
         with late_import:
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 

@@ -22,6 +22,7 @@ from collections import deque
 from functools import partial
 from weakref import WeakKeyDictionary, ref
 
+from anyio import lowlevel
 from anyio.lowlevel import current_token
 
 TYPE_CHECKING = False
@@ -43,6 +44,10 @@ class Loop:
         # A callback of asyncio runs in no task, so anyio would not know which library this is.
         self._context = contextvars.Context()
         self._context.run(_set_library, "asyncio" if self._asyncio else "trio")
+        self.checkpoint_if_cancelled: Callable[[], Coroutine[Any, Any, None]] = getattr(
+            current_token(), "backend_class", lowlevel
+        ).checkpoint_if_cancelled
+        """anyio's function, without the search for the library that is running, which takes longer."""
         self._queue: deque[Callable[[], object]] = deque()
         self._due = False
         self._tasks: set[Any] = set()

@@ -1,0 +1,304 @@
+"""The pipe behind `run.stdin`, as one of Python's own file objects that needs no flush.
+
+A write goes into the pipe before it returns, so that a dialogue needs no `flush()`. While writes come fast
+(`streams.joining`), they are joined to a page. The held pieces go into the pipe
+
+- when they fill a page, at any other write than that of a few bytes, at a flush and at the close,
+- when the same thread reads `run.stdout` and would have to wait, because the answer may depend on them,
+- and, by the reactor, when nothing has gone into the pipe for `HOLD_S`.
+
+The reactor may not block. So writes are joined only while the pipe has room for a page. Nobody else can take
+that room: once a caller gets the descriptor from here (`fileno`, `raw`, `detach`), nothing is joined any more.
+If the pipe is full, each write waits for room itself, as it would without joining.
+
+Exactness. `_pieces` are held; they go by way of the buffer of the `BufferedWriter`. CPython handles signals
+between calls, and never in the middle of one of its own. So a piece is in the list or in the buffer,
+and not in both, whenever an interrupt comes, and the flush of the buffer takes out just what it has
+written. An interrupt leaves the held pieces for the next write, flush or close, and for the reactor.
+
+Threads. Any thread may write. A write adds its piece first and looks at `_room` afterwards. The reactor sets
+that to -1 first, and takes the pieces afterwards, so one of the two passes each piece on. `_lock` is held by
+the thread that passes pieces on, which may block; the reactor only tries to take it. A signal handler that
+writes in the middle of a write of its own thread leaves its piece to that.
+
+In a forked copy nothing may be written: the held pieces belong to the parent (`forget`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import select
+import threading
+import weakref
+
+from penstock.core.errors import raised_by
+from penstock.streams.joining import HOLD_S, Pace, longer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from penstock.streams.joining import LateCalls
+    from penstock.system.fds import Fd
+    from penstock.system.pipe_capacity import PipeCapacityLease
+
+__all__ = ["PipeWriter"]
+
+_PAGE = select.PIPE_BUF
+"""Bytes that a pipe takes without blocking if it polls as writable, pipe(7)."""
+_put, _flush = io.BufferedWriter.write, io.BufferedWriter.flush
+
+
+class PipeWriter(io.BufferedWriter):
+    """A pipe to the first stage as a file object; each write arrives without a flush."""
+
+    __slots__ = (
+        "_calls",
+        "_delay",
+        "_file",
+        "_held",
+        "_hooked",
+        "_joins",
+        "_lock",
+        "_number",
+        "_pace",
+        "_pages",
+        "_pieces",
+        "_poll",
+        "_reader",
+        "_room",
+        "_seen",
+        "_sends",
+        "_ticking",
+        "_writer_thread",
+    )
+
+    def __init__(self, end: Fd, calls: LateCalls) -> None:
+        self._pages: PipeCapacityLease | None = end.pages
+        self._calls = calls
+        self._lock = threading.RLock()
+        self._pace = Pace()
+        self._pieces: list[bytes] = []
+        self._held = 0
+        """About the number of bytes in `_pieces`: exact as long as one thread writes."""
+        self._room = -1
+        """Bytes that may be held; -1 if nothing may."""
+        self._joins = True
+        """Whether nobody else can have the descriptor."""
+        self._sends = self._seen = 0
+        self._ticking = False
+        self._delay = HOLD_S
+        self._poll: select.poll | None = None
+        self._writer_thread = 0
+        self._hooked = False
+        self._reader: weakref.ref[io.FileIO] | None = None
+        self._number = number = end.detach()
+        self._file = io.FileIO(number, "wb")
+        super().__init__(self._file, 2 * _PAGE)
+
+    def raised(self, error: BaseException) -> bool:
+        """Return whether `error` comes from here."""
+        return raised_by(error, self)
+
+    def write(self, data: Any, /) -> int:
+        """Write all of `data`; it arrives without a flush."""
+        if type(data) is bytes:
+            size = len(data)
+            if size <= self._room:
+                self._pieces.append(data)
+                self._held = held = self._held + size
+                if held > self._room:
+                    self.flush()
+                return size
+        return self._write_at_once(data)
+
+    def flush(self) -> None:
+        """Write what is held, and what a failed write has left."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - `Condition` does that too
+            return  # by a signal handler: the write that it has interrupted goes on with it
+        with self._lock:
+            held = bool(self._pieces)
+            self._send_held()
+            if held:
+                self._count_send()
+
+    def fileno(self) -> int:
+        """Return the number of the descriptor; nothing is joined any more, because others may use it."""
+        self._stop_joining()
+        return super().fileno()
+
+    @property
+    def raw(self) -> io.RawIOBase:  # type: ignore[override]
+        """The unbuffered file under it; as for `fileno`."""
+        self._stop_joining()
+        return self._file
+
+    def detach(self) -> io.RawIOBase:
+        """Separate the unbuffered file from it, and return that."""
+        self._stop_joining()
+        return super().detach()
+
+    def close(self) -> None:
+        """Close the pipe. It is not an error if nobody reads any more."""
+        self._joins = False
+        self._room = -1
+        self._unhook()
+        with contextlib.suppress(BrokenPipeError):
+            super().close()
+        if self._pages is not None:
+            self._pages.release()
+
+    def forget(self) -> None:
+        """Close the descriptor of a forked copy, and write nothing: the parent will.
+
+        Takes no lock, because a thread that does not exist here may hold it.
+        """
+        self._lock = threading.RLock()
+        self._joins = False
+        self._room = -1
+        self._unhook()
+        self._file.close()
+
+    def flush_before_reads_of(self, reader: io.BufferedReader) -> None:
+        """Write what is held before `reader` waits for bytes."""
+        raw = reader.raw
+        if type(raw) is io.FileIO:
+            self._reader = weakref.ref(raw)
+
+    def _write_at_once(self, data: Any) -> int:
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as in `flush`
+            with memoryview(data) as view:
+                self._pieces.append(view.tobytes())
+                return view.nbytes
+        with self._lock:
+            if self._pieces:
+                self._send_held()
+            size = _put(self, data)
+            _flush(self)
+            self._count_send()
+        if self._pieces:  # of a signal handler, or of another thread
+            self.flush()
+        return size
+
+    def _send_held(self) -> None:
+        """Write what is held; `_lock` is held."""
+        pieces = self._pieces
+        _flush(self)  # what a write that failed or was interrupted has left
+        while pieces:
+            batch = pieces[:]
+            size = len(batch)
+            data = batch[0] if size == 1 else b"".join(batch)
+            self._held = 0
+            # No signal is handled between these two, because no call stands between them.
+            del pieces[:size]
+            _put(self, data)
+            _flush(self)
+
+    def _count_send(self) -> None:
+        """Decide whether the next writes may be joined; `_lock` is held."""
+        self._sends += 1
+        pace = self._pace
+        if not pace.fast:
+            if not (pace.count_piece() and self._joins):
+                return
+            self._writer_thread = threading.get_ident()
+        if not (self._joins and self._has_room()):
+            self._room = -1
+            return
+        self._hook()
+        if not self._ticking:
+            self._ticking = True
+            self._calls.later(self._tick)
+        self._room = _PAGE
+
+    def _has_room(self) -> bool:
+        """Return whether a page can be written without blocking."""
+        poll = self._poll
+        if poll is None:
+            poll = select.poll()
+            poll.register(self._number, select.POLLOUT)
+            self._poll = poll
+        return poll.poll(0) == [(self._number, select.POLLOUT)]
+
+    def _stop_joining(self) -> None:
+        self._joins = False
+        self._room = -1
+        self._unhook()
+        if self._pieces:
+            self.flush()
+
+    # In the reactor's thread, which may not block.
+
+    def _tick(self) -> None:
+        """Look whether anything was written since the last time; if not, write what is held."""
+        if not self._lock.acquire(blocking=False):  # another thread writes, and perhaps waits for room
+            self._delay = longer(self._delay)
+            self._calls.later(self._tick, self._delay)
+            return
+        try:
+            self._delay = HOLD_S
+            if self._pace.fast and self._sends != self._seen:
+                self._seen = self._sends
+                self._calls.later(self._tick)
+            else:
+                self._ticking = False
+                self._end_joining()
+        finally:
+            self._lock.release()
+
+    def _hurry(self) -> None:
+        """Write what is held now."""
+        if self._lock.acquire(blocking=False):  # if not, another thread writes
+            try:
+                self._end_joining()
+            finally:
+                self._lock.release()
+
+    def _end_joining(self) -> None:
+        """Write what is held, and let the next write go on at once; `_lock` is held."""
+        self._room = -1  # first: a write that comes from here on sees it
+        self._pace.slow_down()
+        self._unhook()
+        pieces = self._pieces
+        if not pieces:
+            return
+        if sum(map(len, pieces)) > _PAGE or not self._has_room():
+            self._calls.in_worker(self._flush_late)  # an interrupt has kept a write from its end
+            return
+        with contextlib.suppress(OSError, ValueError):  # the next write, flush or close meets it
+            self._send_held()
+
+    def _flush_late(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.flush()
+
+    # Reads of `run.stdout`.
+
+    def _hook(self) -> None:
+        """Have the next `readinto` of the reader's file call `_before_read`."""
+        raw = None if self._hooked or self._reader is None else self._reader()
+        if raw is not None:
+            self._hooked = True
+            raw.readinto = self._before_read  # type: ignore[method-assign]
+
+    def _unhook(self) -> None:
+        raw = None if self._reader is None else self._reader()
+        if raw is not None:
+            vars(raw).pop("readinto", None)
+        self._hooked = False
+
+    def _before_read(self, buffer: Any) -> int | None:
+        """Have the reactor write what is held, in the place of a `readinto`.
+
+        A `BufferedReader` tries again after EINTR. So the read itself is one call in C, in whose middle no
+        interrupt can lose bytes. Its buffer has no object, unlike the buffer of anybody else.
+        """
+        reader = None if self._reader is None else self._reader()
+        self._unhook()
+        if threading.get_ident() == self._writer_thread:
+            self._calls.soon(self._hurry)
+        if reader is None or getattr(buffer, "obj", self) is None:
+            raise InterruptedError(errno.EINTR, "read again")
+        return reader.readinto(buffer)
