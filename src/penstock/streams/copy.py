@@ -27,7 +27,7 @@ from penstock.streams.writer import CaptureWriter, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any, Final
 
 __all__ = ["CallerSource", "copy_stream", "read_chunks", "wait_for"]
@@ -86,11 +86,11 @@ def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
 
 def read_chunks(
     source: Any, sink: Any, pool: BufferPool = buffer_pool, *, small: int = 0
-) -> Iterator[bytes | memoryview]:
+) -> Generator[bytes | memoryview]:
     """Read the rest of `source` by its best method, and yield what comes, none empty.
 
-    They go to `sink`. A memoryview is of a buffer that is reused once the next one is asked for; up to `small`
-    bytes come as bytes.
+    They go to `sink`. A memoryview is of a buffer that is reused once the next one is asked for. Up to
+    `small` bytes come as bytes.
     """
     with pool.lend() as buffer, memoryview(buffer) as view:
         read, data = _first_read(source, view, wants_bytes=_wants_bytes(sink))

@@ -18,7 +18,7 @@ import contextlib
 import threading
 
 from penstock.streams.base import before_sleep
-from penstock.streams.joining import HOLD_S, Pace, longer
+from penstock.streams.joining import HoldTimer, Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,12 +43,11 @@ class HeldPieces:
 
     __slots__ = (
         "_calls",
-        "_delay",
         "_failed",
         "_lock",
         "_pace",
         "_seen",
-        "_ticking",
+        "_timer",
         "_writer",
         "_writes",
         "pieces",
@@ -65,8 +64,7 @@ class HeldPieces:
         self.room = -1
         """Bytes that may be held; -1 if nothing may."""
         self._writes = self._seen = 0
-        self._ticking = False
-        self._delay = HOLD_S
+        self._timer = HoldTimer(calls)
         self._failed: BaseException | None = None
         """The error of a write that nobody waited for; the next write raises it."""
 
@@ -81,15 +79,16 @@ class HeldPieces:
                 self._slow_down()
             elif not self._pace.fast and self._pace.count_piece():
                 self.room = BLOCK
-                if not self._ticking:
-                    self._ticking = True
-                    self._calls.later(self._tick)
+            if self.room >= 0:
+                self._timer.start(self._look)
         return size
 
     def write_held(self) -> None:
         """Write what is held."""
         with self._lock:
             self._write_all()
+            if self.room >= 0:
+                self._timer.start(self._look)
 
     @contextlib.contextmanager
     def written_before_sleep(self) -> Iterator[None]:
@@ -139,19 +138,17 @@ class HeldPieces:
 
     # In the reactor's thread, which may not block.
 
-    def _tick(self) -> None:
+    def _look(self) -> None:
         """Look whether anything was written since the last time; if not, have a worker write what is held."""
-        if not self._lock.acquire(blocking=False):  # somebody writes, and perhaps waits for room
-            self._delay = longer(self._delay)
-            self._calls.later(self._tick, self._delay)
+        if not self._lock.acquire(blocking=False):
+            self._timer.blocked(self._look)
             return
         try:
-            self._delay = HOLD_S
             if self.room >= 0 and self._writes != self._seen:
                 self._seen = self._writes
-                self._calls.later(self._tick)
+                self._timer.again(self._look)
                 return
-            self._ticking = False
+            self._timer.stop()
             self._slow_down()
         finally:
             self._lock.release()

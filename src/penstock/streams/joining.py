@@ -15,28 +15,24 @@ Out of scope: the pieces, and the lock under which they are passed on (`pipe_wri
 from __future__ import annotations
 
 import time
+from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HOLD_S", "LateCalls", "Pace", "longer"]
+__all__ = ["HOLD_S", "HoldTimer", "LateCalls", "Pace"]
 
 HOLD_S = 0.002
 """Seconds after which held pieces are passed on, if nothing else was; at most twice as many go by."""
-_MAX_HOLD_S = 0.05
-"""Seconds between two looks at a stream that is blocked in a write, for as long as that lasts."""
+_MAX_DELAY_S = 1.0
+"""Seconds between two looks at a stream that stays blocked in a write."""
 _WINDOW = 32
 """Pieces whose time is taken together."""
 _WINDOW_S = _WINDOW * 8e-6
 """Seconds for so many fast pieces. One takes 1 to 3 microseconds; a question to another process, and its
 answer, take 15 at least.
 """
-
-
-def longer(delay: float) -> float:
-    """Return the delay before the next look at a stream that was found blocked after `delay`."""
-    return min(2 * delay, _MAX_HOLD_S)
 
 
 class LateCalls:
@@ -83,3 +79,51 @@ class Pace:
         """Begin anew: the next pieces go on at once."""
         self.fast = False
         self._count = 0
+
+
+class HoldTimer:
+    """Has the reactor look at a stream that may hold something, until it is stopped.
+
+    The stream's lock is held in `start`, `again` and `stop`. A look that does not get the lock ends in
+    `blocked`: another thread writes, and may wait for room for hours. Then the looks become rare, until the
+    next `start`, which follows the write.
+    """
+
+    __slots__ = ("_active", "_calls", "_delay", "_ringing", "_serial")
+
+    def __init__(self, calls: LateCalls) -> None:
+        self._calls = calls
+        self._active = False
+        self._delay = HOLD_S
+        self._serial = self._ringing = 0
+        """The number of the series of looks that counts, and of the one that is being made."""
+
+    def start(self, look: Callable[[], None]) -> None:
+        """Have `look()` called from now on."""
+        if not self._active or self._delay > HOLD_S:
+            self._active = True
+            self._delay = HOLD_S
+            self._serial += 1
+            self._arm(self._serial, look)
+
+    def again(self, look: Callable[[], None]) -> None:
+        """Have it called once more."""
+        self._delay = HOLD_S
+        self._arm(self._ringing, look)
+
+    def blocked(self, look: Callable[[], None]) -> None:
+        """Have it called once more, after a longer time than the last one."""
+        self._delay = delay = min(2 * self._delay, _MAX_DELAY_S)
+        self._arm(self._ringing, look, delay)
+
+    def stop(self) -> None:
+        """Have it not called any more."""
+        self._active = False
+
+    def _arm(self, serial: int, look: Callable[[], None], delay: float = HOLD_S) -> None:
+        self._calls.later(partial(self._ring, serial, look), delay)
+
+    def _ring(self, serial: int, look: Callable[[], None]) -> None:
+        if serial == self._serial:
+            self._ringing = serial
+            look()

@@ -8,8 +8,8 @@ A write goes into the pipe before it returns, so that a dialogue needs no `flush
 - and, by the reactor, when nothing has gone into the pipe for `HOLD_S`.
 
 The reactor may not block. So writes are joined only while the pipe has room for a page. Nobody else can take
-that room: once a caller gets the descriptor from here (`fileno`, `raw`, `detach`), nothing is joined any more.
-If the pipe is full, each write waits for room itself, as it would without joining.
+that room: once a caller gets the descriptor from here (`fileno`, `raw`, `detach`), nothing is joined. If the
+pipe is full, each write waits for room itself, as it would without joining.
 
 Exactness. `_pieces` are held; they go by way of the buffer of the `BufferedWriter`. CPython handles signals
 between calls, and never in the middle of one of its own. So a piece is in the list or in the buffer,
@@ -34,7 +34,8 @@ import threading
 import weakref
 
 from penstock.core.errors import raised_by
-from penstock.streams.joining import HOLD_S, Pace, longer
+from penstock.streams.joining import HoldTimer, Pace
+from penstock.system.sigpipe import without_sigpipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ __all__ = ["PipeWriter"]
 
 _PAGE = select.PIPE_BUF
 """Bytes that a pipe takes without blocking if it polls as writable, pipe(7)."""
-_put, _flush = io.BufferedWriter.write, io.BufferedWriter.flush
+_put, _flush_buffer = io.BufferedWriter.write, io.BufferedWriter.flush
 
 
 class PipeWriter(io.BufferedWriter):
@@ -56,7 +57,6 @@ class PipeWriter(io.BufferedWriter):
 
     __slots__ = (
         "_calls",
-        "_delay",
         "_file",
         "_held",
         "_hooked",
@@ -71,7 +71,7 @@ class PipeWriter(io.BufferedWriter):
         "_room",
         "_seen",
         "_sends",
-        "_ticking",
+        "_timer",
         "_writer_thread",
     )
 
@@ -88,8 +88,7 @@ class PipeWriter(io.BufferedWriter):
         self._joins = True
         """Whether nobody else can have the descriptor."""
         self._sends = self._seen = 0
-        self._ticking = False
-        self._delay = HOLD_S
+        self._timer = HoldTimer(calls)
         self._poll: select.poll | None = None
         self._writer_thread = 0
         self._hooked = False
@@ -145,6 +144,8 @@ class PipeWriter(io.BufferedWriter):
         self._joins = False
         self._room = -1
         self._unhook()
+        if self._pieces:
+            self._send_quietly()
         with contextlib.suppress(BrokenPipeError):
             super().close()
         if self._pages is not None:
@@ -176,7 +177,7 @@ class PipeWriter(io.BufferedWriter):
             if self._pieces:
                 self._send_held()
             size = _put(self, data)
-            _flush(self)
+            _flush_buffer(self)
             self._count_send()
         if self._pieces:  # of a signal handler, or of another thread
             self.flush()
@@ -185,7 +186,7 @@ class PipeWriter(io.BufferedWriter):
     def _send_held(self) -> None:
         """Write what is held; `_lock` is held."""
         pieces = self._pieces
-        _flush(self)  # what a write that failed or was interrupted has left
+        _flush_buffer(self)  # what a write that failed or was interrupted has left
         while pieces:
             batch = pieces[:]
             size = len(batch)
@@ -194,7 +195,7 @@ class PipeWriter(io.BufferedWriter):
             # No signal is handled between these two, because no call stands between them.
             del pieces[:size]
             _put(self, data)
-            _flush(self)
+            _flush_buffer(self)
 
     def _count_send(self) -> None:
         """Decide whether the next writes may be joined; `_lock` is held."""
@@ -208,19 +209,22 @@ class PipeWriter(io.BufferedWriter):
             self._room = -1
             return
         self._hook()
-        if not self._ticking:
-            self._ticking = True
-            self._calls.later(self._tick)
+        self._timer.start(self._look)
         self._room = _PAGE
+        if not self._joins:  # it was closed meanwhile, or the descriptor was given away
+            self._room = -1
 
     def _has_room(self) -> bool:
-        """Return whether a page can be written without blocking."""
+        """Return whether a page can be written without blocking, and somebody reads."""
+        return self._poll_once() == [(self._number, select.POLLOUT)]
+
+    def _poll_once(self) -> list[tuple[int, int]]:
         poll = self._poll
         if poll is None:
             poll = select.poll()
             poll.register(self._number, select.POLLOUT)
             self._poll = poll
-        return poll.poll(0) == [(self._number, select.POLLOUT)]
+        return poll.poll(0)
 
     def _stop_joining(self) -> None:
         self._joins = False
@@ -231,19 +235,17 @@ class PipeWriter(io.BufferedWriter):
 
     # In the reactor's thread, which may not block.
 
-    def _tick(self) -> None:
+    def _look(self) -> None:
         """Look whether anything was written since the last time; if not, write what is held."""
-        if not self._lock.acquire(blocking=False):  # another thread writes, and perhaps waits for room
-            self._delay = longer(self._delay)
-            self._calls.later(self._tick, self._delay)
+        if not self._lock.acquire(blocking=False):
+            self._timer.blocked(self._look)
             return
         try:
-            self._delay = HOLD_S
             if self._pace.fast and self._sends != self._seen:
                 self._seen = self._sends
-                self._calls.later(self._tick)
+                self._timer.again(self._look)
             else:
-                self._ticking = False
+                self._timer.stop()
                 self._end_joining()
         finally:
             self._lock.release()
@@ -264,15 +266,23 @@ class PipeWriter(io.BufferedWriter):
         pieces = self._pieces
         if not pieces:
             return
-        if sum(map(len, pieces)) > _PAGE or not self._has_room():
-            self._calls.in_worker(self._flush_late)  # an interrupt has kept a write from its end
+        if sum(map(len, pieces)) <= _PAGE and self._poll_once():
+            self._send_quietly()
             return
-        with contextlib.suppress(OSError, ValueError):  # the next write, flush or close meets it
-            self._send_held()
+        # An interrupt has kept a write from its end, or others write into the same pipe.
+        try:
+            self._calls.in_worker(self._send_quietly)
+        except RuntimeError:  # no thread is available now
+            self._timer.start(self._look)
 
-    def _flush_late(self) -> None:
+    def _send_quietly(self) -> None:
+        """Write what is held; the next write, flush or close meets an error."""
         with contextlib.suppress(OSError, ValueError):
-            self.flush()
+            _without_sigpipe(self._send_held_locking)
+
+    def _send_held_locking(self) -> None:
+        with self._lock:
+            self._send_held()
 
     # Reads of `run.stdout`.
 
@@ -302,3 +312,7 @@ class PipeWriter(io.BufferedWriter):
         if reader is None or getattr(buffer, "obj", self) is None:
             raise InterruptedError(errno.EINTR, "read again")
         return reader.readinto(buffer)
+
+
+_without_sigpipe = without_sigpipe(lambda call: call())
+"""For a write that no caller waits for: a host may have SIGPIPE at its default."""

@@ -14,8 +14,8 @@ import os
 import select
 import stat
 import time
+from contextlib import closing
 from functools import partial
-from types import GeneratorType
 
 from penstock.core.describe import describe
 from penstock.streams.chunk_feed import ChunkFeed
@@ -51,22 +51,20 @@ def feed(source: Any, writer: Writer, call: Callable[..., Any], calls: LateCalls
     if callable(write_to):
         call(write_to, writer)
         return
-    chunks = _chunks_of(source, writer)
-    try:
-        ChunkFeed(source, writer, calls).run(chunks, call)
-    finally:
-        if chunks is not source and isinstance(chunks, GeneratorType):
-            chunks.close()
+    copy = ChunkFeed(source, writer, calls)
+    if isinstance(source, io.TextIOBase) or not any(hasattr(source, method) for method in _READ_METHODS):
+        copy.run(_chunks_of(source), call)
+        return
+    with closing(read_chunks(_WaitingSource(source), writer, small=_SMALL)) as chunks:
+        copy.run(chunks, call)
 
 
-def _chunks_of(source: Any, writer: Writer) -> Iterator[Any]:
+def _chunks_of(source: Any) -> Iterator[Any]:
     """Return an iterator over the pieces of the object; whatever it does is user code."""
     if isinstance(source, io.TextIOBase):
         # One encoder for all chunks, since some encodings begin with a mark. So only the text tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
         return iter(partial(_encoded, source, _prompt_reader(source), encoder), _END)
-    if any(hasattr(source, method) for method in _READ_METHODS):
-        return read_chunks(_WaitingSource(source), writer, small=_SMALL)
     if hasattr(source, "recv"):
         return iter(partial(_received, source), _END)
     chunks: Iterator[Any] = iter(source)
