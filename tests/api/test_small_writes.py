@@ -110,6 +110,20 @@ def test_writes_between_reads_keep_their_own_system_calls() -> None:
         assert write_calls() - before >= 100
 
 
+def test_a_caller_that_reads_the_descriptor_itself_has_each_write_sent_at_once() -> None:
+    with command("cat").start(stdin=PIPE, stdout=PIPE) as run:
+        write_lines(stdin_of(run))
+        number = stdout_of(run).fileno()
+        seen = 0
+        while seen < len(BURST):
+            seen += len(os.read(number, 65536))
+        before = write_calls()
+        write_lines(stdin_of(run))
+        assert write_calls() - before >= 1000
+        while seen < 2 * len(BURST):
+            seen += len(os.read(number, 65536))
+
+
 def test_all_kinds_of_buffers_arrive_in_order_among_fast_writes() -> None:
     with command("cat").start(stdin=PIPE, stdout=CAPTURE) as run:
         stdin = stdin_of(run)

@@ -4,7 +4,8 @@ A write goes into the pipe before it returns, so that a dialogue needs no `flush
 (`streams.joining`), they are joined to a page. The held pieces go into the pipe
 
 - when they fill a page, at any other write than that of a few bytes, at a flush and at the close,
-- when the same thread reads `run.stdout` and would have to wait, because the answer may depend on them,
+- when the same thread reads `run.stdout` and would have to wait, because the answer may depend on them (if
+  the caller has asked for the descriptor of that, its reads cannot be seen, so nothing is joined any more),
 - and, by the reactor, when nothing has gone into the pipe for `HOLD_S`.
 
 The reactor may not block. So writes are joined only while the pipe has room for a page. Nobody else can take
@@ -32,6 +33,7 @@ import io
 import select
 import threading
 import weakref
+from functools import partial
 
 from penstock.core.errors import raised_by
 from penstock.streams.joining import HoldTimer, Pace
@@ -125,18 +127,18 @@ class PipeWriter(io.BufferedWriter):
 
     def fileno(self) -> int:
         """Return the number of the descriptor; nothing is joined any more, because others may use it."""
-        self._stop_joining()
+        self.stop_joining()
         return super().fileno()
 
     @property
     def raw(self) -> io.RawIOBase:  # type: ignore[override]
         """The unbuffered file under it; as for `fileno`."""
-        self._stop_joining()
+        self.stop_joining()
         return self._file
 
     def detach(self) -> io.RawIOBase:
         """Separate the unbuffered file from it, and return that."""
-        self._stop_joining()
+        self.stop_joining()
         return super().detach()
 
     def close(self) -> None:
@@ -163,10 +165,11 @@ class PipeWriter(io.BufferedWriter):
         self._file.close()
 
     def flush_before_reads_of(self, reader: io.BufferedReader) -> None:
-        """Write what is held before `reader` waits for bytes."""
+        """Write what is held before `reader` waits for bytes; join nothing if its descriptor is asked for."""
         raw = reader.raw
         if type(raw) is io.FileIO:
             self._reader = weakref.ref(raw)
+            raw.fileno = partial(_number_of, self._reader, weakref.ref(self))  # type: ignore[method-assign]
 
     def _write_at_once(self, data: Any) -> int:
         if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as in `flush`
@@ -226,7 +229,8 @@ class PipeWriter(io.BufferedWriter):
             self._poll = poll
         return poll.poll(0)
 
-    def _stop_joining(self) -> None:
+    def stop_joining(self) -> None:
+        """Write what is held, and let each write go on at once from now on."""
         self._joins = False
         self._room = -1
         self._unhook()
@@ -312,6 +316,16 @@ class PipeWriter(io.BufferedWriter):
         if reader is None or getattr(buffer, "obj", self) is None:
             raise InterruptedError(errno.EINTR, "read again")
         return reader.readinto(buffer)
+
+
+def _number_of(file: weakref.ref[io.FileIO], writer: weakref.ref[PipeWriter]) -> int:
+    """Return the number of the reader's descriptor; reads of it would not be seen, so nothing is joined."""
+    found, joining = file(), writer()
+    if joining is not None:
+        joining.stop_joining()
+    if found is None:
+        raise ValueError("I/O operation on a file that is gone")
+    return io.FileIO.fileno(found)
 
 
 _without_sigpipe = without_sigpipe(lambda call: call())
