@@ -13,6 +13,7 @@ from penstock import DEVNULL, Pipeline, PipelineCancelled, command, function, so
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
     from penstock import StageContext
 
@@ -278,3 +279,51 @@ def test_the_count_of_a_functions_output_is_exact() -> None:
             stdout.write(b"x")
 
     assert (function(write) | command("cat")).output() == BURST
+
+
+def test_a_run_within_a_function_writes_after_the_function_has() -> None:
+    def nest(_ctx: StageContext, _stdin: Any, stdout: Any) -> None:
+        for _ in range(5):
+            for piece in PIECES:
+                stdout.write(piece)
+            command("echo", "nested").run(stdout=stdout)
+            source(PIECES).run(stdout=stdout)
+
+    assert (function(nest) | command("cat")).output() == (BURST + b"nested\n" + BURST) * 5
+
+
+def test_a_function_of_a_worker_process_joins_its_writes_too() -> None:
+    pieces = function(write_pieces, isolate="process")
+    assert (pieces | command("cat")).output() == BURST * 3
+
+
+def write_pieces(_ctx: StageContext, _stdin: Any, stdout: Any) -> None:
+    """Write the pieces a few times."""
+    for piece in PIECES * 3:
+        stdout.write(piece)
+
+
+def test_threads_of_a_function_may_write_at_the_same_time(threads: ThreadPoolExecutor) -> None:
+    def write(_ctx: StageContext, _stdin: Any, stdout: Any) -> None:
+        def some(name: bytes) -> None:
+            for number in range(3000):
+                stdout.write(b"%s %d\n" % (name, number))
+
+        for future in [threads.submit(some, name) for name in (b"a", b"b", b"c")]:
+            future.result(DEADLINE)
+
+    lines = (function(write) | command("cat")).output().splitlines()
+    for name in (b"a", b"b", b"c"):
+        assert [line for line in lines if line[:1] == name] == [b"%s %d" % (name, n) for n in range(3000)]
+
+
+def test_a_cancelled_function_that_writes_fast_ends() -> None:
+    def write(_ctx: StageContext, _stdin: Any, stdout: Any) -> None:
+        while True:
+            stdout.write(b"0123456789")
+
+    for sink in (command("sleep", "1000"), command("cat")):
+        run = (function(write) | sink).start(stdout=DEVNULL, grace=DEADLINE)
+        run.cancel("enough")
+        with pytest.raises(PipelineCancelled):
+            run.wait(DEADLINE)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.waiting import DEADLINE, until
 
-from penstock import CAPTURE, DEVNULL, PIPE, ExitError, PipelineCancelled, PipelineError, command
+from penstock import (
+    CAPTURE,
+    DEVNULL,
+    PIPE,
+    ExitError,
+    PipelineCancelled,
+    PipelineError,
+    PipelineTimeout,
+    command,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -322,3 +331,36 @@ def test_a_forked_copy_writes_nothing_of_what_its_parent_holds(host: Host, leave
         say("once")
         """)
     assert (ended.err, ended.out, ended.returncode) == ("", "once\n", 0)
+
+
+@pytest.mark.parametrize("_turn", range(30))
+def test_a_close_in_another_thread_loses_no_write_that_has_returned(
+    _turn: int, threads: ThreadPoolExecutor
+) -> None:
+    taken = 0
+
+    def write() -> None:
+        nonlocal taken
+        while True:
+            stdin_of(run).write(b"%d\n" % taken)
+            taken += 1
+
+    with command("cat").start(stdin=PIPE, stdout=CAPTURE) as run:
+        future = threads.submit(write)
+        until(lambda: taken > 100)
+        stdin_of(run).close()
+        with pytest.raises(ValueError, match="closed"):
+            future.result(DEADLINE)
+    lines = (run.wait().stdout or b"").splitlines()
+    assert lines[:taken] == [b"%d" % number for number in range(taken)]
+    assert len(lines) - taken in (0, 1)  # the last one may have been written, and its flush refused
+
+
+def test_a_deadline_ends_a_fast_writer_and_is_its_error() -> None:
+    def write() -> None:
+        with command("sleep", "1000").start(stdin=PIPE, timeout=0.2) as run:
+            while True:
+                stdin_of(run).write(b"0123456789\n")
+
+    with pytest.raises(PipelineTimeout):
+        write()

@@ -30,8 +30,8 @@ class Run:
     stdin: io.BufferedWriter | None
     """The pipe to the first stage, if `stdin=PIPE` was given.
 
-    It needs no `flush()`: each write reaches the stage at once. Dozens of small ones in a row, faster than any
-    dialogue, are joined. They arrive within milliseconds, and before a read of `stdout` waits. Close it to
+    It needs no `flush()`: each write reaches the stage at once. Dozens of small ones that come faster than
+    any dialogue are joined. They arrive within milliseconds, and before a read of `stdout` waits. Close it to
     give EOF.
     """
     stdout: io.BufferedReader | None
