@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,6 +177,21 @@ def test_a_full_pipe_holds_back_fast_writes_until_the_run_is_cancelled(threads: 
         future.result(DEADLINE)
     with pytest.raises(PipelineCancelled):
         run.wait()
+
+
+def test_a_pipe_with_little_room_gets_the_rest_of_a_burst_once_it_is_read(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    waiting = "while ! test -e go; do sleep 0.01; done; exec cat"
+    data = b"x" * ((1 << 16) - (1 << 13))
+    with command("sh", "-c", waiting, cwd=tmp_path).start(stdin=PIPE, stdout=CAPTURE) as run:
+        stdin_of(run).write(data)
+        future = threads.submit(write_lines, stdin_of(run), BURST * 4)
+        wait([future], 1)  # it may take all that is missing, or be blocked as any write to a full pipe is
+        (tmp_path / "go").touch()
+        future.result(DEADLINE)
+        stdin_of(run).write(b"end\n")
+    assert run.wait().stdout == data + BURST * 4 + b"end\n"
 
 
 def test_each_line_of_several_threads_is_whole_and_in_its_order(threads: ThreadPoolExecutor) -> None:

@@ -41,8 +41,10 @@ PROCESS_READS = ("read_stat", "parse_stat", "procfs.py:_read", " _read:")
 """Calls of a look at one process. If it cannot be looked at, it counts as gone."""
 EVERY = bool(os.environ.get("PENSTOCK_ALL_CALLS"))
 SAMPLE = 12
-STEPPED = {"async dialogue", "async lines"}
-"""Runs whose steps the user's own task makes. It gets what a step raises as it is, and the run ends."""
+STEPPED = {"dialogue", "async dialogue", "async lines"}
+"""Runs whose steps the user's own thread or task makes, by calls of a stream of the run. It gets what a step
+raises as it is, and the run ends.
+"""
 LONGEST = 2.5
 """Seconds: deadline, grace time and one more, and a busy machine."""
 ERRORS: list[Callable[[], Exception]] = [

@@ -15,7 +15,6 @@ descriptor that a selector still watches must not be closed under it.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -177,11 +176,14 @@ class FdSender(_FdStream, ByteSendStream):
         if type(item) is bytes:
             # A short cut: the pipe mostly has room, and a small write costs no more than the calls around it.
             number = self._usable()
-            with suppress(BlockingIOError, BrokenPipeError):
+            try:
                 done = system_calls.write(number, item)
+            except (BlockingIOError, BrokenPipeError):
+                pass  # what follows meets it too
+            else:
                 self.count += done
-            if done == len(item):
-                return
+                if done == len(item):
+                    return
         self._busy = True
         try:
             with memoryview(item) as view, view.cast("B") as flat, flat[done:] as rest:

@@ -1,16 +1,17 @@
 """The pipe behind `run.stdin`, as one of Python's own file objects that needs no flush.
 
 A write goes into the pipe before it returns, so that a dialogue needs no `flush()`. While writes come fast
-(`streams.joining`), they are joined to a page. The held pieces go into the pipe
+(`streams.joining`), they are joined to four pages. The held pieces go into the pipe
 
-- when they fill a page, at any other write than that of a few bytes, at a flush and at the close,
+- when they are so many, at any other write than that of a few bytes, at a flush and at the close,
 - when the same thread reads `run.stdout` and would have to wait, because the answer may depend on them (if
   the caller has asked for the descriptor of that, its reads cannot be seen, so nothing is joined any more),
 - and, by the reactor, when nothing has gone into the pipe for `HOLD_S`.
 
-The reactor may not block. So writes are joined only while the pipe has room for a page. Nobody else can take
-that room: once a caller gets the descriptor from here (`fileno`, `raw`, `detach`), nothing is joined. If the
-pipe is full, each write waits for room itself, as it would without joining.
+The reactor may not block. So it writes a page at a time, as long as the pipe polls as writable, and leaves
+the rest to a worker. There is hardly ever a rest, because writes are joined only while the pipe has room, and
+nobody else can take that: once a caller gets the descriptor from here (`fileno`, `raw`, `detach`), nothing is
+joined. If the pipe is full, each write waits for room itself, as it would without joining.
 
 Exactness. `_pieces` are held; they go by way of the buffer of the `BufferedWriter`. CPython handles signals
 between calls, and never in the middle of one of its own. So a piece is in the list or in the buffer,
@@ -28,15 +29,16 @@ In a forked copy nothing may be written: the held pieces belong to the parent (`
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import select
+import sys
 import threading
 import weakref
 from functools import partial
 
 from penstock.core.errors import raised_by
 from penstock.streams.joining import HoldTimer, Pace
+from penstock.streams.read_watch import ReadWatch
 from penstock.system.sigpipe import without_sigpipe
 
 TYPE_CHECKING = False
@@ -51,6 +53,9 @@ __all__ = ["PipeWriter"]
 
 _PAGE = select.PIPE_BUF
 """Bytes that a pipe takes without blocking if it polls as writable, pipe(7)."""
+_HOLD = 4 * _PAGE
+"""Bytes of pieces that are joined."""
+_ALL = sys.maxsize
 _put, _flush_buffer = io.BufferedWriter.write, io.BufferedWriter.flush
 
 
@@ -61,7 +66,6 @@ class PipeWriter(io.BufferedWriter):
         "_calls",
         "_file",
         "_held",
-        "_hooked",
         "_joins",
         "_lock",
         "_number",
@@ -69,7 +73,7 @@ class PipeWriter(io.BufferedWriter):
         "_pages",
         "_pieces",
         "_poll",
-        "_reader",
+        "_reads",
         "_room",
         "_seen",
         "_sends",
@@ -93,11 +97,10 @@ class PipeWriter(io.BufferedWriter):
         self._timer = HoldTimer(calls)
         self._poll: select.poll | None = None
         self._writer_thread = 0
-        self._hooked = False
-        self._reader: weakref.ref[io.FileIO] | None = None
+        self._reads: ReadWatch | None = None
         self._number = number = end.detach()
         self._file = io.FileIO(number, "wb")
-        super().__init__(self._file, 2 * _PAGE)
+        super().__init__(self._file, 2 * _HOLD)
 
     def raised(self, error: BaseException) -> bool:
         """Return whether `error` comes from here."""
@@ -145,7 +148,8 @@ class PipeWriter(io.BufferedWriter):
         """Close the pipe. It is not an error if nobody reads any more."""
         self._joins = False
         self._room = -1
-        self._unhook()
+        if self._reads is not None:
+            self._reads.clear()
         if self._pieces:
             self._send_quietly()
         with contextlib.suppress(BrokenPipeError):
@@ -161,15 +165,15 @@ class PipeWriter(io.BufferedWriter):
         self._lock = threading.RLock()
         self._joins = False
         self._room = -1
-        self._unhook()
+        if self._reads is not None:
+            self._reads.clear()
         self._file.close()
 
     def flush_before_reads_of(self, reader: io.BufferedReader) -> None:
         """Write what is held before `reader` waits for bytes; join nothing if its descriptor is asked for."""
         raw = reader.raw
         if type(raw) is io.FileIO:
-            self._reader = weakref.ref(raw)
-            raw.fileno = partial(_number_of, self._reader, weakref.ref(self))  # type: ignore[method-assign]
+            self._reads = ReadWatch(raw, weakref.WeakMethod(self.stop_joining))
 
     def _write_at_once(self, data: Any) -> int:
         if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as in `flush`
@@ -186,12 +190,12 @@ class PipeWriter(io.BufferedWriter):
             self.flush()
         return size
 
-    def _send_held(self) -> None:
-        """Write what is held; `_lock` is held."""
+    def _send_held(self, count: int = _ALL) -> None:
+        """Write what is held, or so many pieces of it; `_lock` is held."""
         pieces = self._pieces
         _flush_buffer(self)  # what a write that failed or was interrupted has left
         while pieces:
-            batch = pieces[:]
+            batch = pieces[:count]
             size = len(batch)
             data = batch[0] if size == 1 else b"".join(batch)
             self._held = 0
@@ -199,6 +203,8 @@ class PipeWriter(io.BufferedWriter):
             del pieces[:size]
             _put(self, data)
             _flush_buffer(self)
+            if count != _ALL:
+                return
 
     def _count_send(self) -> None:
         """Decide whether the next writes may be joined; `_lock` is held."""
@@ -211,9 +217,10 @@ class PipeWriter(io.BufferedWriter):
         if not (self._joins and self._has_room()):
             self._room = -1
             return
-        self._hook()
+        if self._reads is not None:
+            self._reads.set(self._before_read)
         self._timer.start(self._look)
-        self._room = _PAGE
+        self._room = _HOLD
         if not self._joins:  # it was closed meanwhile, or the descriptor was given away
             self._room = -1
 
@@ -233,7 +240,8 @@ class PipeWriter(io.BufferedWriter):
         """Write what is held, and let each write go on at once from now on."""
         self._joins = False
         self._room = -1
-        self._unhook()
+        if self._reads is not None:
+            self._reads.clear()
         if self._pieces:
             self.flush()
 
@@ -266,14 +274,21 @@ class PipeWriter(io.BufferedWriter):
         """Write what is held, and let the next write go on at once; `_lock` is held."""
         self._room = -1  # first: a write that comes from here on sees it
         self._pace.slow_down()
-        self._unhook()
+        if self._reads is not None:
+            self._reads.clear()
         pieces = self._pieces
-        if not pieces:
-            return
-        if sum(map(len, pieces)) <= _PAGE and self._poll_once():
-            self._send_quietly()
-            return
-        # An interrupt has kept a write from its end, or others write into the same pipe.
+        while pieces:
+            count = _fitting(pieces)
+            if count == 0 or not self._poll_once():
+                self._have_worker_send()
+                return
+            try:
+                _without_sigpipe(partial(self._send_held, count))
+            except (OSError, ValueError):  # the next write, flush or close meets it
+                return
+
+    def _have_worker_send(self) -> None:
+        """Leave what is held to a thread that may wait: there is less room than most of the time."""
         try:
             self._calls.in_worker(self._send_quietly)
         except RuntimeError:  # no thread is available now
@@ -281,51 +296,23 @@ class PipeWriter(io.BufferedWriter):
 
     def _send_quietly(self) -> None:
         """Write what is held; the next write, flush or close meets an error."""
-        with contextlib.suppress(OSError, ValueError):
-            _without_sigpipe(self._send_held_locking)
+        with contextlib.suppress(OSError, ValueError), self._lock:
+            _without_sigpipe(self._send_held)
 
-    def _send_held_locking(self) -> None:
-        with self._lock:
-            self._send_held()
-
-    # Reads of `run.stdout`.
-
-    def _hook(self) -> None:
-        """Have the next `readinto` of the reader's file call `_before_read`."""
-        raw = None if self._hooked or self._reader is None else self._reader()
-        if raw is not None:
-            self._hooked = True
-            raw.readinto = self._before_read  # type: ignore[method-assign]
-
-    def _unhook(self) -> None:
-        raw = None if self._reader is None else self._reader()
-        if raw is not None:
-            vars(raw).pop("readinto", None)
-        self._hooked = False
-
-    def _before_read(self, buffer: Any) -> int | None:
-        """Have the reactor write what is held, in the place of a `readinto`.
-
-        A `BufferedReader` tries again after EINTR. So the read itself is one call in C, in whose middle no
-        interrupt can lose bytes. Its buffer has no object, unlike the buffer of anybody else.
-        """
-        reader = None if self._reader is None else self._reader()
-        self._unhook()
+    def _before_read(self) -> None:
+        """Have the reactor write what is held: the answer that the caller waits for may depend on it."""
         if threading.get_ident() == self._writer_thread:
             self._calls.soon(self._hurry)
-        if reader is None or getattr(buffer, "obj", self) is None:
-            raise InterruptedError(errno.EINTR, "read again")
-        return reader.readinto(buffer)
 
 
-def _number_of(file: weakref.ref[io.FileIO], writer: weakref.ref[PipeWriter]) -> int:
-    """Return the number of the reader's descriptor; reads of it would not be seen, so nothing is joined."""
-    found, joining = file(), writer()
-    if joining is not None:
-        joining.stop_joining()
-    if found is None:
-        raise ValueError("I/O operation on a file that is gone")
-    return io.FileIO.fileno(found)
+def _fitting(pieces: list[bytes]) -> int:
+    """Return how many of them a page takes."""
+    size = 0
+    for count, piece in enumerate(pieces):
+        size += len(piece)
+        if size > _PAGE:
+            return count
+    return len(pieces)
 
 
 _without_sigpipe = without_sigpipe(lambda call: call())
