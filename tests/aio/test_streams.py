@@ -60,6 +60,28 @@ async def test_both_pipes_hold_back_who_is_ahead() -> None:
         assert (await run.wait()).ok
 
 
+async def test_a_task_sends_nothing_once_its_scope_is_cancelled() -> None:
+    async with command("cat").astart(stdin=PIPE, stdout=CAPTURE) as run:
+        assert run.stdin is not None
+        with anyio.CancelScope() as scope:
+            await run.stdin.send(b"before ")
+            scope.cancel()
+            await run.stdin.send(b"too late ")
+        for kind in (bytes, bytearray, memoryview):
+            await run.stdin.send(kind(b"after "))
+        assert run.stdin.count == len(b"before after after after ")
+    assert (await run.wait()).stdout == b"before after after after "
+
+
+async def test_small_sends_come_whole_and_in_order() -> None:
+    lines = [b"%d\n" % number for number in range(20_000)]
+    async with command("cat").astart(stdin=PIPE, stdout=CAPTURE) as run:
+        assert run.stdin is not None
+        for line in lines:
+            await run.stdin.send(line)
+    assert (await run.wait()).stdout == b"".join(lines)
+
+
 async def test_the_ends_of_a_pipe_are_told_as_anyio_tells_them() -> None:
     """EOF, a reader that has gone, a stream that was closed, two tasks at once."""
     async with command("true").astart(stdin=PIPE, stdout=PIPE) as run:

@@ -18,15 +18,17 @@ import time
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import lowlevel
 from anyio.abc import ByteReceiveStream, ByteSendStream
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from penstock.core.errors import raised_by
 from penstock.system import system_calls
 from penstock.system.fds import set_nonblocking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
+    from typing import Any
 
     from penstock.system.event_loops import Loop
     from penstock.system.fds import Fd
@@ -50,6 +52,7 @@ class _FdStream:
         self._busy = False
         self._reason: BaseException | None = None
         self._traceback: TracebackType | None = None
+        self._checkpoint: Callable[[], Coroutine[Any, Any, None]] | None = None
 
     def poison(self, reason: BaseException) -> None:
         """Let every later use raise `reason`; wake nobody. From any thread."""
@@ -77,7 +80,7 @@ class _FdStream:
     async def aclose(self) -> None:
         """Close it. Idempotent."""
         self._close()
-        await checkpoint()
+        await lowlevel.checkpoint()
 
     def _close(self) -> None:
         self._wake()
@@ -96,20 +99,22 @@ class _FdStream:
             raise anyio.ClosedResourceError
         return self._fd.fileno()
 
-    async def _begin(self) -> None:
-        if self._busy:
-            raise anyio.BusyResourceError("using")
-        now = time.monotonic()
-        if now - self._since > _MAX_BUSY_S:
-            self._loop.check("this stream")
-            self._busy = True  # another task may come while this one yields
-            try:
-                await checkpoint()
-            finally:
-                self._busy = False
-            self._since = time.monotonic()
-        else:
-            await checkpoint_if_cancelled()
+    def _find_checkpoint(self) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Return anyio's function, without the search for the library that is running, which takes longer."""
+        backend = getattr(lowlevel.current_token(), "backend_class", lowlevel)
+        found: Callable[[], Coroutine[Any, Any, None]] = backend.checkpoint_if_cancelled
+        self._checkpoint = found
+        return found
+
+    async def _yield(self) -> None:
+        """Let other tasks go first."""
+        self._loop.check("this stream")
+        self._busy = True  # another task may come while this one yields
+        try:
+            await lowlevel.checkpoint()
+        finally:
+            self._busy = False
+        self._since = time.monotonic()
 
 
 class FdReceiver(_FdStream, ByteReceiveStream):
@@ -129,7 +134,12 @@ class FdReceiver(_FdStream, ByteReceiveStream):
 
         `anyio.EndOfStream` at EOF, `anyio.ClosedResourceError` once it is closed.
         """
-        await self._begin()
+        if self._busy:
+            raise anyio.BusyResourceError("using")
+        if time.monotonic() - self._since > _MAX_BUSY_S:
+            await self._yield()
+        else:
+            await (self._checkpoint or self._find_checkpoint())()
         self._busy = True
         try:
             while True:
@@ -172,11 +182,28 @@ class FdSender(_FdStream, ByteSendStream):
         `anyio.ClosedResourceError` once it is closed. If it is cancelled, a part may have been written:
         `count` says how much.
         """
-        await self._begin()
+        if self._busy:
+            raise anyio.BusyResourceError("using")
+        if time.monotonic() - self._since > _MAX_BUSY_S:
+            await self._yield()
+        else:
+            await (self._checkpoint or self._find_checkpoint())()
+        done = 0
+        if type(item) is bytes:
+            # A short cut: the pipe mostly has room, and a small write costs no more than the calls around it.
+            number = self._usable()
+            try:
+                done = system_calls.write(number, item)
+            except (BlockingIOError, BrokenPipeError):
+                pass  # what follows meets it too
+            else:
+                self.count += done
+                if done == len(item):
+                    return
         self._busy = True
         try:
-            with memoryview(item) as view, view.cast("B") as flat:
-                await self._send_all(flat)
+            with memoryview(item) as view, view.cast("B") as flat, flat[done:] as rest:
+                await self._send_all(rest)
         finally:
             self._busy = False
 

@@ -31,7 +31,9 @@ class Run:
     stdin: io.BufferedWriter | None
     """The pipe to the first stage, if `stdin=PIPE` was given.
 
-    It is not buffered: each write reaches the stage at once. Close it to give EOF.
+    It needs no `flush()`: each write reaches the stage at once. Dozens of small ones that come faster than
+    any dialogue are joined. They arrive within milliseconds, and before a read of `stdout` waits. Close it to
+    give EOF.
     """
     stdout: io.BufferedReader | None
     """The pipe from the last stage, if `stdout=PIPE` was given. Reads bytes; the caller closes it."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.engine.execution import Execution
+    from penstock.streams.pipe_writer import PipeWriter
     from penstock.streams.reader import Reader
 
 __all__ = ["CallerEnds"]
@@ -28,7 +29,7 @@ __all__ = ["CallerEnds"]
 class CallerEnds:
     """The ends of one run; it owns the files, until the caller or the run's end closes them."""
 
-    stdin: io.BufferedWriter | None = None
+    stdin: PipeWriter | None = None
     """The pipe to the first stage, for a `stdin=PIPE` that no event loop serves; set by the start."""
     stdout: io.BufferedReader | None = None
     """The pipe from the last stage, likewise."""
@@ -113,6 +114,8 @@ class CallerEnds:
         source, sink = self.execution.source, self.execution.sink
         if source is not None and sink is not None:
             self.stdin, self.stdout = source.file, sink.file
+            if self.stdin is not None and self.stdout is not None:
+                self.stdin.flush_before_reads_of(self.stdout)
 
     def close_streams(self) -> None:
         """Close the streams that an event loop has instead of files, and the reader."""

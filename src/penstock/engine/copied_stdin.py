@@ -33,13 +33,13 @@ class CopiedStdin(StdinEndpoint):
         """Have a worker copy it into memory or into a pipe."""
         if not wants_file:
             memory = streams.MemoryPipe()
-            return StdinPort(Input(stream=memory.reader), self._feeder(memory.writer))
+            return StdinPort(Input(stream=memory.reader), self._feeder(reactor, memory.writer))
         read_end, write_end = open_pipe(pipe_size, kept=1)
         with close_on_error(read_end, write_end):
-            feeder = self._feeder(streams.FdWriter(write_end, owned_description=True))
+            feeder = self._feeder(reactor, streams.FdWriter(write_end, owned_description=True))
         return StdinPort(Input(read_end), feeder)
 
-    def _feeder(self, writer: Writer) -> Feeder:
+    def _feeder(self, reactor: Reactor, writer: Writer) -> Feeder:
         raise NotImplementedError
 
 
@@ -52,8 +52,8 @@ class ObjectStdin(CopiedStdin):
         super().__init__(closing)
         self._value = value
 
-    def _feeder(self, writer: Writer) -> Feeder:
-        return streams.Feeder(self._value, writer)
+    def _feeder(self, reactor: Reactor, writer: Writer) -> Feeder:
+        return streams.Feeder(self._value, writer, reactor=reactor)
 
 
 class CopierStdin(ObjectStdin):
@@ -72,7 +72,7 @@ class FifoStdin(CopiedStdin):
         super().__init__()
         self._path = path
 
-    def _feeder(self, writer: Writer) -> Feeder:
+    def _feeder(self, reactor: Reactor, writer: Writer) -> Feeder:
         return streams.Feeder(None, writer, streams.FifoReader(self._path))
 
 

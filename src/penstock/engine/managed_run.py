@@ -280,7 +280,10 @@ class ManagedRun(CallerEnds):
 
     def forget_in_child(self) -> None:
         """Close the files, in a forked copy: the descriptors are closed there, and no threads exist."""
-        self.close_files()
+        if self.stdin is not None:
+            self.stdin.forget()
+        if self.stdout is not None:
+            self.stdout.close()
 
     def _sleep(self, timeout: float | None = None) -> bool:
         """Sleep until the end, driving the run's own reactor if it has one; False if the time is over."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import CaptureTap, InputWriter
     from penstock.streams.clocked_writer import ClockedWriter
+    from penstock.streams.pipe_writer import PipeWriter
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
@@ -64,7 +65,7 @@ class StdinPort:
         *,
         in_reactor: bool = False,
         size: int | None = None,
-        file: io.BufferedWriter | None = None,
+        file: PipeWriter | None = None,
         stream: Any = None,
     ) -> None:
         """`in_reactor`: the reactor feeds, not another thread. `size`: bytes that `end` holds already."""

@@ -143,7 +143,7 @@ class PipeStdin(StdinEndpoint):
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 
         read_end, write_end = open_pipe(pipe_size, kept=1)
-        return StdinPort(Input(read_end), file=streams.PipeWriter(write_end))
+        return StdinPort(Input(read_end), file=streams.PipeWriter(write_end, streams.ReactorCalls(reactor)))
 
 
 class BytesStdin(StdinEndpoint):

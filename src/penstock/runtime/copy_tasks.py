@@ -14,6 +14,7 @@ from __future__ import annotations
 from penstock.core.errors import Cancelled
 from penstock.core.matchers import is_pipe_error
 from penstock.runtime.guarded_call import GuardedCall
+from penstock.runtime.late_calls import ReactorCalls
 from penstock.streams.base import Stream, before_sleep
 from penstock.streams.copy import copy_stream
 from penstock.streams.fifo_streams import FifoWriter
@@ -36,9 +37,18 @@ __all__ = ["Drainer", "Feeder", "Relay"]
 class Feeder(GuardedCall):
     """Copies a user object, or one of our readers, into `writer`."""
 
-    def __init__(self, source: Any, writer: Writer | Transfer, reader: Reader | None = None) -> None:
+    def __init__(
+        self,
+        source: Any,
+        writer: Writer | Transfer,
+        reader: Reader | None = None,
+        *,
+        reactor: Reactor | None = None,
+    ) -> None:
+        """`reactor` is needed for a `source`, not for a `reader`."""
         super().__init__()
         self._source = source
+        self._reactor = reactor
         self._reader = reader
         self._writer = writer
 
@@ -67,8 +77,8 @@ class Feeder(GuardedCall):
             self._writer.run()
         elif self._reader is not None:
             copy_stream(self._reader, self._writer)
-        else:
-            feed(source, self._writer, self.call_user_code)
+        elif self._reactor is not None:
+            feed(source, self._writer, self.call_user_code, ReactorCalls(self._reactor))
 
     def judge(self, outcome: BaseException | None) -> BaseException | None:
         """Return the error, unless it only says that the first stage has ended. `_lock` is held."""

@@ -135,7 +135,7 @@ class Tap:
             self.close()
             return None
         if len(data) == self._size:
-            self._size = _CHUNK
+            self._size = max(self._size, _CHUNK)
         self.count += len(data)
         self.feed(data)
         return len(data)

@@ -19,10 +19,12 @@ from functools import partial
 from penstock.core.errors import Cancelled, ClosedPipe, FinishEarly
 from penstock.core.noop import noop
 from penstock.core.public import exported
+from penstock.runtime.late_calls import ReactorCalls
 from penstock.runtime.stage_scheduler import run_stages
 from penstock.stages.coalescing_writer import CoalescingWriter
 from penstock.stages.function import PythonStage, close_iterator
 from penstock.stages.running import ThreadedStage
+from penstock.streams.chunk_feed import ChunkFeed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -285,9 +287,14 @@ class _Chain:
         sink = self._stdout if coalescer is None else coalescer
         flush = sink.flush if "joined" not in modes else noop
         try:
-            for chunk in chunks:
-                sink.write(chunk)
-                flush()
+            if coalescer is None:
+                feed = ChunkFeed(last.stage, sink, ReactorCalls(last.ctx.reactor))
+                with feed.written_before_sleep():
+                    feed.run(chunks, _call)
+            else:
+                for chunk in chunks:
+                    sink.write(chunk)
+                    flush()
             sink.flush()
         except _OutputFailed as cut:
             last.failure = cut.failed if last.failure is None else last.failure
@@ -297,6 +304,10 @@ class _Chain:
             close()
         last.release()
         last.end()
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def _flush_before_read(stdin: Reader, coalescer: CoalescingWriter) -> Iterator[bytes]:

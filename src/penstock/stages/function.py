@@ -16,9 +16,12 @@ from penstock.core.errors import FinishEarly
 from penstock.core.placeholders import masked
 from penstock.core.public import exported, half_made_too
 from penstock.core.secret import as_utf8, restored
+from penstock.runtime.late_calls import ReactorCalls
 from penstock.runtime.stage_scheduler import run_stages
 from penstock.stages.base import BuiltinStage
 from penstock.stages.running import ThreadedStage
+from penstock.streams.chunk_feed import ChunkFeed
+from penstock.streams.joining_writer import call_joining
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +127,7 @@ class Function(PythonStage):
 
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Call it."""
-        self.fn(ctx, stdin, stdout)
+        call_joining(lambda out: self.fn(ctx, stdin, out), stdout, ReactorCalls(ctx.reactor))
 
 
 @exported
@@ -139,6 +142,9 @@ class Scan(PythonStage):
 
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Call `fn` for each token."""
+        call_joining(lambda out: self._call_for_tokens(ctx, stdin, out), stdout, ReactorCalls(ctx.reactor))
+
+    def _call_for_tokens(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         tokens = self.split(stdin)
         try:
             for token in tokens:
@@ -164,10 +170,13 @@ class Source(PythonStage):
         """Write each chunk."""
         stdin.close()
         iterator = iter(self.fn)
+
+        def call(function: Callable[..., Any], *arguments: Any) -> Any:
+            ctx.check()
+            return function(*arguments)
+
         try:
-            for chunk in iterator:
-                ctx.check()
-                stdout.write(chunk)
+            ChunkFeed(self.fn, stdout, ReactorCalls(ctx.reactor)).run(iterator, call)
         finally:
             # A file is its own iterator, and belongs to the caller.
             if iterator is not self.fn or isinstance(iterator, GeneratorType):

@@ -27,10 +27,10 @@ from penstock.streams.writer import CaptureWriter, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any, Final
 
-__all__ = ["CallerSource", "copy_stream", "wait_for"]
+__all__ = ["CallerSource", "copy_stream", "read_chunks", "wait_for"]
 
 _BY_REFERENCE: Final = (MemoryReader, BytesReader)
 """Readers whose chunks exist already."""
@@ -75,19 +75,50 @@ def copy_stream(source: Any, sink: Any, pool: BufferPool = buffer_pool) -> int:
                     _write_rest(sink, chunk, _taken(sink, size, len(chunk)))
             total += len(chunk)
         return total
-    with pool.lend() as buffer, memoryview(buffer) as view:
-        read, data = _first_read(source, view, wants_bytes=wants_bytes)
-        while data is None or len(data):
-            if data is None:
-                _wait_for_bytes(source)
-            else:
-                total += len(data)
-                if wants_bytes or isinstance(data, bytes):
-                    write(bytes(data))
-                else:
-                    _lend(write, data, sink)
-            data = read()
+    for data in read_chunks(source, sink, pool):
+        total += len(data)
+        if wants_bytes or isinstance(data, bytes):
+            write(bytes(data))
+        else:
+            _lend(write, data, sink)
     return total
+
+
+def read_chunks(
+    source: Any, sink: Any, pool: BufferPool = buffer_pool, *, small: int = 0
+) -> Generator[bytes | memoryview]:
+    """Read the rest of `source` by its best method, and yield what comes, none empty.
+
+    They go to `sink`. A memoryview is of a buffer that is reused once the next one is asked for. Up to
+    `small` bytes come as bytes.
+    """
+    with pool.lend() as buffer, memoryview(buffer) as view:
+        read, data = _first_read(source, view, wants_bytes=_wants_bytes(sink))
+        # A short cut for a method that returns bytes, because a small piece costs no more than the calls.
+        direct = read.args[0] if read.func is _read_bytes else None
+        size = len(view)
+        while True:
+            if type(data) is bytes:
+                if not data:
+                    return
+                yield data
+                if direct is not None:
+                    try:
+                        data = direct(size)
+                    except BlockingIOError:
+                        data = None
+                    if type(data) is not bytes:
+                        data = _as_bytes(data, *read.args[1:3])
+                    continue
+            elif data is None:
+                _wait_for_bytes(source)
+            elif len(data) > small:
+                yield data
+            elif data:
+                yield bytes(data)
+            else:
+                return
+            data = read()
 
 
 def _lend(write: Callable[[memoryview], object], data: memoryview, sink: Any) -> None:
@@ -134,7 +165,7 @@ def _wants_bytes(sink: Any) -> bool:
 
 def _first_read(
     source: Any, view: memoryview, *, wants_bytes: bool
-) -> tuple[Callable[[], bytes | memoryview | None], bytes | memoryview | None]:
+) -> tuple[partial[bytes | memoryview | None], bytes | memoryview | None]:
     """Choose the method to read `source`; return it with the result of its first call."""
     unsupported: Exception | None = None
     for read in _read_methods(source, view, wants_bytes=wants_bytes):
@@ -157,7 +188,7 @@ def _caller(source: Any) -> Any:
 
 def _read_methods(
     source: Any, view: memoryview, *, wants_bytes: bool
-) -> Iterator[Callable[[], bytes | memoryview | None]]:
+) -> Iterator[partial[bytes | memoryview | None]]:
     """Yield the methods that the source has, best first; each returns None if it would block, b"" at EOF."""
     # One read of a raw stream is one system call, so both of its methods are prompt. `read1` comes late,
     # although it would save a copy if bytes are wanted: a BufferedReader's says EOF when a non-blocking
@@ -166,7 +197,7 @@ def _read_methods(
     for name in ("readinto1", *raw, "read1", "readinto", "read"):
         method = getattr(source, name, None)
         if callable(method):
-            read = _read_into if name.startswith("readinto") else _read_bytes
+            read: Callable[..., Any] = _read_into if name.startswith("readinto") else _read_bytes
             yield partial(read, method, name, _caller(source), view)
 
 
@@ -195,6 +226,11 @@ def _read_bytes(method: Callable[[int], Any], name: str, source: Any, view: memo
         data = method(len(view))
     except BlockingIOError:
         return None
+    return _as_bytes(data, name, source)
+
+
+def _as_bytes(data: Any, name: str, source: Any) -> bytes | None:
+    """Return what a method of the source has returned; TypeError if it may not return that."""
     if data is None or isinstance(data, bytes):
         return data
     if isinstance(data, bytearray | memoryview):

@@ -355,6 +355,7 @@ class FdWriter(Writer):
     """
 
     __slots__ = ("_descriptor",)
+    joins_small = True
 
     def __init__(self, fd: Fd, *, owned_description: bool) -> None:
         super().__init__()

@@ -1,23 +1,18 @@
-"""The ends of pipes as Python's own file objects, for `run.stdin` and `run.stdout`."""
+"""The pipe behind `run.stdout` as one of Python's own file objects; `pipe_writer` has `run.stdin`."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import select
 import weakref
 from functools import partial
 
-from penstock.core.errors import raised_by
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from penstock.system.fds import Fd
     from penstock.system.pipe_capacity import PipeCapacityLease
 
-__all__ = ["PipeWriter", "is_at_end", "pipe_reader"]
+__all__ = ["is_at_end", "pipe_reader"]
 
 _READ_SIZE = 1 << 16
 """Bytes that are read at once if there are so many: all that a pipe holds."""
@@ -52,35 +47,3 @@ def is_at_end(file: io.BufferedReader) -> bool:
     poll = select.poll()
     poll.register(file.fileno(), select.POLLIN)
     return any(events & select.POLLHUP and not events & select.POLLIN for _, events in poll.poll(0))
-
-
-class PipeWriter(io.BufferedWriter):
-    """A pipe to the first stage as a file object.
-
-    Each write goes into the pipe at once, so that a dialogue needs no flush().
-    """
-
-    def __init__(self, end: Fd) -> None:
-        self._pages = end.pages
-        super().__init__(io.FileIO(end.detach(), "wb"))
-
-    def raised(self, error: BaseException) -> bool:
-        """Return whether `error` comes from here."""
-        return raised_by(error, self)
-
-    def write(self, data: Any, /) -> int:
-        """Write all of `data`."""
-        size = super().write(data)
-        super().flush()
-        return size
-
-    def flush(self) -> None:
-        """Write what a failed write has left."""
-        super().flush()
-
-    def close(self) -> None:
-        """Close the pipe. It is not an error if nobody reads any more."""
-        with contextlib.suppress(BrokenPipeError):
-            super().close()
-        if self._pages is not None:
-            self._pages.release()

@@ -14,16 +14,19 @@ import os
 import select
 import stat
 import time
+from contextlib import closing
 from functools import partial
 
 from penstock.core.describe import describe
-from penstock.streams.copy import CallerSource, copy_stream, wait_for
+from penstock.streams.chunk_feed import ChunkFeed
+from penstock.streams.copy import CallerSource, copy_stream, read_chunks, wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
+    from penstock.streams.joining import LateCalls
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 
@@ -33,34 +36,39 @@ _END = object()
 """Marks the end of a source: it is not a chunk, not even a wrong one."""
 _PAUSE_S = 0.005
 """Seconds between two reads of an object that is ready and has no bytes."""
+_SMALL = 4096
+"""Bytes of a piece that is copied out of the buffer that it was read into, so that it may be joined."""
 _READ_METHODS = ("readinto1", "readinto", "read1", "read")
 
 
-def feed(source: Any, writer: Writer, call: Callable[..., Any]) -> None:
+def feed(source: Any, writer: Writer, call: Callable[..., Any], calls: LateCalls) -> None:
     """Copy all of the user's object into `writer`: a file, a socket, or an iterable of bytes.
 
-    Calls user code by `call(function, *arguments)` only, which raises if the copy is to end.
+    Calls user code by `call(function, *arguments)` only, which raises if the copy is to end. Small pieces are
+    joined while they come fast; `calls` has them passed on if no further ones come.
     """
     write_to = getattr(source, "write_to", None)
     if callable(write_to):
         call(write_to, writer)
         return
+    copy = ChunkFeed(source, writer, calls)
+    if isinstance(source, io.TextIOBase) or not any(hasattr(source, method) for method in _READ_METHODS):
+        copy.run(_chunks_of(source), call)
+        return
+    with closing(read_chunks(_WaitingSource(source), writer, small=_SMALL)) as chunks:
+        copy.run(chunks, call)
+
+
+def _chunks_of(source: Any) -> Iterator[Any]:
+    """Return an iterator over the pieces of the object; whatever it does is user code."""
     if isinstance(source, io.TextIOBase):
         # One encoder for all chunks, since some encodings begin with a mark. So only the text tells the end.
         encoder = codecs.getincrementalencoder(source.encoding or "utf-8")(source.errors or "strict")
-        read: Callable[[], Any] = partial(_encoded, source, _prompt_reader(source), encoder)
-    elif any(hasattr(source, method) for method in _READ_METHODS):
-        copy_stream(_GuardedSource(source, call), writer)
-        return
-    elif hasattr(source, "recv"):
-        read = partial(_received, source)
-    else:
-        read = partial(next, iter(source), _END)
-    while (chunk := call(read)) is not _END:
-        try:
-            writer.write(chunk)
-        except TypeError:
-            raise TypeError(f"{describe(source)} gave {type(chunk).__name__}, not bytes") from None
+        return iter(partial(_encoded, source, _prompt_reader(source), encoder), _END)
+    if hasattr(source, "recv"):
+        return iter(partial(_received, source), _END)
+    chunks: Iterator[Any] = iter(source)
+    return chunks
 
 
 def _prompt_reader(source: Any) -> Callable[[int], Any]:
@@ -172,18 +180,14 @@ def _wait_while_blocked(source: Any, *, writing: bool) -> None:
     poll.poll()
 
 
-class _GuardedSource(CallerSource):
-    """The user's object, with its reading methods called by `call`."""
+class _WaitingSource(CallerSource):
+    """The user's object, with its reading methods, and a way to wait for it."""
 
-    def __init__(self, source: Any, call: Callable[..., Any]) -> None:
+    def __init__(self, source: Any) -> None:
         self.thing = self._source = source
-        self._call = call
 
     def wait(self) -> None:
         """Wait for the descriptor of an object that is non-blocking."""
-        self._call(self._wait)
-
-    def _wait(self) -> None:
         began = time.monotonic()
         wait_for(self._source, select.POLLIN)
         if time.monotonic() - began < _PAUSE_S:  # perhaps it is always ready, and still has no bytes
@@ -192,6 +196,4 @@ class _GuardedSource(CallerSource):
     def __getattr__(self, name: str) -> Any:
         if name not in _READ_METHODS:
             raise AttributeError(name)
-        method = partial(self._call, getattr(self._source, name))
-        setattr(self, name, method)
-        return method
+        return getattr(self._source, name)

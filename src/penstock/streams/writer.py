@@ -30,6 +30,8 @@ class Writer(Stream, metaclass=ABCMeta):
     """
 
     __slots__ = ()
+    joins_small = False
+    """Whether it is worth it to join small writes, because each is a system call."""
 
     @abstractmethod
     def _write_chunk(self, data: bytes | memoryview) -> None:
