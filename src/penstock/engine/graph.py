@@ -149,7 +149,15 @@ class PlanEdge:
 class Graph:
     """The nodes in a topological order, the edges, and the pipelines and filters, outer ones first."""
 
-    __slots__ = ("edges", "first_in_process", "has_user_objects", "nodes", "parents", "root")
+    __slots__ = (
+        "edges",
+        "first_in_process",
+        "has_own_outputs",
+        "has_user_objects",
+        "nodes",
+        "parents",
+        "root",
+    )
 
     def __init__(self, stages: Sequence[Stage | PipelineSpec]) -> None:
         self.root = PlanGroup(None, {})
@@ -170,6 +178,11 @@ class Graph:
             and all(isinstance(parent, PlanGroup) and all_plain(parent.options) for parent in parents)
         )
         """Whether there may be user code in it, a finalizer for one: an object, a function."""
+        self.has_own_outputs = any(
+            traits_of(node.stage).stderr is not None or traits_of(node.stage).stdout is not None
+            for node in nodes
+        ) or any(isinstance(parent, PlanGroup) and "stderr" in parent.options for parent in parents)
+        """Whether a command or a pipeline within it has a stdout or stderr of its own."""
 
 
 def _add_stages(

@@ -43,6 +43,11 @@ def check_outputs(
     `own_ends` says that stdin and stdout are those of `options`, and are not given by a stage; `iterate` that
     the caller reads what the last stage writes.
     """
+    stderr = options.get("stderr")
+    if not graph.has_own_outputs and stderr is not NEXT:  # nearly always: then two looks are enough
+        stdout = options.get("stdout")
+        if (stdout is None or type(stdout) is Special) and (stderr is None or type(stderr) is Special):
+            return ()
     if own_ends:
         _check_last(graph.nodes[-1], options)
     stdout = options.get("stdout", INHERIT) if own_ends and not iterate else None
