@@ -37,6 +37,7 @@ class Interruption:
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
+        self._last.clear()  # the frames of the last calls hold on to the run, and to its descriptors
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> Any:
         """Trace."""
