@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -100,6 +101,22 @@ async def test_a_slow_reader_counts_no_time() -> None:
     sink = Sink(2 * IDLE)
     await pipeline.arun(stdout=sink, idle_timeout=IDLE)
     assert sink.taken == b"1\n2\n"
+
+
+@pytest.mark.parametrize("way", ["aiter", "pipe", "object"])
+async def test_a_busy_loop_counts_no_time(way: str, tmp_path: Path) -> None:
+    """Bytes are there, and no task has its turn to take them."""
+    blocked = []
+
+    async def block() -> None:
+        await anyio.sleep(0.15)
+        time.sleep(3 * IDLE)  # noqa: ASYNC251 - the fault that is shown
+        blocked.append(True)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(block)
+        assert await _run(TALKING, way, tmp_path / "x", idle_timeout=IDLE) == b"1\n2\n3\n4\n5\n6\n"
+    assert blocked
 
 
 async def test_the_end_of_the_output_is_not_the_end_of_the_time() -> None:

@@ -110,6 +110,11 @@ class AsyncDrainer(TaskCall):
         return self._receiver.count
 
     @property
+    def has_unread(self) -> bool:
+        """Whether the last stage has written bytes that the task has not taken yet."""
+        return self._receiver.has_unread
+
+    @property
     def waiting_since(self) -> float | None:
         """The `time.monotonic()` since which it has waited for the last stage; None if it does not."""
         return self._receiver.waiting_since

@@ -24,6 +24,7 @@ from anyio.abc import ByteReceiveStream, ByteSendStream
 from penstock.core.errors import raised_by
 from penstock.system import system_calls
 from penstock.system.fds import set_nonblocking
+from penstock.system.unread import unread_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -123,6 +124,14 @@ class FdReceiver(_FdStream, ByteReceiveStream):
     _rest = b""
     waiting_since: float | None = None
     """The `time.monotonic()` since which a task has waited for bytes, or knows that no more come."""
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes wait that no task has taken yet, because the loop is busy. From any thread."""
+        try:
+            return unread_bytes(self._fd.fileno()) > 0
+        except ValueError:  # closed just now
+            return False
 
     def take_back(self, data: bytes) -> None:
         """Deliver bytes once more, before all others: a run within a stage has left them."""

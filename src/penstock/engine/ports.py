@@ -177,7 +177,7 @@ class StdoutPort:
     @property
     def has_unread(self) -> bool:
         """Whether bytes wait for the caller, who may take them at any time without Penstock noticing it."""
-        return False
+        return any(each is not None and each.has_unread for each in (self.reader, self.stream))
 
     @property
     def uses_thread(self) -> bool:
@@ -307,6 +307,11 @@ class DrainedPort(StdoutPort):
     def waiting_since(self) -> float | None:
         """Since when the copy has waited for the stage, by `time.monotonic()`; None if it does not."""
         return self._drainer.waiting_since
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes wait for the copy."""
+        return self._drainer.has_unread
 
     @property
     def uses_thread(self) -> bool:

@@ -165,6 +165,9 @@ class Drainer(GuardedCall):
         """Bytes copied."""
         return self._reader.count
 
+    has_unread = False
+    """Its worker takes at once what comes."""
+
     @property
     def waiting_since(self) -> float | None:
         """The `time.monotonic()` since which it has waited for the last stage; None if it does not."""

@@ -122,6 +122,9 @@ class Reader(Stream, metaclass=ABCMeta):
             raise StopIteration
         return line
 
+    has_unread = False
+    """A thread that waits in it takes at once what comes; only a busy event loop does not."""
+
     @property
     def waiting_since(self) -> float | None:
         """The `time.monotonic()` since which a thread has waited in it for bytes; None if none waits."""
