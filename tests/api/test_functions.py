@@ -22,9 +22,11 @@ from penstock import (
     PipelineError,
     StageContext,
     command,
+    each_line,
     echo,
     function,
     map_lines,
+    scan,
     source,
     transform,
 )
@@ -504,3 +506,16 @@ def test_the_generator_of_a_transform_is_closed_when_its_reader_leaves() -> None
 
     assert (transform(forever) | command("head", "-n", "1")).output() == b"y\n"
     assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    "make", [function, each_line, functools.partial(scan, iter)], ids=["function", "each_line", "scan"]
+)
+def test_a_generator_function_is_refused_when_the_stage_is_made(make: Any) -> None:
+    """Nobody would run its body, and the output would be empty without a word."""
+
+    def body(*_: object) -> Any:
+        yield b"x"
+
+    with pytest.raises(TypeError, match=r"with yield is for transform\(\)"):
+        make(body)

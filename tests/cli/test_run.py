@@ -370,14 +370,21 @@ def test_json_may_go_to_a_descriptor_of_the_caller(folder: Path) -> None:
     assert json.loads((folder / "told.json").read_bytes())["ok"] is True
 
 
-def test_json_that_goes_where_the_output_goes_comes_after_it(folder: Path) -> None:
-    """/dev/stdout is the same file, so it is not cut short."""
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"])
+def test_json_that_goes_where_the_output_goes_comes_after_it(folder: Path, name: str) -> None:
+    """It is the same open file, so nothing is cut short, and what the caller writes next comes after it."""
     penstock = f"{shlex.quote(sys.executable)} -m penstock"
-    subprocess.run(
-        ["sh", "-c", f"{penstock} run --json /dev/stdout 'echo a' >told"], cwd=folder, check=True, timeout=30
-    )
-    output, result = (folder / "told").read_bytes().splitlines()
-    assert (output, json.loads(result)["ok"]) == (b"a", True)
+    script = f"(echo one; {penstock} run --json {name} 'echo a'; echo two) >told"
+    subprocess.run(["sh", "-c", script], cwd=folder, check=True, timeout=30)
+    before, output, result, after = (folder / "told").read_bytes().splitlines()
+    assert (before, output, json.loads(result)["ok"], after) == (b"one", b"a", True, b"two")
+
+
+def test_json_for_a_descriptor_that_is_not_open_is_a_mistake(cli: Any) -> None:
+    """Before anything starts."""
+    done = cli("run", "--json", "/dev/fd/77", "echo a")
+    assert (done.status, done.out) == (2, b"")
+    assert "/dev/fd/77" in done.err
 
 
 @pytest.mark.parametrize(

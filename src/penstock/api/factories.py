@@ -15,6 +15,7 @@ from penstock.api.variants import (
     asynchronous,
     check_callable,
     check_concurrency,
+    check_no_generator,
     line_stage,
     placed,
     python_stage,
@@ -62,8 +63,8 @@ def function(
     asked for only at EOF, `read1` and `readinto1`, `readline`, iteration by line (with LF) and `chunks()`.
     `stdout` has `write` (which takes all of any bytes-like object and returns its length), `writelines` and
     `flush`. Penstock closes both when `fn` returns. An exception that `fn` raises is the stage's error;
-    `raise FinishEarly` ends the stage early as a success. The return value is ignored, so the body of a
-    generator function would never run: such functions are for `transform`.
+    `raise FinishEarly` ends the stage early as a success; the stage before it learns of that when it next
+    writes, and `Run.stop_source` ends one that is silent. The return value is ignored.
 
     With `isolate="process"`, here and in the other constructors, a worker process calls `fn`, so that
     CPU-bound Python code does not share the GIL. As with `multiprocessing`, `fn` must be defined at the top
@@ -75,7 +76,8 @@ def function(
     receive stream (`async for chunk in stdin`, `await stdin.receive()`) and its `stdout` a send stream
     (`await stdout.send(data)`).
 
-    Raises TypeError if `fn` is not callable or cannot be sent to a worker process.
+    Raises TypeError if `fn` is not callable, is a generator function (such are for `transform`), or cannot be
+    sent to a worker process.
 
     >>> def shout(ctx, stdin, stdout):
     ...     for line in stdin:
@@ -271,7 +273,9 @@ def scan(
         from penstock.stages.function import Scan  # noqa: PLC0415 - see the head of the module
 
     plain("scan", check_callable("scan", split))
-    return placed(Scan(split, plain("scan", check_callable("scan", fn)), name), isolate)
+    return placed(
+        Scan(split, plain("scan", check_no_generator("scan", check_callable("scan", fn))), name), isolate
+    )
 
 
 @exported

@@ -7,7 +7,7 @@ made.
 from __future__ import annotations
 
 from penstock.api.pipeline import Pipeline
-from penstock.core.async_detection import is_async_generator, is_coroutine_function
+from penstock.core.async_detection import is_async_generator, is_coroutine_function, is_generator_function
 from penstock.core.describe import describe
 from penstock.system.fork_guard import late_import
 
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from penstock.stages.function import PythonStage
 
-__all__ = ["asynchronous", "check_callable", "check_concurrency", "line_stage", "placed", "python_stage"]
+__all__ = [
+    "asynchronous",
+    "check_callable",
+    "check_concurrency",
+    "check_no_generator",
+    "line_stage",
+    "placed",
+    "python_stage",
+]
 
 
 def check_callable(what: str, fn: Any) -> Any:
@@ -55,6 +63,8 @@ def python_stage(  # noqa: PLR0913 - all that differs between the constructors
 ) -> Pipeline:
     """Make `plain_stage()`, or `async_stage(module)` with the module of async stages if `fn` is async."""
     coroutine, generates = is_coroutine_function(check_callable(what, fn)), is_async_generator(fn)
+    if what in ("function", "each_line"):
+        check_no_generator(what, fn)
     if not (coroutine or generates):
         return placed(plain_stage(), isolate)
     if coroutine if generator else generates:
@@ -63,6 +73,16 @@ def python_stage(  # noqa: PLR0913 - all that differs between the constructors
     if isolate is not None:
         raise ValueError(f"isolate={isolate!r} needs a plain function, but {fn!r} is async")
     return Pipeline(async_stage(asynchronous()))
+
+
+def check_no_generator(what: str, fn: Any) -> Any:
+    """Return `fn`; raise TypeError if it is a generator function, because nobody would run its body."""
+    if is_generator_function(fn):
+        raise TypeError(
+            f"{what}() takes a function that writes to stdout; one with yield is for transform() or "
+            f"transform_lines(): {describe(fn)}"
+        )
+    return fn
 
 
 def check_concurrency(fn: Any, concurrency: object) -> None:

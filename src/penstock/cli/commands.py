@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import re
 import shlex
 import sys
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 __all__ = ["invoke"]
+
+_STREAMS: Final = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 _LANGUAGE: Final = """
 \b
@@ -78,9 +81,22 @@ class _Seconds(click.ParamType[float]):
 
 class _ResultFile(click.File):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Open it to be written anew; what stands in an open descriptor's file is the commands' output."""
-        self.mode = "a" if str(value).startswith(("/dev/fd/", "/dev/std", "/proc/self/fd/")) else "w"
-        return super().convert(value, param, ctx)
+        """Open it; /dev/fd/N and its like are the open descriptor, whose position is shared with the caller.
+
+        To open one of those by its name would begin at the start of the file.
+        """
+        name = str(value)
+        found = re.fullmatch(r"(?:/dev|/proc/self)/fd/([0-9]+)", name)
+        number = _STREAMS.get(name) if found is None else int(found[1])
+        if number is None:
+            return super().convert(value, param, ctx)
+        try:
+            file = open(name, "w", encoding="utf-8", opener=lambda *_: os.dup(number))  # noqa: SIM115 - click closes it
+        except (OSError, OverflowError) as error:
+            self.fail(f"{name!r}: {getattr(error, 'strerror', error)}", param, ctx)
+        if ctx is not None:
+            ctx.call_on_close(file.close)
+        return file
 
 
 class _Variable(click.ParamType[tuple[str, str]]):

@@ -118,7 +118,9 @@ def _sentence(error: PipelineError) -> str:
         return f"{error.stage}: {cause.strerror}{where}"
     if isinstance(cause, ExitError):
         return f"{error.stage}: {cause}"
-    if isinstance(error, StartError | PipelineTimeout) or isinstance(cause, PenstockError):
+    if isinstance(error, PipelineTimeout):
+        return f"penstock: {error}"
+    if isinstance(error, StartError) or isinstance(cause, PenstockError):
         return str(error)
     if isinstance(cause, OSError) and error.index is None and cause.strerror is not None:
         return f"{error.stage}: {cause.strerror}"

@@ -11,10 +11,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["is_async_generator", "is_async_sink", "is_async_source", "is_coroutine_function", "plain"]
+__all__ = [
+    "is_async_generator",
+    "is_async_sink",
+    "is_async_source",
+    "is_coroutine_function",
+    "is_generator_function",
+    "plain",
+]
 
 _COROUTINE = 0x80
 _ASYNC_GENERATOR = 0x200  # inspect.CO_COROUTINE and inspect.CO_ASYNC_GENERATOR
+_GENERATOR = 0x20  # inspect.CO_GENERATOR
 
 
 def is_coroutine_function(fn: Any) -> bool:
@@ -25,6 +33,11 @@ def is_coroutine_function(fn: Any) -> bool:
 def is_async_generator(fn: Any) -> bool:
     """Return whether it is an `async def` with `yield`."""
     return bool(_flags(fn) & _ASYNC_GENERATOR)
+
+
+def is_generator_function(fn: Any) -> bool:
+    """Return whether it is a plain `def` with `yield`: a call of it runs nothing."""
+    return bool(_flags(fn) & _GENERATOR)
 
 
 def is_async_source(thing: Any) -> bool:

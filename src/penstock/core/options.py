@@ -123,8 +123,9 @@ def check_ends(options: Mapping[str, Any], method: str, forbidden: tuple[str, ..
             raise TypeError(f"{method}() sets {option} itself; use {start}() to choose it")
     for option in ("stdin", "stdout"):
         if options.get(option) is PIPE and method != start:
+            instead = "give input=" if option == "stdin" else "output() or stdout=CAPTURE keeps the bytes"
             raise ValueError(
-                f"{option}=PIPE needs {start}(): {method}() blocks, so you could not use the pipe"
+                f"{option}=PIPE needs {start}(): {method}() blocks, so you could not use the pipe; {instead}"
             )
 
 

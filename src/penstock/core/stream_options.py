@@ -53,7 +53,8 @@ def _end(option: str, value: object, specials: tuple[Special, ...]) -> object:
     if thing < 0:
         if thing not in specials:
             name = Special(thing).name if thing in list(Special) else str(thing)
-            raise ValueError(f"{option} cannot be {name}")
+            hint = ": CAPTURE, the default, keeps it" if (option, thing) == ("stderr", PIPE) else ""
+            raise ValueError(f"{option} cannot be {name}{hint}")
         return Special(thing)
     return value
 
