@@ -23,6 +23,7 @@ from penstock import (
     INHERIT,
     PIPE,
     STDOUT,
+    Limits,
     Pipeline,
     PipelineCancelled,
     PipelineError,
@@ -550,3 +551,33 @@ def test_a_stage_may_pass_its_stdout_to_a_run_of_its_own() -> None:
 
     pipeline: Callable[..., bytes] = function(nest).output
     assert pipeline(idle_timeout=PATIENT) == TALK
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ends",
+    [
+        lambda path: {"stdout": path, "stderr": path},
+        lambda path: {"stdout": atomic(path), "stderr": atomic(path)},
+        lambda path: {"stdout": path, "stderr": STDOUT},
+    ],
+    ids=["path", "atomic", "merged"],
+)
+def test_the_relay_loses_nothing_of_a_file_that_the_command_writes_to_as_well(
+    ends: Callable[[Path], dict[str, Any]], tmp_path: Path
+) -> None:
+    """`splice` keeps no other writer out; the relay writes by write(2) there."""
+    both = command("sh", "-c", "for i in $(seq 2000); do echo o$i; echo e$i >&2; done")
+    expected = sorted(f"{kind}{number}" for kind in "oe" for number in range(1, 2001))
+    for _ in range(10):
+        path = tmp_path / "f"
+        both.run(idle_timeout=20, **ends(path))
+        assert sorted(path.read_text().splitlines()) == expected
+
+
+def test_a_limit_of_the_file_that_the_relay_would_write_is_refused(tmp_path: Path) -> None:
+    """The relay is no process of the command, so the kernel would not apply it."""
+    head = command("head", "-c", "100000", "/dev/zero", limits=Limits(file_size=1000))
+    with pytest.raises(ValueError, match="file_size would not"):
+        head.run(stdout=tmp_path / "f", idle_timeout=5)
+    assert len(head.run(stdout=CAPTURE, idle_timeout=5).stdout or b"") == 100000

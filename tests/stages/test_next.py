@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,3 +240,19 @@ def test_a_function_in_a_worker_process_runs_such_a_pipeline() -> None:
 
 def _runs(_ctx: Any, _stdin: Any, stdout: Any) -> None:
     stdout.write((sh(SAYS, stderr=NEXT) | command("cat")).output())
+
+
+@pytest.mark.parametrize("value", [PIPE, CAPTURE, subprocess.PIPE])
+def test_a_stdout_that_only_a_run_can_have_is_refused_when_the_stage_is_made(value: Any) -> None:
+    """By the constants of subprocess too."""
+    with pytest.raises(ValueError, match="stdout of a command cannot be"):
+        command("true", stderr=NEXT, stdout=value)
+
+
+def test_the_line_for_people_says_where_stdout_goes() -> None:
+    """Otherwise it would read as if both went to the next stage."""
+    lines = [
+        str(command("a", stderr=NEXT, stdout=end) | command("b"))
+        for end in (atomic("f"), appending("f"), "f", 3)
+    ]
+    assert lines == ["a 2>&1 > f | b", "a 2>&1 >> f | b", "a 2>&1 > f | b", "a 2>&1 >&3 | b"]

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from tests.support.waiting import DEADLINE, until
 
 from penstock.streams.buffer_pool import BufferPool
-from penstock.streams.transfer import Transfer, choose_methods, methods_for
+from penstock.streams.copy_methods import choose_methods, methods_for
+from penstock.streams.transfer import Transfer
 from penstock.system import features, system_calls
 from penstock.system.fds import Fd, duplicate, open_read, open_write, pipe
 

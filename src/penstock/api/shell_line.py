@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 
-from penstock.core.constants import DEVNULL, NEXT, STDOUT
+from penstock.core.constants import DEVNULL, NEXT, STDOUT, Special
+from penstock.core.file_targets import FileTarget, appending
 from penstock.core.placeholders import HIDDEN, masked
 from penstock.core.printable import printable
 from penstock.core.texts import shell_word
@@ -81,9 +82,8 @@ def _command(stage: Command, options: Mapping[str, Any]) -> str:
         words.append(f"2> {errors}")
     elif (options.get("stderr") if stage.stderr is None else stage.stderr) in (STDOUT, NEXT):
         words.append("2>&1")
-    aside = _path(stage.stdout)
-    if aside is not None:
-        words.append(f"> {aside}")
+    if stage.stdout is not None:
+        words.append(_aside(stage.stdout))
     line = " ".join(words)
     return line if stage.cwd is None else f"(cd {shell_word(masked(stage.cwd, _HIDDEN))} && {line})"
 
@@ -96,6 +96,15 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         return shell_word(masked(value, _HIDDEN)) if value else ""
     return shell_word(f"<{name_of(value)}()>")
+
+
+def _aside(end: object) -> str:
+    """Return the redirection of a stdout that does not go to the next stage."""
+    if isinstance(end, FileTarget):
+        return f"{'>>' if isinstance(end, appending) else '>'} {shell_word(os.fsdecode(end.path))}"
+    if isinstance(end, int) and not isinstance(end, Special):
+        return f">&{end}"
+    return f"> {_path(end) or shell_word(repr(end))}"
 
 
 def _path(end: object) -> str | None:

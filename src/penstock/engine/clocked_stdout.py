@@ -21,6 +21,7 @@ from penstock.core.matchers import is_pipe_error
 from penstock.core.timing import timing
 from penstock.engine.ports import DrainedPort, close_on_error, open_pipe
 from penstock.engine.stdout_endpoints import StdoutEndpoint
+from penstock.stages.base import traits_of
 from penstock.streams.stage_ends import Output
 from penstock.system.fork_guard import late_import
 from penstock.system.unread import unread_bytes
@@ -28,22 +29,43 @@ from penstock.system.unread import unread_bytes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
+    from collections.abc import Mapping
     from typing import Any, Final
 
+    from penstock.engine.graph import PlanNode
     from penstock.engine.ports import StdoutPort
     from penstock.engine.stdout_endpoints import OnEnd
     from penstock.runtime.copy_tasks import Drainer
     from penstock.runtime.reactor import Reactor
     from penstock.stages.run_services import RunResources
 
-__all__ = ["ClockedStdout", "clocked"]
+__all__ = ["ClockedStdout", "check_file_size", "clocked"]
 
 _WRITTEN_BY_THE_STAGE: Final = frozenset({"null", "inherit", "path", "descriptor", "pipe", "capture"})
 
 
-def clocked(sink: StdoutEndpoint) -> StdoutEndpoint:
-    """Return the endpoint in a form that says since when it has waited for bytes."""
-    return ClockedStdout(sink) if sink.kind in _WRITTEN_BY_THE_STAGE else sink
+def clocked(sink: StdoutEndpoint, *, shared: bool) -> StdoutEndpoint:
+    """Return the endpoint in a form that says since when it has waited for bytes.
+
+    `shared` says that another output of the run may be the same file.
+    """
+    return ClockedStdout(sink, shared=shared) if sink.kind in _WRITTEN_BY_THE_STAGE else sink
+
+
+def check_file_size(sink: StdoutEndpoint, last: PlanNode, options: Mapping[str, Any]) -> None:
+    """Raise ValueError if a limit of the last command is for a file that the relay would write instead."""
+    if sink.kind not in ("inherit", "path", "descriptor") or traits_of(last.stage).kind != "command":
+        return
+    bounds = [options.get("limits"), getattr(last.stage, "limits", None)]
+    group = last.group
+    while group.parent is not None:
+        bounds.append(group.options.get("limits"))
+        group = group.parent.group
+    if any(getattr(bound, "file_size", None) is not None for bound in bounds):
+        raise ValueError(
+            f"idle_timeout relays the output of stage {last.stage.name!r}, so its limit file_size would not "
+            "hold for the file: leave one of them out"
+        )
 
 
 class ClockedStdout(StdoutEndpoint):
@@ -51,11 +73,11 @@ class ClockedStdout(StdoutEndpoint):
 
     __slots__ = ("carrier", "inner", "kind")
 
-    def __init__(self, inner: StdoutEndpoint) -> None:
+    def __init__(self, inner: StdoutEndpoint, *, shared: bool) -> None:
         super().__init__(inner.closing)
         self.inner = inner
         self.kind = inner.kind
-        self.carrier = "pooled" if inner.kind == "pipe" else inner.relay_method()
+        self.carrier = "pooled" if inner.kind == "pipe" else inner.relay_method(shared=shared)
 
     def planned_kind(self, *, wants_file: bool) -> str:
         """Return `relayed` if the bytes go through a relay, else the kind of the stdout itself."""

@@ -10,13 +10,14 @@ Out of scope: any code.
 from penstock.runtime.copy_tasks import Drainer, Feeder, Relay
 from penstock.runtime.late_calls import ReactorCalls
 from penstock.streams.clocked_writer import ClockedWriter
+from penstock.streams.copy_methods import best_method, best_method_to_path
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.fifo_streams import FifoReader, FifoWriter
 from penstock.streams.file_objects import pipe_reader
 from penstock.streams.memory_pipe import MemoryPipe
 from penstock.streams.pipe_writer import PipeWriter
 from penstock.streams.reader import BytesReader
-from penstock.streams.transfer import Transfer, best_method, best_method_to_path
+from penstock.streams.transfer import Transfer
 from penstock.streams.writer import CaptureWriter, NullWriter
 
 __all__ = [

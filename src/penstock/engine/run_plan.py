@@ -161,13 +161,14 @@ def _plan(
         source = stdin_endpoint(options.get("stdin", DEFAULTS["stdin"]), options.get("input"))
         stdout = options.get("stdout", DEFAULTS["stdout"])
         sink = ITERATED if iterate else stdout_endpoint(stdout, options.get("max_output"))
-        if options.get("idle_timeout") is not None:
-            with late_import:
-                from penstock.engine.clocked_stdout import clocked  # noqa: PLC0415 - few runs have one
-
-            sink = clocked(sink)
     own_ends = ends is None
     outputs = check_outputs(graph, options, own_ends=own_ends, iterate=iterate)
+    if options.get("idle_timeout") is not None:
+        with late_import:
+            from penstock.engine.clocked_stdout import check_file_size, clocked  # noqa: PLC0415 - few runs have one
+
+        check_file_size(sink, graph.nodes[-1], options)
+        sink = clocked(sink, shared=bool(outputs))
     return RunPlan(graph, options, source, sink, outputs=outputs)
 
 

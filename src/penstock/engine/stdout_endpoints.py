@@ -61,8 +61,11 @@ class StdoutEndpoint:
     def __init__(self, closing: Any = None) -> None:
         self.closing = closing
 
-    def relay_method(self) -> str:
-        """Return the kind of edge that a relay from a pipe to here is."""
+    def relay_method(self, *, shared: bool) -> str:
+        """Return the kind of edge that a relay from a pipe to here is.
+
+        `shared` says that another output of the run may be the same file.
+        """
         return self.carrier
 
     def planned_kind(self, *, wants_file: bool) -> str:
@@ -95,9 +98,9 @@ class NullStdout(StdoutEndpoint):
     __slots__ = ()
     kind = "null"
 
-    def relay_method(self) -> str:
+    def relay_method(self, *, shared: bool) -> str:
         """Return how a pipe is copied to /dev/null."""
-        return _relay_to_path(os.devnull, append=False)
+        return _relay_to_path(os.devnull, append=False, shared=shared)
 
     def open(self, reactor: Reactor, pipe_size: int | None, on_end: OnEnd, *, wants_file: bool) -> StdoutPort:
         """Give /dev/null, unopened, or a stream that drops everything."""
@@ -115,7 +118,7 @@ class InheritedStdout(StdoutEndpoint):
     __slots__ = ()
     kind = "inherit"
 
-    def relay_method(self) -> str:
+    def relay_method(self, *, shared: bool) -> str:
         """Return how a pipe is copied to it."""
         with late_import:
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
@@ -152,9 +155,9 @@ class PathStdout(StdoutEndpoint):
         super().__init__()
         self._path = path
 
-    def relay_method(self) -> str:
+    def relay_method(self, *, shared: bool) -> str:
         """Return how a pipe is copied to it."""
-        return _relay_to_path(self._path, append=False)
+        return _relay_to_path(self._path, append=False, shared=shared)
 
     def open_for(self, resources: RunResources, *_: Any, **__: Any) -> StdoutPort:
         """Open the file: create it, or make it empty."""
@@ -173,9 +176,9 @@ class TargetStdout(StdoutEndpoint):
         super().__init__()
         self._target = target
 
-    def relay_method(self) -> str:
+    def relay_method(self, *, shared: bool) -> str:
         """Return how a pipe is copied to it."""
-        return _relay_to_path(self._target.path, append=isinstance(self._target, appending))
+        return _relay_to_path(self._target.path, append=isinstance(self._target, appending), shared=shared)
 
     def open_for(self, resources: RunResources, *_: Any, **__: Any) -> StdoutPort:
         """Open the file at its end, or create the part."""
@@ -193,7 +196,7 @@ class DescriptorStdout(StdoutEndpoint):
         super().__init__(closing)
         self._value = value
 
-    def relay_method(self) -> str:
+    def relay_method(self, *, shared: bool) -> str:
         """Return how a pipe is copied to it."""
         with late_import:
             from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
@@ -275,9 +278,9 @@ class AsyncObjectStdout(StdoutEndpoint):
         self.value = value
 
 
-def _relay_to_path(path: Any, *, append: bool) -> str:
+def _relay_to_path(path: Any, *, append: bool, shared: bool) -> str:
     """Return the kind of edge that a relay from a pipe to a file is."""
     with late_import:
         from penstock.engine import port_streams as streams  # noqa: PLC0415 - see the head of the module
 
-    return streams.best_method_to_path(path, append=append)
+    return streams.best_method_to_path(path, append=append, shared=shared)

@@ -65,9 +65,9 @@ def check_own_stdout(stdout: Any, stderr: object) -> object:
             "stdout of a command needs stderr=NEXT, by which the next stage reads its stderr alone; "
             "give the stdout of the last stage to run() or the pipeline"
         )
-    if stdout is PIPE or stdout is CAPTURE:
-        raise ValueError(f"stdout of a command cannot be {stdout}: use a path, descriptor, file or DEVNULL")
     checked = check_stdout("stdout", stdout)
+    if checked is PIPE or checked is CAPTURE:
+        raise ValueError(f"stdout of a command cannot be {checked}: use a path, descriptor, file or DEVNULL")
     thing = checked.thing if isinstance(checked, closing) else checked
     if hasattr(thing, "write") and not hasattr(thing, "fileno"):
         raise TypeError(f"stdout of a command needs a descriptor, which {thing!r} does not have")

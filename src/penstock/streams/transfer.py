@@ -1,10 +1,10 @@
 """Copy between two descriptors: the kernel carries the bytes if it can, and the pooled loop if not.
 
-`choose_methods` is a pure table of the methods that may be tried for a pair, best first. `methods_for` asks
-it about two descriptors. If a method cannot carry the pair (an old kernel, a sandbox, a file system),
-`Transfer` tries the next one. The kernel's methods work at the descriptors' own positions and hold nothing
-back, so the next method goes on exactly where the last one stopped, whenever that happens. The pooled loop
-comes last: it can carry every pair, and a real error is raised there.
+`copy_methods` says which methods may be tried for a pair, best first. If a method cannot carry the pair (an
+old kernel, a sandbox, a file system), `Transfer` tries the next one. The kernel's methods work at the
+descriptors' own positions and hold nothing back, so the next method goes on exactly where the last one
+stopped, whenever that happens. The pooled loop comes last: it can carry every pair, and a real error is
+raised there.
 
 Nothing spins. On EAGAIN both sides are polled, and only the side that is not ready is waited for. With a full
 pipe as sink, a wait for both would return at once because of the source, for ever. If both sides are ready
@@ -16,29 +16,11 @@ to, because SPLICE_F_NONBLOCK does not wait. One limit: if another process takes
 our poll and our call, or a terminal that polls as writable has less room than PIPE_BUF, the call blocks until
 it can go on, and `interrupt` takes effect only then.
 
-A pipe is not spliced to a socket, although the kernel can do that: the pooled loop, which asks a pipe of
-256 KiB for all that it may hold at once, is faster. Medians of two series of 5 and 7 interleaved rounds,
-`head -c 512M` to a non-blocking TCP socket on loopback, against a loop that reads and sends 64 KiB (1.16 and
-1.23 GiB/s; two cores):
-
-    pipe of      64 KiB   128 KiB   256 KiB   512 KiB   1 MiB
-    spliced      x 1.06    x 1.23    x 1.19    x 1.28   x 1.19
-    pooled       x 0.95    x 1.26    x 1.46    x 1.42   x 1.31
-
-The machine was quiet. Under the load of other work the loop ran at 2.7 and 1.7 GiB/s in two more series. A
-pooled pipe of 64 KiB then had x 0.94 and x 1.00 of that, one of 256 KiB (1.8 and 1.6 GiB/s) x 0.65 and x
-0.85. In a later series on a quiet machine splicing had x 0.82, 0.88 and 0.85 (64, 256, 1024 KiB), and a
-pooled pipe of 256 KiB x 1.16; a socket passed to `head` itself, without a copy, had x 1.2. So the gain of the
-larger pipe does not hold everywhere. Why the loop's own speed varies is not known.
-
-In the other direction, from a TCP socket into a pipe, splice has three times the throughput of the loop.
-
 Only `Transfer.run` blocks. Out of scope: which objects may be copied by descriptor at all.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import stat
@@ -47,21 +29,20 @@ from contextlib import ExitStack
 
 from penstock.streams.base import Stream, poll_until_ready
 from penstock.streams.buffer_pool import BufferPool, buffer_pool
+from penstock.streams.copy_methods import FILE, PIPE, POOLED, kind_of, methods_for
 from penstock.system import splice, system_calls
 from penstock.system.fds import Waker, is_nonblocking, pipe_capacity, set_nonblocking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Final, TypeVar
 
     from penstock.system.fds import Fd
 
     _Argument = TypeVar("_Argument")
 
-__all__ = ["Transfer", "best_method", "best_method_to_path", "choose_methods", "methods_for"]
-
-_POOLED: Final = "pooled"
+__all__ = ["Transfer"]
 
 # Bytes per call of a kernel method. A pipe or a socket moves what it holds, so a larger number changes
 # nothing there. Between files it bounds how long a call takes, and with it an interruption.
@@ -75,64 +56,6 @@ _MAX_BUFFERS: Final = 4
 # who use the same pipe or socket.
 _MAX_REFUSALS: Final = 8
 
-_FILE, _PIPE, _SOCKET, _OTHER = "file", "pipe", "socket", "other"
-
-
-def choose_methods(source: str, sink: str, *, append: bool, movers: Collection[str]) -> list[str]:
-    """Return the methods for a pair of "file", "pipe", "socket" and "other" (a device), best first.
-
-    `append`: the sink is O_APPEND. `movers` are those that the platform has. "pooled" is always the last.
-
-    >>> choose_methods("file", "socket", append=False, movers={"splice", "sendfile"})
-    ['sendfile', 'pooled']
-    """
-    found: list[str] = []
-    # With O_APPEND the sink may only be a pipe; anything else is EINVAL or EBADF (splice(2), sendfile(2),
-    # copy_file_range(2)).
-    if sink == _PIPE:
-        # From a file `splice` is better than `sendfile`, whose waiting goes by the pipe's flags.
-        found = ["splice", "sendfile"] if source == _FILE else ["splice"]
-    elif not append:
-        if source == _PIPE and sink != _SOCKET:
-            found = ["splice"]
-        elif source == _FILE:
-            found = ["copy-file-range", "sendfile"] if sink == _FILE else ["sendfile"]
-    # If neither side is a pipe or a file: two splices through our own pipe are no faster than the pooled loop
-    # between TCP sockets, and if they stop half-way, that pipe would have to be drained by hand.
-    return [*(method for method in found if method in movers), _POOLED]
-
-
-def methods_for(source: int, sink: int) -> list[str]:
-    """Return the methods for two open descriptors, best first. Raises OSError if one is not open."""
-    append = bool(fcntl.fcntl(sink, fcntl.F_GETFL) & os.O_APPEND)
-    return choose_methods(_kind(source), _kind(sink), append=append, movers=splice.movers())
-
-
-def best_method(number: int, *, to_pipe: bool) -> str:
-    """Return the best method between an open descriptor and a pipe that is yet to be made."""
-    if to_pipe:
-        return choose_methods(_kind(number), _PIPE, append=False, movers=splice.movers())[0]
-    append = bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND)
-    return choose_methods(_PIPE, _kind(number), append=append, movers=splice.movers())[0]
-
-
-def best_method_to_path(path: str | bytes | os.PathLike[str], *, append: bool) -> str:
-    """Return the best method from a pipe into the file that has that path, or is to have it."""
-    try:
-        kind = _kind(path)
-    except (OSError, ValueError):
-        kind = _FILE
-    return choose_methods(_PIPE, kind, append=append, movers=splice.movers())[0]
-
-
-def _kind(target: int | str | bytes | os.PathLike[str]) -> str:
-    mode = os.stat(target).st_mode  # noqa: PTH116 - pathlib is dear to import
-    if stat.S_ISREG(mode):
-        return _FILE
-    if stat.S_ISFIFO(mode):
-        return _PIPE
-    return _SOCKET if stat.S_ISSOCK(mode) else _OTHER
-
 
 class _Side:
     """One descriptor of a transfer, with how to use it and how to wait for it."""
@@ -143,8 +66,8 @@ class _Side:
         self.fd = fd
         self.event = event
         number = fd.fileno()
-        self.kind = _kind(number)
-        instant = self.kind == _FILE or _is_null(number)
+        self.kind = kind_of(number)
+        instant = self.kind == FILE or _is_null(number)
         if owned and not instant:
             set_nonblocking(number)
         # Whether a call may block, so that it has to be polled first: it is borrowed, and blocks. Polling a
@@ -181,7 +104,7 @@ class Transfer(Stream):
         self, source: Fd, sink: Fd, *, source_owned: bool, sink_owned: bool, pool: BufferPool = buffer_pool
     ) -> None:
         super().__init__()
-        self._methods = methods_for(source.fileno(), sink.fileno())
+        self._methods = methods_for(source.fileno(), sink.fileno(), shared=not sink_owned)
         self._source = _Side(source, select.POLLIN, owned=source_owned)
         self._sink = _Side(sink, select.POLLOUT, owned=sink_owned)
         self._pool = pool
@@ -206,7 +129,7 @@ class Transfer(Stream):
             with self._in_use:
                 if self.unsent:
                     self._send_first()
-                while self._methods[0] != _POOLED:
+                while self._methods[0] != POOLED:
                     if self._move_with(self._methods[0]):
                         return self.count
                     del self._methods[0]
@@ -237,7 +160,7 @@ class Transfer(Stream):
             try:
                 size = move(source.fd.fileno(), sink.fd.fileno(), length)
             except BlockingIOError:
-                if source.kind == _PIPE and _is_hung_up(source):
+                if source.kind == PIPE and _is_hung_up(source):
                     return True  # into a full pipe, an empty one without writers gives EAGAIN, not 0
                 refusals = 0 if self._wait_for_the_blocked() else refusals + 1
                 if refusals == _MAX_REFUSALS:
@@ -257,10 +180,10 @@ class Transfer(Stream):
         source, sink = self._source, self._sink
         spliced = method == "splice"  # it does not wait for pipes, whatever their flags are
         polled = [
-            side for side in (source, sink) if side.must_poll_first and not (spliced and side.kind == _PIPE)
+            side for side in (source, sink) if side.must_poll_first and not (spliced and side.kind == PIPE)
         ]
-        length = _FILE_CALL_BYTES if source.kind == sink.kind == _FILE else _CALL_BYTES
-        if sink in polled and sink.kind != _PIPE:
+        length = _FILE_CALL_BYTES if source.kind == sink.kind == FILE else _CALL_BYTES
+        if sink in polled and sink.kind != PIPE:
             length = select.PIPE_BUF
         move = {
             "splice": splice.splice,
@@ -271,7 +194,7 @@ class Transfer(Stream):
 
     def _is_at_end(self) -> bool:
         """Whether a mover's 0 is EOF."""
-        if self._source.kind != _FILE or self.count:
+        if self._source.kind != FILE or self.count:
             return True
         # It is an empty file, or a file whose size means nothing (as in /proc): only a read tells. A byte
         # that is read here would be lost to the sink, so pread reads it and leaves the position.
@@ -286,7 +209,7 @@ class Transfer(Stream):
         """Move until EOF through buffers of the pool."""
         source, sink = self._source, self._sink
         # As many as a pipe may hold; other sources have no more to give at once.
-        wanted = pipe_capacity(source.fd.fileno()) // self._pool.size if source.kind == _PIPE else 1
+        wanted = pipe_capacity(source.fd.fileno()) // self._pool.size if source.kind == PIPE else 1
         with ExitStack() as stack:
             buffers = [
                 stack.enter_context(self._pool.lend()) for _ in range(min(_MAX_BUFFERS, max(1, wanted)))
