@@ -437,7 +437,7 @@ SINKS: dict[str, tuple[str, str, Callable[[Room], tuple[Any, Callable[[], bytes]
         "memory",
         lambda r: _pipe_sink(r, blocking=False, wrapped="buffered"),
     ),
-    "non-blocking fd": (SPLICE, "memory", lambda r: _number(r, os.O_NONBLOCK)),
+    "non-blocking fd": ("pooled", "memory", lambda r: _number(r, os.O_NONBLOCK)),
     "non-blocking O_APPEND fd": ("pooled", "memory", lambda r: _number(r, os.O_NONBLOCK | os.O_APPEND)),
     "gzip": ("pooled", "memory", lambda r: _packing(r, gzip)),
     "bz2": ("pooled", "memory", lambda r: _packing(r, bz2)),

@@ -49,9 +49,11 @@ class Interruption:
         if event == "call":
             self._pass(frame)
         elif event == "opcode":
-            if self._last.get(frame, "").startswith(("CALL", "JUMP_BACKWARD")):
+            step = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            # After a call that has raised, no signal handler runs before the exception is handled.
+            if self._last.get(frame, "").startswith(("CALL", "JUMP_BACKWARD")) and step != "PUSH_EXC_INFO":
                 self._pass(frame)
-            self._last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            self._last[frame] = step
         return self
 
     def _pass(self, frame: FrameType) -> None:
