@@ -194,15 +194,15 @@ def begin_and_yield(_chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def begin_and_wait(_ctx: object, _stdin: Any, stdout: Any) -> None:
-    """Ignore everything for a second."""
+    """Ignore everything for two seconds."""
     stdout.write(b"begun\n")
     time.sleep(1)
 
 
 def begin_and_pause(_chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Ignore everything for a second."""
+    """Ignore everything for two seconds."""
     yield b"begun\n"
-    time.sleep(1)
+    time.sleep(2)
 
 
 def fail_when_stopped(_ctx: object, _stdin: Any, stdout: Any) -> None:
