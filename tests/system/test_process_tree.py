@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -259,3 +260,26 @@ def test_looks_from_many_threads_agree(speaking: Any) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_the_mark_is_found_in_the_middle_of_an_exec() -> None:
+    """A process has no environment by then; a walk that took it for a stranger would leave it alive."""
+    environ = {**os.environ, VARIABLE: "host.1"}
+    for _ in range(100):
+        with subprocess.Popen(
+            ["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, env=environ
+        ) as shell:
+            assert shell.stdout is not None
+            pid = int(shell.stdout.readline())
+            found = [marks_of(pid) for _ in range(20)]
+            os.kill(pid, signal.SIGKILL)
+        assert found == [["host.1"]] * 20
+
+
+def test_a_process_without_an_environment_has_no_mark() -> None:
+    """Nor has one that has ended, and neither takes long to read."""
+    with subprocess.Popen(["sleep", "1000"], env={}) as bare:
+        assert marks_of(bare.pid) == []
+        bare.kill()
+        os.waitid(os.P_PID, bare.pid, os.WEXITED | os.WNOWAIT)
+        assert marks_of(bare.pid) == []

@@ -5,6 +5,9 @@ is then a child of init and in a group with strangers. So such a command gets a 
 which everything that it starts inherits, and which /proc shows. A run inside a run adds its mark to that of
 the outer one. A program that clears its environment, or writes over it, loses the mark.
 
+In the middle of an exec a process has neither environment nor arguments, for some microseconds. Nothing tells
+when that is over, so it is read again, for `_EXEC_S` at most.
+
 Out of scope: processes of other users, whose environment we may not read.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 
 from penstock.system import procfs
 from penstock.system.fork_guard import reset_in_child
@@ -29,6 +33,8 @@ marked_children: set[int] = set()
 """Our children that have a mark and were not reaped yet. So nobody reads a mark that is known."""
 
 _PREFIX = f"\0{VARIABLE}=".encode()
+_EXEC_S = 0.02
+"""Seconds that an exec may take."""
 _host = ""
 _serial = itertools.count()
 
@@ -49,8 +55,15 @@ def with_mark(environ: Mapping[str, str], mark: str) -> dict[str, str]:
 
 
 def marks_of(pid: int) -> list[str]:
-    """Return the marks of a process; empty if its environment cannot be read."""
-    _, found, rest = (b"\0" + procfs.environ(pid)).partition(_PREFIX)
+    """Return the marks of a process; empty if its environment cannot be read. May block for `_EXEC_S`."""
+    environment = procfs.environ(pid)
+    if not environment and procfs.is_in_exec(pid):
+        deadline = time.monotonic() + _EXEC_S
+        while not environment and time.monotonic() < deadline and procfs.is_in_exec(pid):
+            time.sleep(_EXEC_S / 100)
+            environment = procfs.environ(pid)
+        environment = environment or procfs.environ(pid)
+    _, found, rest = (b"\0" + environment).partition(_PREFIX)
     return rest.partition(b"\0")[0].decode("ascii", "replace").split(":") if found else []
 
 

@@ -179,6 +179,17 @@ def environ(pid: int) -> bytes:
         return b""
 
 
+def is_in_exec(pid: int) -> bool:
+    """Whether a process is in the middle of an exec: it lives, and has no arguments."""
+    try:
+        if _read(b"/proc/%d/cmdline" % pid):
+            return False
+    except OSError:
+        return False
+    entry = read_stat(pid)
+    return entry is not None and entry.state not in ("Z", "X")
+
+
 def _names(folder: bytes) -> list[bytes]:
     """Return the names in a folder that are numbers."""
     procfs_ctypes = _ctypes_reader()
