@@ -57,12 +57,11 @@ def with_mark(environ: Mapping[str, str], mark: str) -> dict[str, str]:
 def marks_of(pid: int) -> list[str]:
     """Return the marks of a process; empty if its environment cannot be read. May block for `_EXEC_S`."""
     environment = procfs.environ(pid)
-    if not environment and procfs.is_in_exec(pid):
+    if not environment:
         deadline = time.monotonic() + _EXEC_S
-        while not environment and time.monotonic() < deadline and procfs.is_in_exec(pid):
+        while procfs.is_in_exec(pid) and time.monotonic() < deadline:
             time.sleep(_EXEC_S / 100)
-            environment = procfs.environ(pid)
-        environment = environment or procfs.environ(pid)
+        environment = procfs.environ(pid)
     _, found, rest = (b"\0" + environment).partition(_PREFIX)
     return rest.partition(b"\0")[0].decode("ascii", "replace").split(":") if found else []
 
