@@ -581,3 +581,14 @@ def test_a_limit_of_the_file_that_the_relay_would_write_is_refused(tmp_path: Pat
     with pytest.raises(ValueError, match="file_size would not"):
         head.run(stdout=tmp_path / "f", idle_timeout=5)
     assert len(head.run(stdout=CAPTURE, idle_timeout=5).stdout or b"") == 100000
+
+
+def test_a_limit_of_files_holds_beside_a_terminal_or_pipe(host: Host, tmp_path: Path) -> None:
+    """Our own stdout has no size by then, and the other files of the command keep their limit."""
+    program = """
+limits = Limits(file_size=1000)
+script = "echo shown; head -c 100000 /dev/zero >f"
+command("sh", "-c", script, limits=limits, cwd=sys.argv[1]).run(check=False, idle_timeout=20)
+"""
+    assert host.talk(program, str(tmp_path)).stdout == b"shown\n"
+    assert (tmp_path / "f").stat().st_size == 1000

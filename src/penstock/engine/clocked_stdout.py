@@ -22,6 +22,7 @@ from penstock.core.timing import timing
 from penstock.engine.ports import DrainedPort, close_on_error, open_pipe
 from penstock.engine.stdout_endpoints import StdoutEndpoint
 from penstock.stages.base import traits_of
+from penstock.streams.copy_methods import FILE, kind_of
 from penstock.streams.stage_ends import Output
 from penstock.system.fork_guard import late_import
 from penstock.system.unread import unread_bytes
@@ -55,6 +56,8 @@ def clocked(sink: StdoutEndpoint, *, shared: bool) -> StdoutEndpoint:
 def check_file_size(sink: StdoutEndpoint, last: PlanNode, options: Mapping[str, Any]) -> None:
     """Raise ValueError if a limit of the last command is for a file that the relay would write instead."""
     if sink.kind not in ("inherit", "path", "descriptor") or traits_of(last.stage).kind != "command":
+        return
+    if sink.kind == "inherit" and kind_of(1) != FILE:  # a terminal or a pipe has no size
         return
     bounds = [options.get("limits"), getattr(last.stage, "limits", None)]
     group = last.group
@@ -106,7 +109,7 @@ class ClockedStdout(StdoutEndpoint):
             if not wants_file:
                 port.clock = streams.ClockedWriter(port.output.writer)
                 port.output = Output(stream=port.clock)
-        except BaseException:
+        except BaseException:  # nobody else knows of the port yet
             port.abandon()
             raise
         return port
