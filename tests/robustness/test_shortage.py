@@ -6,6 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.hosts import others_may_read
+
+import penstock
 
 if TYPE_CHECKING:
     from tests.support.hosts import Host
@@ -231,6 +234,7 @@ say("leftover", *timed(lambda: door(leaves, grace=0.1)), *tried)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(not others_may_read(penstock.__file__), reason="other users cannot load the package here")
 def test_a_user_who_may_start_no_thread_is_told_which_stage(host: Host) -> None:
     """`memory_limit` and the others, as an ordinary user with RLIMIT_NPROC at 2."""
     ended = host.run(

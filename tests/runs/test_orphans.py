@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from tests.support.hosts import others_may_read
 from tests.support.processes import Strays, alive, gone, kill_survivors, sh
 from tests.support.waiting import DEADLINE, until
 
+import penstock
 from penstock import StartError, command, function
 from penstock.system import features, guard_table, guardian, guardian_main
 from penstock.system.process_mark import VARIABLE
@@ -579,6 +581,7 @@ def test_a_guardian_that_does_not_start_fails_the_run(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root has no such limit, and becomes an ordinary user for it")
+@pytest.mark.skipif(not others_may_read(penstock.__file__), reason="other users cannot load the package here")
 def test_a_host_without_processes_for_it_is_told_so(host: Host) -> None:
     out = host.output(
         """

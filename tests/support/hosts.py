@@ -6,14 +6,12 @@ import os
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from tests.support.waiting import DEADLINE
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["PYTHON_OPTIONS", "Ended", "Host"]
+__all__ = ["PYTHON_OPTIONS", "Ended", "Host", "others_may_read"]
 
 PROGRAM_DEADLINE = 3 * DEADLINE
 """Seconds for a whole program: most of them start many runs."""
@@ -132,3 +130,9 @@ class Host:
         script = self._folder / f"host_{self._count}.py"
         script.write_text(text, encoding="utf-8")
         return script
+
+
+def others_may_read(place: str) -> bool:
+    """Whether every user may reach a file: then a program that becomes another one can load modules there."""
+    path = Path(place).resolve()
+    return bool(path.stat().st_mode & 0o4) and all(folder.stat().st_mode & 0o1 for folder in path.parents)
