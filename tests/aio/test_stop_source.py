@@ -136,11 +136,12 @@ async def test_an_exception_of_a_coroutines_own_counts() -> None:
 
 async def test_a_coroutine_that_ignores_it_is_abandoned() -> None:
     """At the end of the grace time."""
-    go_on = anyio.Event()
+    deaf, go_on = anyio.Event(), anyio.Event()
 
     async def ignore(_ctx: object, _stdin: Any, stdout: Any) -> None:
         await stdout.send(b"begun\n")
         with anyio.CancelScope(shield=True):
+            deaf.set()
             await go_on.wait()
 
     kinds = []
@@ -148,6 +149,7 @@ async def test_a_coroutine_that_ignores_it_is_abandoned() -> None:
         stdout=PIPE, on_event=lambda event: kinds.append(event.kind)
     ) as run:
         await _first_line(run)
+        await deaf.wait()
         run.stop_source(0.05)
         await _rest(run)
         assert (await run.wait()).ok

@@ -241,9 +241,11 @@ def test_the_generator_of_a_source_is_closed() -> None:
 
 def test_a_transform_delivers_what_it_has_made() -> None:
     """Only its input ends: the chunks that it makes of the stop are written."""
+    reading = threading.Event()
 
     def total(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield b"begun\n"
+        reading.set()
         size = 0
         try:
             for chunk in chunks:
@@ -252,6 +254,7 @@ def test_a_transform_delivers_what_it_has_made() -> None:
             yield b"%d\n" % size
 
     run = begun(transform(total) | map_lines(bytes) | CAT, stdin=PIPE)
+    assert reading.wait(DEADLINE)
     run.stop_source()
     assert rest(run) == b"0\n"
     assert run.wait(DEADLINE).ok
@@ -290,14 +293,16 @@ def test_one_whose_output_nobody_takes_is_abandoned_too(first: Pipeline) -> None
 
 def test_stages_that_share_the_thread_of_an_abandoned_one_fail() -> None:
     """They could not finish, and what they held is lost: that must not pass for a success."""
-    release = threading.Event()
+    deaf, release = threading.Event(), threading.Event()
 
     def ignore(_chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield b"begun\n"
+        deaf.set()
         release.wait(DEADLINE)
 
     try:
         run = begun(transform(ignore) | map_lines(bytes) | CAT)
+        assert deaf.wait(DEADLINE)  # a generator that is stopped at its `yield` is closed there
         run.stop_source(0.05)
         rest(run)
         with pytest.raises(PipelineError, match="'ignore' did not end when it was stopped"):

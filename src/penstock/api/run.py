@@ -90,9 +90,10 @@ class Run:
         A command gets its `stop_signal`, with everything that it has started, and after `grace` seconds
         SIGKILL. The default is the `grace` of its pipeline. However it ends, that is not a failure. In a
         function its stdin and stdout raise `FinishEarly`; of a transform or a line function only the input
-        does, so that what it has made is delivered. A generator in `source` is closed, and an async function
-        is cancelled. A function that does not end in time is abandoned. An exception of its own is still a
-        failure, as are those of later stages, and one from before the stop.
+        does, so that what it has made is delivered. One that stands at a `yield` is closed there. A generator
+        in `source` is closed, and an async function is cancelled. A function that does not end in time is
+        abandoned. An exception of its own is still a failure, as are those of later stages, and one from
+        before the stop.
 
         The stage's input ends, too: an object or iterable that feeds it is not read any more. Writing to
         `stdin` raises BrokenPipeError once the stage has gone.

@@ -34,59 +34,73 @@ def call_in_time(function: Callable[[], _Answer], undo: Callable[[_Answer], obje
         return function()
     call = _Call(function, undo)
     try:
-        thread_pool.submit(call.make)
-    except RuntimeError:  # no thread to be had
-        return function()
-    answer: _Answer = call.answer()
+        try:
+            thread_pool.submit(call.make)
+        except RuntimeError:  # no thread to be had
+            return function()
+        answer: _Answer = call.answer()
+    except TimeoutError:
+        call.give_up()
+        raise
+    except BaseException:  # an interrupt: the caller may use the object next
+        call.give_up()
+        call.wait_briefly()
+        raise
     return answer
 
 
 class _Call:
+    """`_lock` decides whether the call is given up before it begins, before it has ended, or afterwards."""
+
     def __init__(self, function: Callable[[], Any], undo: Callable[[Any], object] | None) -> None:
         self._function = function
         self._undo = undo
         self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._given_up = False
+        self._begun = self._given_up = self._made = False
+        self._over = threading.Event()
         self._answer: Any = None
         self._error: BaseException | None = None
 
     def make(self) -> None:
-        """Make the call, in a worker."""
+        """Make the call, in a worker. Undo it if it comes too late, and make none that was given up."""
+        with self._lock:
+            if self._given_up:
+                return
+            self._begun = True
         try:
-            answer = self._function()
+            self._answer = self._function()
         except BaseException as error:  # noqa: BLE001 - the caller raises it
             self._error = error
-            self._ended.set()
+            self._over.set()
             return
         with self._lock:
-            self._answer = answer
-            self._ended.set()
+            self._made = True
             late = self._given_up
-        if late and self._undo is not None:
-            self._undo(answer)
+        try:
+            if late and self._undo is not None:
+                self._undo(self._answer)
+        finally:
+            self._over.set()
 
     def answer(self) -> Any:
         """Wait for the answer."""
-        ended = False
-        try:
-            ended = self._ended.wait(timing.object_lock_s)
-        except BaseException:
-            # The caller may use the object next, and a call under way takes microseconds.
-            self._ended.wait(timing.close_grace_s)
-            raise
-        finally:
-            if not ended:
-                self._give_up()
-        if not ended:
+        if not self._over.wait(timing.object_lock_s):
             raise TimeoutError
         if self._error is not None:
             raise self._error
         return self._answer
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """Have nobody wait for the answer. Undo the call if it has ended just now."""
         with self._lock:
+            if self._given_up:
+                return
             self._given_up = True
-            made = self._ended.is_set() and self._error is None
-        if made and self._undo is not None:  # it has ended just now, or an interrupt came
+            made = self._made
+        if made and self._undo is not None:
             self._undo(self._answer)
+
+    def wait_briefly(self) -> None:
+        """Wait for the end of a call that is under way: it takes microseconds if nobody has the lock."""
+        if self._begun:
+            self._over.wait(timing.close_grace_s)
