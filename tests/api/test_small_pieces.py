@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import write_calls
 from tests.support.waiting import DEADLINE, until
 
 from penstock import DEVNULL, Pipeline, PipelineCancelled, command, function, source, transform
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 MANY = 20_000
 PIECES = [b"%d\n" % number for number in range(1000)]
 BURST = b"".join(PIECES)
-
-
-def write_calls() -> int:
-    """Return how many writes this process has asked the kernel for."""
-    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(fields["syscw"])
 
 
 class Seen:

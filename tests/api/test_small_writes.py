@@ -7,10 +7,10 @@ import os
 import threading
 from concurrent.futures import wait
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.processes import write_calls
 from tests.support.waiting import DEADLINE, until
 
 from penstock import (
@@ -27,6 +27,7 @@ from penstock import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
+    from pathlib import Path
 
     from tests.support.hosts import Host
 
@@ -53,12 +54,6 @@ def write_lines(stream: io.BufferedWriter, data: bytes = BURST) -> None:
     write = stream.write
     for line in data.splitlines(keepends=True):
         write(line)
-
-
-def write_calls() -> int:
-    """Return how many writes this process has asked the kernel for."""
-    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(fields["syscw"])
 
 
 def _holds(path: Path, wanted: bytes) -> bool:

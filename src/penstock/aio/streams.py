@@ -21,6 +21,7 @@ import anyio
 from anyio import lowlevel
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
+from penstock.aio.held_sends import HeldSends
 from penstock.core.errors import raised_by
 from penstock.system import system_calls
 from penstock.system.fds import set_nonblocking
@@ -76,7 +77,7 @@ class _FdStream:
             return
         # If a task waits in it, the loop has to know first. A closed loop no longer has such a task.
         if (self._loop.here and not self._busy) or not self._loop.call(self._close):
-            self._fd.close()
+            self._release()
 
     async def aclose(self) -> None:
         """Close it. Idempotent."""
@@ -85,6 +86,9 @@ class _FdStream:
 
     def _close(self) -> None:
         self._wake()
+        self._release()
+
+    def _release(self) -> None:
         self._fd.close()
 
     def _wake(self) -> None:
@@ -182,14 +186,19 @@ class FdReceiver(_FdStream, ByteReceiveStream):
 
 
 class FdSender(_FdStream, ByteSendStream):
-    """The writing end of a pipe."""
+    """The writing end of a pipe. Small sends of a burst are joined (`aio.held_sends`)."""
+
+    def __init__(self, fd: Fd, loop: Loop) -> None:
+        super().__init__(fd, loop)
+        self._held = HeldSends(fd, loop)
 
     async def send(self, item: bytes | bytearray | memoryview) -> None:
         """Write all of `item`, waiting while the pipe is full.
 
         `anyio.BrokenResourceError`, caused by a `BrokenPipeError`, if there is no reader any more;
         `anyio.ClosedResourceError` once it is closed. If it is cancelled, a part may have been written:
-        `count` says how much.
+        `count` says how much. It needs no flush: of a burst of small sends the last ones go into the pipe
+        when the loop comes to its next turn.
         """
         if self._busy:
             raise anyio.BusyResourceError("using")
@@ -197,10 +206,19 @@ class FdSender(_FdStream, ByteSendStream):
             await self._yield()
         else:
             await (self._checkpoint or self._find_checkpoint())()
+        held = self._held
         done = 0
         if type(item) is bytes:
-            # A short cut: the pipe mostly has room, and a small write costs no more than the calls around it.
             number = self._usable()
+            size = len(item)
+            if size <= held.room:
+                held.add(item)
+                self.count += size
+                return
+            if before := held.take():
+                self.count -= len(before)
+                item = before + item
+            # A short cut: the pipe mostly has room, and a small write costs no more than the calls around it.
             try:
                 done = system_calls.write(number, item)
             except (BlockingIOError, BrokenPipeError):
@@ -208,7 +226,10 @@ class FdSender(_FdStream, ByteSendStream):
             else:
                 self.count += done
                 if done == len(item):
+                    held.count_piece()
                     return
+        else:
+            held.flush()
         self._busy = True
         try:
             with memoryview(item) as view, view.cast("B") as flat, flat[done:] as rest:
@@ -239,3 +260,7 @@ class FdSender(_FdStream, ByteSendStream):
         except anyio.ClosedResourceError:
             self._usable()
         self._since = time.monotonic()
+
+    def _release(self) -> None:
+        self._held.flush()
+        super()._release()
