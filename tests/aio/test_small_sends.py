@@ -71,7 +71,7 @@ async def test_pieces_of_all_sizes_and_kinds_keep_their_order() -> None:
             await run.stdin.send(dice.choice((bytes, bytes, bytes, bytearray, memoryview))(piece))
             sent += piece
             assert run.stdin.count == len(sent)
-    assert (await run.wait()).stdout == sent
+    assert (await run.wait()).stdout == bytes(sent)
 
 
 @pytest.mark.parametrize("close", ["aclose", "close"])
@@ -132,4 +132,5 @@ async def test_what_a_stage_sent_before_it_failed_arrives() -> None:
 
     with pytest.raises(PipelineError) as caught:
         await (function(fail) | command("cat")).arun(stdout=CAPTURE)
+    assert caught.value.result is not None
     assert caught.value.result.stdout == LINE * MANY
