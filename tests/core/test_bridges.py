@@ -32,7 +32,7 @@ TABLE = [
 @pytest.mark.parametrize(("edges", "bridges"), TABLE)
 def test_the_table(edges: str, bridges: str) -> None:
     """The bridges are the same whichever way the edges are written, and in whichever order."""
-    pairs = [(left, right) for left, right in edges.split()]
+    pairs = [(edge[0], edge[1]) for edge in edges.split()]
     for written in (pairs, pairs[::-1], [(right, left) for left, right in pairs]):
         found = {frozenset(written[index]) for index in find_bridges(written)}
         assert found == {frozenset(edge) for edge in bridges.split()}
