@@ -125,7 +125,7 @@ async def test_the_sends_of_a_stage_arrive_and_are_counted() -> None:
     assert result.edges[1].bytes == len(LINE) * MANY
 
 
-async def test_what_a_stage_sent_before_it_failed_arrives() -> None:
+async def test_the_sends_before_a_failure_arrive() -> None:
     async def fail(_ctx: object, _stdin: object, stdout: Any) -> None:
         await _send(stdout)
         raise KeyError("lost")

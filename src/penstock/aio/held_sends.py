@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["HeldSends"]
 
 _FEW = 8
-"""Pieces of one turn of the loop that were no burst."""
+"""Fewer pieces in one turn of the loop are not a burst."""
 
 
 class HeldSends:
