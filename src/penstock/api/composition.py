@@ -19,8 +19,8 @@ __all__ = ["checked_stage", "flatten", "is_stage", "nesting_depth"]
 _DEEPEST = 100
 """A run, `repr`, `name` and `pickle` recurse, and the interpreter allows about a thousand nested calls."""
 
-_OF_THE_WHOLE = ("idle_timeout", "max_output")
-"""Options that a nested pipeline cannot have, because nobody sees the bytes that leave it."""
+_OF_THE_WHOLE = ("idle_timeout", "max_output", "spool")
+"""Options that a nested pipeline cannot have: nobody sees the bytes that leave it, or a run has one of them."""
 
 
 def checked_stage(stage: Any) -> Any:
@@ -39,8 +39,8 @@ def checked_stage(stage: Any) -> Any:
         for option in _OF_THE_WHOLE:
             if stage.options.get(option) is not None:
                 raise ValueError(
-                    f"{option} is about the output of a run: give it to the outermost pipeline or to the "
-                    f"method that runs it, not to the nested {stage!r}"
+                    f"{option} is about a whole run: give it to the outermost pipeline or to the method that "
+                    f"runs it, not to the nested {stage!r}"
                 )
         if not stage.options and len(stage.stages) == 1:
             return stage.stages[0]

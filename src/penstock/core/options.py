@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         pipe_errors: str
         pipe_size: int | None
         max_output: int | str | None
+        spool: int | str | None
 
 
 __all__ = [
@@ -90,6 +91,7 @@ DEFAULTS: dict[str, Any] = {
     "pipe_errors": "forgive",
     "pipe_size": None,
     "max_output": None,
+    "spool": None,
 }
 
 
@@ -234,12 +236,16 @@ def _pipe_size(option: str, value: object) -> int | None:
     return value
 
 
-def _max_output(option: str, value: object) -> int | None:
+def _bytes(option: str, value: object) -> int | None:
     if value is None:
         return None
     from penstock.core.sizes import parse_size  # noqa: PLC0415 - few runs have the option
 
     return parse_size(option, value)
+
+
+def _spool(option: str, value: object) -> int | None:
+    return 0 if value == 0 and not isinstance(value, bool) else _bytes(option, value)
 
 
 def _input(option: str, value: object) -> Any:
@@ -279,5 +285,6 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "fail_fast": _flag,
     "pipe_errors": _pipe_errors,
     "pipe_size": _pipe_size,
-    "max_output": _max_output,
+    "max_output": _bytes,
+    "spool": _spool,
 }

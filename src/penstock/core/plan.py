@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from penstock.core.requirements import Requirements
 
-__all__ = ["Edge", "Node", "Plan", "carriers"]
+__all__ = ["Edge", "Node", "Plan", "carriers", "drain_kind", "edge_kind", "feed_kind"]
 
 _PREFER_FILE = Stream.PREFER_FILE
 
@@ -57,21 +57,30 @@ def carriers(
     each pair of neighbours whether they may run as one chain of iterators. `copies` names the means of a copy
     between the source and a pipe, and between a pipe and the sink.
     """
-    first, last = requirements[0].stdin, requirements[-1].stdout
-    between = [
-        "os-pipe" if left.stdout is _PREFER_FILE or right.stdin is _PREFER_FILE else "memory"
-        for left, right in pairwise(requirements)
-    ]
+    between = [edge_kind(left.stdout, right.stdin) for left, right in pairwise(requirements)]
     between = ["fused" if chained else kind for kind, chained in zip_longest(between, fused)]
+    feed = feed_kind(source, requirements[0].stdin, copies[0])
+    return [feed, *between, drain_kind(requirements[-1].stdout, sink, copies[1])]
+
+
+def feed_kind(source: str, wants: Stream, copy: str) -> str:
+    """Return the kind of an edge from an endpoint to a stage that wants such a stream; see `carriers`."""
     direct = "pass-fd" if source == "relayed" else "memory"
-    feed = _FIXED.get(source) or (copies[0] if first is _PREFER_FILE else direct)
+    return _FIXED.get(source) or (copy if wants is _PREFER_FILE else direct)
+
+
+def edge_kind(left: Stream, right: Stream) -> str:
+    """Return the kind of an edge between two stages that are not fused."""
+    return "os-pipe" if left is _PREFER_FILE or right is _PREFER_FILE else "memory"
+
+
+def drain_kind(wants: Stream, sink: str, copy: str) -> str:
+    """Return the kind of an edge from a stage that wants such a stream to an endpoint; see `carriers`."""
     if sink == "iterate":
-        drain = "os-pipe" if last is _PREFER_FILE else "memory"
-    elif sink == "relayed":
-        drain = copies[1]
-    else:
-        drain = _FIXED.get(sink) or (copies[1] if last is _PREFER_FILE else "memory")
-    return [feed, *between, drain]
+        return "os-pipe" if wants is _PREFER_FILE else "memory"
+    if sink == "relayed":
+        return copy
+    return _FIXED.get(sink) or (copy if wants is _PREFER_FILE else "memory")
 
 
 @exported
@@ -109,8 +118,9 @@ class Edge:
     """One edge of a plan: the names and ids of its nodes, and the `kind` of carrier, such as "os-pipe".
 
     `port` says what leaves the source by it: `main` is its stdout, `stderr` its stderr alone (`stderr=NEXT`
-    with `stdout=`), `main+stderr` both (`stderr=NEXT` or `STDOUT`). `elastic` says whether the edge may hold
-    more than its pipe does.
+    with `stdout=`), `main+stderr` both (`stderr=NEXT` or `STDOUT`). In a graph it is else the name of the
+    port, if one end of the edge has several. `elastic` says whether the edge may hold more than its pipe
+    does, so that no join waits for ever.
     """
 
     __slots__ = ("elastic", "kind", "port", "source", "source_id", "target", "target_id")
@@ -123,6 +133,8 @@ class Edge:
         source_id: str | None = None,
         target_id: str | None = None,
         port: str = "main",
+        *,
+        elastic: bool = False,
     ) -> None:
         self.source = source
         self.target = target
@@ -130,7 +142,7 @@ class Edge:
         self.source_id = source if source_id is None else source_id
         self.target_id = target if target_id is None else target_id
         self.port = port
-        self.elastic = False
+        self.elastic = elastic
 
     def __repr__(self) -> str:
         return f"Edge({self.source!r}, {self.target!r}, {self.kind!r})"

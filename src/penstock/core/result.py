@@ -40,7 +40,8 @@ class StageResult:
       command of a large program `memory_observer` measures better.
     - `peak_memory`: the most anonymous memory, in bytes, of the command and its descendants. None unless
       `memory_limit` or `memory_observer` measured it.
-    - `id`: the id of the stage's node in the plan.
+    - `id`: the id of the stage's node in the plan. `branch`: the name of the branch that it belongs to, "" for
+      none.
     """
 
     name: str
@@ -56,6 +57,7 @@ class StageResult:
     elapsed: float | None = None
     peak_memory: int | None = None
     id: str = ""
+    branch: str = ""
 
     def __repr__(self) -> str:
         """Show what is known, without more than the beginning of stderr."""
@@ -63,7 +65,7 @@ class StageResult:
         parts = [
             f"{field}={_short(repr(value)) if field in ('name', 'error') else repr(value)}"
             for field, value in known.items()
-            if value is not None and value != b""
+            if value is not None and value not in (b"", "")
         ]
         if len(self.stderr) > _SHOWN_STDERR:
             place = next(place for place, part in enumerate(parts) if part.startswith("stderr="))
@@ -78,7 +80,8 @@ class EdgeResult:
 
     `bytes` is None if the kernel carried them, because Penstock did not see them then.
 
-    `source` and `target` are names, `source_id` and `target_id` the ids of the nodes in the plan.
+    `source` and `target` are names, `source_id` and `target_id` the ids of the nodes in the plan. `spooled` is
+    the most bytes that were held at one time because a join waited for another edge; see `tee`.
     """
 
     source: str
@@ -87,6 +90,7 @@ class EdgeResult:
     bytes: int | None = None
     source_id: str = ""
     target_id: str = ""
+    spooled: int = 0
 
 
 @exported
@@ -97,6 +101,7 @@ class Result:
     `error` is the `PipelineError` that the run raised, or would have raised with `check=True`. `stdout` is
     the captured bytes, or None if stdout was not captured. `elapsed` is seconds from the start to the end.
     `stages` has one `StageResult` for each leaf stage, `edges` one `EdgeResult` for each edge, in order.
+    `outputs` are pairs of the name of a branch and the bytes that it captured; `output(name)` finds one.
     `str()` is a small table, and a notebook shows the same in HTML.
 
     >>> from penstock import DEVNULL, command
@@ -110,6 +115,7 @@ class Result:
     stages: tuple[StageResult, ...]
     edges: tuple[EdgeResult, ...]
     stdout: bytes | None = None
+    outputs: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -159,6 +165,20 @@ class Result:
             f"no stage is named {name!r}; there are {', '.join(repr(s.name) for s in self.stages)}"
         )
 
+    def output(self, name: str) -> bytes:
+        """Return the bytes that a branch captured, by the name of the branch, or else of its last stage.
+
+        KeyError if no branch with that name captured anything, or more than one.
+        """
+        name = masked(name)
+        found = [data for branch, data in self.outputs if branch == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise KeyError(f"{len(found)} branches are named {name!r}: give them names of their own")
+        known = ", ".join(repr(branch) for branch, _ in self.outputs) or "none"
+        raise KeyError(f"no branch named {name!r} was captured; there are: {known}")
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as a dict that `json.dumps` takes.
 
@@ -180,6 +200,10 @@ class Result:
                 "cause": _error_fields(error.cause),
             },
             "stdout": None if self.stdout is None else self.stdout.decode("utf-8", "backslashreplace"),
+            "outputs": [
+                {"branch": branch, "data": data.decode("utf-8", "backslashreplace")}
+                for branch, data in self.outputs
+            ],
             "stages": [_stage_fields(stage) for stage in self.stages],
             "edges": [
                 {field: getattr(edge, field) for field in type(edge).__match_args__} for edge in self.edges

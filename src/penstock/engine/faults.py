@@ -22,7 +22,7 @@ from penstock.core.timing import timing
 from penstock.core.tracebacks import forget_locals
 from penstock.engine import cancellation
 from penstock.engine.outcome import Conclusion
-from penstock.engine.startup import StartFailure
+from penstock.engine.start_failure import StartFailure
 from penstock.engine.tree import CancelReason
 from penstock.runtime.faults import is_fault
 from penstock.system.process_tree import kill_trees

@@ -1,11 +1,13 @@
 """The structure of a pipeline: its stages, and the edges that join them. Immutable, and made once.
 
-Nodes and edges are known by ids, because two stages may have the same name. An edge leads from a port of one
-node to a port of another; `STDIN` and `STDOUT` stand for the two ends of the whole pipeline. The nodes lie in
-a topological order: every edge leads forwards. Pipelines and error filters are the tree above the nodes.
+Most pipelines are lines: each stage reads what the one before it writes. A stage may also have *inlets*, whose
+pipelines it reads besides its stdin (`reading`, `merge`), and *outlets*, branches that it writes besides its
+stdout (`writing`, `tee`). What a stage's traits say of these is all that is known here about its kind. A
+`shared` pipeline becomes nodes once; if it is used more than once, a node of its own kind copies its output.
 
-For now every graph is a line: each node has one edge in and one edge out (`_join`). `core.plan.carriers`,
-`run_plan`, `startup.start_stages`, `results.make_result` and `core.verdict` rely on that.
+The nodes lie in a topological order, as they are written: a stage comes after all that it reads, and before its
+branches. Pipelines and error filters are the tree above the nodes. The pipelines of inlets and branches belong
+to the pipeline around their stage, and those of a shared one to the outermost.
 
 Out of scope: endpoints, the options of one run, and the carriers of edges (see `run_plan`); the state of a
 run (see `tree`).
@@ -16,31 +18,26 @@ from __future__ import annotations
 from penstock.core.errors import StartError
 from penstock.core.habits import method_hint
 from penstock.core.stream_options import all_plain
+from penstock.engine.elastic_edges import mark_elastic
+from penstock.engine.graph_order import order_children
+from penstock.engine.graph_parts import STDIN, STDOUT, PlanEdge, PlanEnd, PlanFilter, PlanGroup, PlanNode
 from penstock.stages.base import traits_of
 from penstock.stages.filters import Filtered
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from penstock.core.stage import Stage
+    from penstock.stages.branch import Branch
 
-__all__ = [
-    "STDIN",
-    "STDOUT",
-    "Graph",
-    "PipelineSpec",
-    "PlanEdge",
-    "PlanFilter",
-    "PlanGroup",
-    "PlanNode",
-]
+    Tail = tuple[PlanNode | PlanEnd, str]
+    """Where an edge begins: a node or an end, and the port of it."""
 
-STDIN = "stdin"
-STDOUT = "stdout"
-"""Ids of the ends of a pipeline, and names of the ports that every node has."""
+__all__ = ["STDIN", "STDOUT", "Graph", "PipelineSpec", "PlanEdge", "PlanFilter", "PlanGroup", "PlanNode"]
+
 LONGEST_CHAIN = 50
 """Stages that may be fused."""
 
@@ -79,168 +76,256 @@ class PipelineSpec:
         return graph
 
 
-class PlanGroup:
-    """A pipeline: the outermost one, or one within it.
-
-    `place` is its index among its parent's children, `options` are the ones that a nested pipeline was given.
-    """
-
-    __slots__ = ("children", "options", "parent", "place")
-
-    def __init__(self, parent: PlanGroup | PlanFilter | None, options: Mapping[str, Any]) -> None:
-        self.parent = parent
-        self.place = _next_place(parent)
-        self.options = options
-        self.children = 0
-
-    @property
-    def group(self) -> PlanGroup:
-        """Itself."""
-        return self
-
-
-class PlanFilter:
-    """An error filter around a stage or a pipeline."""
-
-    __slots__ = ("fn", "group", "parent", "place")
-
-    def __init__(
-        self, parent: PlanGroup | PlanFilter, fn: Callable[[BaseException | None], BaseException | None]
-    ) -> None:
-        self.parent = parent
-        self.place = _next_place(parent)
-        self.group: PlanGroup = parent.group
-        self.fn = fn
-
-
-class PlanNode:
-    """A stage at its place; a stage that is used twice is two nodes. `index` is the place among all nodes."""
-
-    __slots__ = ("group", "id", "index", "inputs", "outputs", "parent", "place", "stage")
-
-    def __init__(self, parent: PlanGroup | PlanFilter, index: int, stage: Stage) -> None:
-        self.id = str(index)
-        self.index = index
-        self.stage = stage
-        self.parent = parent
-        self.place = _next_place(parent)
-        self.group: PlanGroup = parent.group
-        self.inputs: tuple[PlanEdge, ...] = ()
-        self.outputs: tuple[PlanEdge, ...] = ()
-
-
-class PlanEdge:
-    """An edge from a port of one node to a port of another, both known by their ids.
-
-    `index` is its place among all edges, `chained` whether it joins two stages that can be fused.
-    """
-
-    __slots__ = ("chained", "index", "source", "source_port", "target", "target_port")
-
-    def __init__(self, index: int, source: str, target: str, *, chained: bool = False) -> None:
-        self.index = index
-        self.source = source
-        self.source_port = STDOUT
-        self.target = target
-        self.target_port = STDIN
-        self.chained = chained
-
-
 class Graph:
-    """The nodes in a topological order, the edges, and the pipelines and filters, outer ones first."""
+    """The nodes in a topological order, the edges, and the pipelines and filters, outer ones first.
+
+    `sources` and `sinks` are its ends; the first of each are the stdin and stdout of the whole pipeline. `first`
+    is the node that reads that stdin, `last` the one that writes that stdout.
+    """
 
     __slots__ = (
         "edges",
+        "first",
         "first_in_process",
         "has_own_outputs",
         "has_user_objects",
+        "is_line",
+        "last",
         "nodes",
         "parents",
         "root",
+        "sinks",
+        "sources",
     )
 
     def __init__(self, stages: Sequence[Stage | PipelineSpec]) -> None:
         self.root = PlanGroup(None, {})
         """The outermost pipeline; its options are those of a run."""
-        parents: list[PlanGroup | PlanFilter] = []
-        nodes: list[PlanNode] = []
-        _add_stages(self.root, stages, parents, nodes)
-        self.parents = tuple(parents)
+        builder = _Builder(self.root, stages)
+        self.parents = tuple(builder.parents)
         """Those below the root."""
-        self.nodes = tuple(nodes)
+        self.nodes: Sequence[PlanNode] = tuple(builder.nodes)
+        self.edges: Sequence[PlanEdge] = tuple(builder.edges)
+        self.sources: Sequence[PlanEnd] = builder.sources
+        self.sinks: Sequence[PlanEnd] = builder.sinks
+        self.is_line = not builder.branched
+        if self.is_line:
+            self.first, self.last = self.nodes[0], self.nodes[-1]
+        else:
+            self.first, self.last = builder.first, builder.last
+            order_children(self.root, self.parents, self.nodes, self.edges)
+            mark_elastic(self.edges)
         self.first_in_process = next(
-            (node.stage for node in nodes if not traits_of(node.stage).opens_devnull_itself), None
+            (node.stage for node in self.nodes if not traits_of(node.stage).opens_devnull_itself), None
         )
         """The first stage that works in this process, with streams; None if all are commands."""
-        self.edges = _join(nodes)
         self.has_user_objects = not (
-            all(traits_of(node.stage).has_no_user_objects for node in nodes)
-            and all(isinstance(parent, PlanGroup) and all_plain(parent.options) for parent in parents)
+            all(traits_of(node.stage).has_no_user_objects for node in self.nodes)
+            and all(isinstance(parent, PlanGroup) and all_plain(parent.options) for parent in self.parents)
+            and (self.is_line or all(all_plain(end.options) for end in (*self.sources, *self.sinks)))
         )
         """Whether there may be user code in it, a finalizer for one: an object, a function."""
-        self.has_own_outputs = any(
-            traits_of(node.stage).stderr is not None or traits_of(node.stage).stdout is not None
-            for node in nodes
-        ) or any(isinstance(parent, PlanGroup) and "stderr" in parent.options for parent in parents)
-        """Whether a command or a pipeline within it has a stdout or stderr of its own."""
-
-
-def _add_stages(
-    group: PlanGroup,
-    stages: Sequence[Stage | PipelineSpec],
-    parents: list[PlanGroup | PlanFilter],
-    nodes: list[PlanNode],
-) -> None:
-    # As in go-pipe, a pipeline without stages copies its stdin to its stdout.
-    for stage in stages or (_copying_stage(),):
-        parent: PlanGroup | PlanFilter = group
-        inner: Any = stage
-        while isinstance(inner, Filtered):
-            parent, inner = PlanFilter(parent, inner.fn), inner.stage
-            parents.append(parent)
-        if isinstance(inner, PipelineSpec):
-            nested = PlanGroup(parent, inner.options)
-            parents.append(nested)
-            _add_stages(nested, inner.stages, parents, nodes)
-        else:
-            nodes.append(PlanNode(parent, len(nodes), inner))
-
-
-def _join(nodes: Sequence[PlanNode]) -> tuple[PlanEdge, ...]:
-    """Return the edges of a line of nodes, from the pipeline's stdin to its stdout."""
-    edges = []
-    before: PlanNode | None = None
-    for node in nodes:
-        edge = PlanEdge(
-            node.index, STDIN if before is None else before.id, node.id, chained=_chained(before, node)
+        self.has_own_outputs = (
+            not self.is_line
+            or any(
+                traits_of(node.stage).stderr is not None or traits_of(node.stage).stdout is not None
+                for node in self.nodes
+            )
+            or any(isinstance(parent, PlanGroup) and "stderr" in parent.options for parent in self.parents)
         )
-        edges.append(edge)
-        node.inputs = (edge,)
-        if before is not None:
-            before.outputs = (edge,)
-        before = node
-    assert before is not None
-    edges.append(PlanEdge(len(nodes), before.id, STDOUT))
-    before.outputs = (edges[-1],)
-    return tuple(edges)
+        """Whether a stage or a pipeline within it has a stdout or stderr of its own."""
 
 
-def _chained(left: PlanNode | None, right: PlanNode) -> bool:
+class _Builder:
+    """Turns stages into nodes and edges."""
+
+    def __init__(self, root: PlanGroup, stages: Sequence[Stage | PipelineSpec]) -> None:
+        self.root = root
+        self.parents: list[PlanGroup | PlanFilter] = []
+        self.nodes: list[PlanNode] = []
+        self.edges: list[PlanEdge] = []
+        self.sources = [PlanEnd(STDIN, STDIN, root, {})]
+        self.sinks = [PlanEnd(STDOUT, STDOUT, root, {})]
+        self.branched = False
+        self._stages = stages
+        self._branch = ""
+        self._shared: dict[int, _Shared] = {}
+        """Those that were added, by the ids of their stages."""
+        tail = self._add_line(root, stages, (self.sources[0], STDOUT))
+        self._join(tail, self.sinks[0])
+
+    @property
+    def first(self) -> PlanNode:
+        """The node that reads the stdin of the whole pipeline."""
+        return self.sources[0].node
+
+    @property
+    def last(self) -> PlanNode:
+        """The node that writes the stdout of the whole pipeline."""
+        return self.sinks[0].node
+
+    def _add_line(self, group: PlanGroup, stages: Sequence[Stage | PipelineSpec], tail: Tail) -> Tail:
+        """Add stages, the first of which reads from `tail`; return where the last one writes."""
+        # As in go-pipe, a pipeline without stages copies its stdin to its stdout.
+        for stage in stages or (_copying_stage(),):
+            tail = self._add_stage(group, stage, tail)
+        return tail
+
+    def _add_stage(self, group: PlanGroup, stage: Any, tail: Tail) -> Tail:
+        filters: list[Any] = []
+        while isinstance(stage, Filtered):
+            filters.append(stage.fn)
+            stage = stage.stage
+        traits = None if isinstance(stage, PipelineSpec) else traits_of(stage)
+        if traits is not None and traits.kind == "shared":
+            return self._use_shared(stage, tail, filtered=bool(filters))
+        # Before the filters, so that the places of a group's children are in a topological order as well.
+        inlets = () if traits is None else [(port, self._add_source(group, of)) for port, of in traits.inlets.items()]
+        parent: PlanGroup | PlanFilter = group
+        for fn in filters:
+            parent = PlanFilter(parent, fn)
+            self.parents.append(parent)
+        if traits is None:
+            nested = PlanGroup(parent, stage.options)
+            self.parents.append(nested)
+            return self._add_line(nested, stage.stages, tail)
+        node = PlanNode(parent, len(self.nodes), stage, self._branch)
+        self.nodes.append(node)
+        self._join(tail, node)
+        for port, origin in inlets:
+            self._join(origin, node, port)
+        for port, branch in traits.outlets.items():
+            self._add_branch(group, (node, port), branch)
+        return node, STDOUT
+
+    def _add_source(self, group: PlanGroup, pipeline: PipelineSpec, end: PlanEnd | None = None) -> Tail:
+        """Add a pipeline that another stage reads; its stdin is its own, unless it is given."""
+        self.branched = True
+        ends = {option: pipeline.options[option] for option in ("stdin", "input") if option in pipeline.options}
+        own = {option: value for option, value in pipeline.options.items() if option not in ends}
+        inner = group
+        if own:
+            inner = PlanGroup(group, own)
+            self.parents.append(inner)
+        if end is None:
+            end = PlanEnd(f"{STDIN}-{len(self.sources)}", STDIN, inner, ends, self._branch)
+            self.sources.append(end)
+        else:
+            end.options = ends
+        return self._add_line(inner, pipeline.stages, (end, STDOUT))
+
+    def _add_branch(self, group: PlanGroup, tail: Tail, branch: Branch) -> None:
+        """Add a branch: its stages, and the end that it writes to."""
+        self.branched = True
+        outer, self._branch = self._branch, branch.name
+        if branch.pipeline is not None:
+            inner = group
+            if branch.pipeline.options:
+                inner = PlanGroup(group, branch.pipeline.options)
+                self.parents.append(inner)
+            tail = self._add_line(inner, branch.pipeline.stages, tail)
+            group = inner
+        end = PlanEnd(f"{STDOUT}-{len(self.sinks)}", branch.name, group, branch.options, branch.name)
+        self.sinks.append(end)
+        self._join(tail, end)
+        self._branch = outer
+
+    def _use_shared(self, stage: Any, tail: Tail, *, filtered: bool) -> Tail:
+        """Return where the output of a shared pipeline comes from; add it if this is its first use."""
+        end, _ = tail
+        if not isinstance(end, PlanEnd):
+            raise ValueError(f"{stage!r} is a source, so it must be the first stage")
+        if filtered:
+            raise ValueError(f"{stage!r} has one outcome for all who read it: put the error filter into it")
+        if end.options:
+            raise ValueError(f"{stage!r} has a stdin of its own, so a pipeline that begins with it has none")
+        is_main = end is self.sources[0]
+        if not is_main:
+            self.sources.remove(end)
+        shared = self._shared.get(id(stage))
+        if shared is None:
+            branch, self._branch = self._branch, ""
+            found = self._add_source(self.root, stage.pipeline, end if is_main else None)
+            self._branch = branch
+            self._shared[id(stage)] = shared = _Shared(found)
+            if _uses_of(stage, self._stages) > 1:
+                splitter = PlanNode(self.root, len(self.nodes), stage.splitter())
+                self.nodes.append(splitter)
+                self._join(found, splitter)
+                shared.splitter = splitter
+        return shared.next_tail()
+
+    def _join(self, tail: Tail, head: PlanNode | PlanEnd, target_port: str = STDIN) -> None:
+        origin, port = tail
+        chained = (
+            target_port == STDIN
+            and isinstance(origin, PlanNode)
+            and isinstance(head, PlanNode)
+            and _can_be_chained(origin, head)
+        )
+        edge = PlanEdge(
+            len(self.edges), origin, head, source_port=port, target_port=target_port, chained=chained
+        )
+        self.edges.append(edge)
+        if isinstance(head, PlanNode):
+            head.inputs += (edge,)
+            if isinstance(origin, PlanEnd):
+                origin.edge, origin.node = edge, head
+        if isinstance(origin, PlanNode):
+            origin.outputs += (edge,)
+            if isinstance(head, PlanEnd):
+                head.edge, head.node = edge, origin
+
+
+class _Shared:
+    """A shared pipeline that was added."""
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+        self.splitter: PlanNode | None = None
+        """The node that copies its output, if it is used more than once."""
+        self._uses = 0
+
+    def next_tail(self) -> Tail:
+        """Return where the next user reads."""
+        self._uses += 1
+        if self.splitter is None:
+            return self._tail
+        return self.splitter, STDOUT if self._uses == 1 else str(self._uses)
+
+
+def _uses_of(shared: Any, stages: Sequence[Any]) -> int:
+    """Return how often a shared pipeline is used among these stages, and in all that they read and write."""
+    seen: set[int] = set()
+    pending = list(stages)
+    count = 0
+    while pending:
+        stage = pending.pop()
+        while isinstance(stage, Filtered):
+            stage = stage.stage
+        if stage is shared:
+            count += 1
+        if isinstance(stage, PipelineSpec):
+            pending += stage.stages
+            continue
+        traits = traits_of(stage)
+        if traits.kind == "shared" and id(stage) not in seen:  # its own stages become nodes once
+            seen.add(id(stage))
+            pending.append(stage.pipeline)
+        pending += traits.inlets.values()
+        pending += [branch.pipeline for branch in traits.outlets.values() if branch.pipeline is not None]
+    return count
+
+
+def _can_be_chained(left: PlanNode, right: PlanNode) -> bool:
     """Whether the two can be fused: each stage of a chain takes a few frames of its worker's stack."""
     return (
-        left is not None
-        and left.group is right.group
+        left.group is right.group
+        and right.index == left.index + 1
         and traits_of(left.stage).can_be_fused
         and traits_of(right.stage).can_be_fused
         and right.index % LONGEST_CHAIN > 0
     )
-
-
-def _next_place(parent: PlanGroup | PlanFilter | None) -> int:
-    if not isinstance(parent, PlanGroup):
-        return 0
-    parent.children += 1
-    return parent.children - 1
 
 
 def _copying_stage() -> Stage:

@@ -14,18 +14,22 @@ import threading
 
 from penstock.core.matchers import is_pipe_error
 from penstock.engine.faults import FaultBoundary
-from penstock.engine.outcome import build_result, conclude
+from penstock.engine.graph_order import place_within
+from penstock.engine.graph_parts import STDIN, STDOUT
+from penstock.engine.outcome import EndFault, build_result, conclude
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
+    from penstock.engine.branch_ports import BranchPorts
     from penstock.engine.closing import ClosingTask
+    from penstock.engine.graph_parts import PlanNode
     from penstock.engine.outcome import Conclusion
     from penstock.engine.outputs import OutputTask
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
-    from penstock.engine.startup import StartFailure
+    from penstock.engine.start_failure import StartFailure
     from penstock.engine.tree import CancelReason
 
 __all__ = ["JudgedRun"]
@@ -41,6 +45,8 @@ class JudgedRun(FaultBoundary):
         self._plan = plan
         self.source: StdinPort | None = None
         self.sink: StdoutPort | None = None
+        self.branches: BranchPorts | None = None
+        """The ports of the other ends of a graph that is not a line."""
         self.elapsed = 0.0
         """Seconds that it took; set at the end."""
         self.left_early = plan.sink.kind == "pipe"
@@ -99,21 +105,38 @@ class JudgedRun(FaultBoundary):
 
     def _verdict(self) -> Conclusion:
         """Judge all that is known by now."""
-        source, sink = self.source, self.sink
+        graph, source, sink = self._plan.graph, self.source, self.sink
+        stdin_error = None if source is None else source.error
+        stdout_error = None if sink is None else self._stdout_error(sink)
+        fed = [] if stdin_error is None else [EndFault(STDIN, stdin_error, self._place(graph.first))]
+        last = self._place(graph.last)
+        drained = [] if stdout_error is None else [EndFault(STDOUT, stdout_error, last)]
+        if self.branches is not None:
+            sources, sinks = self.branches.errors()
+            fed += [EndFault(end.name, error, self._place(end.node)) for end, error in sources]
+            drained += [EndFault(end.name, error, self._place(end.node)) for end, error in sinks]
         found = conclude(
             self.root,
             self.leaves,
-            stdin_error=None if source is None else source.error,
-            stdout_error=None if sink is None else self._stdout_error(sink),
-            left_early=self.left_early,
+            stdin_faults=fed,
+            stdout_faults=drained,
+            left_early=last if self.left_early else None,
             reason=self.reason,
             failure=self.failure,
         )
         self.blame_fault(found)
         return found
 
+    def _place(self, node: PlanNode) -> int:
+        """Return the place of that child of the root which the node is, or is below."""
+        if self._plan.graph.is_line:
+            return 0  # the verdict over a line needs none
+        place = place_within(self._plan.graph.root, node)
+        assert place is not None
+        return place
+
     def _stdout_error(self, sink: StdoutPort) -> BaseException | None:
-        found, last = sink.error, self.leaves[-1].end
+        found, last = sink.error, self.leaves[self._plan.graph.last.index].end
         if sink.is_relay and last is not None and _broken(found) and _broken(last.error):
             found = None  # the stage has met the same in its own pipe, and its outcome says so
         for error in (found, self._read_error, self._closing.error):
@@ -122,7 +145,8 @@ class JudgedRun(FaultBoundary):
         return self._outputs.error
 
     def _build_result(self, error: PipelineError | None) -> Result:
-        return build_result(self.leaves, self._plan, (self.source, self.sink), self.elapsed, error)
+        ports = self.source, self.sink
+        return build_result(self.leaves, self._plan, ports, self.branches, self.elapsed, error)
 
 
 def _broken(error: BaseException | None) -> bool:

@@ -33,9 +33,10 @@ def bind(plan: RunPlan, loop: Loop) -> RunPlan:
     A plan that is bound to a loop is for one run.
     """
     stages = [stage.bind_loop(loop) if isinstance(stage, BuiltinStage) else stage for stage in plan.stages]
-    source = _bound_stdin(plan.source, loop, plan.option("grace"))
-    sink = _bound_stdout(plan.sink, loop)
-    return RunPlan(plan.graph, plan.options, source, sink, stages=stages, loop=loop, outputs=plan.outputs)
+    grace = plan.option("grace")
+    sources = [_bound_stdin(source, loop, grace) for source in plan.sources]
+    sinks = [_bound_stdout(sink, loop) for sink in plan.sinks]
+    return RunPlan(plan.graph, plan.options, sources, sinks, stages=stages, loop=loop, outputs=plan.outputs)
 
 
 def _bound_stdin(source: StdinEndpoint, loop: Loop, grace: float) -> StdinEndpoint:

@@ -18,6 +18,7 @@ from penstock.core.errors import (
 )
 from penstock.core.excerpt import Excerpt
 from penstock.core.printable import printable
+from penstock.engine.graph_parts import STDOUT
 from penstock.engine.tree import NodeOutcome
 from penstock.stages.base import traits_of
 from penstock.system.fork_guard import late_import
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.core.result import Result
+    from penstock.engine.branch_ports import BranchPorts
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
-    from penstock.engine.startup import StartFailure
+    from penstock.engine.start_failure import StartFailure
     from penstock.engine.tree import CancelReason, GroupRun, StageRun
 
-__all__ = ["Conclusion", "build_result", "conclude"]
+__all__ = ["Conclusion", "EndFault", "build_result", "conclude"]
 
 _NOTE_LINES = 20
 _NOTE_BYTES = 2000
@@ -50,22 +52,33 @@ class Conclusion:
         """Whether it succeeded with its input left unread on purpose."""
 
 
+class EndFault:
+    """An endpoint that has failed: the name of it, its error, and the place of the child of the root at it."""
+
+    __slots__ = ("error", "name", "place")
+
+    def __init__(self, name: str, error: BaseException, place: int) -> None:
+        self.name = name
+        self.error = error
+        self.place = place
+
+
 def conclude(  # noqa: PLR0913 - the facts that a run is judged by
     root: GroupRun,
     leaves: Sequence[StageRun],
     *,
-    stdin_error: BaseException | None,
-    stdout_error: BaseException | None,
-    left_early: bool,
+    stdin_faults: Sequence[EndFault],
+    stdout_faults: Sequence[EndFault],
+    left_early: int | None,
     reason: CancelReason | None,
     failure: StartFailure | None,
 ) -> Conclusion:
     """Choose the error that a run raises, by the verdict over its stages and over its failed endpoints.
 
-    `left_early`: the caller reads the last stage's output, and may have stopped. `reason`: why the whole run
-    was cancelled. `failure`: why it could not be started.
+    `left_early`: the caller reads the output of the child at that place, and may have stopped. `reason`: why
+    the whole run was cancelled. `failure`: why it could not be started.
     """
-    end = _final_outcome(root, stdin_error, stdout_error, reason, left_early=left_early)
+    end = _final_outcome(root, stdin_faults, stdout_faults, reason, left_early)
     finished_early = isinstance(end.error, FinishEarly)
     if failure is not None:
         index = None if failure.leaf is None else failure.leaf.index
@@ -73,41 +86,36 @@ def conclude(  # noqa: PLR0913 - the facts that a run is judged by
     elif end.error is None or finished_early:
         error = None
     else:
-        error = _error_of(end, end.error, leaves, stdin_error)
+        error = _error_of(end, end.error, leaves)
     return Conclusion(error, finished_early=finished_early)
 
 
 def _final_outcome(
     root: GroupRun,
-    stdin_error: BaseException | None,
-    stdout_error: BaseException | None,
+    stdin_faults: Sequence[EndFault],
+    stdout_faults: Sequence[EndFault],
     reason: CancelReason | None,
-    *,
-    left_early: bool,
+    left_early: int | None,
 ) -> NodeOutcome:
     """Return the outcome of the whole: that of the root, with those endpoints judged that have failed."""
-    before, after = [], []
-    if stdin_error is not None:
-        before.append(NodeOutcome(stdin_error, None))
-    if stdout_error is not None:
-        if reason is not None and reason.error is not stdout_error:
-            reason = None
-        ignored = reason is not None and reason.collateral
-        after.append(NodeOutcome(stdout_error, None, reason, ignored=ignored))
-    elif left_early:
+    before = [(fault.place, NodeOutcome(fault.error, None, end=fault.name)) for fault in stdin_faults]
+    after = []
+    for fault in stdout_faults:
+        because = reason if reason is not None and reason.error is fault.error else None
+        ignored = because is not None and because.collateral
+        after.append((fault.place, NodeOutcome(fault.error, None, because, ignored=ignored, end=fault.name)))
+    if left_early is not None and not any(fault.name == STDOUT for fault in stdout_faults):
         # The caller is the reader, and a reader that closes its pipe has finished early.
-        after.append(NodeOutcome(FinishEarly(), None))
+        after.append((left_early, NodeOutcome(FinishEarly(), None)))
     return root.end if root.end is not None and not (before or after) else root.compute_outcome(before, after)
 
 
-def _error_of(
-    end: NodeOutcome, cause: BaseException, leaves: Sequence[StageRun], stdin_error: BaseException | None
-) -> PipelineError:
+def _error_of(end: NodeOutcome, cause: BaseException, leaves: Sequence[StageRun]) -> PipelineError:
     """Return the error that the run raises for `cause`, the error that its verdict has kept."""
     if end.reason is not None and issubclass(end.reason.reported_as, PipelineTimeout | PipelineCancelled):
         return end.reason.reported_as(None, cause)  # no stage is to blame
     if end.index is None:
-        return PipelineError("stdin" if cause is stdin_error else "stdout", cause)
+        return PipelineError(end.end, cause)
     kind = PipelineError if end.reason is None else end.reason.reported_as
     stage = leaves[end.index].stage
     if traits_of(stage).kind != "command":
@@ -121,15 +129,16 @@ def _error_of(
     return error
 
 
-def build_result(
+def build_result(  # noqa: PLR0913, PLR0917 - all that is known
     leaves: Sequence[StageRun],
     plan: RunPlan,
     ports: tuple[StdinPort | None, StdoutPort | None],
+    others: BranchPorts | None,
     elapsed: float,
     error: PipelineError | None,
 ) -> Result:
     """Collect all that is known of a run that has ended; OSError if the module for it cannot be loaded."""
-    result: Result = _maker()(leaves, plan, ports, elapsed, error)
+    result: Result = _maker()(leaves, plan, ports, others, elapsed, error)
     return result
 
 

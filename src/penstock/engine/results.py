@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.core.result import EdgeResult, Result, StageResult
-from penstock.engine.graph import STDIN, STDOUT
+from penstock.engine.graph_parts import STDIN, STDOUT, PlanEnd
 from penstock.stages.base import traits_of
 
 TYPE_CHECKING = False
@@ -11,43 +11,77 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.core.errors import PipelineError
+    from penstock.engine.branch_ports import BranchPorts
+    from penstock.engine.graph_parts import PlanEdge
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
-    from penstock.engine.tree import StageRun
+    from penstock.engine.tree import Counted, StageRun
 
 __all__ = ["make_result"]
 
 
-def make_result(
+def make_result(  # noqa: PLR0913, PLR0917 - all that is known
     leaves: Sequence[StageRun],
     plan: RunPlan,
     ports: tuple[StdinPort | None, StdoutPort | None],
+    others: BranchPorts | None,
     elapsed: float,
     error: PipelineError | None,
 ) -> Result:
     """Collect all that is known of a run that has ended."""
     source, sink = ports
-    # The side of an edge that is Penstock's own code counts its bytes, if there is one.
+    ends: dict[str, Counted | None] = {STDIN: source, STDOUT: sink}
+    names = {STDIN: STDIN, STDOUT: STDOUT}
+    if others is not None:
+        for end, port in (*others.sources, *others.sinks):
+            ends[end.id] = port
+            names[end.id] = end.name
+    hidden = _hidden(plan)
     edges = []
-    name, written = STDIN, None if source is None else source.count
-    for leaf, edge, kind in zip(leaves, plan.graph.edges, plan.kinds, strict=False):
-        stdin, stdout, target = leaf.stdin, leaf.stdout, leaf.stage.name
-        count = stdin.count if written is None and stdin is not None else written
-        edges.append(EdgeResult(name, target, kind, count, edge.source, edge.target))
-        name, written = target, None if stdout is None else stdout.count
-    count = sink.count if written is None and sink is not None else written
-    last = plan.graph.edges[-1]
-    edges.append(EdgeResult(name, STDOUT, plan.kinds[-1], count, last.source, last.target))
+    for edge, kind in zip(plan.graph.edges, plan.kinds, strict=True):
+        if edge.source in hidden:
+            continue
+        tail, head = edge.tail, edge.head
+        written = ends[tail.id] if isinstance(tail, PlanEnd) else _output(leaves[tail.index], edge)
+        read = ends.get(head.id) if isinstance(head, PlanEnd) else _input(leaves[head.index], edge)
+        # The side of an edge that is Penstock's own code counts its bytes, if there is one.
+        count = None if written is None else written.count
+        if count is None and read is not None:
+            count = read.count
+        source_name = names[tail.id] if isinstance(tail, PlanEnd) else leaves[tail.index].stage.name
+        target_name = names.get(head.id, "") if isinstance(head, PlanEnd) else leaves[head.index].stage.name
+        spooled = getattr(written, "spooled", 0)
+        edges.append(
+            EdgeResult(source_name, target_name, kind, count, edge.source, edge.target, spooled)
+        )
     stages = tuple([_stage_result(leaf) for leaf in leaves])
     captured = None if sink is None else sink.captured
-    return Result(error, elapsed, stages, tuple(edges), captured)
+    outputs = () if others is None else others.captured()
+    return Result(error, elapsed, stages, tuple(edges), captured, outputs)
+
+
+def _hidden(plan: RunPlan) -> set[str]:
+    """Return the ids of the ends of a graph that a plan does not show: nothing is read there."""
+    return {
+        end.id
+        for end, used in zip(plan.graph.sources[1:], plan.sources[1:], strict=True)
+        if used.kind == "null"
+    }
+
+
+def _output(leaf: StageRun, edge: PlanEdge) -> Counted | None:
+    return leaf.stdout if edge.source_port == STDOUT else leaf.ends.get(edge.source_port)
+
+
+def _input(leaf: StageRun, edge: PlanEdge) -> Counted | None:
+    return leaf.stdin if edge.target_port == STDIN else leaf.ends.get(edge.target_port)
 
 
 def _stage_result(leaf: StageRun) -> StageResult:
     stage, running = leaf.stage, leaf.running
     kind = traits_of(stage).kind
     if running is None:
-        return StageResult(stage.name, kind, error=leaf.error, id=leaf.node.id)
+        return StageResult(stage.name, kind, error=leaf.error, id=leaf.node.id, branch=leaf.node.branch)
     status = running.status
     usage = running.usage or status
     returncode = None if status is None else status.returncode
@@ -66,4 +100,5 @@ def _stage_result(leaf: StageRun) -> StageResult:
         running.ended - running.started,
         running.peak_memory,
         leaf.node.id,
+        leaf.node.branch,
     )

@@ -14,7 +14,7 @@ from penstock.core.options import DEFAULTS
 from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
 from penstock.core.stream_options import all_plain
-from penstock.engine.graph import STDIN, STDOUT
+from penstock.engine.graph_plan import graph_kinds, other_ends, port_of
 from penstock.engine.run_outputs import check_outputs, stderr_of
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
 from penstock.engine.stdout_choice import ITERATED, stdout_endpoint
@@ -46,14 +46,26 @@ class RunPlan:
     A plan that is bound to an event loop has stages and endpoints that know the loop, and is for one run.
     """
 
-    __slots__ = ("graph", "kinds", "loop", "options", "outputs", "requirements", "sink", "source", "stages")
+    __slots__ = (
+        "graph",
+        "kinds",
+        "loop",
+        "options",
+        "outputs",
+        "requirements",
+        "sink",
+        "sinks",
+        "source",
+        "sources",
+        "stages",
+    )
 
     def __init__(  # noqa: PLR0913 - the parts of a plan
         self,
         graph: Graph,
         options: Mapping[str, Any],
-        source: StdinEndpoint,
-        sink: StdoutEndpoint,
+        sources: Sequence[StdinEndpoint],
+        sinks: Sequence[StdoutEndpoint],
         *,
         stages: Sequence[Stage] | None = None,
         loop: Loop | None = None,
@@ -64,14 +76,18 @@ class RunPlan:
         """The options that were given for the outermost pipeline."""
         self.outputs = outputs
         """The names and values of all outputs if two of them may be one file; else nothing."""
-        self.source = source
-        self.sink = sink
+        self.sources = sources
+        """The endpoints of the graph's sources."""
+        self.sinks = sinks
+        """The endpoints of its sinks."""
+        self.source = sources[0]
+        self.sink = sinks[0]
         self.loop = loop
         """The event loop that serves a part of it; None for a plan that needs none."""
         self.stages = [node.stage for node in graph.nodes] if stages is None else stages
         self.requirements = [traits_of(stage).requirements for stage in self.stages]
         """The requirements of each stage; a custom one that states none takes any stream."""
-        self.kinds: Sequence[str] = _edge_kinds(self)
+        self.kinds: Sequence[str] = _line_kinds(self) if graph.is_line else graph_kinds(self)
 
     def option(self, name: str) -> Any:
         """Return an option of the outermost pipeline."""
@@ -85,7 +101,7 @@ class RunPlan:
     @property
     def objects_to_close(self) -> list[Any]:
         """The objects that are to be closed after the run."""
-        return [end.closing for end in (self.source, self.sink) if end.closing is not None]
+        return [end.closing for end in (*self.sources, *self.sinks) if end.closing is not None]
 
     def require_sync(self) -> None:
         """Raise TypeError, naming the stage or option, if something can only be served by an event loop."""
@@ -95,7 +111,7 @@ class RunPlan:
                     f"stage {stage.name!r} is async: it can only run in arun() and the other async methods"
                 )
         fed = "stdin" if self.options.get("input") is None else "input"
-        for option, end in ((fed, self.source), ("stdout", self.sink)):
+        for option, end in (*((fed, end) for end in self.sources), *(("stdout", end) for end in self.sinks)):
             if isinstance(end, AsyncObjectStdin | AsyncObjectStdout):
                 raise TypeError(
                     f"{option} is async: it can only be used by arun() and the other async methods: "
@@ -104,22 +120,38 @@ class RunPlan:
 
     def explain(self) -> Plan:
         """Return the plan as users see it."""
-        nodes = [
-            Node(STDIN, STDIN, "endpoint"),
-            *(
-                Node(stage.name, node.id, traits_of(stage).kind)
-                for stage, node in zip(self.stages, self.graph.nodes, strict=True)
-            ),
-            Node(STDOUT, STDOUT, "endpoint"),
+        ends = [
+            (end, Node(end.name, end.id, "endpoint"))
+            for end, used in zip(
+                (*self.graph.sources, *self.graph.sinks), (*self.sources, *self.sinks), strict=True
+            )
+            if end.is_main or used.kind != "null"
         ]
+        stages = [
+            Node(stage.name, node.id, traits_of(stage).kind)
+            for stage, node in zip(self.stages, self.graph.nodes, strict=True)
+        ]
+        inputs = [node for end, node in ends if end in self.graph.sources]
+        outputs = [node for end, node in ends if end in self.graph.sinks]
+        nodes = [*inputs, *stages, *outputs]
         names = {node.id: str(node) for node in nodes}
+        streams = dict(zip((node.id for node in self.graph.nodes), self._streams(), strict=True))
         edges = [
-            Edge(names[edge.source], names[edge.target], kind, edge.source, edge.target, port)
-            for edge, kind, port in zip(self.graph.edges, self.kinds, ["main", *self._ports()], strict=True)
+            Edge(
+                names[edge.source],
+                names[edge.target],
+                kind,
+                edge.source,
+                edge.target,
+                port_of(edge) or streams.get(edge.source, "main"),
+                elastic=edge.elastic,
+            )
+            for edge, kind in zip(self.graph.edges, self.kinds, strict=True)
+            if edge.source in names and edge.target in names
         ]
         return Plan(nodes, edges)
 
-    def _ports(self) -> Iterator[str]:
+    def _streams(self) -> Iterator[str]:
         """Yield the streams of each stage that go to the next one."""
         for stage, node in zip(self.stages, self.graph.nodes, strict=True):
             is_merged = traits_of(stage).kind == "command" and stderr_of(node, self.options) in (NEXT, MERGED)
@@ -145,7 +177,8 @@ def plan_run(
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
             raise
-        raise StartError(pipeline.graph.nodes[0].stage.name, error, index=0) from error
+        first = pipeline.graph.nodes[0].stage.name
+        raise StartError(first, error, index=0) from error
 
 
 def _plan(
@@ -153,6 +186,9 @@ def _plan(
 ) -> RunPlan:
     source: StdinEndpoint
     sink: StdoutEndpoint
+    own = graph.sources[0].options  # a pipeline that begins with a shared one has the stdin of that
+    if own and not ("stdin" in options or "input" in options):
+        options = {**options, **own}
     if ends is not None:
         if options.get("idle_timeout") is not None:
             raise ValueError("idle_timeout cannot be an option of a pipeline that a custom stage holds")
@@ -167,13 +203,16 @@ def _plan(
         with late_import:
             from penstock.engine.clocked_stdout import check_file_size, clocked  # noqa: PLC0415 - few runs have one
 
-        check_file_size(sink, graph.nodes[-1], options)
+        check_file_size(sink, graph.last, options)
         sink = clocked(sink, shared=bool(outputs))
-    return RunPlan(graph, options, source, sink, outputs=outputs)
+    if graph.is_line:
+        return RunPlan(graph, options, (source,), (sink,), outputs=outputs)
+    more_sources, more_sinks = other_ends(graph)
+    return RunPlan(graph, options, (source, *more_sources), (sink, *more_sinks), outputs=outputs)
 
 
-def _edge_kinds(plan: RunPlan) -> list[str]:
-    """Return the carrier of each edge; ValueError naming the stage if it has a stream that it forbids."""
+def _line_kinds(plan: RunPlan) -> list[str]:
+    """Return the carrier of each edge of a line; ValueError naming the stage if it has a stream that it forbids."""
     source, sink, requirements = plan.source, plan.sink, plan.requirements
     for place, wants in enumerate(requirements):
         if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):

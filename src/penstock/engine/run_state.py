@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.graph import PlanFilter
     from penstock.engine.run_plan import RunPlan
-    from penstock.engine.startup import StartFailure
+    from penstock.engine.start_failure import StartFailure
     from penstock.engine.tree import CancelReason, Node
     from penstock.runtime.guarded_call import GuardedCall
     from penstock.stages.running import Running

@@ -1,29 +1,22 @@
-"""The start of a run: endpoints, edges, stages, in this order.
+"""The start of a run up to its stages: what the pipelines share, the endpoints, the deadlines.
 
-Both endpoints are opened first, then the stages are started from the first to the last, each as soon as its
-two ends exist. Workers begin only when every stage has been started (`StartBarrier`), so that a command that
-cannot be started fails the run before any function has done something.
-
-A stage closes the ends that it was given, also if its start fails; an end that was opened and not yet given
-to a stage is closed here. Before and after each start, the run checks whether it has been cancelled.
+Out of scope: the stages and the edges between them (`stage_starts`).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from functools import cache, partial
+from functools import partial
 
 from penstock.core.requirements import Stream
 from penstock.engine.run_outputs import given_descriptor
-from penstock.stages.base import traits_of
+from penstock.engine.start_failure import StartFailure
 from penstock.stages.context import Scope
-from penstock.stages.running import CustomStageAdapter, Running
 from penstock.stages.stderr import StderrTarget
-from penstock.streams.stage_ends import Input, Output, load_streams
-from penstock.system.fds import is_open, pipe
+from penstock.streams.stage_ends import load_streams
+from penstock.system.fds import is_open
 from penstock.system.fork_guard import late_import
-from penstock.system.pipe_capacity import resize
 from penstock.system.process import kill_and_reap
 
 TYPE_CHECKING = False
@@ -37,29 +30,15 @@ if TYPE_CHECKING:
     from penstock.runtime.guarding import RunGuard
     from penstock.runtime.reactor import Reactor, Timer
     from penstock.stages.run_services import RunResources, RunServices
-    from penstock.streams.memory_pipe import MemoryPipe
-    from penstock.system.pipe_capacity import PipeCapacityLease
 
 __all__ = [
-    "StartFailure",
     "kill_unregistered_children",
     "make_scopes",
     "open_ports",
     "release_ports",
     "set_deadlines",
     "share_files",
-    "start_stages",
 ]
-
-
-class StartFailure(Exception):  # noqa: N818 - never leaves the package
-    """The reason why a run could not be started, and the leaf, or the name of the endpoint, that failed."""
-
-    def __init__(self, cause: BaseException, *, leaf: StageRun | None = None, stage: str = "") -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.leaf = leaf
-        self.stage = stage if leaf is None else leaf.stage.name
 
 
 def check_passed_descriptors(leaves: Sequence[StageRun]) -> None:
@@ -188,31 +167,6 @@ def set_deadlines(
             timers.append(reactor.call_at(began + timeout, partial(expire, group, timeout)))
 
 
-def make_edge(kind: str, pipe_size: int | None, pages: list[PipeCapacityLease]) -> tuple[Output, Input]:
-    """Make the two ends of an edge; the share of the budget that a larger pipe takes goes to `pages`."""
-    if kind == "memory":
-        memory = _memory_pipe_class()()
-        return Output(stream=memory.writer), Input(stream=memory.reader)
-    read_end, write_end = pipe()
-    try:
-        if pipe_size is not None:
-            grown = resize(write_end.fileno(), pipe_size, asked_for=True)
-            if grown is not None:
-                pages.append(grown)
-        return Output(write_end), Input(read_end)
-    except BaseException:
-        read_end.close()
-        write_end.close()
-        raise
-
-
-@cache
-def _memory_pipe_class() -> type[MemoryPipe]:
-    with late_import:  # loaded already, by `open_ports`
-        from penstock.streams.memory_pipe import MemoryPipe  # noqa: PLC0415 - commands need none
-    return MemoryPipe
-
-
 def open_ports(
     plan: RunPlan,
     reactor: Reactor,
@@ -255,58 +209,6 @@ def open_ports(
     return feed, drain
 
 
-def _pipe_size(left: StageRun, right: StageRun) -> int | None:
-    """Return the option of the innermost pipeline that both stages belong to."""
-    group = left.group
-    if right.group is not group:
-        group = next(group for group in reversed(group.ancestors()) if right.within(group))
-    size: int | None = group.option("pipe_size")
-    return size
-
-
-def start_stages(
-    leaves: Sequence[StageRun],
-    kinds: Sequence[str],
-    ports: tuple[StdinPort, StdoutPort],
-    started: Callable[[StageRun, Running], None],
-    pages: list[PipeCapacityLease],
-) -> None:
-    """Start the stages in order, and call `started` for each.
-
-    Raises StartFailure if one cannot be started; then no end is left open. A stage that was cancelled before
-    its turn is skipped, and its two ends are closed.
-    """
-    stdin = ports[0].input
-    place = 0
-    while place < len(leaves):
-        first = place
-        while place < len(leaves) - 1 and kinds[place + 1] == "fused":
-            place += 1
-        unit = leaves[first : place + 1]
-        stdout, following = ports[1].output, None
-        try:
-            if place < len(leaves) - 1:
-                size = _pipe_size(leaves[place], leaves[place + 1])
-                stdout, following = make_edge(kinds[place + 1], size, pages)
-            if any(leaf.reason is not None for leaf in unit):  # all, since they are of one pipeline
-                stdin.close()
-                stdout.close()
-            else:
-                for leaf, running in zip(unit, _start(unit, stdin, stdout), strict=True):
-                    started(leaf, running)
-        except BaseException as error:
-            stdin.close()  # a stage does so itself; one that forgets must not hang its neighbours
-            stdout.close()
-            if following is not None:
-                following.close()
-            if isinstance(error, Exception):
-                raise StartFailure(error, leaf=unit[0]) from error
-            raise
-        if following is not None:
-            stdin = following
-        place += 1
-
-
 def kill_unregistered_children(leaves: Sequence[StageRun]) -> None:
     """Kill children that exist, but were not recorded yet when an interrupt or a fault came in between.
 
@@ -324,38 +226,16 @@ def kill_unregistered_children(leaves: Sequence[StageRun]) -> None:
             leaf.set_running(child)
 
 
-def release_ports(leaves: Sequence[StageRun], source: StdinPort | None, sink: StdoutPort | None) -> None:
+def release_ports(
+    first: StageRun, last: StageRun, source: StdinPort | None, sink: StdoutPort | None
+) -> None:
     """Close the ends of the ports that no stage was given, and drain the sink. Idempotent."""
-    if source is not None and leaves[0].running is None:
+    if source is not None and first.running is None:
         source.input.close()
     if sink is not None:
-        if leaves[-1].running is None:
+        if last.running is None:
             sink.output.close()
         try:
             sink.start()
         except RuntimeError:  # there is no thread for it
             sink.abandon()
-
-
-def _start(unit: Sequence[StageRun], stdin: Input, stdout: Output) -> Sequence[Running]:
-    """Start one stage, or several that are fused. Both ends are theirs from here on.
-
-    A custom stage is given a worker that waits for it.
-    """
-    unit[0].connect(stdin=stdin)
-    unit[-1].connect(stdout=stdout)
-    if len(unit) == 1:
-        ctx, stage = unit[0].ctx, unit[0].stage
-        assert ctx is not None
-        if not traits_of(stage).opens_devnull_itself:
-            stdin.open_devnull()
-            stdout.open_devnull()
-        started = stage.start(ctx, stdin, stdout)
-        return [started if isinstance(started, Running) else CustomStageAdapter(ctx, started, stdin, stdout)]
-    with late_import:  # loaded already, with the class of these stages
-        from penstock.stages.chain import start_fused  # noqa: PLC0415 - commands need none
-
-    parts = start_fused([(leaf.stage, leaf.ctx) for leaf in unit], stdin, stdout)  # type: ignore[misc]
-    for leaf, part in zip(unit[:-1], parts, strict=False):
-        leaf.connect(stdout=part)
-    return parts

@@ -33,6 +33,9 @@ else:
 __all__ = ["CancelReason", "FilterRun", "GroupRun", "Node", "NodeOutcome", "StageRun"]
 
 
+_NO_ENDS: Mapping[str, Counted] = {}
+
+
 class CancelReason:
     """Why stages were cancelled.
 
@@ -57,9 +60,12 @@ class CancelReason:
 
 
 class NodeOutcome:
-    """How a node ended: the error, the index of the leaf that it belongs to, and the reason if cancelled."""
+    """How a node ended: the error, the index of the leaf that it belongs to, and the reason if cancelled.
 
-    __slots__ = ("error", "ignored", "index", "reason")
+    `end` is the name of the endpoint whose error it is, "" for a stage's.
+    """
+
+    __slots__ = ("end", "error", "ignored", "index", "reason")
 
     def __init__(
         self,
@@ -68,11 +74,13 @@ class NodeOutcome:
         reason: CancelReason | None = None,
         *,
         ignored: bool = False,
+        end: str = "",
     ) -> None:
         self.error = error
         self.index = index
         self.reason = reason
         self.ignored = ignored
+        self.end = end
 
     @property
     def outcome(self) -> Outcome:
@@ -135,6 +143,7 @@ class StageRun(Node):
 
     __slots__ = (
         "ctx",
+        "ends",
         "exit_event_sent",
         "group",
         "index",
@@ -158,6 +167,8 @@ class StageRun(Node):
         self.reason: CancelReason | None = None
         self.stdin: Counted | None = None
         self.stdout: Counted | None = None
+        self.ends: Mapping[str, Counted] = _NO_ENDS
+        """Those besides the two, by the names of their ports."""
         self.exit_event_sent = False
         """Whether the event about its exit was sent."""
 
@@ -171,6 +182,10 @@ class StageRun(Node):
             self.stdin = stdin
         if stdout is not None:
             self.stdout = stdout
+
+    def connect_others(self, ends: Mapping[str, Counted]) -> None:
+        """Set the ends that it has besides."""
+        self.ends = ends
 
     def set_running(self, running: Running) -> None:
         """Record that it was started."""
@@ -248,12 +263,13 @@ class FilterRun(Node):
 class GroupRun(Node):
     """A pipeline of this run, the outermost one or a nested one."""
 
-    __slots__ = ("_first_open", "_options", "ends", "options")
+    __slots__ = ("_first_open", "_options", "_plan", "ends", "options")
 
     def __init__(
         self, plan: PlanGroup, parent: GroupRun | FilterRun | None, options: Mapping[str, Any]
     ) -> None:
         super().__init__(parent, plan.place)
+        self._plan = plan
         self.options = options
         """The options that were given for this very pipeline."""
         around = DEFAULTS if parent is None else parent.group._options  # noqa: SLF001 - another group's
@@ -296,16 +312,43 @@ class GroupRun(Node):
         return place == len(ends)
 
     def compute_outcome(
-        self, before: Sequence[NodeOutcome] = (), after: Sequence[NodeOutcome] = ()
+        self,
+        before: Sequence[tuple[int, NodeOutcome]] = (),
+        after: Sequence[tuple[int, NodeOutcome]] = (),
     ) -> NodeOutcome:
-        """Return the outcome of the whole, by the verdict over its children and, for the root, endpoints."""
-        ends = [*before, *(end for end in self.ends if end is not None), *after]
+        """Return the outcome of the whole, by the verdict over its children and, for the root, endpoints.
+
+        With each endpoint comes the place of the child that reads it, or that writes to it.
+        """
+        own = [end for end in self.ends if end is not None]
+        ends = [*(end for _, end in before), *own, *(end for _, end in after)]
         if all(end.error is None for end in ends):
             return NodeOutcome(None, None)
-        kept = verdict([end.outcome for end in ends], pipe_errors=self.option("pipe_errors"))
+        consumers, head = self._plan.consumers, 0
+        if consumers is not None and (before or after):
+            consumers = _extended(consumers, [place for place, _ in before], [place for place, _ in after])
+        if consumers is not None:
+            head = len(before) + self._plan.head
+        kept = verdict(
+            [end.outcome for end in ends],
+            pipe_errors=self.option("pipe_errors"),
+            consumers=consumers,
+            head=head,
+        )
         if kept.index is not None:
             return ends[kept.index]
         cut = any(
             end.ignored and end.reason is not None and not end.reason.origin.within(self) for end in ends
         )
         return NodeOutcome(FinishEarly() if kept.finished_early else None, None, ignored=cut)
+
+
+def _extended(
+    consumers: Sequence[Sequence[int]], before: Sequence[int], after: Sequence[int]
+) -> list[Sequence[int]]:
+    """Return who reads whom, with endpoints before and after the children, which are at these places."""
+    shift, count = len(before), len(consumers)
+    moved = [[each + shift for each in found] for found in consumers]
+    for number, place in enumerate(after):
+        moved[place].append(shift + count + number)
+    return [*([place + shift] for place in before), *moved, *([] for _ in after)]

@@ -12,13 +12,16 @@ from penstock.core.requirements import Requirements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Mapping
+    from typing import Any, Final, Self
 
     from penstock.core.stage import Stage
+    from penstock.stages.branch import Branch
     from penstock.system.event_loops import Loop
 
-__all__ = ["BuiltinStage", "StageTraits", "traits_of"]
+__all__ = ["NO_PORTS", "BuiltinStage", "StageTraits", "traits_of"]
 
+NO_PORTS: Final[Mapping[str, Any]] = {}
 _ANY = Requirements()
 
 
@@ -39,6 +42,13 @@ class StageTraits:
     """Whether the stage's process opens /dev/null for itself, so that an unused end need not be open."""
     can_be_fused: bool = False
     """Whether it is a `ChainStage`, which one thread can run together with its neighbours."""
+    inlets: Mapping[str, Any] = NO_PORTS
+    """The pipelines that the stage reads besides its stdin, by the names of the ports."""
+    outlets: Mapping[str, Branch] = NO_PORTS
+    """The branches that it writes besides its stdout, by the names of the ports.
+
+    A stage with inlets or outlets is started by `start_in_graph(ctx, stdin, stdout, ports)`.
+    """
     has_no_user_objects: bool = False
     """Whether the stage holds only texts and numbers.
 

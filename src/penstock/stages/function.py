@@ -7,19 +7,16 @@ for the one before.
 
 from __future__ import annotations
 
-import threading
-from contextvars import copy_context
+from functools import partial
 from types import GeneratorType
 
 from penstock.core.describe import describe
-from penstock.core.errors import FinishEarly
 from penstock.core.placeholders import masked
 from penstock.core.public import exported, half_made_too
 from penstock.core.secret import as_utf8, restored
 from penstock.runtime.late_calls import ReactorCalls
-from penstock.runtime.stage_scheduler import run_stages
 from penstock.stages.base import BuiltinStage
-from penstock.stages.running import ThreadedStage
+from penstock.stages.running_function import RunningFunction
 from penstock.streams.chunk_feed import ChunkFeed
 from penstock.streams.joining_writer import call_joining
 
@@ -29,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.stages.context import StageContext
+    from penstock.stages.running import ThreadedStage
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.streams.writer import Writer
@@ -58,67 +56,12 @@ class PythonStage(BuiltinStage):
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
         """Run the body in a worker thread."""
         try:
-            return _RunningFunction(ctx, self.body, stdin.reader, stdout.writer)
+            reader, writer = stdin.reader, stdout.writer
+            return RunningFunction(ctx, partial(self.body, ctx, reader, writer), writer, reader)
         except BaseException:
             stdin.close()
             stdout.close()
             raise
-
-
-class _RunningFunction(ThreadedStage):
-    """A Python stage while it runs.
-
-    The lock `_gate` guards `_work_started` and `_dropped`: either the thread starts, or a kill comes first.
-    """
-
-    def __init__(
-        self,
-        ctx: StageContext,
-        body: Callable[[StageContext, Reader, Writer], None],
-        stdin: Reader,
-        stdout: Writer,
-    ) -> None:
-        super().__init__(ctx, stdout, stdin)
-        self._body = body
-        self._stdin = stdin
-        self._stdout = stdout
-        self._context = copy_context()
-        self._gate = threading.Lock()
-        self._work_started = False
-        self._dropped = False
-        ctx.barrier.add_stage(self, run_stages)
-
-    def interrupt(self, reason: BaseException) -> None:
-        """Wake the function from a read or write; if it has not started, it never will."""
-        super().interrupt(reason)
-        self.fail(reason)
-
-    def fail(self, error: BaseException) -> None:
-        """End with `error`, unless the function has started."""
-        with self._gate:
-            self._dropped = not self._work_started
-        if self._dropped:
-            self.release()
-            self.complete(error)
-
-    def work(self) -> None:
-        """Call the function, and report how it ended."""
-        with self._gate:
-            if self._dropped:
-                return
-            self._work_started = True
-        error: BaseException | None = None
-        try:
-            self._context.run(self._body, self.ctx, self._stdin, self._stdout)
-        except FinishEarly as early:
-            error = early
-        except BaseException as raised:  # noqa: BLE001 - whatever the function raises is the stage's outcome
-            # Drop this frame from the traceback: it would keep everything alive that the run holds.
-            error = self.apply_on_exception(
-                raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
-            )
-        self.release()
-        self.complete(self.outcome(error))
 
 
 @exported

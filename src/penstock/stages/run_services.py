@@ -32,6 +32,7 @@ class RunResources:
     __slots__ = (
         "cgroups",
         "events",
+        "graph_pipes",
         "guard",
         "objects_to_close",
         "outputs",
@@ -50,6 +51,8 @@ class RunResources:
         self.outputs: list[AtomicFile] = []
         """Files that take the place of their targets if the run succeeds. A worker does that, not `close`."""
         self.cgroups: list[CgroupLease] = []
+        self.graph_pipes: Any = None
+        """Looks at the pipes of a graph that is not a line; its end closes the handles."""
         self.stderrs: list[StderrTarget] = []
         self.pages: list[PipeCapacityLease] = []
         """The shares of the pipe budget that the pipes between stages take; they end with the stages."""
@@ -84,6 +87,8 @@ class RunResources:
             self.shared_files.close()
         if self.relay is not None:
             self.relay.close()
+        if self.graph_pipes is not None:
+            self.graph_pipes.close()
         if self.guard is not None:
             self.guard.close()
         for file in self.outputs:

@@ -95,6 +95,11 @@ class _End(Generic[_Stream]):
         """Bytes that went through the file-like object; None if the stage used the descriptor uncounted."""
         return self._count if self._stream is None else self._stream.count
 
+    @property
+    def spooled(self) -> int:
+        """The most bytes that were held at one time because a join waited; see `streams.relay`."""
+        return int(getattr(self._stream, "peak", 0))
+
     def set_count(self, count: int | None) -> None:
         """Record how many bytes went through the descriptor, as reported by the process that used it."""
         self._count = count

@@ -1,0 +1,49 @@
+"""Which edges of a graph may hold more than their pipe does, and what they wait for.
+
+A node with several outputs copies or deals out what it gets. If one of them is full and nobody may read on, the
+others run dry. That is right where they go separate ways: the slowest sets the pace. It is a deadlock where two
+ways meet again in a *join*, a node with several inputs, that first wants more of the dry one. Two ways that meet
+are a cycle of the undirected graph, and an edge that lies on no cycle is a bridge. So of the outputs of a node
+with several the bridges are rigid, and the others elastic.
+
+An elastic edge that is full is spooled for only if a join waits: it has its input on the way from that edge full,
+and another input empty. So each elastic edge knows the joins that it leads to.
+
+Out of scope: looking at pipes (`stage_ports`), and copying (`streams.relay`).
+"""
+
+from __future__ import annotations
+
+from penstock.core.bridges import find_bridges
+from penstock.engine.graph_parts import PlanNode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from penstock.engine.graph_parts import PlanEdge
+
+__all__ = ["mark_elastic"]
+
+
+def mark_elastic(edges: Sequence[PlanEdge]) -> None:
+    """Set `elastic` and `joins` of each edge."""
+    bridges = find_bridges([(edge.source, edge.target) for edge in edges])
+    for edge in edges:
+        if isinstance(edge.tail, PlanNode) and len(edge.tail.outputs) > 1 and edge.index not in bridges:
+            edge.elastic = True
+            edge.joins = tuple(_joins(edge))
+
+
+def _joins(edge: PlanEdge) -> Iterator[tuple[PlanEdge, Sequence[PlanEdge]]]:
+    """Yield each input of a join that `edge` is or leads to, with the other inputs of that join."""
+    seen: set[int] = set()
+    pending = [edge]
+    while pending:
+        each = pending.pop()
+        if each.index in seen or not isinstance(each.head, PlanNode):
+            continue
+        seen.add(each.index)
+        if len(each.head.inputs) > 1:
+            yield each, tuple(other for other in each.head.inputs if other is not each)
+        pending += each.head.outputs

@@ -1,0 +1,130 @@
+"""What the stages of a graph know of its pipes: their other ends, and who waits for whom.
+
+A stage with several inputs or outputs gets them as `StagePorts`. If it copies into elastic edges (`elastic_edges`),
+it asks before it spools for one that is full: does a join wait? A join waits if its input on the way from that edge
+is full, and another of its inputs is empty. So each pipe that leads into such a join can be looked at, without
+being its reader or its writer (`system.pipe_peek`).
+
+One `GraphPipes` serves a run. Its pipes are watched while the stages are started, and looked at by the threads of
+stages; the end of the run closes the handles.
+"""
+
+from __future__ import annotations
+
+from penstock.streams.spool import SpoolBudget
+from penstock.system.pipe_peek import PipePeek
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock.engine.graph_parts import PlanEdge
+    from penstock.engine.run_plan import RunPlan
+    from penstock.engine.stage_starts import EdgeEnds
+    from penstock.engine.tree import StageRun
+    from penstock.streams.stage_ends import Input, Output
+
+__all__ = ["GraphPipes", "StagePorts"]
+
+
+class GraphPipes:
+    """The pipes of one run that lead into joins, and the bytes that may be spooled for all of them."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        self.budget = SpoolBudget(plan.option("spool"))
+        self._peeks: dict[int, PipePeek] = {}
+        self._watched = {
+            each.index for edge in plan.graph.edges for one, others in edge.joins for each in (one, *others)
+        }
+
+    def watch(self, edge: PlanEdge, end: Input) -> None:
+        """Be able to look at the pipe of an edge, if a join may wait for it."""
+        if edge.index in self._watched and end.fd is not None:
+            peek = PipePeek.of(end.fd)
+            if peek is not None:
+                self._peeks[edge.index] = peek
+
+    def join_waits(self, edge: PlanEdge) -> bool:
+        """Whether a join that an edge leads to has its input from there full, and another one empty."""
+        return next(self._waiting(edge), None) is not None
+
+    def who_waits(self, edge: PlanEdge) -> str:
+        """Return a text that says which stage waits for which."""
+        for full, empty in self._waiting(edge):
+            reader, wanted = _name_of(full.head), _name_of(empty.tail)
+            return f"{reader!r} waits for {wanted!r}, and does not read what comes from {_name_of(full.tail)!r}"
+        return f"{_name_of(edge.head)!r} does not read"
+
+    def _waiting(self, edge: PlanEdge) -> Iterator[tuple[PlanEdge, PlanEdge]]:
+        for one, others in edge.joins:
+            peek = self._peeks.get(one.index)
+            look = None if peek is None else peek.look()
+            if look is not None and look.full:
+                for other in others:
+                    if self._is_empty(other):
+                        yield one, other
+
+    def _is_empty(self, edge: PlanEdge) -> bool:
+        """Whether a reader of the edge would wait: its pipe is empty, and more may come."""
+        peek = self._peeks.get(edge.index)
+        look = None if peek is None else peek.look()
+        return look is not None and look.empty and not (peek is None or peek.at_eof())
+
+    def ports_of(self, leaf: StageRun, ends: EdgeEnds) -> StagePorts | None:
+        """Return the ends of a stage besides its stdin and stdout; None if it has no others."""
+        node = leaf.node
+        if len(node.inputs) < 2 and len(node.outputs) < 2:
+            return None
+        return StagePorts(self, leaf, ends)
+
+    def close(self) -> None:
+        """Close all handles."""
+        for peek in self._peeks.values():
+            peek.close()
+        self._peeks.clear()
+
+
+class StagePorts:
+    """The ends of one stage besides its stdin and stdout, by the names of their ports."""
+
+    def __init__(self, pipes: GraphPipes, leaf: StageRun, ends: EdgeEnds) -> None:
+        node = leaf.node
+        self.inputs: dict[str, Input] = {
+            edge.target_port: ends.inputs[edge.index] for edge in node.inputs[1:]
+        }
+        self.outputs: dict[str, Output] = {
+            edge.source_port: ends.outputs[edge.index] for edge in node.outputs[1:]
+        }
+        self.budget = pipes.budget
+        self._pipes = pipes
+        self._edges = {edge.source_port: edge for edge in node.outputs}
+
+    def elastic(self, port: str) -> bool:
+        """Whether more than its pipe holds may be kept for an output, stdout too."""
+        return self._edges[port].elastic
+
+    def reader(self, port: str) -> str:
+        """Return the name of what reads an output."""
+        return _name_of(self._edges[port].head)
+
+    def join_waits(self, port: str) -> bool:
+        """Whether a join on the way of an output waits for another input; see `GraphPipes`."""
+        return self._pipes.join_waits(self._edges[port])
+
+    def who_waits(self, port: str) -> str:
+        """Return a text that says which stage waits for which."""
+        return self._pipes.who_waits(self._edges[port])
+
+    def open_devnull(self) -> None:
+        """Open the ends that are /dev/null. Raises OSError if that fails."""
+        for end in self.outputs.values():
+            end.open_devnull()
+
+    def close(self) -> None:
+        """Close all ends."""
+        for end in (*self.inputs.values(), *self.outputs.values()):
+            end.close()
+
+
+def _name_of(thing: object) -> str:
+    return str(thing.name if (stage := getattr(thing, "stage", None)) is None else stage.name)  # type: ignore[attr-defined]

@@ -1,0 +1,46 @@
+"""A branch of a graph: where a stage writes besides its stdout. And the traits of stages that have such ends."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Protocol
+
+    from penstock.streams.spool import SpoolBudget
+    from penstock.streams.stage_ends import Input, Output
+
+    class StagePorts(Protocol):
+        """The ends of one stage besides its stdin and stdout; see `engine.graph_pipes`."""
+
+        inputs: dict[str, Input]
+        outputs: dict[str, Output]
+        budget: SpoolBudget
+
+        def elastic(self, port: str) -> bool: ...
+        def reader(self, port: str) -> str: ...
+        def join_waits(self, port: str) -> bool: ...
+        def who_waits(self, port: str) -> str: ...
+        def open_devnull(self) -> None: ...
+        def close(self) -> None: ...
+
+
+__all__ = ["Branch", "StagePorts"] if TYPE_CHECKING else ["Branch"]
+
+
+class Branch:
+    """The stages of a branch, and what takes the output of the last one.
+
+    `pipeline` is None if the bytes go straight to that. `options` are `stdout` and `max_output`.
+    """
+
+    __slots__ = ("name", "options", "pipeline")
+
+    def __init__(self, name: str, pipeline: Any, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self.pipeline = pipeline
+        self.options = options
+
+    def __repr__(self) -> str:
+        target = self.options.get("stdout")
+        return repr(target) if self.pipeline is None else f"{self.pipeline!r}.to({target!r})"
