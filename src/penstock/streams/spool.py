@@ -41,7 +41,7 @@ _JOINED: Final = 65536
 
 
 class SpoolBudget:
-    """What the queues of a run may hold beyond their windows.
+    """The bytes that the queues of a run may hold beyond their windows.
 
     `limit` is the most bytes held at one time; None means 10 GiB or half of the folder's free space,
     whichever is less, but at least `memory`. The first `memory` bytes are in memory. `held` and `peak` are
@@ -72,9 +72,9 @@ class SpoolBudget:
         return self._folder
 
     def reserve(self, in_memory: int, on_disk: int) -> bool:
-        """Count a chunk; return whether it may stay in memory, where it counts `in_memory` bytes.
+        """Count a chunk, and return whether it may stay in memory.
 
-        Otherwise it counts `on_disk` bytes. Raises SpoolLimitExceeded, and then counts nothing.
+        It counts `in_memory` bytes if it may, and otherwise `on_disk` bytes. Raises SpoolLimitExceeded, and then counts nothing.
         """
         if self._limit is None:
             self._limit = max(self._memory, min(_DEFAULT_LIMIT, self._free_bytes() // 2))

@@ -3,7 +3,7 @@
 A `PipePeek` holds an O_PATH descriptor. The kernel does not count that as a reader or a writer, so the real
 ends still get EOF and EPIPE while the handle is open, for hours if need be. Each look opens the pipe through
 /proc/self/fd for an instant and closes it again. During that instant this process is a reader and a writer of
-the pipe. That does no harm, because the real ends notice nothing but a delay:
+the pipe. The real ends notice nothing but a delay:
 
 * A real reader sees EOF when the last writer closes. If that is our look, the kernel wakes the reader then
   (`pipe_release` wakes both sides whenever one of the two has gone and the other has not).
