@@ -563,6 +563,20 @@ def test_the_main_output_may_end_while_the_source_is_idle(kit: Kit) -> None:
     assert os.read(branch.fileno(), 1) == b""
 
 
+def test_the_last_chunk_of_an_ended_lane_reaches_the_other_outlets(kit: Kit) -> None:
+    """The main output, first in line, and one after it fail at the same chunk."""
+    full = [Outlet(open_path("/dev/full", os.O_WRONLY), name=name) for name in ("main", "full")]
+    (end, outlet), (other_end, other) = kit.outlet(), kit.outlet()
+    lane = Lane(kit.source(DATA), [full[0], outlet, full[1], other])
+    running = kit.start(lane, until=full[0])
+    readers = [Reader(end), Reader(other_end)]
+    running.finish()
+    assert 0 < lane.count < len(DATA)
+    assert {reader.result() for reader in readers} == {DATA[: lane.count]}
+    assert [outlet.state for outlet in full] == [FAILED, FAILED]
+    assert isinstance(lane.error, ClosedPipe)
+
+
 def test_a_full_disk_fails_one_outlet(kit: Kit) -> None:
     full = Outlet(open_path("/dev/full", os.O_WRONLY), name="full")
     end, outlet = kit.outlet()

@@ -296,16 +296,19 @@ class Relay:
             return
         data = self._buffer[:size]
         copy: bytes | None = None  # the whole chunk, for all outlets that accepted nothing of it
-        for outlet in tuple(lane.open):
+        for outlet in lane.open:
             done = 0 if outlet in lane.behind else outlet.send(data)
             if outlet.state != OPEN:
-                self._leave_out(lane, outlet)
-            elif done:
+                continue
+            if done:
                 if done < size:
                     self._hold(lane, outlet, bytes(data[done:]))
             else:
                 copy = copy or bytes(data)
                 self._hold(lane, outlet, copy)
+        # Only now, because the end of the main output closes the others, which are to get this chunk too.
+        for outlet in [outlet for outlet in lane.open if outlet.state != OPEN]:
+            self._leave_out(lane, outlet)
 
     def _hold(self, lane: Lane, outlet: Outlet, data: bytes) -> None:
         before = outlet.peak
@@ -352,7 +355,7 @@ class Relay:
         lane.reading = False
         lane.fd.close()
         for outlet in tuple(lane.open):
-            if outlet not in lane.behind:
+            if outlet not in lane.behind and outlet.state == OPEN:
                 self._end(lane, outlet)
 
     def _end(self, lane: Lane, outlet: Outlet) -> None:

@@ -74,7 +74,8 @@ class SpoolBudget:
     def reserve(self, in_memory: int, on_disk: int) -> bool:
         """Count a chunk, and return whether it may stay in memory.
 
-        It counts `in_memory` bytes if it may, and otherwise `on_disk` bytes. Raises SpoolLimitExceeded, and then counts nothing.
+        It counts `in_memory` bytes if it may, and otherwise `on_disk` bytes. Raises SpoolLimitExceeded, and
+        then counts nothing.
         """
         if self._limit is None:
             self._limit = max(self._memory, min(_DEFAULT_LIMIT, self._free_bytes() // 2))
