@@ -26,7 +26,8 @@ VALUES = {
 }  # fmt: skip
 ERRORS = {
     "CaptureLimitExceeded", "ExitError", "FinishEarly", "LineTooLong", "MemoryLimitExceeded", "PenstockError",
-    "PipelineCancelled", "PipelineError", "PipelineTimeout", "RemoteError", "StartError", "WorkerDied",
+    "PipelineCancelled", "PipelineError", "PipelineTimeout", "RemoteError", "SpoolLimitExceeded", "Stalled",
+    "StartError", "WorkerDied",
 }  # fmt: skip
 CUSTOM_STAGES = {"Input", "Output", "Requirements", "RunningStage", "Stage", "StageContext", "Stream"}
 DATA = {"BufferPool", "buffer_pool"}

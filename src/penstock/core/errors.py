@@ -40,6 +40,8 @@ __all__ = [
     "PipelineError",
     "PipelineTimeout",
     "RemoteError",
+    "SpoolLimitExceeded",
+    "Stalled",
     "StartError",
     "WorkerDied",
 ]
@@ -172,6 +174,32 @@ class CaptureLimitExceeded(PenstockError):
 
     def __str__(self) -> str:
         return f"more than {self.limit} bytes of output, the limit of max_output"
+
+
+@exported
+class SpoolLimitExceeded(PenstockError):
+    """A graph had to hold more than `limit` bytes for a reader that waits for something else first.
+
+    `limit` is the option `spool`, or its default: 10 GiB or half of the folder's free space.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"more than {self.limit} bytes held for a reader that waits for another input, the limit of spool"
+            ": give a larger spool=, or change the graph so that none of its branches waits for another"
+        )
+
+
+@exported
+class Stalled(PenstockError):
+    """A graph waits for itself, and `spool=0` forbids to hold what is in the way.
+
+    `str()` says who waits for whom.
+    """
 
 
 @exported

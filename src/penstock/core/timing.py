@@ -22,6 +22,8 @@ class Timing:
         "loop_start_stall_s",
         "max_sleep_s",
         "object_lock_s",
+        "spool_pause_s",
+        "spool_stall_s",
         "stage_stall_s",
         "start_stall_s",
         "stderr_end_s",
@@ -46,6 +48,10 @@ class Timing:
         """
         self.object_lock_s = 2.0
         """A file object that another thread holds counts as in use."""
+        self.spool_stall_s = 0.02
+        """A full output that has accepted nothing stands still: if a join waits, a split spools for it."""
+        self.spool_pause_s = 0.1
+        """A split whose full outputs stand still looks again whether it is to spool for them."""
         self.thread_idle_s = 5.0
         """An idle thread of the pool ends."""
         self.worker_idle_s = 10.0
