@@ -165,7 +165,7 @@ class Execution(JudgedRun):
             from penstock.engine.branch_ports import BranchPorts  # noqa: PLC0415 - most runs are lines
             from penstock.engine.graph_pipes import GraphPipes  # noqa: PLC0415
 
-        self._resources.graph_pipes = pipes = GraphPipes(self._plan)
+        self._resources.graph_pipes = pipes = GraphPipes(self._plan, self.leaves)
         self.branches = BranchPorts()
         self.branches.open(self._plan, self.reactor, pipe_size, self.advance, self._resources)
         return pipes

@@ -194,9 +194,26 @@ class _Builder:
         self._join(tail, node)
         for port, origin in inlets:
             self._join(origin, node, port)
-        for port, branch in traits.outlets.items():
-            self._add_branch(group, (node, port), branch)
+        tails: list[Tail] = [(node, port) for port in traits.outlets]
+        if tails and traits.kind == "command":
+            tails = self._add_relay(group, node, tails)
+        for tail, branch in zip(tails, traits.outlets.values(), strict=True):
+            self._add_branch(group, tail, branch)
         return node, STDOUT
+
+    def _add_relay(self, group: PlanGroup, node: PlanNode, tails: Sequence[Tail]) -> list[Tail]:
+        """Put a relay behind the outlets of a command, whose pipes a process that it leaves may keep open."""
+        with late_import:
+            from penstock.stages.relay import Relaying  # noqa: PLC0415 - few commands have outlets
+
+        relay = PlanNode(group, len(self.nodes), Relaying(f"writing of {node.stage.name}"), self._branch)
+        self.nodes.append(relay)
+        found: list[Tail] = []
+        for tail in tails:
+            port = tail[1] if found else STDIN
+            self._join(tail, relay, port)
+            found.append((relay, port if found else STDOUT))
+        return found
 
     def _add_source(self, group: PlanGroup, pipeline: PipelineSpec, end: PlanEnd | None = None) -> Tail:
         """Add a pipeline that another stage reads; its stdin is its own, unless it is given."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from penstock.engine.graph_parts import PlanEnd, PlanFilter, PlanGroup, PlanNode
+from penstock.engine.graph_parts import STDOUT, PlanEnd, PlanFilter, PlanGroup, PlanNode
+from penstock.stages.base import traits_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def order_children(
         group: {child.place: set() for child in below} for group, below in children.items()
     }
     for edge in edges:
-        if isinstance(edge.tail, PlanNode) and isinstance(edge.head, PlanNode):
+        if isinstance(edge.tail, PlanNode) and isinstance(edge.head, PlanNode) and _can_break(edge):
             group, source, target = _meeting(edge.tail, edge.head)
             readers[group][source].add(target)
     for group, below in children.items():
@@ -58,6 +59,17 @@ def order_children(
         group.consumers = None if consumers[:-1] == line and group is not root else consumers
     for group in children:
         group.head = _head(group, edges)
+
+
+def _can_break(edge: PlanEdge) -> bool:
+    """Whether the stage at the tail may fail because nobody reads from this edge.
+
+    A `tee(until="main")` fails for its stdout alone, and what a branch had enough of excuses nothing then.
+    """
+    tail = edge.tail
+    return not (
+        isinstance(tail, PlanNode) and traits_of(tail.stage).ends_with_stdout and edge.source_port != STDOUT
+    )
 
 
 def place_within(group: PlanGroup, node: PlanNode) -> int | None:

@@ -11,18 +11,26 @@ stages; the end of the run closes the handles.
 
 from __future__ import annotations
 
+import contextlib
+import os
+
+from penstock.engine.graph_parts import PlanNode
+from penstock.stages.base import traits_of
 from penstock.streams.spool import SpoolBudget
+from penstock.streams.stage_ends import Input, Output
+from penstock.system.fds import open_path
+from penstock.system.fork_guard import late_import
 from penstock.system.pipe_peek import PipePeek
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from penstock.engine.graph_parts import PlanEdge
+    from penstock.engine.graph_parts import PlanEdge, PlanEnd
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.stage_starts import EdgeEnds
     from penstock.engine.tree import StageRun
-    from penstock.streams.stage_ends import Input, Output
+    from penstock.stages.running import Running
 
 __all__ = ["GraphPipes", "StagePorts"]
 
@@ -30,7 +38,11 @@ __all__ = ["GraphPipes", "StagePorts"]
 class GraphPipes:
     """The pipes of one run that lead into joins, and the bytes that may be spooled for all of them."""
 
-    def __init__(self, plan: RunPlan) -> None:
+    def __init__(self, plan: RunPlan, leaves: Sequence[StageRun]) -> None:
+        self._leaves = leaves
+        self.fifos: dict[int, str] = {}
+        """The paths of the edges that are FIFOs."""
+        self._folder: str | None = None
         self.budget = SpoolBudget(plan.option("spool"))
         self._peeks: dict[int, PipePeek] = {}
         self._watched = {
@@ -77,8 +89,44 @@ class GraphPipes:
             return None
         return StagePorts(self, leaf, ends)
 
+    def running(self, tail: PlanNode | PlanEnd) -> Running | None:
+        """Return the running stage of a node."""
+        return self._leaves[tail.index].running if isinstance(tail, PlanNode) else None
+
+    def open_fifo(self, edge: PlanEdge) -> tuple[Output, Input] | None:
+        """Make an edge that a program opens by name, if it asks for that; None if it does not.
+
+        Both ends are open before anybody opens the name, so nobody has to wait in that, or sees an end too
+        soon. The program's stage keeps the end that is not passed to the program until that has exited.
+        """
+        suffix = _fifo_of(edge)
+        if suffix is None:
+            return None
+        if self._folder is None:
+            with late_import:
+                from tempfile import mkdtemp  # noqa: PLC0415 - few runs have a FIFO
+
+            self._folder = mkdtemp(prefix="penstock-")
+        path = f"{self._folder}/{edge.index}{suffix}"
+        os.mkfifo(path, 0o600)
+        self.fifos[edge.index] = path
+        reader = open_path(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            writer = open_path(path, os.O_WRONLY)
+            os.set_blocking(reader.fileno(), True)
+        except BaseException:
+            reader.close()
+            raise
+        return Output(writer), Input(reader)
+
     def close(self) -> None:
-        """Close all handles."""
+        """Close all handles, and remove the FIFOs."""
+        if self._folder is not None:
+            for path in self.fifos.values():
+                with contextlib.suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108 - pathlib is slow to import
+            with contextlib.suppress(OSError):
+                os.rmdir(self._folder)  # noqa: PTH106 - as above
         for peek in self._peeks.values():
             peek.close()
         self._peeks.clear()
@@ -95,8 +143,14 @@ class StagePorts:
         self.outputs: dict[str, Output] = {
             edge.source_port: ends.outputs[edge.index] for edge in node.outputs[1:]
         }
+        self.ends: dict[str, Input | Output] = {**self.inputs, **self.outputs}
         self.budget = pipes.budget
         self._pipes = pipes
+        self._all = {edge.target_port: edge for edge in node.inputs[1:]}
+        self._all |= {edge.source_port: edge for edge in node.outputs[1:]}
+        self._writers = [
+            running for edge in node.inputs if (running := pipes.running(edge.tail)) is not None
+        ]
         self._edges = {edge.source_port: edge for edge in node.outputs}
 
     def elastic(self, port: str) -> bool:
@@ -115,10 +169,14 @@ class StagePorts:
         """Return a text that says which stage waits for which."""
         return self._pipes.who_waits(self._edges[port])
 
-    def open_devnull(self) -> None:
-        """Open the ends that are /dev/null. Raises OSError if that fails."""
-        for end in self.outputs.values():
-            end.open_devnull()
+    def writers(self) -> list[Running]:
+        """Return the running stages that write into this one."""
+        return self._writers
+
+    def name_of_pipe(self, port: str) -> str:
+        """Return the name by which a child that inherits the end opens it."""
+        fifo = self._pipes.fifos.get(self._all[port].index)
+        return f"/dev/fd/{self.ends[port].fd}" if fifo is None else fifo
 
     def close(self) -> None:
         """Close all ends."""
@@ -128,3 +186,13 @@ class StagePorts:
 
 def _name_of(thing: object) -> str:
     return str(thing.name if (stage := getattr(thing, "stage", None)) is None else stage.name)  # type: ignore[attr-defined]
+
+
+def _fifo_of(edge: PlanEdge) -> str | None:
+    """Return the end of the name of an edge that is to be a FIFO; None for any other edge."""
+    for node, port in ((edge.head, edge.target_port), (edge.tail, edge.source_port)):
+        if isinstance(node, PlanNode):
+            suffix = traits_of(node.stage).fifos.get(port)
+            if suffix is not None:
+                return suffix
+    return None

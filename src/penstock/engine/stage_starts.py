@@ -100,7 +100,9 @@ class EdgeEnds:
         """Return the end for the stage that writes; the other one is made too, if it is not a port's."""
         if edge.index not in self.outputs:
             left, right = self._leaves[edge.tail.index], self._leaves[edge.head.index]  # type: ignore[union-attr]
-            ends = make_edge(self._kinds[edge.index], _pipe_size(left, right), self._pages)
+            ends = None if self._pipes is None else self._pipes.open_fifo(edge)
+            if ends is None:
+                ends = make_edge(self._kinds[edge.index], _pipe_size(left, right), self._pages)
             self.outputs[edge.index], self.inputs[edge.index] = ends
             if self._pipes is not None:
                 self._pipes.watch(edge, ends[1])

@@ -49,6 +49,10 @@ class StageTraits:
 
     A stage with inlets or outlets is started by `start_in_graph(ctx, stdin, stdout, ports)`.
     """
+    fifos: Mapping[str, str] = NO_PORTS
+    """Those ports whose edges are FIFOs, which a program opens by name, with the ends of their names."""
+    ends_with_stdout: bool = False
+    """Whether the end of its stdout's reader ends it, whatever its outlets do."""
     has_no_user_objects: bool = False
     """Whether the stage holds only texts and numbers.
 

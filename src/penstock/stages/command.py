@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from functools import partial
 
 from penstock.core.env import check_layer, merge, show
 from penstock.core.habits import argument_hint, program_hint
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
 
     from penstock.limits.confinement import Confinement
     from penstock.runtime.taps import Tap
+    from penstock.stages.branch import StagePorts
     from penstock.stages.context import StageContext
     from penstock.stages.run_services import RunResources
     from penstock.stages.running import Running
+    from penstock.stages.substitution import SubstitutedArguments
     from penstock.streams.stage_ends import Input, Output
     from penstock.system.fds import Fd
     from penstock.system.spawn_launcher import ChildSetup
@@ -62,6 +65,10 @@ class Command(BuiltinStage):
     argv: tuple[str | bytes, ...] = ()
     cwd: str | None = None
     env: dict[str, Any] | None = None
+    substitutions: SubstitutedArguments | None = None
+    """Its arguments that are names of pipes; `argv` has texts for people in their places."""
+    shown_argv: tuple[str | bytes, ...] = ()
+    """The arguments that an error shows, if they are not `argv`."""
     stdout: object = None
     """Where its stdout goes if its stderr alone goes to the next stage; None for the next stage too."""
 
@@ -87,7 +94,10 @@ class Command(BuiltinStage):
         pass_fds: object = (),
     ) -> None:
         self.name = masked(name) if isinstance(name, str) and name else show(program)
-        self.argv = tuple([_argument(self.name, place, arg) for place, arg in enumerate((program, *args))])
+        given = (program, *args)
+        if not all(isinstance(arg, str | bytes) for arg in given):
+            given = self._take_substitutions(given)
+        self.argv = tuple([_argument(self.name, place, arg) for place, arg in enumerate(given)])
         if not restored(self.argv[0]):
             raise ValueError("the program must not be empty")
         if name is not None and (not isinstance(name, str) or not name):
@@ -109,13 +119,60 @@ class Command(BuiltinStage):
         ends_plain = is_plain("stderr", self.stderr) and is_plain("stdout", self.stdout)
         self.has_no_user_objects = self.env is None and ends_plain
 
+    def _take_substitutions(self, given: tuple[object, ...]) -> tuple[object, ...]:
+        """Note the arguments that are names of pipes; return the arguments with texts in their places."""
+        with late_import:
+            from penstock.stages.substitution import Arg, SubstitutedArguments, Substitution  # noqa: PLC0415 - few commands have one
+
+        found = {
+            place: arg if isinstance(arg, Arg) else Arg(arg)
+            for place, arg in enumerate(given)
+            if isinstance(arg, Arg | Substitution)
+        }
+        if 0 in found:
+            raise TypeError(f"the program must be str, bytes, PathLike or Secret, not {given[0]!r}")
+        if not found:
+            return given
+        self.substitutions = made = SubstitutedArguments(found)
+        self.inlets, self.outlets, self.fifos = made.inlets, made.outlets, made.fifos
+        return tuple([str(arg) if place in found else arg for place, arg in enumerate(given)])
+
     def __repr__(self) -> str:
         parts = [repr(arg) for arg in self.argv]
+        for place, arg in self.substitutions.shown() if self.substitutions is not None else ():
+            parts[place] = arg
         if self.cwd is not None:
             parts.append(f"cwd={self.cwd!r}")
         if self.env is not None:
             parts.append(f"env={self.env!r}")
         return masked(f"command({', '.join(parts)})")
+
+    def start_in_graph(
+        self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
+    ) -> Running:
+        """Start the process with names of pipes in its arguments."""
+        assert self.substitutions is not None
+        kept: list[Input | Output] = []
+        try:
+            names = {port: ports.name_of_pipe(port) for port in ports.ends}
+            bound = type(self).__new__(type(self))
+            vars(bound).update(vars(self))
+            argv = list(self.argv)
+            for place, text in self.substitutions.texts(names):
+                argv[place] = text
+            bound.argv = tuple(argv)
+            passed = [end.fd for port, end in ports.ends.items() if port not in self.fifos]
+            bound.pass_fds = (*self.pass_fds, *(number for number in passed if number is not None))
+            bound.shown_argv = self.argv
+            running = bound.start(ctx, stdin, stdout)
+            # Until the program has opened a FIFO, it has no other reader or writer than this.
+            kept = [ports.ends[port] for port in self.fifos]
+            running.on_done(partial(_close_ends, kept))
+            return running
+        finally:
+            stdin.close()
+            stdout.close()
+            _close_ends([end for end in ports.ends.values() if end not in kept])
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
         """Start the process. OSError with a text that says what is missing, if that fails."""
@@ -169,7 +226,7 @@ class Command(BuiltinStage):
             process = Process(self._spawn(request, ctx), group=group, mark=mark)
             _close(stderr_fd)
             child = RunningCommand(
-                ctx, process, self.argv, self.ok_codes, tap, leftover, confinement, self.stop_signal
+                ctx, process, self.shown_argv or self.argv, self.ok_codes, tap, leftover, confinement, self.stop_signal
             )
             child.pipe_codes = self.pipe_codes
         except BaseException:
@@ -244,6 +301,11 @@ class Command(BuiltinStage):
             if hint:
                 return type(error)(error.errno, f"{error.strerror} ({hint})", error.filename)
         return error if cwd is None else without_secret(error, cwd)
+
+
+def _close_ends(ends: Iterable[Input | Output]) -> None:
+    for end in ends:
+        end.close()
 
 
 def _open(option: str, value: object, resources: RunResources) -> StderrTarget:

@@ -10,13 +10,11 @@ too, and the stage fails with that error once the others have got everything.
 
 from __future__ import annotations
 
-from functools import partial
-
 from penstock.core.public import exported, half_made_too
 from penstock.core.requirements import Requirements, Stream
 from penstock.stages.base import BuiltinStage
+from penstock.stages.relay_copy import RelayCopy
 from penstock.stages.running_function import RunningFunction
-from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from penstock.stages.branch import Branch, StagePorts
     from penstock.stages.context import StageContext
     from penstock.stages.running import ThreadedStage
-    from penstock.streams.relay import Lane, Outlet, Relay
     from penstock.streams.stage_ends import Input, Output
 
 __all__ = ["Shared", "Splitter", "Tee"]
@@ -40,8 +37,6 @@ class Splitter(BuiltinStage):
     kind = "split"
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
     has_no_user_objects = True
-    ends_with_stdout = False
-    """Whether it ends when the reader of its stdout has gone."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -61,9 +56,9 @@ class Splitter(BuiltinStage):
     ) -> ThreadedStage:
         """Begin to copy."""
         try:
-            ports.open_devnull()
-            relay = _Copy(self, ctx, stdin, stdout, ports)
-            return RunningFunction(ctx, relay.run, relay)
+            outlets = [(_STDOUT, stdout), *ports.outputs.items()]
+            copy = RelayCopy(ctx, [(stdin, outlets)], ports, until_first=self.ends_with_stdout)
+            return RunningFunction(ctx, copy.run, copy)
         except BaseException:
             stdin.close()
             stdout.close()
@@ -120,71 +115,3 @@ class Shared(BuiltinStage):
         stdin.close()
         stdout.close()
         raise TypeError(f"{self!r} is a source of a graph, so a custom stage cannot start it")
-
-
-class _Copy:
-    """One copy under way, as a stream that the stage may be blocked in."""
-
-    def __init__(
-        self, stage: Splitter, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
-    ) -> None:
-        with late_import:  # loaded already, with the pipes of the graph
-            from penstock.streams.relay import Lane, Relay  # noqa: PLC0415 - most runs are lines
-
-        self._ctx = ctx
-        self._ends = (stdin, stdout, *ports.outputs.values())
-        main = _outlet(stdout, _STDOUT, ports)
-        outlets = [main, *(_outlet(end, port, ports) for port, end in ports.outputs.items())]
-        self._outlets = outlets
-        self._lane: Lane = stdin.wrap(lambda fd: Lane(fd, outlets, shared=not stdin.exclusive))
-        self._relay: Relay = Relay(
-            [self._lane],
-            ports.budget,
-            until=main if stage.ends_with_stdout else None,
-            on_spooling=self._tell,
-            who_waits=lambda outlet: ports.who_waits(_port_of(outlet, outlets, ports)),
-        )
-
-    def run(self) -> None:
-        """Copy until the end; raise what has failed."""
-        self._relay.run()
-        for outlet in self._outlets:
-            if outlet.error is not None:
-                raise type(outlet.error)(outlet.error.errno, f"{outlet.error.strerror} (to {outlet.name!r})")
-        if self._lane.error is not None:
-            raise self._lane.error
-
-    def poison(self, reason: BaseException) -> None:
-        """Do nothing: the stage reports the reason."""
-
-    def interrupt(self, reason: BaseException) -> None:
-        """Make `run` raise `reason`. From any thread."""
-        self._relay.interrupt(reason)
-
-    def close(self) -> None:
-        """Close everything. Idempotent."""
-        self._relay.close()
-        for end in self._ends:
-            end.close()
-
-    def _tell(self, outlet: Outlet) -> None:
-        self._ctx.emit_event("spooling", f"keeps what {outlet.name!r} does not read yet", None, {"to": outlet.name})
-
-
-def _outlet(end: Output, port: str, ports: StagePorts) -> Outlet:
-    from penstock.streams.relay import Outlet  # noqa: PLC0415 - as above
-
-    outlet: Outlet = end.wrap(
-        lambda fd: Outlet(
-            fd,
-            name=ports.reader(port),
-            elastic=ports.elastic(port),
-            join_waits=partial(ports.join_waits, port),
-            shared=not end.exclusive,
-        )
-    )
-    return outlet
-
-
-def _port_of(outlet: Outlet, outlets: list[Outlet], ports: StagePorts) -> str:
-    return (_STDOUT, *ports.outputs)[outlets.index(outlet)]
