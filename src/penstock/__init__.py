@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         transform_lines,
     )
     from penstock.api.memory_limits import memory_limit, memory_observer
+    from penstock.api.graphs import concat, merge, reading, shared, tee, writing
     from penstock.api.pipeline import Pipeline
     from penstock.api.run import Run
     from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, NEXT, PIPE, STDOUT, TEE, closing
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from penstock.core.secret import Secret
     from penstock.core.stage import RunningStage, Stage
     from penstock.stages.context import StageContext
+    from penstock.stages.substitution import Arg
     from penstock.streams.buffer_pool import BufferPool, buffer_pool
     from penstock.streams.stage_ends import Input, Output
 
@@ -86,6 +88,7 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "TEE",
+    "Arg",
     "BufferPool",
     "CaptureLimitExceeded",
     "Event",
@@ -123,6 +126,7 @@ __all__ = [
     "cancel_all",
     "closing",
     "command",
+    "concat",
     "each_line",
     "echo",
     "filter_error",
@@ -139,10 +143,15 @@ __all__ = [
     "map_lines",
     "memory_limit",
     "memory_observer",
+    "merge",
+    "reading",
     "scan",
+    "shared",
     "source",
+    "tee",
     "transform",
     "transform_lines",
+    "writing",
 ]
 
 _HOMES = {
@@ -202,6 +211,7 @@ _HOMES = {
         "RunningStage",
         "Stage",
     ),
+    "penstock.stages.substitution": ("Arg",),
     "penstock.streams.buffer_pool": (
         "BufferPool",
         "buffer_pool",
@@ -228,6 +238,14 @@ _HOMES = {
         "transform",
         "transform_lines",
     ),
+    "penstock.api.graphs": (
+        "concat",
+        "merge",
+        "reading",
+        "shared",
+        "tee",
+        "writing",
+    ),
     "penstock.api.pipeline": ("Pipeline",),
     "penstock.api.run": ("Run",),
     "penstock.api.memory_limits": (
@@ -253,6 +271,9 @@ _PICKLED = {
     "penstock.stages.function": ("Echo", "Function", "Scan", "Source"),
     "penstock.stages.line_map": ("FilterLines", "MapLineBatches", "MapLines"),
     "penstock.stages.lines": ("EachLine", "TransformLines"),
+    "penstock.stages.merge": ("Concat", "Merge"),
+    "penstock.stages.substitution": ("Reading", "Writing"),
+    "penstock.stages.tee": ("Shared", "Tee"),
 }
 _HOME_OF = {name: home for homes in (_HOMES, _PICKLED) for home, names in homes.items() for name in names}
 

@@ -25,7 +25,7 @@ __all__ = ["start_nested"]
 def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout: Output) -> RunningStage:
     """Start `pipeline` between two given ends; the context gives the options that it does not set itself."""
     stages, own = pipeline.stages, pipeline.options
-    if len(stages) == 1 and not own:
+    if len(stages) == 1 and not own and not getattr(stages[0], "starts_in_graph", False):
         started: RunningStage = stages[0].start(ctx, stdin, stdout)  # type: ignore[union-attr]
         return started
     scope = ctx.scope

@@ -177,6 +177,10 @@ class Pipeline(PipelineSpec):
         """Return a pipeline with these options instead of its own; the other options stay."""
         return Pipeline._of(self._stages, self._merged(options))
 
+    def to(self, target: Any) -> Pipeline:
+        """Return `replace(stdout=target)`: where the output of a branch goes, for one."""
+        return self.replace(stdout=target)
+
     # Running.
 
     def run(self, check: bool = True, **options: Unpack[Options]) -> Result:  # noqa: FBT001, FBT002 - subprocess's signature

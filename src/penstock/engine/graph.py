@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.core.stage import Stage
+    from penstock.stages.base import StageTraits
     from penstock.stages.branch import Branch
 
     Tail = tuple[PlanNode | PlanEnd, str]
@@ -180,7 +181,7 @@ class _Builder:
         if traits is not None and traits.kind == "shared":
             return self._use_shared(stage, tail, filtered=bool(filters))
         # Before the filters, so that the places of a group's children are in a topological order as well.
-        inlets = () if traits is None else [(port, self._add_source(group, of)) for port, of in traits.inlets.items()]
+        inlets = () if traits is None else self._add_inlets(group, stage, traits)
         parent: PlanGroup | PlanFilter = group
         for fn in filters:
             parent = PlanFilter(parent, fn)
@@ -191,6 +192,7 @@ class _Builder:
             return self._add_line(nested, stage.stages, tail)
         node = PlanNode(parent, len(self.nodes), stage, self._branch)
         self.nodes.append(node)
+        self.branched = self.branched or traits.starts_in_graph
         self._join(tail, node)
         for port, origin in inlets:
             self._join(origin, node, port)
@@ -200,6 +202,22 @@ class _Builder:
         for tail, branch in zip(tails, traits.outlets.values(), strict=True):
             self._add_branch(group, tail, branch)
         return node, STDOUT
+
+    def _add_inlets(self, group: PlanGroup, stage: Stage, traits: StageTraits) -> list[tuple[str, Tail]]:
+        """Add the pipelines that a stage reads; return where each of them writes, with the stage's port."""
+        found = []
+        for port, pipeline in traits.inlets.items():
+            tail = self._add_source(group, pipeline)
+            if port in traits.fifos:
+                with late_import:
+                    from penstock.stages.fifo_feed import FifoFeed  # noqa: PLC0415 - few commands have a FIFO
+
+                feed = PlanNode(group, len(self.nodes), FifoFeed(f"{port} of {stage.name}"), self._branch)
+                self.nodes.append(feed)
+                self._join(tail, feed)
+                tail = feed, STDOUT
+            found.append((port, tail))
+        return found
 
     def _add_relay(self, group: PlanGroup, node: PlanNode, tails: Sequence[Tail]) -> list[Tail]:
         """Put a relay behind the outlets of a command, whose pipes a process that it leaves may keep open."""
@@ -289,7 +307,8 @@ class _Builder:
             if isinstance(origin, PlanEnd):
                 origin.edge, origin.node = edge, head
         if isinstance(origin, PlanNode):
-            origin.outputs += (edge,)
+            # The next stage comes after the branches, but stdout is the first output.
+            origin.outputs = (edge, *origin.outputs) if port == STDOUT else (*origin.outputs, edge)
             if isinstance(head, PlanEnd):
                 head.edge, head.node = edge, origin
 

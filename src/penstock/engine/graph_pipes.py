@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from penstock.engine.graph_parts import PlanNode
+from penstock.engine.graph_parts import STDOUT, PlanNode
 from penstock.stages.base import traits_of
 from penstock.streams.spool import SpoolBudget
 from penstock.streams.stage_ends import Input, Output
@@ -24,7 +24,7 @@ from penstock.system.pipe_peek import PipePeek
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from penstock.engine.graph_parts import PlanEdge, PlanEnd
     from penstock.engine.run_plan import RunPlan
@@ -43,6 +43,7 @@ class GraphPipes:
         self.fifos: dict[int, str] = {}
         """The paths of the edges that are FIFOs."""
         self._folder: str | None = None
+        self._on_started: dict[int, list[Callable[[Running], object]]] = {}
         self.budget = SpoolBudget(plan.option("spool"))
         self._peeks: dict[int, PipePeek] = {}
         self._watched = {
@@ -83,23 +84,31 @@ class GraphPipes:
         return look is not None and look.empty and not (peek is None or peek.at_eof())
 
     def ports_of(self, leaf: StageRun, ends: EdgeEnds) -> StagePorts | None:
-        """Return the ends of a stage besides its stdin and stdout; None if it has no others."""
-        node = leaf.node
-        if len(node.inputs) < 2 and len(node.outputs) < 2:
-            return None
-        return StagePorts(self, leaf, ends)
+        """Return the ends of a stage besides its stdin and stdout; None if it is not started with them."""
+        return StagePorts(self, leaf, ends) if traits_of(leaf.stage).starts_in_graph else None
 
     def running(self, tail: PlanNode | PlanEnd) -> Running | None:
         """Return the running stage of a node."""
         return self._leaves[tail.index].running if isinstance(tail, PlanNode) else None
 
+    def on_started(self, head: PlanNode | PlanEnd, call: Callable[[Running], object]) -> None:
+        """Have `call(running)` made when a later stage has been started."""
+        if isinstance(head, PlanNode):
+            self._on_started.setdefault(head.index, []).append(call)
+
+    def started(self, leaf: StageRun, running: Running) -> None:
+        """Tell those who wait for the start of a stage."""
+        for call in self._on_started.pop(leaf.index, ()):
+            call(running)
+
     def open_fifo(self, edge: PlanEdge) -> tuple[Output, Input] | None:
         """Make an edge that a program opens by name, if it asks for that; None if it does not.
 
-        Both ends are open before anybody opens the name, so nobody has to wait in that, or sees an end too
-        soon. The program's stage keeps the end that is not passed to the program until that has exited.
+        A FIFO that the program writes to is open before the program opens it, so that its reader sees no end
+        too soon: its stage keeps the writing end until it has exited. One that it reads is opened by nobody
+        else yet (`stages.fifo_feed`).
         """
-        suffix = _fifo_of(edge)
+        reads, suffix = _fifo_of(edge)
         if suffix is None:
             return None
         if self._folder is None:
@@ -110,6 +119,8 @@ class GraphPipes:
         path = f"{self._folder}/{edge.index}{suffix}"
         os.mkfifo(path, 0o600)
         self.fifos[edge.index] = path
+        if reads:
+            return Output(devnull=True), Input(devnull=True)
         reader = open_path(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             writer = open_path(path, os.O_WRONLY)
@@ -146,8 +157,8 @@ class StagePorts:
         self.ends: dict[str, Input | Output] = {**self.inputs, **self.outputs}
         self.budget = pipes.budget
         self._pipes = pipes
-        self._all = {edge.target_port: edge for edge in node.inputs[1:]}
-        self._all |= {edge.source_port: edge for edge in node.outputs[1:]}
+        self._all = {edge.target_port: edge for edge in node.inputs}
+        self._all |= {edge.source_port: edge for edge in node.outputs}
         self._writers = [
             running for edge in node.inputs if (running := pipes.running(edge.tail)) is not None
         ]
@@ -173,8 +184,12 @@ class StagePorts:
         """Return the running stages that write into this one."""
         return self._writers
 
+    def on_reader_done(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called, in any thread, when the stage that reads this one's stdout has ended."""
+        self._pipes.on_started(self._edges[STDOUT].head, lambda running: running.on_done(callback))
+
     def name_of_pipe(self, port: str) -> str:
-        """Return the name by which a child that inherits the end opens it."""
+        """Return the name by which a program opens the end at a port."""
         fifo = self._pipes.fifos.get(self._all[port].index)
         return f"/dev/fd/{self.ends[port].fd}" if fifo is None else fifo
 
@@ -188,11 +203,14 @@ def _name_of(thing: object) -> str:
     return str(thing.name if (stage := getattr(thing, "stage", None)) is None else stage.name)  # type: ignore[attr-defined]
 
 
-def _fifo_of(edge: PlanEdge) -> str | None:
-    """Return the end of the name of an edge that is to be a FIFO; None for any other edge."""
-    for node, port in ((edge.head, edge.target_port), (edge.tail, edge.source_port)):
+def _fifo_of(edge: PlanEdge) -> tuple[bool, str | None]:
+    """Return whether a program reads from an edge that is to be a FIFO, and the end of its name.
+
+    That is None for any other edge.
+    """
+    for node, port, reads in ((edge.head, edge.target_port, True), (edge.tail, edge.source_port, False)):
         if isinstance(node, PlanNode):
             suffix = traits_of(node.stage).fifos.get(port)
             if suffix is not None:
-                return suffix
-    return None
+                return reads, suffix
+    return False, None

@@ -159,6 +159,8 @@ def start_stages(
                 others = None if pipes is None else pipes.ports_of(unit[-1], ends)
                 for leaf, running in zip(unit, _start(unit, stdin, stdout, others), strict=True):
                     started(leaf, running)
+                    if pipes is not None:
+                        pipes.started(leaf, running)
         except BaseException as error:
             ends.close(unit)  # a stage does so itself; one that forgets must not hang its neighbours
             ends.give(unit)
@@ -186,7 +188,7 @@ def _start(
             stdin.open_devnull()
             stdout.open_devnull()
         if others is not None:
-            unit[0].connect_others(others)
+            unit[0].connect_others(others.ends)
             return [stage.start_in_graph(ctx, stdin, stdout, others)]  # type: ignore[attr-defined]
         started = stage.start(ctx, stdin, stdout)
         return [started if isinstance(started, Running) else CustomStageAdapter(ctx, started, stdin, stdout)]

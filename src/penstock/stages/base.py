@@ -45,10 +45,9 @@ class StageTraits:
     inlets: Mapping[str, Any] = NO_PORTS
     """The pipelines that the stage reads besides its stdin, by the names of the ports."""
     outlets: Mapping[str, Branch] = NO_PORTS
-    """The branches that it writes besides its stdout, by the names of the ports.
-
-    A stage with inlets or outlets is started by `start_in_graph(ctx, stdin, stdout, ports)`.
-    """
+    """The branches that it writes besides its stdout, by the names of the ports."""
+    starts_in_graph: bool = False
+    """Whether it is started by `start_in_graph(ctx, stdin, stdout, ports)`, as one with inlets or outlets is."""
     fifos: Mapping[str, str] = NO_PORTS
     """Those ports whose edges are FIFOs, which a program opens by name, with the ends of their names."""
     ends_with_stdout: bool = False

@@ -135,6 +135,7 @@ class Command(BuiltinStage):
             return given
         self.substitutions = made = SubstitutedArguments(found)
         self.inlets, self.outlets, self.fifos = made.inlets, made.outlets, made.fifos
+        self.starts_in_graph = True
         return tuple([str(arg) if place in found else arg for place, arg in enumerate(given)])
 
     def __repr__(self) -> str:

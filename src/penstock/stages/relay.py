@@ -32,6 +32,7 @@ class Relaying(BuiltinStage):
 
     kind = "relay"
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
+    starts_in_graph = True
     has_no_user_objects = True
 
     def __init__(self, name: str) -> None:
