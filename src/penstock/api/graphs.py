@@ -189,7 +189,9 @@ def make_branch(thing: Any) -> Branch:
         pipeline = Pipeline._of(pipeline.stages, options)  # noqa: SLF001 - the same pipeline without its end
     else:
         target = {"stdout": thing, "max_output": None}
-        name = masked(str(thing)) if isinstance(thing, str) or hasattr(thing, "__fspath__") else describe(thing)
+        name = (
+            masked(str(thing)) if isinstance(thing, str) or hasattr(thing, "__fspath__") else describe(thing)
+        )
     try:
         checked = check({"stdout": target["stdout"]})
     except (TypeError, ValueError) as error:

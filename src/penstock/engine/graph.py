@@ -236,7 +236,9 @@ class _Builder:
     def _add_source(self, group: PlanGroup, pipeline: PipelineSpec, end: PlanEnd | None = None) -> Tail:
         """Add a pipeline that another stage reads; its stdin is its own, unless it is given."""
         self.branched = True
-        ends = {option: pipeline.options[option] for option in ("stdin", "input") if option in pipeline.options}
+        ends = {
+            option: pipeline.options[option] for option in ("stdin", "input") if option in pipeline.options
+        }
         own = {option: value for option, value in pipeline.options.items() if option not in ends}
         inner = group
         if own:

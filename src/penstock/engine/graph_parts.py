@@ -70,9 +70,7 @@ class PlanNode:
 
     __slots__ = ("branch", "group", "id", "index", "inputs", "outputs", "parent", "place", "stage")
 
-    def __init__(
-        self, parent: PlanGroup | PlanFilter, index: int, stage: Stage, branch: str = ""
-    ) -> None:
+    def __init__(self, parent: PlanGroup | PlanFilter, index: int, stage: Stage, branch: str = "") -> None:
         self.id = str(index)
         self.index = index
         self.stage = stage
@@ -96,7 +94,12 @@ class PlanEnd:
     node: PlanNode
 
     def __init__(
-        self, id: str, name: str, group: PlanGroup, options: Mapping[str, Any], branch: str = ""  # noqa: A002 - as of a node
+        self,
+        id: str,
+        name: str,
+        group: PlanGroup,
+        options: Mapping[str, Any],
+        branch: str = "",  # noqa: A002 - as of a node
     ) -> None:
         self.id = id
         self.name = name

@@ -65,7 +65,9 @@ class GraphPipes:
         """Return a text that says which stage waits for which."""
         for full, empty in self._waiting(edge):
             reader, wanted = _name_of(full.head), _name_of(empty.tail)
-            return f"{reader!r} waits for {wanted!r}, and does not read what comes from {_name_of(full.tail)!r}"
+            return (
+                f"{reader!r} waits for {wanted!r}, and does not read what comes from {_name_of(full.tail)!r}"
+            )
         return f"{_name_of(edge.head)!r} does not read"
 
     def _waiting(self, edge: PlanEdge) -> Iterator[tuple[PlanEdge, PlanEdge]]:
@@ -159,9 +161,7 @@ class StagePorts:
         self._pipes = pipes
         self._all = {edge.target_port: edge for edge in node.inputs}
         self._all |= {edge.source_port: edge for edge in node.outputs}
-        self._writers = [
-            running for edge in node.inputs if (running := pipes.running(edge.tail)) is not None
-        ]
+        self._writers = [running for edge in node.inputs if (running := pipes.running(edge.tail)) is not None]
         self._edges = {edge.source_port: edge for edge in node.outputs}
 
     def elastic(self, port: str) -> bool:

@@ -51,9 +51,7 @@ def make_result(  # noqa: PLR0913, PLR0917 - all that is known
         source_name = names[tail.id] if isinstance(tail, PlanEnd) else leaves[tail.index].stage.name
         target_name = names.get(head.id, "") if isinstance(head, PlanEnd) else leaves[head.index].stage.name
         spooled = getattr(written, "spooled", 0)
-        edges.append(
-            EdgeResult(source_name, target_name, kind, count, edge.source, edge.target, spooled)
-        )
+        edges.append(EdgeResult(source_name, target_name, kind, count, edge.source, edge.target, spooled))
     stages = tuple([_stage_result(leaf) for leaf in leaves])
     captured = None if sink is None else sink.captured
     outputs = () if others is None else others.captured()

@@ -87,7 +87,9 @@ class EdgeEnds:
         self.inputs: dict[int, Input] = {}
         self.outputs: dict[int, Output] = {}
 
-    def add_ports(self, plan: RunPlan, ports: tuple[StdinPort, StdoutPort], others: BranchPorts | None) -> None:
+    def add_ports(
+        self, plan: RunPlan, ports: tuple[StdinPort, StdoutPort], others: BranchPorts | None
+    ) -> None:
         """Take the ends that the ports have for their stages."""
         graph = plan.graph
         self.inputs[graph.first.inputs[0].index] = ports[0].input

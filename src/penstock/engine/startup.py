@@ -226,9 +226,7 @@ def kill_unregistered_children(leaves: Sequence[StageRun]) -> None:
             leaf.set_running(child)
 
 
-def release_ports(
-    first: StageRun, last: StageRun, source: StdinPort | None, sink: StdoutPort | None
-) -> None:
+def release_ports(first: StageRun, last: StageRun, source: StdinPort | None, sink: StdoutPort | None) -> None:
     """Close the ends of the ports that no stage was given, and drain the sink. Idempotent."""
     if source is not None and first.running is None:
         source.input.close()

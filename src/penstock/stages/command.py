@@ -148,9 +148,7 @@ class Command(BuiltinStage):
             parts.append(f"env={self.env!r}")
         return masked(f"command({', '.join(parts)})")
 
-    def start_in_graph(
-        self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
-    ) -> Running:
+    def start_in_graph(self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts) -> Running:
         """Start the process with names of pipes in its arguments."""
         assert self.substitutions is not None
         kept: list[Input | Output] = []
@@ -227,7 +225,14 @@ class Command(BuiltinStage):
             process = Process(self._spawn(request, ctx), group=group, mark=mark)
             _close(stderr_fd)
             child = RunningCommand(
-                ctx, process, self.shown_argv or self.argv, self.ok_codes, tap, leftover, confinement, self.stop_signal
+                ctx,
+                process,
+                self.shown_argv or self.argv,
+                self.ok_codes,
+                tap,
+                leftover,
+                confinement,
+                self.stop_signal,
             )
             child.pipe_codes = self.pipe_codes
         except BaseException:

@@ -125,7 +125,9 @@ class SubstitutedArguments:
 
     def _add(self, part: Substitution) -> None:
         if id(part) in self._ports:
-            raise ValueError(f"{part!r} is given twice; make one for each place, of a shared(...) source if need be")
+            raise ValueError(
+                f"{part!r} is given twice; make one for each place, of a shared(...) source if need be"
+            )
         if isinstance(part, Reading):
             port = f"reading {len(self.inlets) + 1}"
             self.inlets[port] = part.pipeline
