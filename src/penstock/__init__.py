@@ -37,8 +37,8 @@ if TYPE_CHECKING:
         transform,
         transform_lines,
     )
-    from penstock.api.memory_limits import memory_limit, memory_observer
     from penstock.api.graphs import concat, merge, reading, shared, tee, writing
+    from penstock.api.memory_limits import memory_limit, memory_observer
     from penstock.api.pipeline import Pipeline
     from penstock.api.run import Run
     from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, NEXT, PIPE, STDOUT, TEE, closing

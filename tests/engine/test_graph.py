@@ -9,13 +9,15 @@ from penstock.engine.graph import STDIN, STDOUT, Graph, PlanFilter, PlanGroup
 from penstock.engine.run_plan import plan_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.engine.graph import PlanEdge
 
 CAT = command("cat")
 UPPER = map_lines(bytes.upper)
 
 
-def _ends(edges: tuple[PlanEdge, ...]) -> list[tuple[str, str]]:
+def _ends(edges: Sequence[PlanEdge]) -> list[tuple[str, str]]:
     return [(edge.source, edge.target) for edge in edges]
 
 

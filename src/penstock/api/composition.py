@@ -20,7 +20,7 @@ _DEEPEST = 100
 """A run, `repr`, `name` and `pickle` recurse, and the interpreter allows about a thousand nested calls."""
 
 _OF_THE_WHOLE = ("idle_timeout", "max_output", "spool")
-"""Options that a nested pipeline cannot have: nobody sees the bytes that leave it, or a run has one of them."""
+"""Options of a whole run, which a nested pipeline cannot have."""
 
 
 def checked_stage(stage: Any) -> Any:

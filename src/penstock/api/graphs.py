@@ -1,7 +1,7 @@
 """The constructors of graphs: stages with branches, sources of several pipelines, and names of pipes.
 
-Each returns a pipeline of one stage, or an argument for `command()`. An invalid argument raises a TypeError or
-ValueError here, when the graph is made, and names the branch.
+Each returns a pipeline of one stage, or an argument for `command()`. An invalid argument raises a TypeError
+or ValueError here, when the graph is made, and names the branch.
 
 Out of scope: how a pipeline becomes nodes and edges (`engine.graph`), and the copying (`stages.tee`).
 """
@@ -20,7 +20,6 @@ from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from typing import Any, Literal
 
     from penstock.stages.substitution import Reading, Writing
@@ -42,17 +41,18 @@ def tee(*branches: Any, until: Literal["all", "main"] = "all", name: str | None 
     is captured, at most `max_output` (64 MiB by default), and `Result.output(name)` returns it. The name is
     that of the branch's pipeline, or else of its last stage.
 
-    The slowest reader sets the pace. A branch that has had enough, or that failed, is left out, and the others
-    get everything; with no reader left the stage ends with a closed pipe. With `until="main"` it ends when the
-    next stage has had enough, and the branches see EOF. If branches meet again in a stage that reads several
-    pipelines, and that waits for one of them while another is full, the bytes for the full one are kept, in
-    memory and then in a file, within the option `spool`. So no graph hangs.
+    The slowest reader sets the pace. A branch that has had enough, or that failed, is left out, and the
+    others get everything; with no reader left the stage ends with a closed pipe. With `until="main"` it ends
+    when the next stage has had enough, and the branches see EOF. If branches meet again in a stage that reads
+    several pipelines, and that waits for one of them while another is full, the bytes for the full one are
+    kept, in memory and then in a file, within the option `spool`. So no graph hangs.
 
-    Raises TypeError or ValueError for something that is no branch, for one with `stdin` or `input`, and for an
-    unknown `until`.
+    Raises TypeError or ValueError for something that is no branch, for one with `stdin` or `input`, and for
+    an unknown `until`.
 
     >>> from penstock import CAPTURE, command
-    >>> result = (command("printf", "a\nb\n") | tee(command("wc", "-l")) | command("sort", "-r")).run(stdout=CAPTURE)
+    >>> counted = command("printf", "a\nb\n") | tee(command("wc", "-l")) | command("sort", "-r")
+    >>> result = counted.run(stdout=CAPTURE)
     >>> result.stdout, int(result.output("wc"))
     (b'b\na\n', 2)
     """
@@ -93,14 +93,14 @@ def merge(*pipelines: Any, records: bytes | None = b"\n", name: str | None = Non
 
 @exported
 def concat(*pipelines: Any, name: str | None = None) -> Pipeline:
-    """Make a source of the outputs of several pipelines, one after the other.
+    r"""Make a source of the outputs of several pipelines, one after the other.
 
-    All of them start at once, so a later one waits when its pipe is full. Each has its own `stdin` or `input`.
-    Raises TypeError for something that is not a stage or pipeline, and ValueError for none at all.
+    All of them start at once, so a later one waits when its pipe is full. Each has its own `stdin` or
+    `input`. Raises TypeError for something that is not a stage or pipeline, and ValueError for none at all.
 
     >>> from penstock import command
     >>> concat(command("echo", "b"), command("echo", "a")).output()
-    b'b\\na\\n'
+    b'b\na\n'
     """
     with late_import:
         from penstock.stages.merge import Concat  # noqa: PLC0415 - as above
@@ -110,7 +110,7 @@ def concat(*pipelines: Any, name: str | None = None) -> Pipeline:
 
 @exported
 def shared(pipeline: Any) -> Pipeline:
-    """Make one node of a pipeline, however often it is used in a graph.
+    r"""Make one node of a pipeline, however often it is used in a graph.
 
     Without this a pipeline that is written twice runs twice. It is a source: it must be the first stage
     wherever it is used. Each user gets the whole output, as from `tee`, and with the same promise that no
@@ -122,7 +122,7 @@ def shared(pipeline: Any) -> Pipeline:
     >>> from penstock import command, reading
     >>> numbers = shared(command("seq", "9"))
     >>> command("comm", "-12", reading(numbers), reading(numbers | command("grep", "[37]"))).text()
-    '3\\n7\\n'
+    '3\n7\n'
     """
     with late_import:
         from penstock.stages.tee import Shared  # noqa: PLC0415 - as above
@@ -132,7 +132,7 @@ def shared(pipeline: Any) -> Pipeline:
 
 @exported
 def reading(source: Any, *, via: Literal["fd", "fifo"] = "fd", suffix: str = "") -> Reading | str:
-    """Make an argument of `command()`: a file name from which the program reads the output of `source`.
+    r"""Make an argument of `command()`: a file name from which the program reads the output of `source`.
 
     As `<(...)` of bash. But the run waits for the source, and its failure is the failure of the run. `source`
     is a stage or a pipeline; a path stands for itself. With `via="fd"` the name is `/dev/fd/N`, a pipe that
@@ -144,7 +144,7 @@ def reading(source: Any, *, via: Literal["fd", "fifo"] = "fd", suffix: str = "")
 
     >>> from penstock import command
     >>> command("paste", reading(command("seq", "2")), reading(command("seq", "3", "4"))).text()
-    '1\\t3\\n2\\t4\\n'
+    '1\t3\n2\t4\n'
     """
     with late_import:
         from penstock.stages.substitution import Reading  # noqa: PLC0415 - as above

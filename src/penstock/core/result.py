@@ -40,7 +40,8 @@ class StageResult:
       command of a large program `memory_observer` measures better.
     - `peak_memory`: the most anonymous memory, in bytes, of the command and its descendants. None unless
       `memory_limit` or `memory_observer` measured it.
-    - `id`: the id of the stage's node in the plan. `branch`: the name of the branch that it belongs to, "" for
+    - `id`: the id of the stage's node in the plan. `branch`: the name of the branch that it belongs to, ""
+    for
       none.
     """
 
@@ -80,8 +81,8 @@ class EdgeResult:
 
     `bytes` is None if the kernel carried them, because Penstock did not see them then.
 
-    `source` and `target` are names, `source_id` and `target_id` the ids of the nodes in the plan. `spooled` is
-    the most bytes that were held at one time because a join waited for another edge; see `tee`.
+    `source` and `target` are names, `source_id` and `target_id` the ids of the nodes in the plan. `spooled`
+    is the most bytes that were held at one time because a join waited for another edge; see `tee`.
     """
 
     source: str

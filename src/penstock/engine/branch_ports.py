@@ -1,13 +1,14 @@
 """The ports of a graph's other ends: what feeds inlets, and what drains branches, while a run goes on.
 
-They do for these ends what the run's own two ports do for its stdin and stdout, and are opened, begun, ended and
-judged with them. Each end has an edge, by whose index the stage at it is given its stream.
+They do for these ends what the run's own two ports do for its stdin and stdout, and are opened, begun, ended
+and judged with them. Each end has an edge, by whose index the stage at it is given its stream.
 """
 
 from __future__ import annotations
 
 from penstock.core.requirements import Stream
 from penstock.engine.graph_plan import wanted_input, wanted_output
+from penstock.engine.ports import release_sink, release_source
 from penstock.engine.start_failure import StartFailure
 
 TYPE_CHECKING = False
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from penstock.engine.graph_parts import PlanEnd
+    from penstock.engine.graph_pipes import GraphPipes
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
-    from penstock.engine.tree import CancelReason, StageRun
+    from penstock.engine.tree import StageRun
     from penstock.runtime.reactor import Reactor
     from penstock.stages.run_services import RunResources
 
@@ -30,9 +32,14 @@ __all__ = ["BranchPorts"]
 class BranchPorts:
     """The ports of one run besides its stdin and stdout."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipes: GraphPipes) -> None:
+        self.pipes = pipes
         self.sources: list[tuple[PlanEnd, StdinPort]] = []
         self.sinks: list[tuple[PlanEnd, StdoutPort]] = []
+
+    @property
+    def _ports(self) -> list[StdinPort | StdoutPort]:
+        return [*(port for _, port in self.sources), *(port for _, port in self.sinks)]
 
     def open(
         self,
@@ -69,25 +76,19 @@ class BranchPorts:
     @property
     def uses_thread(self) -> bool:
         """Whether another thread feeds or drains one of them."""
-        return any(port.uses_thread for _, port in (*self.sources, *self.sinks))
+        return any(port.uses_thread for port in self._ports)
 
     def start(self) -> None:
         """Begin to feed and to drain. RuntimeError if the system allows no further thread."""
-        for _, port in (*self.sources, *self.sinks):
+        for port in self._ports:
             port.start()
 
     def release_unstarted(self, leaves: Sequence[StageRun]) -> None:
         """Close the ends that no stage was given, and drain the others. Idempotent."""
         for end, source in self.sources:
-            if leaves[end.node.index].running is None:
-                source.input.close()
+            release_source(source, leaves[end.node.index])
         for end, sink in self.sinks:
-            if leaves[end.node.index].running is None:
-                sink.output.close()
-            try:
-                sink.start()
-            except RuntimeError:  # there is no thread for it
-                sink.abandon()
+            release_sink(sink, leaves[end.node.index])
 
     def release(self, on_end: Callable[[], None]) -> None:
         """Stop feeding, because the stages have ended; see `StdinPort.release`."""
@@ -97,7 +98,7 @@ class BranchPorts:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to wait for."""
-        return all(port.finished for _, port in (*self.sources, *self.sinks))
+        return all(port.finished for port in self._ports)
 
     def stop(self, reason: BaseException, deadline: float) -> None:
         """Take what is there and no more, because the stages have ended after a cancellation."""
@@ -107,7 +108,7 @@ class BranchPorts:
 
     def abandon(self) -> None:
         """Close everything, because nothing was started."""
-        for _, port in (*self.sources, *self.sinks):
+        for port in self._ports:
             port.abandon()
 
     def errors(self) -> tuple[list[tuple[PlanEnd, BaseException]], list[tuple[PlanEnd, BaseException]]]:

@@ -26,8 +26,8 @@ from penstock.engine.faults import ends_with_fault
 from penstock.engine.judged_run import JudgedRun
 from penstock.engine.outputs import OutputTask
 from penstock.engine.run_state import RunState, leaf_outcome
-from penstock.engine.start_failure import StartFailure
 from penstock.engine.stage_starts import EdgeEnds, start_stages
+from penstock.engine.start_failure import StartFailure
 from penstock.engine.stops import StopWatch
 from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
 from penstock.engine.watches import make_idle_watch, make_memory_watches
@@ -39,13 +39,11 @@ from penstock.runtime.start_slots import StartSlot
 from penstock.runtime.supervisor import active_runs, begin_start, end_start
 from penstock.stages.context import StageContext
 from penstock.stages.run_services import RunResources, RunServices
-from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from penstock.engine.graph_pipes import GraphPipes
     from penstock.engine.idle_watch import IdleWatch
     from penstock.engine.ports import StdoutPort
     from penstock.engine.run_plan import RunPlan
@@ -140,9 +138,13 @@ class Execution(JudgedRun):
         self.source, self.sink = startup.open_ports(
             self._plan, reactor, pipe_size, self.end_output, self._resources
         )
-        pipes = None if self._plan.graph.is_line else self._open_branches(pipe_size)
+        if not self._plan.graph.is_line:
+            self.branches = startup.open_branches(
+                self._plan, self.leaves, reactor, pipe_size, self.advance, self._resources
+            )
         self._watch_output(self.sink, self.root.option("idle_timeout"))
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
+        pipes = None if self.branches is None else self.branches.pipes
         ends = EdgeEnds(self.leaves, self._plan.kinds, self._resources.pages, pipes)
         ends.add_ports(self._plan, (self.source, self.sink), self.branches)
         start_stages(self.leaves, self._plan.kinds, ends, self._started, pipes)
@@ -150,29 +152,16 @@ class Execution(JudgedRun):
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
         try:
-            self.source.start()
-            self.sink.start()
-            if self.branches is not None:
-                self.branches.start()
+            for port in self.ports:
+                port.start()
             self._barrier.open()
         except RuntimeError as error:  # the system allows no further thread
             raise StartFailure(error, leaf=self.leaves[0]) from error
         self._launched = True
 
-    def _open_branches(self, pipe_size: int | None) -> GraphPipes:
-        """Open the other ends of a graph, and what its stages share."""
-        with late_import:  # nothing is started yet
-            from penstock.engine.branch_ports import BranchPorts  # noqa: PLC0415 - most runs are lines
-            from penstock.engine.graph_pipes import GraphPipes  # noqa: PLC0415
-
-        self._resources.graph_pipes = pipes = GraphPipes(self._plan, self.leaves)
-        self.branches = BranchPorts()
-        self.branches.open(self._plan, self.reactor, pipe_size, self.advance, self._resources)
-        return pipes
-
     def _watch_output(self, sink: StdoutPort, idle_timeout: float | None) -> None:
         """End the run if there is too much output, or none for too long."""
-        for port in (sink,) if self.branches is None else (sink, self.branches):
+        for port in self.ports:
             port.limit(lambda: self.post_cancel(cancellation.because_of_output(self.root)))
         on_idle = partial(self._time_out_idle, idle_timeout)
         self._idle = make_idle_watch(idle_timeout, self.reactor, sink, on_idle)
@@ -222,11 +211,7 @@ class Execution(JudgedRun):
         """Release everything that waited for the rest of the start. Doing it again does no harm."""
         self._barrier.abort()
         startup.kill_unregistered_children(self.leaves)
-        graph = self._plan.graph
-        first, last = self.leaves[graph.first.index], self.leaves[graph.last.index]
-        startup.release_ports(first, last, self.source, self.sink)
-        if self.branches is not None:
-            self.branches.release_unstarted(self.leaves)
+        startup.release_ports(self._plan.graph, self.leaves, self.ports)
 
     # The ends of stages, travelling up the tree; in whatever thread a stage ends.
 
@@ -365,28 +350,30 @@ class Execution(JudgedRun):
         """Do what is due once the stages have ended; conclude if nothing is left. From any thread."""
         if self.root.end is None:
             return
-        source, sink, others, reason = self.source, self.sink, self.branches, self.reason
-        for port in (source, others):
-            if port is not None:
-                port.release(self.advance)
+        reason = self.reason
         # If a stage used up the grace period, the endpoints still get `timing.close_grace_s` seconds.
         deadline = time.monotonic() + timing.close_grace_s
         if reason is not None:
             deadline = max(deadline, self._state.cancelled_at + self.root.option("grace"))
-        for port in (sink, others):
-            if port is not None and not port.finished and reason is not None:
+        for port in self.ports:
+            port.release(self.advance)
+            if reason is not None and not port.finished:
                 port.stop(reason.error, deadline)
-        if all(port is None or port.finished for port in (source, sink, others)):
-            if not self._closing.finished:
-                self._closing.close(None if reason is None else reason.error, deadline, self.advance)
-            if self._closing.finished and not self._outputs.finished:
-                error = None if reason is None else reason.error
-                self._outputs.finish(self._has_succeeded, error, deadline, self.advance)
-            relay = self._resources.relay
-            if relay is not None and not relay.finished:
-                relay.finish(self.reactor, self.advance, None if reason is None else deadline)
-            if self._closing.finished and self._outputs.finished and (relay is None or relay.finished):
-                self._conclude()
+        if all(port.finished for port in self.ports):
+            self._finish(reason, deadline)
+
+    def _finish(self, reason: CancelReason | None, deadline: float) -> None:
+        """Do what follows the end of the stages and of the endpoints; conclude if that is done."""
+        error = None if reason is None else reason.error
+        if not self._closing.finished:
+            self._closing.close(error, deadline, self.advance)
+        if self._closing.finished and not self._outputs.finished:
+            self._outputs.finish(self._has_succeeded, error, deadline, self.advance)
+        relay = self._resources.relay
+        if relay is not None and not relay.finished:
+            relay.finish(self.reactor, self.advance, None if reason is None else deadline)
+        if self._closing.finished and self._outputs.finished and (relay is None or relay.finished):
+            self._conclude()
 
     def _has_succeeded(self) -> bool:
         return not self._aborted and self._verdict().error is None
@@ -402,9 +389,8 @@ class Execution(JudgedRun):
             self._stops.close()
             if self._idle is not None:
                 self._idle.close()
-            for port in (self.sink, self.branches):
-                if port is not None:
-                    port.limit(noop)  # which refers to this run
+            for port in self.ports:
+                port.limit(noop)  # which refers to this run
             self._resources.close()
             if self._closing.abandoned:
                 emit_abandoned(self.services.events, self._closing.error)

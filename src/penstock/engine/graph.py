@@ -1,13 +1,14 @@
 """The structure of a pipeline: its stages, and the edges that join them. Immutable, and made once.
 
-Most pipelines are lines: each stage reads what the one before it writes. A stage may also have *inlets*, whose
-pipelines it reads besides its stdin (`reading`, `merge`), and *outlets*, branches that it writes besides its
-stdout (`writing`, `tee`). What a stage's traits say of these is all that is known here about its kind. A
-`shared` pipeline becomes nodes once; if it is used more than once, a node of its own kind copies its output.
+Most pipelines are lines: each stage reads what the one before it writes. A stage may also have *inlets*,
+whose pipelines it reads besides its stdin (`reading`, `merge`), and *outlets*, branches that it writes
+besides its stdout (`writing`, `tee`). What a stage's traits say of these is all that is known here about its
+kind. A `shared` pipeline becomes nodes once; if it is used more than once, a node of its own kind copies its
+output.
 
-The nodes lie in a topological order, as they are written: a stage comes after all that it reads, and before its
-branches. Pipelines and error filters are the tree above the nodes. The pipelines of inlets and branches belong
-to the pipeline around their stage, and those of a shared one to the outermost.
+The nodes lie in a topological order, as they are written: a stage comes after all that it reads, and before
+its branches. Pipelines and error filters are the tree above the nodes. The pipelines of inlets and branches
+belong to the pipeline around their stage, and those of a shared one to the outermost.
 
 Out of scope: endpoints, the options of one run, and the carriers of edges (see `run_plan`); the state of a
 run (see `tree`).
@@ -80,8 +81,8 @@ class PipelineSpec:
 class Graph:
     """The nodes in a topological order, the edges, and the pipelines and filters, outer ones first.
 
-    `sources` and `sinks` are its ends; the first of each are the stdin and stdout of the whole pipeline. `first`
-    is the node that reads that stdin, `last` the one that writes that stdout.
+    `sources` and `sinks` are its ends; the first of each are the stdin and stdout of the whole pipeline.
+    `first` is the node that reads that stdin, `last` the one that writes that stdout.
     """
 
     __slots__ = (
@@ -196,11 +197,11 @@ class _Builder:
         self._join(tail, node)
         for port, origin in inlets:
             self._join(origin, node, port)
-        tails: list[Tail] = [(node, port) for port in traits.outlets]
-        if tails and traits.kind == "command":
-            tails = self._add_relay(group, node, tails)
-        for tail, branch in zip(tails, traits.outlets.values(), strict=True):
-            self._add_branch(group, tail, branch)
+        outlets: list[Tail] = [(node, port) for port in traits.outlets]
+        if outlets and traits.kind == "command":
+            outlets = self._add_relay(group, node, outlets)
+        for outlet, branch in zip(outlets, traits.outlets.values(), strict=True):
+            self._add_branch(group, outlet, branch)
         return node, STDOUT
 
     def _add_inlets(self, group: PlanGroup, stage: Stage, traits: StageTraits) -> list[tuple[str, Tail]]:
@@ -271,7 +272,7 @@ class _Builder:
         """Return where the output of a shared pipeline comes from; add it if this is its first use."""
         end, _ = tail
         if not isinstance(end, PlanEnd):
-            raise ValueError(f"{stage!r} is a source, so it must be the first stage")
+            raise ValueError(f"{stage!r} is a source, so it must be the first stage")  # noqa: TRY004 - it is at a wrong place
         if filtered:
             raise ValueError(f"{stage!r} has one outcome for all who read it: put the error filter into it")
         if end.options:

@@ -1,9 +1,9 @@
 """The order of a pipeline's children in a graph that is not a line, and which of them read which.
 
 The verdict walks over the children of each pipeline from the last to the first. In a line each is read by the
-next. In a graph a child may be read by several, and a shared pipeline, which belongs to the outermost one, may
-have been written within a later child. So the places are given anew: a child comes after all that it reads, and
-else they lie as written.
+next. In a graph a child may be read by several, and a shared pipeline, which belongs to the outermost one,
+may have been written within a later child. So the places are given anew: a child comes after all that it
+reads, and else they lie as written.
 
 Out of scope: the rule of the verdict (`core.verdict`).
 """
@@ -33,13 +33,7 @@ def order_children(
     edges: Sequence[PlanEdge],
 ) -> None:
     """Set the places of all children, and the `consumers` and `head` of each pipeline."""
-    children: dict[PlanGroup, list[Child]] = {root: []}
-    for parent in parents:
-        if isinstance(parent, PlanGroup):
-            children[parent] = []
-    for child in (*parents, *nodes):
-        if isinstance(child.parent, PlanGroup):
-            children[child.parent].append(child)
+    children = _children(root, parents, nodes)
     readers: dict[PlanGroup, dict[int, set[int]]] = {
         group: {child.place: set() for child in below} for group, below in children.items()
     }
@@ -61,6 +55,18 @@ def order_children(
         group.head = _head(group, edges)
 
 
+def _children(
+    root: PlanGroup, parents: Sequence[PlanGroup | PlanFilter], nodes: Sequence[PlanNode]
+) -> dict[PlanGroup, list[Child]]:
+    """Return the children of each pipeline."""
+    groups = [root, *(parent for parent in parents if isinstance(parent, PlanGroup))]
+    children: dict[PlanGroup, list[Child]] = {group: [] for group in groups}
+    for child in (*parents, *nodes):
+        if isinstance(child.parent, PlanGroup):
+            children[child.parent].append(child)
+    return children
+
+
 def _can_break(edge: PlanEdge) -> bool:
     """Whether the stage at the tail may fail because nobody reads from this edge.
 
@@ -73,7 +79,7 @@ def _can_break(edge: PlanEdge) -> bool:
 
 
 def place_within(group: PlanGroup, node: PlanNode) -> int | None:
-    """Return the place of that child of a pipeline which the node is, or is below; None if it is elsewhere."""
+    """Return the place of the child of a pipeline that a node is, or is below; None if it is elsewhere."""
     child: Child = node
     while child.parent is not None:
         if child.parent is group:
@@ -83,7 +89,7 @@ def place_within(group: PlanGroup, node: PlanNode) -> int | None:
 
 
 def _meeting(source: PlanNode, target: PlanNode) -> tuple[PlanGroup, int, int]:
-    """Return the innermost pipeline that both belong to, and the places of the children that they are below."""
+    """Return the innermost pipeline that both belong to, and the places of its children above them."""
     group: PlanGroup | None = source.group
     while group is not None:
         place = place_within(group, target)
@@ -125,7 +131,7 @@ def _head(group: PlanGroup, edges: Sequence[PlanEdge]) -> int:
 
 
 def _is_within(thing: PlanNode | PlanEnd, group: PlanGroup) -> bool:
-    """Whether a node is below a pipeline, or an end is that of something in it; stdin is that of the whole."""
+    """Whether a node is below a pipeline, or an end belongs to something in it."""
     if isinstance(thing, PlanEnd) and thing.is_main:
         return False
     inner: PlanGroup | None = thing.group

@@ -1,8 +1,9 @@
-"""The parts of a pipeline's structure: nodes, edges, ends, and the tree of pipelines and filters above the nodes.
+"""The parts of a pipeline's structure: nodes, edges, ends, and the tree of pipelines and filters above the
+nodes.
 
-All of them are immutable once the graph is made. Nodes and edges are known by ids, because two stages may have
-the same name. An edge leads from a port of one node to a port of another, or from or to an end of the graph:
-what a line of stages reads first, or where its output goes.
+All of them are immutable once the graph is made. Nodes and edges are known by ids, because two stages may
+have the same name. An edge leads from a port of one node to a port of another, or from or to an end of the
+graph: what a line of stages reads first, or where its output goes.
 
 Out of scope: how a pipeline becomes nodes and edges (`graph`), and which edges may spool (`elastic_edges`).
 """
@@ -27,8 +28,8 @@ class PlanGroup:
     """A pipeline: the outermost one, or one within it.
 
     `place` is its index among its parent's children, `options` are the ones that a nested pipeline was given.
-    `consumers` says for each child which later ones read what it writes; None for a line, where the next does.
-    `head` is the child that reads the stdin of the pipeline.
+    `consumers` says for each child which later ones read what it writes; None for a line, where the next
+    does. `head` is the child that reads the stdin of the pipeline.
     """
 
     __slots__ = ("children", "consumers", "head", "options", "parent", "place")
@@ -95,11 +96,11 @@ class PlanEnd:
 
     def __init__(
         self,
-        id: str,
+        id: str,  # noqa: A002 - as of a node
         name: str,
         group: PlanGroup,
         options: Mapping[str, Any],
-        branch: str = "",  # noqa: A002 - as of a node
+        branch: str = "",
     ) -> None:
         self.id = id
         self.name = name
@@ -117,8 +118,8 @@ class PlanEdge:
     """An edge from a port of one node, or an end, to a port of another.
 
     `index` is its place among all edges, `chained` whether it joins two stages that can be fused. `elastic`
-    says whether it may hold more than its pipe does, and then `joins` are the joins that it leads to: an input
-    of each, and the other inputs of that.
+    says whether it may hold more than its pipe does, and then `joins` are the joins that it leads to: an
+    input of each, and the other inputs of that.
     """
 
     __slots__ = (

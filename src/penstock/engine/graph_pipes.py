@@ -1,12 +1,12 @@
 """What the stages of a graph know of its pipes: their other ends, and who waits for whom.
 
-A stage with several inputs or outputs gets them as `StagePorts`. If it copies into elastic edges (`elastic_edges`),
-it asks before it spools for one that is full: does a join wait? A join waits if its input on the way from that edge
-is full, and another of its inputs is empty. So each pipe that leads into such a join can be looked at, without
-being its reader or its writer (`system.pipe_peek`).
+A stage with several inputs or outputs gets them as `StagePorts`. If it copies into elastic edges
+(`elastic_edges`), it asks before it spools for one that is full: does a join wait? A join waits if its input
+on the way from that edge is full, and another of its inputs is empty. So each pipe that leads into such a
+join can be looked at, without being its reader or its writer (`system.pipe_peek`).
 
-One `GraphPipes` serves a run. Its pipes are watched while the stages are started, and looked at by the threads of
-stages; the end of the run closes the handles.
+One `GraphPipes` serves a run. Its pipes are watched while the stages are started, and looked at by the
+threads of stages; the end of the run closes the handles.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class StagePorts:
         """Return the running stages that write into this one."""
         return self._writers
 
-    def on_reader_done(self, callback: Callable[[], object]) -> None:
+    def on_reader_done(self, callback: Callable[[], None]) -> None:
         """Have `callback()` called, in any thread, when the stage that reads this one's stdout has ended."""
         self._pipes.on_started(self._edges[STDOUT].head, lambda running: running.on_done(callback))
 
@@ -195,7 +195,7 @@ class StagePorts:
 
     def close(self) -> None:
         """Close all ends."""
-        for end in (*self.inputs.values(), *self.outputs.values()):
+        for end in self.ends.values():
             end.close()
 
 

@@ -1,8 +1,8 @@
 """The parts of a plan that only a graph has, not a line: its other ends, and the carriers of its edges.
 
 An edge at a port other than stdin and stdout, or at a node with several inputs or outputs, is a pipe of the
-kernel: copying, and waiting for one of several, is done with descriptors, and the state of such an edge can be
-seen from outside.
+kernel: copying, and waiting for one of several, is done with descriptors, and the state of such an edge can
+be seen from outside.
 """
 
 from __future__ import annotations

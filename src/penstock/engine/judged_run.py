@@ -20,6 +20,8 @@ from penstock.engine.outcome import EndFault, build_result, conclude
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
     from penstock.engine.branch_ports import BranchPorts
@@ -58,6 +60,11 @@ class JudgedRun(FaultBoundary):
         self._result: Result | None = None
         self._read_error: BaseException | None = None
         """Why the caller could not read what the last stage wrote, or not all of it."""
+
+    @property
+    def ports(self) -> Sequence[StdinPort | StdoutPort | BranchPorts]:
+        """Those of its ends that are open."""
+        return [port for port in (self.source, self.sink, self.branches) if port is not None]
 
     @property
     def reason(self) -> CancelReason | None:

@@ -53,7 +53,7 @@ class Conclusion:
 
 
 class EndFault:
-    """An endpoint that has failed: the name of it, its error, and the place of the child of the root at it."""
+    """An endpoint that has failed: its name, its error, and the place of the root's child that it is at."""
 
     __slots__ = ("error", "name", "place")
 
@@ -129,7 +129,7 @@ def _error_of(end: NodeOutcome, cause: BaseException, leaves: Sequence[StageRun]
     return error
 
 
-def build_result(  # noqa: PLR0913, PLR0917 - all that is known
+def build_result(  # noqa: PLR0913 - all that is known
     leaves: Sequence[StageRun],
     plan: RunPlan,
     ports: tuple[StdinPort | None, StdoutPort | None],

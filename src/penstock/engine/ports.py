@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from penstock.aio.copy_tasks import AsyncDrainer, AsyncFeeder
     from penstock.core.captured import Captured
+    from penstock.engine.tree import StageRun
     from penstock.runtime.copy_tasks import Drainer, Feeder
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import CaptureTap, InputWriter
@@ -37,6 +38,8 @@ __all__ = [
     "StdoutPort",
     "close_on_error",
     "open_pipe",
+    "release_sink",
+    "release_source",
 ]
 
 
@@ -101,6 +104,12 @@ class StdinPort:
         if given_up != self._given_up:
             self._error = self.error if given_up else None
             self._given_up = given_up
+
+    def limit(self, on_exceeded: Callable[[], object]) -> None:
+        """Do nothing, as for all that only the output needs."""
+
+    def stop(self, reason: BaseException, deadline: float) -> None:
+        """Do nothing: `release` stops the feeding."""
 
     def start(self) -> None:
         """Begin to feed."""
@@ -209,6 +218,9 @@ class StdoutPort:
 
     def start(self) -> None:
         """Begin to drain. Idempotent."""
+
+    def release(self, on_end: Callable[[], None]) -> None:
+        """Do nothing: it drains until EOF."""
 
     def stop(self, reason: BaseException, deadline: float) -> None:
         """Take what is there and no more, because the stages have ended after a cancellation.
@@ -348,6 +360,22 @@ class DrainedPort(StdoutPort):
         """Close everything, because nothing was started."""
         super().abandon()
         self._drainer.abandon()
+
+
+def release_source(port: StdinPort, reader: StageRun) -> None:
+    """Close the end of a port if the stage that was to read it was not started."""
+    if reader.running is None:
+        port.input.close()
+
+
+def release_sink(port: StdoutPort, writer: StageRun) -> None:
+    """Close the end of a port if the stage that was to write to it was not started, and drain the port."""
+    if writer.running is None:
+        port.output.close()
+    try:
+        port.start()
+    except RuntimeError:  # there is no thread for it
+        port.abandon()
 
 
 def open_pipe(pipe_size: int | None, *, kept: int, grow: bool = False) -> tuple[Fd, Fd]:

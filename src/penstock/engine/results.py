@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["make_result"]
 
 
-def make_result(  # noqa: PLR0913, PLR0917 - all that is known
+def make_result(  # noqa: PLR0913 - all that is known
     leaves: Sequence[StageRun],
     plan: RunPlan,
     ports: tuple[StdinPort | None, StdoutPort | None],
@@ -33,9 +33,9 @@ def make_result(  # noqa: PLR0913, PLR0917 - all that is known
     ends: dict[str, Counted | None] = {STDIN: source, STDOUT: sink}
     names = {STDIN: STDIN, STDOUT: STDOUT}
     if others is not None:
-        for end, port in (*others.sources, *others.sinks):
-            ends[end.id] = port
-            names[end.id] = end.name
+        ends |= {end.id: port for end, port in others.sources}
+        ends |= {end.id: port for end, port in others.sinks}
+        names |= {end.id: end.name for end in (*plan.graph.sources[1:], *plan.graph.sinks[1:])}
     hidden = _hidden(plan)
     edges = []
     for edge, kind in zip(plan.graph.edges, plan.kinds, strict=True):

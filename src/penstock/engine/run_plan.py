@@ -101,7 +101,8 @@ class RunPlan:
     @property
     def objects_to_close(self) -> list[Any]:
         """The objects that are to be closed after the run."""
-        return [end.closing for end in (*self.sources, *self.sinks) if end.closing is not None]
+        closed = [source.closing for source in self.sources] + [sink.closing for sink in self.sinks]
+        return [thing for thing in closed if thing is not None]
 
     def require_sync(self) -> None:
         """Raise TypeError, naming the stage or option, if something can only be served by an event loop."""
@@ -120,19 +121,16 @@ class RunPlan:
 
     def explain(self) -> Plan:
         """Return the plan as users see it."""
-        ends = [
-            (end, Node(end.name, end.id, "endpoint"))
-            for end, used in zip(
-                (*self.graph.sources, *self.graph.sinks), (*self.sources, *self.sinks), strict=True
-            )
-            if end.is_main or used.kind != "null"
-        ]
         stages = [
             Node(stage.name, node.id, traits_of(stage).kind)
             for stage, node in zip(self.stages, self.graph.nodes, strict=True)
         ]
-        inputs = [node for end, node in ends if end in self.graph.sources]
-        outputs = [node for end, node in ends if end in self.graph.sinks]
+        inputs = [
+            Node(end.name, end.id, "endpoint")
+            for end, source in zip(self.graph.sources, self.sources, strict=True)
+            if end.is_main or source.kind != "null"
+        ]
+        outputs = [Node(end.name, end.id, "endpoint") for end in self.graph.sinks]
         nodes = [*inputs, *stages, *outputs]
         names = {node.id: str(node) for node in nodes}
         streams = dict(zip((node.id for node in self.graph.nodes), self._streams(), strict=True))
@@ -212,7 +210,7 @@ def _plan(
 
 
 def _line_kinds(plan: RunPlan) -> list[str]:
-    """Return the carrier of each edge of a line; ValueError naming the stage if it has a stream that it forbids."""
+    """Return the carrier of each edge of a line; ValueError if a stage has a stream that it forbids."""
     source, sink, requirements = plan.source, plan.sink, plan.requirements
     for place, wants in enumerate(requirements):
         if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):

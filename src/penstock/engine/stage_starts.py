@@ -128,8 +128,10 @@ class EdgeEnds:
 
     def close_all(self) -> None:
         """Close all that are left."""
-        for end in (*self.inputs.values(), *self.outputs.values()):
-            end.close()
+        for source in self.inputs.values():
+            source.close()
+        for sink in self.outputs.values():
+            sink.close()
 
 
 def start_stages(

@@ -10,6 +10,7 @@ import os
 from functools import partial
 
 from penstock.core.requirements import Stream
+from penstock.engine.ports import StdinPort, StdoutPort, release_sink, release_source
 from penstock.engine.run_outputs import given_descriptor
 from penstock.engine.start_failure import StartFailure
 from penstock.stages.context import Scope
@@ -23,7 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.engine.ports import StdinPort, StdoutPort
+    from penstock.engine.branch_ports import BranchPorts
+    from penstock.engine.graph import Graph
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import GroupRun, StageRun
     from penstock.limits.confinement import Confinement
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "kill_unregistered_children",
     "make_scopes",
+    "open_branches",
     "open_ports",
     "release_ports",
     "set_deadlines",
@@ -226,14 +229,33 @@ def kill_unregistered_children(leaves: Sequence[StageRun]) -> None:
             leaf.set_running(child)
 
 
-def release_ports(first: StageRun, last: StageRun, source: StdinPort | None, sink: StdoutPort | None) -> None:
-    """Close the ends of the ports that no stage was given, and drain the sink. Idempotent."""
-    if source is not None and first.running is None:
-        source.input.close()
-    if sink is not None:
-        if last.running is None:
-            sink.output.close()
-        try:
-            sink.start()
-        except RuntimeError:  # there is no thread for it
-            sink.abandon()
+def open_branches(  # noqa: PLR0913 - as `open_ports`, for a graph
+    plan: RunPlan,
+    leaves: Sequence[StageRun],
+    reactor: Reactor,
+    pipe_size: int | None,
+    on_end: Callable[[], None],
+    resources: RunResources,
+) -> BranchPorts:
+    """Open the other ends of a graph, and make what its stages share."""
+    with late_import:  # nothing is started yet
+        from penstock.engine.branch_ports import BranchPorts  # noqa: PLC0415 - most runs are lines
+        from penstock.engine.graph_pipes import GraphPipes  # noqa: PLC0415
+
+    resources.graph_pipes = pipes = GraphPipes(plan, leaves)
+    ports = BranchPorts(pipes)
+    ports.open(plan, reactor, pipe_size, on_end, resources)
+    return ports
+
+
+def release_ports(
+    graph: Graph, leaves: Sequence[StageRun], ports: Sequence[StdinPort | StdoutPort | BranchPorts]
+) -> None:
+    """Close the ends of the ports that no stage was given, and drain the sinks. Idempotent."""
+    for port in ports:
+        if isinstance(port, StdinPort):
+            release_source(port, leaves[graph.first.index])
+        elif isinstance(port, StdoutPort):
+            release_sink(port, leaves[graph.last.index])
+        else:
+            port.release_unstarted(leaves)

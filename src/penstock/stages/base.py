@@ -47,7 +47,7 @@ class StageTraits:
     outlets: Mapping[str, Branch] = NO_PORTS
     """The branches that it writes besides its stdout, by the names of the ports."""
     starts_in_graph: bool = False
-    """Whether it is started by `start_in_graph(ctx, stdin, stdout, ports)`, as one with inlets or outlets is."""
+    """Whether `start_in_graph(ctx, stdin, stdout, ports)` starts it: it has inlets or outlets, for one."""
     fifos: Mapping[str, str] = NO_PORTS
     """Those ports whose edges are FIFOs, which a program opens by name, with the ends of their names."""
     ends_with_stdout: bool = False

@@ -1,8 +1,8 @@
 """The stage between a source and a program that opens a FIFO by name (`reading(via="fifo")`).
 
-It opens the FIFO for writing once the program has opened it for reading: until then the kernel refuses, and an end
-that was open before would hide from the program that the source has ended. Nothing announces that a FIFO was
-opened, so this tries again and again. A program that exits without opening it has had enough.
+It opens the FIFO for writing once the program has opened it for reading: until then the kernel refuses, and
+an end that was open before would hide from the program that the source has ended. Nothing announces that a
+FIFO was opened, so this tries again and again. A program that exits without opening it has had enough.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class _Gathering(BuiltinStage):
         """Begin to read."""
         try:
             stdin.close()
-            inputs = [(end.fd, end.reader) for end in ports.inputs.values()]
+            inputs = [(end.fd, end.reader) for end in ports.inputs.values() if end.fd is not None]
             return self._begin(ctx, stdout.writer, inputs)
         except BaseException:
             stdout.close()

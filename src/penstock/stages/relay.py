@@ -1,8 +1,8 @@
 """The stage between a program that writes to names of pipes (`writing`) and the branches behind them.
 
 It passes on what comes, so that a branch sees the end when the program has exited, even if a process that the
-program has left behind keeps the pipe open. And if the branches meet again in a join, it reads on for one while
-another is held up (`streams.relay`). Each of its inputs has one output.
+program has left behind keeps the pipe open. And if the branches meet again in a join, it reads on for one
+while another is held up (`streams.relay`). Each of its inputs has one output.
 """
 
 from __future__ import annotations

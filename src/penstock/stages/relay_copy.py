@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from penstock.stages.branch import StagePorts
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
+    from penstock.system.fds import Fd
 
 __all__ = ["RelayCopy"]
 
@@ -35,7 +36,9 @@ class RelayCopy:
         """`until_first`: it ends when the reader of the first output has gone."""
         self._ctx = ctx
         self._ports = ports
-        self._ends = [end for source, sinks in lanes for end in (source, *(sink for _, sink in sinks))]
+        self._ends: list[Input | Output] = []
+        for source, sinks in lanes:
+            self._ends += [source, *(sink for _, sink in sinks)]
         self._outlets: dict[Outlet, str] = {}
         self._lanes = [self._lane(source, sinks) for source, sinks in lanes]
         self._relay = Relay(
@@ -47,22 +50,24 @@ class RelayCopy:
         )
 
     def _lane(self, source: Input, sinks: Sequence[tuple[str, Output]]) -> Lane:
-        outlets = []
-        for port, sink in sinks:
-            sink.open_devnull()
-            outlet: Outlet = sink.wrap(
-                lambda fd, sink=sink, port=port: Outlet(
-                    fd,
-                    name=self._ports.reader(port),
-                    elastic=self._ports.elastic(port),
-                    join_waits=partial(self._ports.join_waits, port),
-                    shared=not sink.exclusive,
-                )
-            )
-            outlets.append(outlet)
-            self._outlets[outlet] = port
+        outlets = [self._outlet(port, sink) for port, sink in sinks]
         lane: Lane = source.wrap(lambda fd: Lane(fd, outlets, shared=not source.exclusive))
         return lane
+
+    def _outlet(self, port: str, sink: Output) -> Outlet:
+        sink.open_devnull()
+        ports = self._ports
+
+        def make(fd: Fd) -> Outlet:
+            waits = partial(ports.join_waits, port)
+            shared = not sink.exclusive
+            return Outlet(
+                fd, name=ports.reader(port), elastic=ports.elastic(port), join_waits=waits, shared=shared
+            )
+
+        outlet: Outlet = sink.wrap(make)
+        self._outlets[outlet] = port
+        return outlet
 
     def run(self) -> None:
         """Copy until the end; raise what has failed."""

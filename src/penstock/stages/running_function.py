@@ -22,7 +22,8 @@ __all__ = ["RunningFunction"]
 class RunningFunction(ThreadedStage):
     """A stage while it runs: a call in a worker thread, in a copy of the starter's contextvars context.
 
-    `streams` are those that the call may be blocked in, and that are closed when it ends. The lock `_gate` guards `_work_started` and `_dropped`: either the thread starts, or a kill comes first.
+    `streams` are those that the call may be blocked in, and that are closed when it ends. The lock `_gate`
+    guards `_work_started` and `_dropped`: either the thread starts, or a kill comes first.
     """
 
     def __init__(self, ctx: StageContext, body: Callable[[], None], *streams: Stoppable) -> None:

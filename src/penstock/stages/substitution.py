@@ -1,7 +1,7 @@
 """Arguments of a command that stand for pipes: `reading(source)` and `writing(branch)`.
 
-The program gets the name of a pipe, `/dev/fd/N`, or of a FIFO in a folder of the run. It opens that as any file.
-An `Arg` joins such names with text.
+The program gets the name of a pipe, `/dev/fd/N`, or of a FIFO in a folder of the run. It opens that as any
+file. An `Arg` joins such names with text.
 
 Out of scope: the pipelines at the other ends, which are those of any inlet or branch (`engine.graph`).
 """
@@ -100,7 +100,8 @@ def _checked(part: Any) -> str | bytes | Substitution:
         part = os.fspath(part)
     if not isinstance(part, str | bytes | Substitution):
         raise TypeError(
-            f"a part of an Arg must be str, bytes, PathLike, reading(...) or writing(...), not {describe(part)}"
+            "a part of an Arg must be str, bytes, PathLike, reading(...) or writing(...), "
+            f"not {describe(part)}"
         )
     mistake = None if isinstance(part, Substitution) else mistake_in(part)
     if mistake is not None:

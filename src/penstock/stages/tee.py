@@ -1,11 +1,11 @@
 """Stages that copy their input into several outputs: `tee`, and the one behind a `shared` pipeline.
 
-The copy is that of `streams.relay`, in a worker thread. It needs descriptors, so all its edges are pipes, files
-or what the caller has given.
+The copy is that of `streams.relay`, in a worker thread. It needs descriptors, so all its edges are pipes,
+files or what the caller has given.
 
-Ends. An output whose reader has gone is left out. If none is left, the stage fails with a closed pipe, which the
-verdict forgives if a reader had enough. An output that cannot be written to, because a disk is full, is left out
-too, and the stage fails with that error once the others have got everything.
+Ends. An output whose reader has gone is left out. If none is left, the stage fails with a closed pipe, which
+the verdict forgives if a reader had enough. An output that cannot be written to, because a disk is full, is
+left out too, and the stage fails with that error once the others have got everything.
 """
 
 from __future__ import annotations
