@@ -47,8 +47,8 @@ def tee(*branches: Any, until: Literal["all", "main"] = "all", name: str | None 
     several pipelines, and that waits for one of them while another is full, the bytes for the full one are
     kept, in memory and then in a file, within the option `spool`. So no graph hangs.
 
-    Raises TypeError or ValueError for something that is no branch, for one with `stdin` or `input`, and for
-    an unknown `until`.
+    Raises TypeError or ValueError for something that is not a branch, for one with `stdin` or `input`, and
+    for an unknown `until`.
 
     >>> from penstock import CAPTURE, command
     >>> counted = command("printf", "a\nb\n") | tee(command("wc", "-l")) | command("sort", "-r")

@@ -10,8 +10,9 @@ Out of scope: planning and steering a run, which is the engine's task.
 from __future__ import annotations
 
 import codecs
-from functools import cache, partial
+from functools import partial
 
+from penstock.api.async_modules import async_run, owned_run
 from penstock.api.composition import checked_stage, flatten, is_stage, nesting_depth
 from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
@@ -88,6 +89,8 @@ class Pipeline(PipelineSpec):
     - `max_output`: the most bytes that are captured, or a text like "64MiB". Past it the run is cancelled and
       fails with `CaptureLimitExceeded`. It has no effect on a run that captures nothing, and is a ValueError
       in the very call that does not.
+    - `spool`: the most bytes that a graph keeps, in memory and then in a file, while one of its stages waits
+      for another, see `tee`; the default is 10 GiB or half of the free space. With 0 such a wait is an error.
 
     An invalid option raises a TypeError or ValueError that names it, before anything starts. Objects you pass
     in are not closed, unless wrapped in `closing`. `str()` of a pipeline is a line as for bash, for people to
@@ -286,7 +289,7 @@ class Pipeline(PipelineSpec):
         merged = self._for_call(options)
         check_ends(merged, "arun")
         _check_flag(check)
-        result: Result = await self._load(_owned_run).run_to_end(self, merged, check=check)
+        result: Result = await self._load(owned_run).run_to_end(self, merged, check=check)
         return result
 
     async def aoutput(self, **options: Unpack[Options]) -> bytes:
@@ -295,7 +298,7 @@ class Pipeline(PipelineSpec):
         merged = self._merged(options)
         merged["stdout"] = CAPTURE
         check_ends(merged, "aoutput")
-        result: Result = await self._load(_owned_run).run_to_end(self, merged, check=True)
+        result: Result = await self._load(owned_run).run_to_end(self, merged, check=True)
         return b"" if result.stdout is None else result.stdout
 
     async def atext(self, encoding: str = "utf-8", errors: str = "strict", **options: Unpack[Options]) -> str:
@@ -315,12 +318,12 @@ class Pipeline(PipelineSpec):
         check_ends(merged, "aiter_bytes")
         make_plan = partial(plan_run, self, merged, iterate=True)
         make_plan()  # an invalid option is an error of this call
-        iterator: AsyncBytes = self._load(_async_run).AsyncBytes(make_plan)
+        iterator: AsyncBytes = self._load(async_run).AsyncBytes(make_plan)
         return iterator
 
     def aiter_lines(self, **options: Unpack[Options]) -> AsyncLines:
         """Return an async iterator over the lines of the output, as `iter_lines` yields them."""
-        lines: AsyncLines = self._load(_async_run).AsyncLines(self.aiter_bytes(**options))
+        lines: AsyncLines = self._load(async_run).AsyncLines(self.aiter_bytes(**options))
         return lines
 
     def astart(self, **options: Unpack[Options]) -> StartingRun:
@@ -331,7 +334,7 @@ class Pipeline(PipelineSpec):
         """
         make_plan = partial(plan_run, self, self._for_call(options))
         make_plan()  # an invalid option is an error of this call
-        starting: StartingRun = self._load(_async_run).StartingRun(make_plan)
+        starting: StartingRun = self._load(async_run).StartingRun(make_plan)
         return starting
 
     def explain(self, **options: Unpack[Options]) -> Plan:
@@ -366,23 +369,6 @@ class Pipeline(PipelineSpec):
         elif "stdin" in given:
             merged["input"] = None
         return merged
-
-
-@cache
-def _owned_run() -> ModuleType:
-    """Return the module of the async methods that wait for the end of a run."""
-    with late_import:
-        from penstock.api import owned_run  # noqa: PLC0415 - only some users run in an event loop
-    return owned_run
-
-
-@cache
-def _async_run() -> ModuleType:
-    """Return the module of the other async methods. ImportError if there is no anyio."""
-    _owned_run().anyio_event()
-    with late_import:
-        from penstock.api import async_run  # noqa: PLC0415 - as above, and it needs anyio
-    return async_run
 
 
 def watched(stage: Stage | PipelineSpec, watch: MemoryWatch) -> Pipeline:

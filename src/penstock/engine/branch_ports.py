@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from penstock.core.requirements import Stream
 from penstock.engine.graph_plan import wanted_input, wanted_output
-from penstock.engine.ports import release_sink, release_source
 from penstock.engine.start_failure import StartFailure
+from penstock.engine.unused_ports import release_sink, release_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,13 +1,13 @@
 """Which edges of a graph may hold more than their pipe does, and what they wait for.
 
 A node with several outputs copies or deals out what it gets. If one of them is full and nobody may read on,
-the others run dry. That is right where they go separate ways: the slowest sets the pace. It is a deadlock
-where two ways meet again in a *join*, a node with several inputs, that first wants more of the dry one. Two
+the others run dry. If they go separate ways, this is right: the slowest sets the pace. But two ways may meet
+again in a *join*, a node with several inputs, that first wants more of the dry one. Then nothing goes on. Two
 ways that meet are a cycle of the undirected graph, and an edge that lies on no cycle is a bridge. So of the
 outputs of a node with several the bridges are rigid, and the others elastic.
 
-An elastic edge that is full is spooled for only if a join waits: it has its input on the way from that edge
-full, and another input empty. So each elastic edge knows the joins that it leads to.
+Bytes are spooled for an elastic edge that is full only if a join waits: its input on the way from that edge
+is full, and another input empty. So each elastic edge knows the joins that it leads to.
 
 Out of scope: looking at pipes (`stage_ports`), and copying (`streams.relay`).
 """

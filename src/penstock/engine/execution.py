@@ -21,12 +21,13 @@ from penstock.core.noop import noop
 from penstock.core.timing import timing
 from penstock.engine import cancellation, startup
 from penstock.engine.closing import ClosingTask
+from penstock.engine.end_tasks import finish_tasks
 from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
 from penstock.engine.faults import ends_with_fault
 from penstock.engine.judged_run import JudgedRun
 from penstock.engine.outputs import OutputTask
 from penstock.engine.run_state import RunState, leaf_outcome
-from penstock.engine.stage_starts import EdgeEnds, start_stages
+from penstock.engine.stage_starts import start_stages
 from penstock.engine.start_failure import StartFailure
 from penstock.engine.stops import StopWatch
 from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
@@ -114,14 +115,11 @@ class Execution(JudgedRun):
                 self._cancel(self.root, CancelReason(reason, PipelineCancelled, self.root))
             self._start_slot.acquire()
             self._launch()
-        except StartFailure as failure:
-            self.fail_start(failure)
         except BaseException as error:
-            if self.is_start_fault(error):
-                self.fail_start(self.failure_of(error))
-                return
-            self.abort(CancelReason(error, PipelineCancelled, self.root, collateral=True))
-            raise
+            if not (isinstance(error, StartFailure) or self.is_start_fault(error)):
+                self.abort(CancelReason(error, PipelineCancelled, self.root, collateral=True))
+                raise
+            self.fail_start(error if isinstance(error, StartFailure) else self.failure_of(error))
         finally:
             self.starting = False
             end_start()
@@ -144,10 +142,8 @@ class Execution(JudgedRun):
             )
         self._watch_output(self.sink, self.root.option("idle_timeout"))
         startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
-        pipes = None if self.branches is None else self.branches.pipes
-        ends = EdgeEnds(self.leaves, self._plan.kinds, self._resources.pages, pipes)
-        ends.add_ports(self._plan, (self.source, self.sink), self.branches)
-        start_stages(self.leaves, self._plan.kinds, ends, self._started, pipes)
+        ports = self.source, self.sink, self.branches
+        start_stages(self._plan, self.leaves, ports, self._started, self._resources.pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
@@ -364,15 +360,9 @@ class Execution(JudgedRun):
 
     def _finish(self, reason: CancelReason | None, deadline: float) -> None:
         """Do what follows the end of the stages and of the endpoints; conclude if that is done."""
+        tasks = self._closing, self._outputs, self._resources.relay
         error = None if reason is None else reason.error
-        if not self._closing.finished:
-            self._closing.close(error, deadline, self.advance)
-        if self._closing.finished and not self._outputs.finished:
-            self._outputs.finish(self._has_succeeded, error, deadline, self.advance)
-        relay = self._resources.relay
-        if relay is not None and not relay.finished:
-            relay.finish(self.reactor, self.advance, None if reason is None else deadline)
-        if self._closing.finished and self._outputs.finished and (relay is None or relay.finished):
+        if finish_tasks(tasks, self.reactor, self._has_succeeded, error, deadline, self.advance):
             self._conclude()
 
     def _has_succeeded(self) -> bool:

@@ -2,9 +2,9 @@
 
 Most pipelines are lines: each stage reads what the one before it writes. A stage may also have *inlets*,
 whose pipelines it reads besides its stdin (`reading`, `merge`), and *outlets*, branches that it writes
-besides its stdout (`writing`, `tee`). What a stage's traits say of these is all that is known here about its
-kind. A `shared` pipeline becomes nodes once; if it is used more than once, a node of its own kind copies its
-output.
+besides its stdout (`writing`, `tee`). Its traits name them, and the graph
+knows nothing else of its kind. A `shared` pipeline becomes nodes once; if it is used more than once, a node
+of its own kind copies its output.
 
 The nodes lie in a topological order, as they are written: a stage comes after all that it reads, and before
 its branches. Pipelines and error filters are the tree above the nodes. The pipelines of inlets and branches
@@ -173,11 +173,8 @@ class _Builder:
             tail = self._add_stage(group, stage, tail)
         return tail
 
-    def _add_stage(self, group: PlanGroup, stage: Any, tail: Tail) -> Tail:
-        filters: list[Any] = []
-        while isinstance(stage, Filtered):
-            filters.append(stage.fn)
-            stage = stage.stage
+    def _add_stage(self, group: PlanGroup, joined: Any, tail: Tail) -> Tail:
+        stage, filters = _unwrapped(joined)
         traits = None if isinstance(stage, PipelineSpec) else traits_of(stage)
         if traits is not None and traits.kind == "shared":
             return self._use_shared(stage, tail, filtered=bool(filters))
@@ -333,15 +330,22 @@ class _Shared:
         return self.splitter, STDOUT if self._uses == 1 else str(self._uses)
 
 
+def _unwrapped(stage: Any) -> tuple[Any, list[Any]]:
+    """Return a stage without the error filters around it, and these, outer ones first."""
+    filters = []
+    while isinstance(stage, Filtered):
+        filters.append(stage.fn)
+        stage = stage.stage
+    return stage, filters
+
+
 def _uses_of(shared: Any, stages: Sequence[Any]) -> int:
     """Return how often a shared pipeline is used among these stages, and in all that they read and write."""
     seen: set[int] = set()
     pending = list(stages)
     count = 0
     while pending:
-        stage = pending.pop()
-        while isinstance(stage, Filtered):
-            stage = stage.stage
+        stage, _ = _unwrapped(pending.pop())
         if stage is shared:
             count += 1
         if isinstance(stage, PipelineSpec):

@@ -147,9 +147,9 @@ class PlanEdge:
     ) -> None:
         self.index = index
         self.tail = tail
-        """What the bytes come from."""
+        """The node or end that the bytes come from."""
         self.head = head
-        """What they go to."""
+        """The node or end that they go to."""
         self.source = tail.id
         self.source_port = source_port
         self.target = head.id

@@ -1,4 +1,4 @@
-"""What the stages of a graph know of its pipes: their other ends, and who waits for whom.
+"""The pipes of a graph, as its stages see them: their other ends, and who waits for whom.
 
 A stage with several inputs or outputs gets them as `StagePorts`. If it copies into elastic edges
 (`elastic_edges`), it asks before it spools for one that is full: does a join wait? A join waits if its input
@@ -24,11 +24,10 @@ from penstock.system.pipe_peek import PipePeek
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from penstock.engine.graph_parts import PlanEdge, PlanEnd
     from penstock.engine.run_plan import RunPlan
-    from penstock.engine.stage_starts import EdgeEnds
     from penstock.engine.tree import StageRun
     from penstock.stages.running import Running
 
@@ -85,9 +84,11 @@ class GraphPipes:
         look = None if peek is None else peek.look()
         return look is not None and look.empty and not (peek is None or peek.at_eof())
 
-    def ports_of(self, leaf: StageRun, ends: EdgeEnds) -> StagePorts | None:
+    def ports_of(
+        self, leaf: StageRun, inputs: Mapping[int, Input], outputs: Mapping[int, Output]
+    ) -> StagePorts | None:
         """Return the ends of a stage besides its stdin and stdout; None if it is not started with them."""
-        return StagePorts(self, leaf, ends) if traits_of(leaf.stage).starts_in_graph else None
+        return StagePorts(self, leaf, inputs, outputs) if traits_of(leaf.stage).starts_in_graph else None
 
     def running(self, tail: PlanNode | PlanEnd) -> Running | None:
         """Return the running stage of a node."""
@@ -148,14 +149,16 @@ class GraphPipes:
 class StagePorts:
     """The ends of one stage besides its stdin and stdout, by the names of their ports."""
 
-    def __init__(self, pipes: GraphPipes, leaf: StageRun, ends: EdgeEnds) -> None:
+    def __init__(
+        self,
+        pipes: GraphPipes,
+        leaf: StageRun,
+        inputs: Mapping[int, Input],
+        outputs: Mapping[int, Output],
+    ) -> None:
         node = leaf.node
-        self.inputs: dict[str, Input] = {
-            edge.target_port: ends.inputs[edge.index] for edge in node.inputs[1:]
-        }
-        self.outputs: dict[str, Output] = {
-            edge.source_port: ends.outputs[edge.index] for edge in node.outputs[1:]
-        }
+        self.inputs: dict[str, Input] = {edge.target_port: inputs[edge.index] for edge in node.inputs[1:]}
+        self.outputs: dict[str, Output] = {edge.source_port: outputs[edge.index] for edge in node.outputs[1:]}
         self.ends: dict[str, Input | Output] = {**self.inputs, **self.outputs}
         self.budget = pipes.budget
         self._pipes = pipes
@@ -206,7 +209,7 @@ def _name_of(thing: object) -> str:
 def _fifo_of(edge: PlanEdge) -> tuple[bool, str | None]:
     """Return whether a program reads from an edge that is to be a FIFO, and the end of its name.
 
-    That is None for any other edge.
+    The second is None for any other edge.
     """
     for node, port, reads in ((edge.head, edge.target_port, True), (edge.tail, edge.source_port, False)):
         if isinstance(node, PlanNode):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from penstock.aio.copy_tasks import AsyncDrainer, AsyncFeeder
     from penstock.core.captured import Captured
-    from penstock.engine.tree import StageRun
     from penstock.runtime.copy_tasks import Drainer, Feeder
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import CaptureTap, InputWriter
@@ -38,8 +37,6 @@ __all__ = [
     "StdoutPort",
     "close_on_error",
     "open_pipe",
-    "release_sink",
-    "release_source",
 ]
 
 
@@ -360,22 +357,6 @@ class DrainedPort(StdoutPort):
         """Close everything, because nothing was started."""
         super().abandon()
         self._drainer.abandon()
-
-
-def release_source(port: StdinPort, reader: StageRun) -> None:
-    """Close the end of a port if the stage that was to read it was not started."""
-    if reader.running is None:
-        port.input.close()
-
-
-def release_sink(port: StdoutPort, writer: StageRun) -> None:
-    """Close the end of a port if the stage that was to write to it was not started, and drain the port."""
-    if writer.running is None:
-        port.output.close()
-    try:
-        port.start()
-    except RuntimeError:  # there is no thread for it
-        port.abandon()
 
 
 def open_pipe(pipe_size: int | None, *, kept: int, grow: bool = False) -> tuple[Fd, Fd]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from penstock.streams.memory_pipe import MemoryPipe
     from penstock.system.pipe_capacity import PipeCapacityLease
 
-__all__ = ["EdgeEnds", "start_stages"]
+__all__ = ["start_stages"]
 
 
 def _pipe_size(left: StageRun, right: StageRun) -> int | None:
@@ -70,7 +70,7 @@ def _memory_pipe_class() -> type[MemoryPipe]:
     return MemoryPipe
 
 
-class EdgeEnds:
+class _EdgeEnds:
     """The ends of edges that were opened, and not given to a stage yet; by the indices of the edges."""
 
     def __init__(
@@ -88,12 +88,12 @@ class EdgeEnds:
         self.outputs: dict[int, Output] = {}
 
     def add_ports(
-        self, plan: RunPlan, ports: tuple[StdinPort, StdoutPort], others: BranchPorts | None
+        self, plan: RunPlan, source: StdinPort, sink: StdoutPort, others: BranchPorts | None
     ) -> None:
         """Take the ends that the ports have for their stages."""
         graph = plan.graph
-        self.inputs[graph.first.inputs[0].index] = ports[0].input
-        self.outputs[graph.last.outputs[0].index] = ports[1].output
+        self.inputs[graph.first.inputs[0].index] = source.input
+        self.outputs[graph.last.outputs[0].index] = sink.output
         if others is not None:
             self.inputs.update((end.edge.index, port.input) for end, port in others.sources)
             self.outputs.update((end.edge.index, port.output) for end, port in others.sinks)
@@ -135,17 +135,22 @@ class EdgeEnds:
 
 
 def start_stages(
+    plan: RunPlan,
     leaves: Sequence[StageRun],
-    kinds: Sequence[str],
-    ends: EdgeEnds,
+    ports: tuple[StdinPort, StdoutPort, BranchPorts | None],
     started: Callable[[StageRun, Running], None],
-    pipes: GraphPipes | None,
+    pages: list[PipeCapacityLease],
 ) -> None:
     """Start the stages in order, and call `started` for each.
 
     Raises StartFailure if one cannot be started; then no end is left open. A stage that was cancelled before
-    its turn is skipped, and its ends are closed.
+    its turn is skipped, and its ends are closed. The shares of the budget that larger pipes take go to
+    `pages`.
     """
+    kinds = plan.kinds
+    pipes = None if ports[2] is None else ports[2].pipes
+    ends = _EdgeEnds(leaves, kinds, pages, pipes)
+    ends.add_ports(plan, *ports)
     place = 0
     while place < len(leaves):
         first = place
@@ -160,7 +165,7 @@ def start_stages(
             if any(leaf.reason is not None for leaf in unit):  # all, since they are of one pipeline
                 ends.close(unit)
             else:
-                others = None if pipes is None else pipes.ports_of(unit[-1], ends)
+                others = None if pipes is None else pipes.ports_of(unit[-1], ends.inputs, ends.outputs)
                 for leaf, running in zip(unit, _start(unit, stdin, stdout, others), strict=True):
                     started(leaf, running)
                     if pipes is not None:

@@ -10,9 +10,10 @@ import os
 from functools import partial
 
 from penstock.core.requirements import Stream
-from penstock.engine.ports import StdinPort, StdoutPort, release_sink, release_source
+from penstock.engine.ports import StdinPort, StdoutPort
 from penstock.engine.run_outputs import given_descriptor
 from penstock.engine.start_failure import StartFailure
+from penstock.engine.unused_ports import release_sink, release_source
 from penstock.stages.context import Scope
 from penstock.stages.stderr import StderrTarget
 from penstock.streams.stage_ends import load_streams

@@ -10,43 +10,26 @@ if TYPE_CHECKING:
     from penstock.stages.running import Running
     from penstock.streams.spool import SpoolBudget
     from penstock.streams.stage_ends import Input, Output
-else:
-    Protocol = object
 
-__all__ = ["Branch", "StagePorts"]
+    class StagePorts(Protocol):
+        """The ends of one stage besides its stdin and stdout; see `engine.graph_pipes`."""
+
+        inputs: dict[str, Input]
+        outputs: dict[str, Output]
+        ends: dict[str, Input | Output]
+        budget: SpoolBudget
+
+        def elastic(self, port: str) -> bool: ...
+        def reader(self, port: str) -> str: ...
+        def join_waits(self, port: str) -> bool: ...
+        def who_waits(self, port: str) -> str: ...
+        def writers(self) -> list[Running]: ...
+        def on_reader_done(self, callback: Callable[[], None]) -> None: ...
+        def name_of_pipe(self, port: str) -> str: ...
+        def close(self) -> None: ...
 
 
-class StagePorts(Protocol):
-    """The ends of one stage besides its stdin and stdout; see `engine.graph_pipes`."""
-
-    inputs: dict[str, Input]
-    outputs: dict[str, Output]
-    ends: dict[str, Input | Output]
-    budget: SpoolBudget
-
-    def elastic(self, port: str) -> bool:
-        """Whether more than its pipe holds may be kept for an output, stdout too."""
-
-    def reader(self, port: str) -> str:
-        """Return the name of what reads an output."""
-
-    def join_waits(self, port: str) -> bool:
-        """Whether a join on the way of an output waits for another input."""
-
-    def who_waits(self, port: str) -> str:
-        """Return a text that says which stage waits for which."""
-
-    def writers(self) -> list[Running]:
-        """Return the running stages that write into this one."""
-
-    def on_reader_done(self, callback: Callable[[], None]) -> None:
-        """Have `callback()` called when the stage that reads this one's stdout has ended."""
-
-    def name_of_pipe(self, port: str) -> str:
-        """Return the name by which a program opens the end at a port."""
-
-    def close(self) -> None:
-        """Close all ends."""
+__all__ = ["Branch"]
 
 
 class Branch:

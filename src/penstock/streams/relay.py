@@ -190,7 +190,7 @@ class Relay:
         self._waker.wake()
 
     def finish(self) -> None:
-        """Make `run` read no more, and end when everything is written; from any thread."""
+        """Make `run` read no more, and end when all is written; from any thread."""
         self._finishing = True
         self._waker.wake()
 
@@ -225,13 +225,10 @@ class Relay:
         while True:
             if self._reason is not None:
                 raise self._reason
-            if self._finishing:
-                for lane in self._lanes:
-                    if lane.reading:
-                        self._stop_reading(lane)
-            self._timeout = -1.0
-            active = False
+            self._timeout, active = -1.0, False
             for lane in self._lanes:
+                if self._finishing and lane.reading:
+                    self._stop_reading(lane)
                 active = active or lane.reading or bool(lane.open)
                 self._watch_inlet(lane, wanted=lane.reading and self._may_read(lane))
             if not active:
