@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         transform,
         transform_lines,
     )
-    from penstock.api.graphs import concat, merge, reading, shared, tee, writing
+    from penstock.api.graphs import concat, merge, reading, route, shared, tee, writing
     from penstock.api.memory_limits import memory_limit, memory_observer
     from penstock.api.pipeline import Pipeline
     from penstock.api.run import Run
@@ -145,6 +145,7 @@ __all__ = [
     "memory_observer",
     "merge",
     "reading",
+    "route",
     "scan",
     "shared",
     "source",
@@ -242,6 +243,7 @@ _HOMES = {
         "concat",
         "merge",
         "reading",
+        "route",
         "shared",
         "tee",
         "writing",
@@ -272,6 +274,7 @@ _PICKLED = {
     "penstock.stages.line_map": ("FilterLines", "MapLineBatches", "MapLines"),
     "penstock.stages.lines": ("EachLine", "TransformLines"),
     "penstock.stages.merge": ("Concat", "Merge"),
+    "penstock.stages.route": ("Route",),
     "penstock.stages.substitution": ("Reading", "Writing"),
     "penstock.stages.tee": ("Shared", "Tee"),
 }

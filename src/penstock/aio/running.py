@@ -26,6 +26,7 @@ from penstock.system.fds import is_regular
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from penstock.stages.branch import StagePorts
     from penstock.stages.context import StageContext
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
@@ -38,15 +39,18 @@ __all__ = ["RunningCoroutine", "write_all"]
 class RunningCoroutine(ThreadedStage):
     """One started stage; `work(ctx, stdin, stdout)` makes its coroutine."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the ends of a stage
         self,
         ctx: StageContext,
         work: Callable[[StageContext, Any, Any], Coroutine[Any, Any, None]],
         stdin: Input,
         stdout: Output,
         loop: Loop,
+        ports: StagePorts | None = None,
     ) -> None:
-        super().__init__(ctx, stdout, stdin)
+        others = [] if ports is None else ports.ends.values()
+        super().__init__(ctx, stdout, stdin, *others)
+        self._ports = ports
         self._work = work
         self._stdin = stdin
         self._stdout = stdout
@@ -71,7 +75,12 @@ class RunningCoroutine(ThreadedStage):
 
     async def _attempt(self) -> BaseException | None:
         try:
-            stdin, stdout = receiver_of(self._stdin, self._loop), sender_of(self._stdout, self._loop)
+            loop = self._loop
+            stdin, stdout = receiver_of(self._stdin, loop), sender_of(self._stdout, loop)
+            if self._ports is not None:
+                inputs, outputs = self._ports.inputs, self._ports.outputs
+                self.ctx.inputs = {name: receiver_of(end, loop) for name, end in inputs.items()}
+                self.ctx.outputs = {name: sender_of(end, loop) for name, end in outputs.items()}
             await self._work(self.ctx, stdin, stdout)
         except anyio.get_cancelled_exc_class():
             raise

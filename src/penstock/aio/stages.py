@@ -17,6 +17,7 @@ from penstock.stages.function import PythonStage
 if TYPE_CHECKING:
     from typing import Self
 
+    from penstock.stages.branch import StagePorts
     from penstock.stages.context import StageContext
     from penstock.stages.running import ThreadedStage
     from penstock.streams.stage_ends import Input, Output
@@ -47,14 +48,30 @@ class AsyncStage(PythonStage):
             stdout.close()
             raise
 
-    def _start(self, ctx: StageContext, stdin: Input, stdout: Output) -> ThreadedStage:
+    def start_in_graph(
+        self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
+    ) -> ThreadedStage:
+        """Have the coroutine run on the loop, with the other ends in the context."""
+        try:
+            for end in ports.outputs.values():
+                end.open_devnull()
+            return self._start(ctx, stdin, stdout, ports)
+        except BaseException:
+            stdin.close()
+            stdout.close()
+            ports.close()
+            raise
+
+    def _start(
+        self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts | None = None
+    ) -> ThreadedStage:
         if self.loop is None:
             raise TypeError(
                 f"{self.name} is an async stage: it can only run in arun() and the other async methods"
             )
         from penstock.aio.running import RunningCoroutine  # noqa: PLC0415 - it needs anyio
 
-        return RunningCoroutine(ctx, self.work, stdin, stdout, self.loop)
+        return RunningCoroutine(ctx, self.work, stdin, stdout, self.loop, ports)
 
     async def work(self, ctx: StageContext, stdin: Any, stdout: Any) -> None:
         """Do the work. An exception is the outcome of the stage."""

@@ -29,7 +29,7 @@ from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
     from typing import Any, Literal
 
     from penstock.stages.context import StageContext
@@ -53,6 +53,8 @@ __all__ = [
 @exported
 def function(
     fn: Callable[[StageContext, Any, Any], object],
+    inputs: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
     isolate: Literal["process"] | None = None,
@@ -76,8 +78,12 @@ def function(
     receive stream (`async for chunk in stdin`, `await stdin.receive()`) and its `stdout` a send stream
     (`await stdout.send(data)`).
 
+    `inputs` maps names to pipelines that `fn` reads besides, and `outputs` names to branches, as for `tee`,
+    that it writes besides: `ctx.inputs["left"]` is such a stream as `stdin`, `ctx.outputs["bad"]` one as
+    `stdout`. They are closed with these. They cannot be given with `isolate`.
+
     Raises TypeError if `fn` is not callable, is a generator function (such are for `transform`), or cannot be
-    sent to a worker process.
+    sent to a worker process, and TypeError or ValueError for an invalid pipeline or branch.
 
     >>> def shout(ctx, stdin, stdout):
     ...     for line in stdin:
@@ -88,9 +94,14 @@ def function(
     with late_import:
         from penstock.stages.function import Function  # noqa: PLC0415 - see the head of the module
 
-    return python_stage(
-        "function", fn, isolate, lambda: Function(fn, name), lambda a: a.AsyncFunction(fn, name)
-    )
+    if not (inputs or outputs):
+        return python_stage(
+            "function", fn, isolate, lambda: Function(fn, name), lambda a: a.AsyncFunction(fn, name)
+        )
+    with late_import:
+        from penstock.api.graphs import function_with_ports  # noqa: PLC0415 - most programs have no graphs
+
+    return function_with_ports(fn, inputs or {}, outputs or {}, name, isolate)
 
 
 @exported

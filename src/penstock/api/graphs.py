@@ -9,6 +9,8 @@ Out of scope: how a pipeline becomes nodes and edges (`engine.graph`), and the c
 from __future__ import annotations
 
 from penstock.api.pipeline import Pipeline
+from penstock.api.variants import check_callable, python_stage
+from penstock.core.async_detection import plain
 from penstock.core.constants import CAPTURE
 from penstock.core.describe import describe
 from penstock.core.options import check
@@ -16,15 +18,17 @@ from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.engine.graph import PipelineSpec
 from penstock.stages.branch import Branch
+from penstock.stages.function import Function, PythonStage
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
     from typing import Any, Literal
 
     from penstock.stages.substitution import Reading, Writing
 
-__all__ = ["concat", "merge", "reading", "shared", "tee", "writing"]
+__all__ = ["concat", "function_with_ports", "merge", "reading", "route", "shared", "tee", "writing"]
 
 _MAX_CAPTURED = 64 << 20
 """Bytes that a branch captures, unless `max_output` says otherwise."""
@@ -173,6 +177,58 @@ def writing(branch: Any, *, via: Literal["fd", "fifo"] = "fd", suffix: str = "")
         from penstock.stages.substitution import Writing  # noqa: PLC0415 - as above
 
     return Writing(make_branch(branch), *_means(via, suffix))
+
+
+@exported
+def route(
+    fn: Callable[[bytes], Hashable], branches: Mapping[Any, Any], *, name: str | None = None
+) -> Pipeline:
+    r"""Make a stage that deals its lines out to branches: each line goes to `branches[fn(line)]`.
+
+    Lines are bytes without LF; each is written with one. A line for which `fn` returns None goes on to the
+    next stage. The branches are as for `tee`. One that has had enough, or that failed, is left out: its lines
+    are dropped. With no reader left the stage ends with a closed pipe. Another key is a KeyError of the
+    stage.
+
+    Raises TypeError if `fn` is not callable or is async, and the errors of `tee` for a branch.
+
+    >>> from penstock import CAPTURE, command
+    >>> split = command("seq", "5") | route(lambda n: int(n) % 2 or None, {1: command("wc", "-l")})
+    >>> result = split.run(stdout=CAPTURE)
+    >>> result.stdout, int(result.output("wc"))
+    (b'2\n4\n', 3)
+    """
+    with late_import:
+        from penstock.stages.route import Route  # noqa: PLC0415 - as above
+
+    plain("fn", check_callable("route", fn))
+    stage = Route(fn, name, list(branches))
+    stage.take_ports({}, {stage.ports[key]: make_branch(branch) for key, branch in branches.items()})
+    return Pipeline(stage)
+
+
+def function_with_ports(
+    fn: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any], name: str | None, isolate: object
+) -> Pipeline:
+    """Make a stage of a function that has more ends than stdin and stdout; see `penstock.function`."""
+    if isolate is not None:
+        raise ValueError("inputs and outputs cannot be given with isolate: a worker process has two ends")
+    for port in (*inputs, *outputs):
+        if not isinstance(port, str) or not port or port in ("stdin", "stdout"):
+            raise ValueError(
+                f"the name of an input or output must be a str, and not stdin or stdout: {port!r}"
+            )
+    if shared_names := inputs.keys() & outputs.keys():
+        raise ValueError(f"an input and an output have the same name: {min(shared_names)!r}")
+    stage = python_stage(
+        "function", fn, None, lambda: Function(fn, name), lambda a: a.AsyncFunction(fn, name)
+    ).stages[0]
+    assert isinstance(stage, PythonStage)
+    stage.take_ports(
+        {port: _source("function", each) for port, each in inputs.items()},
+        {port: make_branch(branch) for port, branch in outputs.items()},
+    )
+    return Pipeline(stage)
 
 
 def make_branch(thing: Any) -> Branch:

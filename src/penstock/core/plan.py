@@ -166,8 +166,9 @@ class Edge:
 class Plan:
     """The nodes of a pipeline and the edges between them, as `Pipeline.explain` returns them.
 
-    `nodes` are names: `stdin`, the leaf stages in order, `stdout`. `edges` join neighbours; each has
-    `source`, `target` and `kind`. `str()` is a small table. The kinds of edge:
+    `nodes` are names: `stdin`, the leaf stages in a topological order, `stdout`, and the targets of branches.
+    `edges` join them; each has `source`, `target`, `port` and `kind`. `str()` is a small table,
+    `to_mermaid()` and `to_dot()` are drawings. The kinds of edge:
 
     - `inherit`, `discard`, `pass-fd`: the stage gets the process's own stdin or stdout, /dev/null, or the
       caller's file or descriptor.
@@ -186,6 +187,18 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"Plan({list(self.nodes)!r}, {list(self.edges)!r})"
+
+    def to_mermaid(self) -> str:
+        """Return a flowchart in the language of Mermaid: a text of lines with LF."""
+        from penstock.core.drawing import mermaid  # noqa: PLC0415 - few programs draw
+
+        return mermaid(self.nodes, self.edges)
+
+    def to_dot(self) -> str:
+        """Return a digraph in the language of Graphviz: a text of lines with LF."""
+        from penstock.core.drawing import dot  # noqa: PLC0415 - as above
+
+        return dot(self.nodes, self.edges)
 
     def _repr_html_(self) -> str:
         from penstock.core.table import html_table  # noqa: PLC0415 - as below

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from penstock.core.bridges import find_bridges
 from penstock.engine.graph_parts import PlanNode
+from penstock.stages.base import traits_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.graph_parts import PlanEdge
 
-__all__ = ["mark_elastic"]
+__all__ = ["mark_elastic", "writers_to_elastic"]
 
 
 def mark_elastic(edges: Sequence[PlanEdge]) -> None:
@@ -33,6 +34,15 @@ def mark_elastic(edges: Sequence[PlanEdge]) -> None:
         if isinstance(edge.tail, PlanNode) and len(edge.tail.outputs) > 1 and edge.index not in bridges:
             edge.elastic = True
             edge.joins = tuple(_joins(edge))
+
+
+def writers_to_elastic(edges: Sequence[PlanEdge]) -> frozenset[int]:
+    """Return the ids of those stages that write to elastic edges without being relays."""
+    return frozenset(
+        id(edge.tail.stage)
+        for edge in edges
+        if edge.elastic and isinstance(edge.tail, PlanNode) and not traits_of(edge.tail.stage).is_relay
+    )
 
 
 def _joins(edge: PlanEdge) -> Iterator[tuple[PlanEdge, Sequence[PlanEdge]]]:

@@ -17,11 +17,22 @@ if TYPE_CHECKING:
 
     from penstock.core.stage import Stage
 
-__all__ = ["STDIN", "STDOUT", "PlanEdge", "PlanEnd", "PlanFilter", "PlanGroup", "PlanNode"]
+__all__ = ["STDIN", "STDOUT", "PipelineBase", "PlanEdge", "PlanEnd", "PlanFilter", "PlanGroup", "PlanNode"]
 
 STDIN = "stdin"
 STDOUT = "stdout"
 """Ids of the two ends of a whole pipeline, and names of the ports that every node has."""
+
+
+class PipelineBase:
+    """The base of pipelines, which are defined above all that makes a graph of them."""
+
+    __slots__ = ()
+
+    @property
+    def stages(self) -> tuple[Any, ...]:
+        """The pipeline's own stages, nested pipelines as one."""
+        raise NotImplementedError
 
 
 class PlanGroup:

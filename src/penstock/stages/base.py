@@ -50,6 +50,8 @@ class StageTraits:
     """Whether `start_in_graph(ctx, stdin, stdout, ports)` starts it: it has inlets or outlets, for one."""
     fifos: Mapping[str, str] = NO_PORTS
     """Those ports whose edges are FIFOs, which a program opens by name, with the ends of their names."""
+    is_relay: bool = False
+    """Whether it copies by `streams.relay`, and so reads on for one output while another is full."""
     ends_with_stdout: bool = False
     """Whether the end of its stdout's reader ends it, whatever its outlets do."""
     has_no_user_objects: bool = False

@@ -6,6 +6,7 @@ from penstock.core.env import merge
 from penstock.core.public import exported
 from penstock.core.secret import restored
 from penstock.runtime.events import EventEmitter
+from penstock.stages.base import NO_PORTS
 from penstock.system.environment import inherited
 from penstock.system.spawn_request import SpawnRecord
 
@@ -96,10 +97,13 @@ class StageContext:
     `name` is the stage's name. `cwd` is the directory of its relative paths (None: the process's own).
     `environ` is the environment that a child would get (names and values as str, secrets in clear text).
     `deadline` is the `time.monotonic()` at which the run ends (None: no limit). `cancelled` says whether the
-    stage is to end, and `check()` raises the reason. `emit(message)` sends an event. All other members are
-    for Penstock's own stages, and may change.
+    stage is to end, and `check()` raises the reason. `emit(message)` sends an event. `inputs` and `outputs`
+    are the streams that `function(inputs=, outputs=)` has named, of the same kind as stdin and stdout. All
+    other members are for Penstock's own stages, and may change.
     """
 
+    inputs: Mapping[str, Any] = NO_PORTS
+    outputs: Mapping[str, Any] = NO_PORTS
     child: Running | None = None
     """The last command that is being watched, in case an interrupt keeps `start` from returning it."""
     _reason: BaseException | None = None

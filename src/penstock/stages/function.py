@@ -22,9 +22,10 @@ from penstock.streams.joining_writer import call_joining
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from penstock.stages.branch import Branch, StagePorts
     from penstock.stages.context import StageContext
     from penstock.stages.running import ThreadedStage
     from penstock.streams.reader import Reader
@@ -52,6 +53,29 @@ class PythonStage(BuiltinStage):
     def body(self, ctx: StageContext, stdin: Reader, stdout: Writer) -> None:
         """Do the work. An exception that it raises is the stage's outcome."""
         raise NotImplementedError
+
+    def take_ports(self, inlets: Mapping[str, Any], outlets: Mapping[str, Branch]) -> None:
+        """Give it pipelines to read, and branches to write, besides its stdin and stdout."""
+        self.inlets, self.outlets = inlets, outlets
+        self.starts_in_graph = bool(inlets or outlets)
+
+    def start_in_graph(
+        self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
+    ) -> ThreadedStage:
+        """Run the body in a worker thread, with the other ends in the context."""
+        try:
+            for end in ports.outputs.values():
+                end.open_devnull()
+            ctx.inputs = inputs = {name: end.reader for name, end in ports.inputs.items()}
+            ctx.outputs = outputs = {name: end.writer for name, end in ports.outputs.items()}
+            reader, writer = stdin.reader, stdout.writer
+            body = partial(self.body, ctx, reader, writer)
+            return RunningFunction(ctx, body, writer, *outputs.values(), reader, *inputs.values())
+        except BaseException:
+            stdin.close()
+            stdout.close()
+            ports.close()
+            raise
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
         """Run the body in a worker thread."""

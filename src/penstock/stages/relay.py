@@ -32,7 +32,7 @@ class Relaying(BuiltinStage):
 
     kind = "relay"
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
-    starts_in_graph = True
+    starts_in_graph = is_relay = True
     has_no_user_objects = True
 
     def __init__(self, name: str) -> None:

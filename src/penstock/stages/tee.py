@@ -36,7 +36,7 @@ class Splitter(BuiltinStage):
 
     kind = "split"
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
-    starts_in_graph = True
+    starts_in_graph = is_relay = True
     has_no_user_objects = True
 
     def __init__(self, name: str) -> None:
