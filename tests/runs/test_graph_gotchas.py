@@ -14,6 +14,7 @@ from tests.support.waiting import DEADLINE
 from penstock import (
     CAPTURE,
     DEVNULL,
+    PIPE,
     Pipeline,
     PipelineError,
     PipelineTimeout,
@@ -157,6 +158,13 @@ def test_two_branches_of_one_name_are_told_apart_by_names_of_their_own() -> None
     branches = [Pipeline(first, command("cat"), name="first"), command("cat", name="all")]
     result = (numbers | tee(*branches)).run(stdout=DEVNULL)
     assert (result.output("first"), result.output("all")) == (b"1\n", b"1\n2\n3\n")
+
+
+@pytest.mark.parametrize("branch", [PIPE, command("cat").to(PIPE)], ids=["alone", "pipeline"])
+def test_a_branch_cannot_end_in_a_pipe_that_nobody_has(branch: Any) -> None:
+    """Its bytes would be lost, and more than a pipe holds would hang the run."""
+    with pytest.raises(ValueError, match="nobody could read its PIPE"):
+        tee(branch)
 
 
 @pytest.mark.parametrize("stdout", [CAPTURE, io.BytesIO(), DEVNULL], ids=["capture", "object", "null"])
