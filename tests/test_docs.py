@@ -1,7 +1,8 @@
 """The documents are true: their links resolve, and the code of two of them runs and prints what it says.
 
 A link to a Python file may name what it means as [`path::name`](path): then the file has to define that name.
-In the Python blocks of the README and of `docs/graphs.md` a comment `#> text` stands for a line that is printed.
+In the Python blocks of the README and of `docs/graphs.md` a comment `#> text` stands for a line that is
+printed.
 """
 
 from __future__ import annotations
