@@ -1,7 +1,8 @@
-"""The documents are true: their links resolve, and the README's code runs and prints what it says.
+"""The documents are true: their links resolve, and the code of two of them runs and prints what it says.
 
 A link to a Python file may name what it means as [`path::name`](path): then the file has to define that name.
-In the README's Python blocks a comment `#> text` stands for a line that is printed.
+In the Python blocks of the README and of `docs/graphs.md` a comment `#> text` stands for a line that is
+printed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 README = ROOT / "README.md"
+GRAPHS = ROOT / "docs" / "graphs.md"
 
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -158,10 +160,22 @@ def test_the_check_finds_what_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "code",
     blocks(README, "python"),
-    ids=["lines", "function", "errors", "cancelling", "silence", "secrets", "limits", "loop"],
+    ids=["lines", "function", "errors", "cancelling", "silence", "graphs", "secrets", "limits", "loop"],
 )
 def test_the_code_in_the_readme_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
     """Each block is a program of its own; its lines marked `#>` are printed, in this order."""
+    run_and_compare(code, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", blocks(GRAPHS, "python"))
+def test_the_code_in_the_page_about_graphs_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
+    """As in the README."""
+    run_and_compare(code, tmp_path)
+
+
+def run_and_compare(code: str, tmp_path: Path) -> None:
+    """Run a block as a program of its own."""
     script = tmp_path / "snippet.py"
     script.write_text(code, encoding="utf-8")
     ended = subprocess.run(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from penstock.core.limits import Limits
     from penstock.core.secret import Secret
+    from penstock.stages.substitution import Arg, Substitution
 
     P = ParamSpec("P")
 
@@ -55,7 +56,7 @@ def _with_hints(make: Callable[P, Pipeline]) -> Callable[P, Pipeline]:
 @_with_hints
 def command(  # noqa: PLR0913 - the options of a command
     program: str | bytes | os.PathLike[str] | Secret,
-    *args: str | bytes | os.PathLike[str] | Secret,
+    *args: str | bytes | os.PathLike[str] | Secret | Arg | Substitution,
     name: str | None = None,
     cwd: str | bytes | os.PathLike[str] | None = None,
     env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
@@ -74,9 +75,10 @@ def command(  # noqa: PLR0913 - the options of a command
 ) -> Pipeline:
     r"""Make a stage of an external command; no shell is involved.
 
-    `program` and `args` are str, bytes, PathLike or `Secret`. A `program` with a slash is relative to the
-    caller's working directory, whatever `cwd` is. A bare name is searched on the child's PATH, whose empty
-    and relative entries are skipped. `cwd`, `env` and `stderr` override the pipeline's options. `name` is
+    `program` and `args` are str, bytes, PathLike or `Secret`; `args` may also be `reading(...)`,
+    `writing(...)` or `Arg(...)`. A `program` with a slash is relative to the caller's working directory,
+    whatever `cwd` is. A bare name is searched on the child's PATH, whose empty and relative entries are
+    skipped. `cwd`, `env` and `stderr` override the pipeline's options. `name` is
     how errors and results call the stage; the default is `program` as given.
 
     `stderr=NEXT` sends its stderr to the next stage together with its stdout, as `2>&1 |` in a shell. With

@@ -11,7 +11,7 @@ from __future__ import annotations
 from penstock.api.pipeline import Pipeline
 from penstock.api.variants import check_callable, python_stage
 from penstock.core.async_detection import plain
-from penstock.core.constants import CAPTURE
+from penstock.core.constants import CAPTURE, PIPE
 from penstock.core.describe import describe
 from penstock.core.options import check
 from penstock.core.placeholders import masked
@@ -252,6 +252,8 @@ def make_branch(thing: Any) -> Branch:
         checked = check({"stdout": target["stdout"]})
     except (TypeError, ValueError) as error:
         raise type(error)(f"branch {name!r}: {error}") from None
+    if checked["stdout"] is PIPE:
+        raise ValueError(f"branch {name!r}: nobody could read its PIPE; a run has one for its stdout only")
     if checked["stdout"] is CAPTURE and target["max_output"] is None:
         target["max_output"] = _MAX_CAPTURED
     return Branch(name, pipeline, {**target, **checked})

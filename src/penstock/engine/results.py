@@ -31,25 +31,23 @@ def make_result(  # noqa: PLR0913 - all that is known
     """Collect all that is known of a run that has ended."""
     source, sink = ports
     ends: dict[str, Counted | None] = {STDIN: source, STDOUT: sink}
-    names = {STDIN: STDIN, STDOUT: STDOUT}
     if others is not None:
         ends |= {end.id: port for end, port in others.sources}
         ends |= {end.id: port for end, port in others.sinks}
-        names |= {end.id: end.name for end in (*plan.graph.sources[1:], *plan.graph.sinks[1:])}
     hidden = _hidden(plan)
     edges = []
     for edge, kind in zip(plan.graph.edges, plan.kinds, strict=True):
         if edge.source in hidden:
             continue
         tail, head = edge.tail, edge.head
-        written = ends[tail.id] if isinstance(tail, PlanEnd) else _output(leaves[tail.index], edge)
+        written = ends.get(tail.id) if isinstance(tail, PlanEnd) else _output(leaves[tail.index], edge)
         read = ends.get(head.id) if isinstance(head, PlanEnd) else _input(leaves[head.index], edge)
         # The side of an edge that is Penstock's own code counts its bytes, if there is one.
         count = None if written is None else written.count
         if count is None and read is not None:
             count = read.count
-        source_name = names[tail.id] if isinstance(tail, PlanEnd) else leaves[tail.index].stage.name
-        target_name = names.get(head.id, "") if isinstance(head, PlanEnd) else leaves[head.index].stage.name
+        source_name = tail.name if isinstance(tail, PlanEnd) else leaves[tail.index].stage.name
+        target_name = head.name if isinstance(head, PlanEnd) else leaves[head.index].stage.name
         spooled = getattr(written, "spooled", 0)
         edges.append(EdgeResult(source_name, target_name, kind, count, edge.source, edge.target, spooled))
     stages = tuple([_stage_result(leaf) for leaf in leaves])

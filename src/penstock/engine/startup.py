@@ -188,7 +188,8 @@ def open_ports(
             load_streams()
         except OSError as error:
             raise StartFailure(error, stage=in_process.name) from error
-    first, last = plan.requirements[0].stdin, plan.requirements[-1].stdout
+    graph = plan.graph
+    first, last = plan.requirements[graph.first.index].stdin, plan.requirements[graph.last.index].stdout
     try:
         feed = plan.source.open(reactor, pipe_size, wants_file=first is Stream.PREFER_FILE)
     except OSError as error:

@@ -58,6 +58,7 @@ class FifoFeed(BuiltinStage):
         self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
     ) -> ThreadedStage:
         """Begin to wait for the program."""
+        stdout.close()  # /dev/null, in the place of the FIFO that it will open
         try:
             feeding = _Feeding(ports.name_of_pipe("stdout"), stdin.reader)
             running = RunningFunction(ctx, feeding.run, feeding)
