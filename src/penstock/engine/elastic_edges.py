@@ -54,6 +54,6 @@ def _joins(edge: PlanEdge) -> Iterator[tuple[PlanEdge, Sequence[PlanEdge]]]:
         if each.index in seen or not isinstance(each.head, PlanNode):
             continue
         seen.add(each.index)
-        if len(each.head.inputs) > 1:
+        if len(each.head.inputs) > 1 and not traits_of(each.head.stage).reads_any_input:
             yield each, tuple(other for other in each.head.inputs if other is not each)
         pending += each.head.outputs

@@ -54,6 +54,8 @@ class StageTraits:
     """Whether it copies by `streams.relay`, and so reads on for one output while another is full."""
     ends_with_stdout: bool = False
     """Whether the end of its stdout's reader ends it, whatever its outlets do."""
+    reads_any_input: bool = False
+    """Whether it reads whichever input has bytes, so that it never waits for one of several."""
     has_no_user_objects: bool = False
     """Whether the stage holds only texts and numbers.
 

@@ -98,6 +98,7 @@ class Merge(_Gathering):
     """The outputs of pipelines as they come; see `penstock.merge`."""
 
     kind = "merge"
+    reads_any_input = True
 
     def __init__(self, inlets: Mapping[str, Any], name: str, records: bytes | None) -> None:
         super().__init__(inlets, name)

@@ -33,6 +33,7 @@ class Relaying(BuiltinStage):
     kind = "relay"
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
     starts_in_graph = is_relay = True
+    reads_any_input = True
     has_no_user_objects = True
 
     def __init__(self, name: str) -> None:
