@@ -6,6 +6,8 @@ again in a *join*, a node with several inputs, that first wants more of the dry 
 ways that meet are a cycle of the undirected graph, and an edge that lies on no cycle is a bridge. So of the
 outputs of a node with several the bridges are rigid, and the others elastic.
 
+A merge is not a join: it waits for none of its inputs, so a full one means that its own reader is slow.
+
 Bytes are spooled for an elastic edge that is full only if a join waits: its input on the way from that edge
 is full, and another input empty. So each elastic edge knows the joins that it leads to.
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import StageRun
     from penstock.stages.running import Running
+    from penstock.system.fds import Fd
 
 __all__ = ["GraphPipes", "StagePorts"]
 
@@ -49,10 +50,14 @@ class GraphPipes:
             each.index for edge in plan.graph.edges for one, others in edge.joins for each in (one, *others)
         }
 
-    def watch(self, edge: PlanEdge, end: Input) -> None:
-        """Be able to look at the pipe of an edge, if a join may wait for it."""
-        if edge.index in self._watched and end.fd is not None:
-            peek = PipePeek.of(end.fd)
+    def watch(self, edge: PlanEdge, end: Input | Fd) -> None:
+        """Be able to look at the pipe of an edge, if a join may wait for it.
+
+        A FIFO is watched once both of its ends are open: until then a look would open it for the program.
+        """
+        number = end.fd if isinstance(end, Input) else end.fileno()
+        if edge.index in self._watched and number is not None:
+            peek = PipePeek.of(number)
             if peek is not None:
                 self._peeks[edge.index] = peek
 
@@ -71,18 +76,31 @@ class GraphPipes:
 
     def _waiting(self, edge: PlanEdge) -> Iterator[tuple[PlanEdge, PlanEdge]]:
         for one, others in edge.joins:
-            peek = self._peeks.get(one.index)
-            look = None if peek is None else peek.look()
-            if look is not None and look.full:
+            if self._is_full(one):
                 for other in others:
                     if self._is_empty(other):
                         yield one, other
+
+    def _is_full(self, edge: PlanEdge) -> bool:
+        """Whether a writer of the edge would wait: for room, or for the program that has yet to open its FIFO."""
+        peek = self._peeks.get(edge.index)
+        if peek is None:
+            return edge.index in self.fifos and not self._has_ended(edge)
+        look = peek.look()
+        return look is not None and look.full
 
     def _is_empty(self, edge: PlanEdge) -> bool:
         """Whether a reader of the edge would wait: its pipe is empty, and more may come."""
         peek = self._peeks.get(edge.index)
         look = None if peek is None else peek.look()
-        return look is not None and look.empty and not (peek is None or peek.at_eof())
+        if peek is None or look is None or not look.empty:
+            return False
+        return not (self._has_ended(edge) if edge.index in self.fifos else peek.at_eof())
+
+    def _has_ended(self, edge: PlanEdge) -> bool:
+        """Whether the stage that feeds a FIFO has ended: a look at a FIFO with a name cannot tell."""
+        running = self.running(edge.tail)
+        return running is not None and running.done
 
     def ports_of(
         self, leaf: StageRun, inputs: Mapping[int, Input], outputs: Mapping[int, Output]
@@ -190,6 +208,10 @@ class StagePorts:
     def on_reader_done(self, callback: Callable[[], None]) -> None:
         """Have `callback()` called, in any thread, when the stage that reads this one's stdout has ended."""
         self._pipes.on_started(self._edges[STDOUT].head, lambda running: running.on_done(callback))
+
+    def watch(self, port: str, fd: Fd) -> None:
+        """Be able to look at a FIFO that this stage has opened."""
+        self._pipes.watch(self._all[port], fd)
 
     def name_of_pipe(self, port: str) -> str:
         """Return the name by which a program opens the end at a port."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from functools import partial
 
 from penstock.core.errors import ClosedPipe
 from penstock.core.public import half_made_too
@@ -22,6 +23,8 @@ from penstock.system.fds import open_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.stages.branch import StagePorts
     from penstock.stages.context import StageContext
     from penstock.stages.running import ThreadedStage
@@ -60,7 +63,7 @@ class FifoFeed(BuiltinStage):
         """Begin to wait for the program."""
         stdout.close()  # /dev/null, in the place of the FIFO that it will open
         try:
-            feeding = _Feeding(ports.name_of_pipe("stdout"), stdin.reader)
+            feeding = _Feeding(ports.name_of_pipe("stdout"), stdin.reader, partial(ports.watch, "stdout"))
             running = RunningFunction(ctx, feeding.run, feeding)
         except BaseException:
             stdin.close()
@@ -72,8 +75,9 @@ class FifoFeed(BuiltinStage):
 class _Feeding:
     """One copy under way, as a stream that the stage may be blocked in."""
 
-    def __init__(self, path: str, reader: Reader) -> None:
+    def __init__(self, path: str, reader: Reader, on_open: Callable[[Fd], object]) -> None:
         self._path = path
+        self._on_open = on_open
         self._reader = reader
         self._writer: FdWriter | None = None
         self._reason: BaseException | None = None
@@ -83,6 +87,7 @@ class _Feeding:
     def run(self) -> None:
         """Wait until the FIFO can be opened, and copy."""
         fd = self._open()
+        self._on_open(fd)
         self._writer = FdWriter(fd, owned_description=True)
         if self._reason is not None:
             raise self._reason
