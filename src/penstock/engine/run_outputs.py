@@ -49,7 +49,7 @@ def check_outputs(
         if (stdout is None or type(stdout) is Special) and (stderr is None or type(stderr) is Special):
             return ()
     if own_ends:
-        _check_last(graph.nodes[-1], options)
+        _check_last(graph.last, options)
     stdout = options.get("stdout", INHERIT) if own_ends and not iterate else None
     found = _outputs(graph, options, stdout)
     if not any(isinstance(value, _PATHS) for _, value in found):
