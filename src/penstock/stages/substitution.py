@@ -124,6 +124,9 @@ class SubstitutedArguments:
                 if isinstance(part, Substitution):
                     self._add(part)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SubstitutedArguments, (self._arguments,)  # the ports are known by the identities of the parts
+
     def _add(self, part: Substitution) -> None:
         if id(part) in self._ports:
             raise ValueError(
