@@ -254,6 +254,8 @@ def make_branch(thing: Any) -> Branch:
         raise type(error)(f"branch {name!r}: {error}") from None
     if checked["stdout"] is PIPE:
         raise ValueError(f"branch {name!r}: nobody could read its PIPE; a run has one for its stdout only")
+    if checked["stdout"] is not CAPTURE and target["max_output"] is not None:
+        raise ValueError(f"branch {name!r}: max_output limits what is captured, so it has no other stdout")
     if checked["stdout"] is CAPTURE and target["max_output"] is None:
         target["max_output"] = _MAX_CAPTURED
     return Branch(name, pipeline, {**target, **checked})

@@ -50,12 +50,16 @@ def check_outputs(
             return ()
     if own_ends:
         _check_last(graph.last, options)
+    for end in graph.sinks[1:]:
+        _check_last(end.node, options)
     stdout = options.get("stdout", INHERIT) if own_ends and not iterate else None
     found = _outputs(graph, options, stdout)
     if not any(isinstance(value, _PATHS) for _, value in found):
         return ()
     if own_ends:
         _check_source(options.get("stdin"), found)
+    for end in graph.sources[1:]:
+        _check_source(end.options.get("stdin"), found)
     _check_atomic(found)
     return found if len(found) > 1 else ()
 
@@ -98,6 +102,7 @@ def _outputs(graph: Graph, options: Mapping[str, Any], stdout: Any) -> list[Outp
         if traits.stdout is not None:
             _check_aside(node.stage.name, traits.stdout)
             found.append((f"stdout of {node.stage.name!r}", traits.stdout))
+    found += [(f"stdout of branch {end.branch!r}", end.options["stdout"]) for end in graph.sinks[1:]]
     for option, value in found:
         if option != "stdout":
             check_open(option, value)
