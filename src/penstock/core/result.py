@@ -167,12 +167,15 @@ class Result:
         )
 
     def output(self, name: str) -> bytes:
-        """Return the bytes that a branch captured, by the name of the branch, or else of its last stage.
+        """Return the bytes that a branch captured, by the name of the branch or that of its last stage.
 
         KeyError if no branch with that name captured anything, or more than one.
         """
         name = masked(name)
         found = [data for branch, data in self.outputs if branch == name]
+        if not found:
+            last = {stage.branch: stage.name for stage in self.stages if stage.kind != "relay"}
+            found = [data for branch, data in self.outputs if last.get(branch) == name]
         if len(found) == 1:
             return found[0]
         if found:
