@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.random_graphs import RandomGraph
@@ -76,4 +76,3 @@ def _is_expected(error: PipelineError | None, graph: RandomGraph, result: Result
 def _difference(name: str, expected: list[bytes], found: bytes) -> str:
     lines = found.splitlines(keepends=True)
     return f"{name}: {len(lines)} lines, not {len(expected)}: {lines[:2]}... and not {expected[:2]}..."
-

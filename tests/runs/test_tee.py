@@ -65,7 +65,9 @@ def test_a_branch_gets_everything(before: Any, stage: Any, after: Any) -> None:
 
 def test_a_stage_alone_is_a_branch_and_has_its_name() -> None:
     """Also the last stage of a named pipeline finds it."""
-    result = run(PRINT | tee(command("wc", "-l"), Pipeline(CAT, UPPER, name="loud"), CAT | command("sort", "-r")))
+    result = run(
+        PRINT | tee(command("wc", "-l"), Pipeline(CAT, UPPER, name="loud"), CAT | command("sort", "-r"))
+    )
     assert int(result.output("wc")) == 2
     assert result.output("loud") == result.output("upper") == TEXT.upper()
     assert result.output("sort") == b"b\na\n"
@@ -305,7 +307,9 @@ def test_a_split_without_readers_ends_its_source() -> None:
 def test_until_main_ends_the_split_with_its_main_output(tmp_path: Path) -> None:
     """The branches see EOF."""
     path = tmp_path / "copy"
-    result = run(YES | tee(path, Pipeline(command("wc", "-l"), name="lines"), until="main") | command("head", "-1"))
+    result = run(
+        YES | tee(path, Pipeline(command("wc", "-l"), name="lines"), until="main") | command("head", "-1")
+    )
     assert result.error is None
     assert result.stdout == b"y\n"
     assert path.stat().st_size == 2 * int(result.output("lines")) > 0
@@ -338,7 +342,11 @@ def test_a_branch_that_failed_excuses_no_end_of_the_main_output() -> None:
 )
 def test_a_branch_that_fails_is_left_out_and_named(failing: Any) -> None:
     """The others get everything."""
-    result = run(command("seq", "100000") | tee(failing, Pipeline(command("wc", "-l"), name="all")) | command("wc", "-l"))
+    result = run(
+        command("seq", "100000")
+        | tee(failing, Pipeline(command("wc", "-l"), name="all"))
+        | command("wc", "-l")
+    )
     assert isinstance(result.error, PipelineError)
     assert result.error.stage == "bad"
     assert int(result.output("all")) == int(result.stdout or b"") == 100_000

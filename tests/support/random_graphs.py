@@ -96,7 +96,9 @@ class RandomGraph:
     def _expression(self, depth: int) -> tuple[Pipeline, Flow]:
         """Return a pipeline that nothing reads yet."""
         self._room -= 1
-        kind = self.rng.choice(("line", "line", "merge", "concat", "paste", "comm", "cat", "shared", "shared"))
+        kind = self.rng.choice(
+            ("line", "line", "merge", "concat", "paste", "comm", "cat", "shared", "shared")
+        )
         if depth > 2 or self._room < 2:
             kind = "line"
         if kind == "shared":
