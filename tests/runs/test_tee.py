@@ -6,7 +6,6 @@ import io
 import os
 import socket
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +35,7 @@ from penstock import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 TEXT = b"a\nb\n"
 PRINT = command("printf", "a\\nb\\n")

@@ -253,7 +253,7 @@ def make_branch(thing: Any) -> Branch:
     except (TypeError, ValueError) as error:
         raise type(error)(f"branch {name!r}: {error}") from None
     if checked["stdout"] is PIPE:
-        raise ValueError(f"branch {name!r}: nobody could read its PIPE; a run has one for its stdout only")
+        raise ValueError(f"branch {name!r} cannot have a PIPE: nobody could read it")
     if checked["stdout"] is not CAPTURE and target["max_output"] is not None:
         raise ValueError(f"branch {name!r}: max_output limits what is captured, so it has no other stdout")
     if checked["stdout"] is CAPTURE and target["max_output"] is None:
