@@ -16,6 +16,7 @@ STAGES = {
     "map_line_batches", "map_lines", "memory_limit", "memory_observer", "scan", "source",
     "transform", "transform_lines",
 }  # fmt: skip
+GRAPHS = {"Arg", "concat", "merge", "reading", "route", "shared", "tee", "writing"}
 MATCHERS = {
     "any_error", "is_closed_pipe", "is_epipe", "is_error", "is_pipe_error", "is_signal",
     "is_sigpipe",
@@ -31,7 +32,7 @@ ERRORS = {
 }  # fmt: skip
 CUSTOM_STAGES = {"Input", "Output", "Requirements", "RunningStage", "Stage", "StageContext", "Stream"}
 DATA = {"BufferPool", "buffer_pool"}
-PUBLIC = STAGES | MATCHERS | RUNS | VALUES | ERRORS | CUSTOM_STAGES | DATA
+PUBLIC = STAGES | GRAPHS | MATCHERS | RUNS | VALUES | ERRORS | CUSTOM_STAGES | DATA
 
 # What only some users need is imported when they use it: each of these costs as much as part of the package.
 NOT_AT_IMPORT = {

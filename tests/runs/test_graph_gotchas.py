@@ -163,7 +163,7 @@ def test_two_branches_of_one_name_are_told_apart_by_names_of_their_own() -> None
 @pytest.mark.parametrize("branch", [PIPE, command("cat").to(PIPE)], ids=["alone", "pipeline"])
 def test_a_branch_cannot_end_in_a_pipe_that_nobody_has(branch: Any) -> None:
     """Its bytes would be lost, and more than a pipe holds would hang the run."""
-    with pytest.raises(ValueError, match="nobody could read its PIPE"):
+    with pytest.raises(ValueError, match="nobody could read it"):
         tee(branch)
 
 

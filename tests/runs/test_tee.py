@@ -153,7 +153,7 @@ TARGETS = [
 
 @pytest.mark.parametrize("through", [None, CAT, UPPER], ids=repr)
 @pytest.mark.parametrize("make", TARGETS)
-def test_whatever_stdout_takes_is_a_branch(make: Any, through: Any, tmp_path: Path) -> None:
+def test_each_target_of_stdout_is_a_branch(make: Any, through: Any, tmp_path: Path) -> None:
     """As it is, and as the end of a branch with stages."""
     path = tmp_path / "copy"
     target = make(path)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Joinable: TypeAlias = Stage | PipelineSpec
 
-__all__ = ["checked_stage", "flatten", "is_stage", "nesting_depth"]
+__all__ = ["check_sources", "checked_stage", "flatten", "is_stage", "nesting_depth"]
 
 _DEEPEST = 100
 """A run, `repr`, `name` and `pickle` recurse, and the interpreter allows about a thousand nested calls."""
@@ -57,6 +57,15 @@ def flatten(stages: tuple[Joinable, ...]) -> tuple[Joinable, ...]:
         else:
             flat.append(kept)
     return tuple(flat)
+
+
+def check_sources(stages: tuple[Joinable, ...]) -> None:
+    """Raise ValueError if a stage that reads pipelines, or is one, is not the first."""
+    for stage in stages[1:]:
+        while isinstance(stage, Filtered):
+            stage = stage.stage  # noqa: PLW2901 - the stage within the filters
+        if getattr(stage, "is_source", False):
+            raise ValueError(f"{stage!r} is a source, so it must be the first stage")
 
 
 def nesting_depth(stages: tuple[Joinable, ...]) -> int:

@@ -13,7 +13,7 @@ import codecs
 from functools import partial
 
 from penstock.api.async_modules import async_run, owned_run
-from penstock.api.composition import checked_stage, flatten, is_stage, nesting_depth
+from penstock.api.composition import check_sources, checked_stage, flatten, is_stage, nesting_depth
 from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
 from penstock.api.signature import OptionsSignature
@@ -108,6 +108,7 @@ class Pipeline(PipelineSpec):
     def __init__(self, *stages: Joinable, **options: Unpack[Options]) -> None:
         self._options = check(options)
         self._stages = flatten(stages)
+        check_sources(self._stages)
         self._graph = None
         self.depth = nesting_depth(self._stages)
 
@@ -115,6 +116,7 @@ class Pipeline(PipelineSpec):
     def _of(cls, stages: tuple[Joinable, ...], options: Mapping[str, Any]) -> Self:
         """Make a pipeline of parts that were checked before."""
         made = cls.__new__(cls)
+        check_sources(stages)
         made._stages = stages  # noqa: SLF001 - this is the other constructor
         made._options = options  # noqa: SLF001
         made._graph = None  # noqa: SLF001

@@ -149,8 +149,12 @@ class Edge:
 
     def shown_source(self) -> str:
         """Return the name of the source, and which of its streams these are unless it is its stdout."""
-        shown = {"stderr": " (stderr)", "main+stderr": " (stdout, stderr)"}
-        return self.source + shown.get(self.port, "")
+        shown = {"main": "", "stderr": " (stderr)", "main+stderr": " (stdout, stderr)"}
+        return self.source + shown.get(self.port, f" ({self.port})")
+
+    def shown_kind(self) -> str:
+        """Return the kind, and whether the edge is elastic."""
+        return f"{self.kind}, elastic" if self.elastic else self.kind
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Edge) and self._key() == other._key()
@@ -203,7 +207,7 @@ class Plan:
     def _repr_html_(self) -> str:
         from penstock.core.table import html_table  # noqa: PLC0415 - as below
 
-        rows = [[edge.shown_source(), edge.target, edge.kind] for edge in self.edges]
+        rows = [[edge.shown_source(), edge.target, edge.shown_kind()] for edge in self.edges]
         return html_table(["from", "to", "carried by"], rows)
 
     def __str__(self) -> str:
@@ -211,5 +215,5 @@ class Plan:
 
         return table(
             ["from", "to", "carried by"],
-            [[edge.shown_source(), edge.target, edge.kind] for edge in self.edges],
+            [[edge.shown_source(), edge.target, edge.shown_kind()] for edge in self.edges],
         )

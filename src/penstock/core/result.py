@@ -92,6 +92,7 @@ class EdgeResult:
     source_id: str = ""
     target_id: str = ""
     spooled: int = 0
+    port: str = "main"
 
 
 @exported

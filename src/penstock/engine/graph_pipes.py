@@ -68,9 +68,8 @@ class GraphPipes:
     def who_waits(self, edge: PlanEdge) -> str:
         """Return a text that says which stage waits for which."""
         for full, empty in self._waiting(edge):
-            reader, wanted = _name_of(full.head), _name_of(empty.tail)
             return (
-                f"{reader!r} waits for {wanted!r}, and does not read what comes from {_name_of(full.tail)!r}"
+                f"{_name_of(full.head)!r} waits for {_described(empty)}, and does not read {_described(full)}"
             )
         return f"{_name_of(edge.head)!r} does not read"
 
@@ -82,7 +81,7 @@ class GraphPipes:
                         yield one, other
 
     def _is_full(self, edge: PlanEdge) -> bool:
-        """Whether a writer of the edge would wait: for room, or for the program that has yet to open its FIFO."""
+        """Whether a writer of the edge would wait: for room, or for a program that has not opened its FIFO."""
         peek = self._peeks.get(edge.index)
         if peek is None:
             return edge.index in self.fifos and not self._has_ended(edge)
@@ -226,6 +225,10 @@ class StagePorts:
 
 def _name_of(thing: object) -> str:
     return str(thing.name if (stage := getattr(thing, "stage", None)) is None else stage.name)  # type: ignore[attr-defined]
+
+
+def _described(edge: PlanEdge) -> str:
+    return f"its {edge.target_port} from {_name_of(edge.tail)!r}"
 
 
 def _fifo_of(edge: PlanEdge) -> tuple[bool, str | None]:

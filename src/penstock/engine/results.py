@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.core.result import EdgeResult, Result, StageResult
 from penstock.engine.graph_parts import STDIN, STDOUT, PlanEnd
+from penstock.engine.graph_plan import port_of
 from penstock.stages.base import traits_of
 
 TYPE_CHECKING = False
@@ -49,7 +50,18 @@ def make_result(  # noqa: PLR0913 - all that is known
         source_name = tail.name if isinstance(tail, PlanEnd) else leaves[tail.index].stage.name
         target_name = head.name if isinstance(head, PlanEnd) else leaves[head.index].stage.name
         spooled = getattr(written, "spooled", 0)
-        edges.append(EdgeResult(source_name, target_name, kind, count, edge.source, edge.target, spooled))
+        edges.append(
+            EdgeResult(
+                source_name,
+                target_name,
+                kind,
+                count,
+                edge.source,
+                edge.target,
+                spooled,
+                port_of(edge) or "main",
+            )
+        )
     stages = tuple([_stage_result(leaf) for leaf in leaves])
     captured = None if sink is None else sink.captured
     outputs = () if others is None else others.captured()

@@ -50,6 +50,8 @@ class StageTraits:
     """Whether `start_in_graph(ctx, stdin, stdout, ports)` starts it: it has inlets or outlets, for one."""
     fifos: Mapping[str, str] = NO_PORTS
     """Those ports whose edges are FIFOs, which a program opens by name, with the ends of their names."""
+    is_source: bool = False
+    """Whether it reads pipelines, or is one, so that it must be the first stage."""
     is_relay: bool = False
     """Whether it copies by `streams.relay`, and so reads on for one output while another is full."""
     ends_with_stdout: bool = False

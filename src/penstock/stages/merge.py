@@ -42,7 +42,7 @@ class _Gathering(BuiltinStage):
     """A source that reads pipelines."""
 
     requirements = Requirements(Stream.FORBIDDEN, Stream.ANY)
-    starts_in_graph = True
+    starts_in_graph = is_source = True
 
     def __init__(self, inlets: Mapping[str, Any], name: str) -> None:
         self.inlets = inlets

@@ -94,6 +94,7 @@ class Shared(BuiltinStage):
     """
 
     kind = "shared"
+    is_source = True
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
