@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from penstock import Event, Result, StageResult
-    from penstock.cli.parser import PipelineSyntaxError
     from penstock.cli.runner import RunOutcome
+    from penstock.cli.syntax import PipelineSyntaxError
 
 __all__ = [
     "exit_status",
