@@ -167,7 +167,8 @@ class Plan:
     """The nodes of a pipeline and the edges between them, as `Pipeline.explain` returns them.
 
     `nodes` are names: `stdin`, the leaf stages in order, `stdout`. `edges` join neighbours; each has
-    `source`, `target` and `kind`. `str()` is a small table. The kinds of edge:
+    `source`, `target` and `kind`. `str()` is a small table; for a graph it has the ports too, and numbers
+    stages of the same name. The kinds of edge:
 
     - `inherit`, `discard`, `pass-fd`: the stage gets the process's own stdin or stdout, /dev/null, or the
       caller's file or descriptor.
@@ -190,13 +191,43 @@ class Plan:
     def _repr_html_(self) -> str:
         from penstock.core.table import html_table  # noqa: PLC0415 - as below
 
-        rows = [[edge.shown_source(), edge.target, edge.kind] for edge in self.edges]
-        return html_table(["from", "to", "carried by"], rows)
+        return html_table(*self._rows())
 
     def __str__(self) -> str:
         from penstock.core.table import table  # noqa: PLC0415 - only printing a plan needs it
 
-        return table(
-            ["from", "to", "carried by"],
-            [[edge.shown_source(), edge.target, edge.kind] for edge in self.edges],
-        )
+        return table(*self._rows())
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        """Return a header, and a row for each edge; in a graph with its port, and with names that differ."""
+        if self._is_line():
+            rows = [[edge.shown_source(), edge.target, edge.kind] for edge in self.edges]
+            return ["from", "to", "carried by"], rows
+        labels = self._labels()
+        rows = []
+        for edge in self.edges:
+            source = edge.shown_source().replace(edge.source, labels[edge.source_id], 1)
+            port = "" if edge.port in ("main", "stderr", "main+stderr") else edge.port
+            rows.append([source, labels[edge.target_id], port, edge.kind])
+        return ["from", "to", "port", "carried by"], rows
+
+    def _is_line(self) -> bool:
+        joined = [(edge.source_id, edge.target_id) for edge in self.edges]
+        return joined == [(source.id, target.id) for source, target in pairwise(self.nodes)]
+
+    def _labels(self) -> dict[str, str]:
+        """Return a name for each node, by its id. Stages of the same name are numbered."""
+        writers = {edge.target_id: edge.source for edge in self.edges}
+        stages: dict[str, list[str]] = {}
+        for node in self.nodes:
+            if node.kind != "endpoint":
+                stages.setdefault(node.name, []).append(node.id)
+        labels = {}
+        for node in self.nodes:
+            label = node.name
+            if node.kind != "endpoint" and len(stages[label]) > 1:
+                label += f" [{stages[label].index(node.id) + 1}]"
+            elif node.kind == "endpoint" and writers.get(node.id) == label:
+                label = f"output of {label}"
+            labels[node.id] = label
+        return labels
