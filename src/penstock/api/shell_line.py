@@ -126,7 +126,7 @@ def _command(stage: Command, options: Mapping[str, Any]) -> str:
         words = ["env", *unset, *words]
     arguments = [_word(arg, program=place == 0) for place, arg in enumerate(stage.argv)]
     for place, arg in stage.substitutions.arguments.items() if stage.substitutions is not None else ():
-        arguments[place] = "".join(_argument_part(part, options) for part in arg.parts)
+        arguments[place] = _joined(arg.parts, options)
     words += arguments
     errors = _path(stage.stderr)
     if errors is not None:
@@ -139,12 +139,23 @@ def _command(stage: Command, options: Mapping[str, Any]) -> str:
     return line if stage.cwd is None else f"(cd {shell_word(masked(stage.cwd, _HIDDEN))} && {line})"
 
 
-def _argument_part(part: Any, options: Mapping[str, Any]) -> str:
-    if isinstance(part, str | bytes):
-        return _word(part, program=False) if part else ""
-    # By its kind, because the module of substitutions is loaded for few programs.
-    pipeline = getattr(part, "pipeline", None)
-    return _branch(part.branch, options) if pipeline is None else _source(pipeline, options)
+def _joined(parts: Sequence[Any], options: Mapping[str, Any]) -> str:
+    """Return the word for an argument that is joined of texts and names of pipes."""
+    words: list[str] = []
+    text = ""
+    for part in parts:
+        if isinstance(part, str | bytes):
+            text += os.fsdecode(part)
+            continue
+        if text:
+            words.append(_word(text, program=False))
+            text = ""
+        # By what it has, because the module of substitutions is loaded for few programs.
+        pipeline = getattr(part, "pipeline", None)
+        words.append(_branch(part.branch, options) if pipeline is None else _source(pipeline, options))
+    if text or not words:
+        words.append(_word(text, program=False))
+    return "".join(words)
 
 
 def _word(arg: str | bytes, *, program: bool) -> str:

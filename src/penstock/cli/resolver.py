@@ -100,9 +100,7 @@ class _Resolver:
             )
         stages = [*ends.before, *stages, *ends.after]
         if ends.stdin is INHERIT and stages[0].requirements.stdin is Stream.FORBIDDEN:
-            ends.stdin = (
-                DEVNULL  # a stage without stdin, such as a source, needs an end that is not connected
-            )
+            ends.stdin = DEVNULL  # a source, say, needs an end that is not connected
         return Resolved(tuple(stages), ends.stdin, ends.stdout)
 
     def _stage(self, text: StageText, inherited: Any, ends: _Ends, *, is_read: bool) -> Any:
@@ -140,7 +138,8 @@ class _Resolver:
         try:
             if text.kind == "<":
                 resolved = self.resolve(text.line, stdin)
-                return reading(Pipeline(*resolved.stages, stdin=resolved.stdin))
+                options = {} if resolved.stdin is DEVNULL else {"stdin": resolved.stdin}
+                return reading(Pipeline(*resolved.stages, **options))
             resolved = self.resolve(text.line, DEVNULL)
             return writing(Pipeline(*resolved.stages, stdout=resolved.stdout))
         except (TypeError, ValueError) as error:
