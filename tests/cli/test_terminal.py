@@ -56,7 +56,10 @@ def test_a_function_reads_the_terminal(screen: Any) -> None:
     assert job.status() == 0
 
 
-@pytest.mark.parametrize("line", ["cat", "map:tools:upper | cat", "cat | map:tools:upper"])
+@pytest.mark.parametrize(
+    "line",
+    ["cat", "map:tools:upper | cat", "cat | map:tools:upper", "cat - <(sleep 101)", "tee >(sleep 101) | cat"],
+)
 def test_ctrl_c_leaves_no_child(screen: Any, line: str) -> None:
     """The key reaches commands and penstock alike; the status says so, and nobody complains."""
     job = screen("run", f"sh -c 'echo pid $$ >&2; exec sleep 100' | {line}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,12 @@ from penstock import (
     atomic,
     closing,
     command,
+    concat,
     function,
     map_lines,
+    merge,
+    reading,
+    tee,
 )
 
 if TYPE_CHECKING:
@@ -284,6 +289,32 @@ def test_a_file_is_not_emptied_before_it_is_read(source: str, file: Path) -> Non
             with pytest.raises(ValueError, match=f"stdin and {name} are the same file"):
                 pipeline.run(stdin=stdin, **options)
     assert file.read_text() == OLD
+
+
+def test_a_file_is_not_emptied_before_a_graph_reads_it(file: Path) -> None:
+    """Whichever of its ends reads, and whichever writes."""
+    source = command("cat").replace(stdin=file)
+    cases: list[tuple[Pipeline, dict[str, Any], str]] = [
+        (tee(file) | command("cat"), {"stdin": file}, f"stdin and stdout of branch {str(file)!r}"),
+        (tee(command("cat").to(file.parent / "hard")), {"stdin": file}, "stdin and stdout of branch 'cat'"),
+        (command("sort", reading(source)), {"stdout": file}, "stdin of 'cat' and stdout"),
+        (concat(source, source), {"stderr": file}, "stdin of 'cat' and stderr"),
+        (merge(source) | tee(file), {}, f"stdin of 'cat' and stdout of branch {str(file)!r}"),
+    ]
+    for pipeline, options, name in cases:
+        for method in (pipeline.run, pipeline.explain):
+            with pytest.raises(ValueError, match=f"^{re.escape(name)} are the same file"):
+                method(**options)
+    assert file.read_text() == OLD
+
+
+def test_the_branches_of_a_graph_may_name_one_file(file: Path) -> None:
+    """It is opened once, and no byte is lost."""
+    branches = command("sed", "s/^/1/").to(file), command("sed", "s/^/2/").to(file.parent / "symlink")
+    (command("seq", "1000") | tee(*branches, str(file))).run(stdout=file.parent / "hard")
+    numbers = [str(number) for number in range(1, 1001)]
+    expected = [*numbers, *numbers, *(f"1{each}" for each in numbers), *(f"2{each}" for each in numbers)]
+    assert Counter(file.read_text().split()) == Counter(expected)
 
 
 def test_a_file_may_be_read_and_replaced_or_appended_to(file: Path) -> None:

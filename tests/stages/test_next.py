@@ -29,6 +29,8 @@ from penstock import (
     function,
     ignore_error,
     map_lines,
+    tee,
+    writing,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ def test_an_own_option_goes_before_that_of_the_pipeline() -> None:
         (command("first") | ignore_error(command("last", stderr=NEXT), bool), {}),
         (command("first") | Pipeline(command("last"), name="inner"), {"stderr": NEXT}),
         (Pipeline(command("last", stderr=NEXT, stdout=DEVNULL)), {}),
+        (tee(command("first") | command("last", stderr=NEXT)) | command("cat"), {}),
+        (command("last", writing(command("cat")), stderr=NEXT), {}),
     ],
 )
 def test_the_last_stage_has_no_next_one(pipeline: Pipeline, options: dict[str, Any]) -> None:

@@ -17,8 +17,9 @@ import click
 
 from penstock import INHERIT, TEE
 from penstock.cli import output
-from penstock.cli.parser import PipelineSyntaxError, parse
+from penstock.cli.parser import parse
 from penstock.cli.runner import execute, plan
+from penstock.cli.syntax import PipelineSyntaxError
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -38,6 +39,8 @@ PIPELINE is one argument, written as in a shell:
   > FILE  >> FILE     output of the last stage, overwriting or appending
   2> FILE  2>> FILE   standard error of a command; 2>&1 sends it where its output goes
   2>&1 > FILE |       the next stage reads the standard error alone
+  <(a | b)  >(a | b)  in an argument: the name of a pipe that the command reads or writes
+  < <(a)  > >(a)      input from a pipeline, output to one
   NAME=value a        a variable for this command alone
   py:MODULE:NAME      a stage, a pipeline, or a function of ctx, stdin and stdout
   lines:MODULE:NAME   a function from an iterator of lines to lines

@@ -6,6 +6,8 @@ reports neither the places nor which characters were quoted, and it keeps backsl
 Syntax that only a shell could carry out (`;`, `&&`, `$(...)` and the like) is refused, so that it never
 reaches a program as if a shell had handled it. `$NAME`, `*`, `?` and `~` are ordinary characters.
 
+A substitution, `<(...)` or `>(...)`, is a part of a word. The parser reads its content from the same scanner.
+
 Out of scope: the order of words and operators (`parser`).
 """
 
@@ -13,10 +15,16 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["Operator", "PipelineSyntaxError", "Scanner", "Word"]
+from penstock.cli.syntax import Operator, PipelineSyntaxError, Substitution, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.cli.syntax import Line
+
+__all__ = ["Scanner"]
 
 _BLANKS: Final = " \t\r\n"
 _ESCAPED_IN_DOUBLE_QUOTES: Final = '$`"\\'
@@ -42,14 +50,15 @@ _REFUSED: Final = {
     "<>": "write '<' to read or '>' to write",
     "<<": "here-documents are not supported: write '< FILE', or use penstock's own standard input",
     "<<<": "here-strings are not supported: begin with 'echo TEXT |'",
-    "<(": "process substitution is not supported",
-    ">(": "process substitution is not supported",
     "(": _NO_SHELL,
     ")": _NO_SHELL,
     "$(": _NO_SHELL,
     "`": _NO_SHELL,
 }
-_OPERATORS: Final = tuple(sorted({"|", "<", ">", ">>", *_REFUSED}, key=len, reverse=True))
+_SUBSTITUTIONS: Final = ("<(", ">(")
+_OPERATORS: Final = tuple(sorted({"|", "<", ">", ">>", *_SUBSTITUTIONS, *_REFUSED}, key=len, reverse=True))
+_DEEPEST: Final = 20
+"""Substitutions within each other."""
 
 # (number before the operator, operator): the kind of the token.
 _KINDS: Final = {
@@ -67,69 +76,23 @@ _KINDS: Final = {
 _ONTO_STDOUT: Final = re.compile(r"1(?![^\s|<>;&()])")  # the 1 of 2>&1, as a whole word
 
 
-class PipelineSyntaxError(Exception):
-    """A mistake in the line.
-
-    It lies between the offsets `start` and `end`; `hint` says what to write instead. `status` is the exit
-    status of the program: 2, but 1 for a file that cannot be opened, as in a shell.
-    """
-
-    def __init__(
-        self, message: str, start: int, end: int | None = None, *, hint: str | None = None, status: int = 2
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.start = start
-        self.end = start + 1 if end is None else end
-        self.hint = hint
-        self.status = status
-
-    def show(self, text: str) -> str:
-        """Return the message, the row of `text` that has the mistake, and carets under the place."""
-        row_start = text.rfind("\n", 0, self.start) + 1
-        row_end = text.find("\n", self.start)
-        row = text[row_start : len(text) if row_end < 0 else row_end]
-        start, end = self.start - row_start, self.end - row_start
-        pad = "".join("\t" if char == "\t" else " " * _columns(char) for char in row[:start])
-        carets = "^" * max(1, sum(map(_columns, row[start:end])))
-        lines = [self.message, f"  {''.join(map(_visible, row)).rstrip()}", f"  {pad}{carets}"]
-        if self.hint is not None:
-            lines.append(f"  {self.hint}")
-        return "\n".join(lines)
-
-
-class Word(NamedTuple):
-    """A word without its quotes, and its place in the line.
-
-    Its first `bare` characters are the same in the line: without quotes or continued lines.
-    """
-
-    text: str
-    start: int
-    end: int
-    bare: int
-
-
-class Operator(NamedTuple):
-    """An operator; `kind` is one of `|`, `<`, `>`, `>>`, `2>`, `2>>` and `2>&1`."""
-
-    kind: str
-    start: int
-    end: int
-
-
 class Scanner:
     """Cut the text into words and operators, from left to right.
 
-    >>> scanner = Scanner('''grep "a|b"|cat>out''')
+    `read_inner(scanner, operator)` is called behind the `<(` or `>(` of a substitution. It takes the tokens
+    up to the `)`, which is one too there.
+
+    >>> scanner = Scanner('''grep "a|b"|cat>out''', lambda scanner, operator: ...)
     >>> [scanner.token() for _ in range(3)]  # doctest: +NORMALIZE_WHITESPACE
-    [Word(text='grep', start=0, end=4, bare=4), Word(text='a|b', start=5, end=10, bare=0),
+    [Word(text='grep', start=0, end=4, bare=4, parts=()), Word(text='a|b', start=5, end=10, bare=0, parts=()),
      Operator(kind='|', start=10, end=11)]
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, read_inner: Callable[[Scanner, Operator], Line]) -> None:
         self.text = text
         self.at = 0
+        self._read_inner = read_inner
+        self._depth = 0
 
     def token(self) -> Word | Operator | None:
         """Take and return the next word or operator, or None at the end. Raises `PipelineSyntaxError`."""
@@ -147,7 +110,9 @@ class Scanner:
         if self.at == len(text):
             return None
         operator = self._operator_here()
-        return self._word() if operator is None else self._operator("", self.at, operator)
+        if operator is None or operator in _SUBSTITUTIONS:
+            return self._word()
+        return self._operator("", self.at, operator)
 
     def _operator_here(self) -> str | None:
         return next((operator for operator in _OPERATORS if self.text.startswith(operator, self.at)), None)
@@ -155,7 +120,7 @@ class Scanner:
     def _operator(self, number: str, start: int, operator: str) -> Operator:
         """Take the operator at the current place; `number` stands right before it, from `start` on."""
         end = self.at + len(operator)
-        kind = _KINDS.get((number, operator))
+        kind = ")" if operator == ")" and self._depth else _KINDS.get((number, operator))
         if kind == "2>&1":
             match = _ONTO_STDOUT.match(self.text, end)
             kind, end = (kind, match.end()) if match is not None else (None, end)
@@ -171,6 +136,8 @@ class Scanner:
         """Take a word, or a redirection if the word is the number before one."""
         text, start = self.text, self.at
         pieces: list[str] = []
+        parts: list[str | Substitution] = []
+        done = 0  # pieces that are in `parts`
         bare, quoted, continued = 0, False, False
         while self.at < len(text) and (char := text[self.at]) not in _BLANKS:
             if text.startswith("\\\n", self.at):
@@ -182,7 +149,13 @@ class Scanner:
             elif text.startswith("$'", self.at):
                 pieces.append(self._ansi_c())
                 quoted = True
-            elif (operator := self._operator_here()) is not None:
+            elif (operator := self._operator_here()) in _SUBSTITUTIONS:
+                substitution = self._substitution(operator)
+                parts += ["".join(pieces[done:]), substitution]
+                pieces.append(text[substitution.start : substitution.end])
+                done = len(pieces)
+                quoted = True
+            elif operator is not None:
                 number = "".join(pieces)
                 if char in "<>" and not quoted and re.fullmatch("[0-9]+", number):
                     return self._operator(number, start, operator)
@@ -191,7 +164,22 @@ class Scanner:
                 pieces.append(char)
                 bare += not (quoted or continued)
                 self.at += 1
-        return Word("".join(pieces), start, self.at, bare)
+        if parts:
+            parts.append("".join(pieces[done:]))
+        return Word("".join(pieces), start, self.at, bare, tuple(part for part in parts if part != ""))
+
+    def _substitution(self, operator: str) -> Substitution:
+        """Take a substitution, which begins with this operator."""
+        start = self.at
+        opening = Operator(operator, start, start + len(operator))
+        if self._depth == _DEEPEST:
+            message = f"substitutions can be nested {_DEEPEST} deep at most"
+            raise PipelineSyntaxError(message, opening.start, opening.end)
+        self.at = opening.end
+        self._depth += 1
+        line = self._read_inner(self, opening)
+        self._depth -= 1
+        return Substitution(operator[0], line, start, self.at)
 
     def _escaped(self) -> str:
         if self.at + 1 == len(self.text):
@@ -260,15 +248,3 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
         return bytes([ord(control) & 0x1F])
     found = _ANSI_C_CHARACTERS.get(ord(other))
     return match[0] if found is None else bytes([found])
-
-
-def _columns(char: str) -> int:
-    """Return the number of terminal columns that a character takes."""
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _visible(char: str) -> str:
-    """Return the character, or `?` if it would control the terminal or cannot be printed."""
-    return char if char == "\t" or char.isprintable() or unicodedata.combining(char) else "?"

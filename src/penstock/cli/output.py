@@ -12,7 +12,7 @@ import contextlib
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from penstock import (
     ExitError,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from penstock import Event, Result, StageResult
-    from penstock.cli.parser import PipelineSyntaxError
     from penstock.cli.runner import RunOutcome
+    from penstock.cli.syntax import PipelineSyntaxError
 
 __all__ = [
     "exit_status",
@@ -43,6 +43,12 @@ __all__ = [
     "show_table",
     "write_json",
 ]
+
+_STAGE_FIELDS: Final = (
+    *("id", "name", "kind", "branch", "pid", "returncode", "signal"),
+    *("user_time", "system_time", "max_rss", "elapsed"),
+)
+_EDGE_FIELDS: Final = ("source", "source_id", "target", "target_id", "kind", "bytes")
 
 
 def printable(text: str) -> str:
@@ -161,10 +167,7 @@ def outcome_fields(outcome: RunOutcome) -> dict[str, Any]:
         "elapsed": None if result is None else result.elapsed,
         "error": None if error is None else _error_fields(error),
         "stages": [_stage_fields(stage) for stage in stages],
-        "edges": [
-            {"source": edge.source, "target": edge.target, "kind": edge.kind, "bytes": edge.bytes}
-            for edge in edges
-        ],
+        "edges": [{field: getattr(edge, field) for field in _EDGE_FIELDS} for edge in edges],
     }
 
 
@@ -192,10 +195,9 @@ def _error_fields(error: PipelineError) -> dict[str, Any]:
 
 
 def _stage_fields(stage: StageResult) -> dict[str, Any]:
-    fields = ("name", "kind", "pid", "returncode", "signal", "user_time", "system_time", "max_rss", "elapsed")
     error = stage.error
     return {
-        **{field: getattr(stage, field) for field in fields},
+        **{field: getattr(stage, field) for field in _STAGE_FIELDS},
         "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
         "stderr": stage.stderr.decode("utf-8", "backslashreplace"),
     }

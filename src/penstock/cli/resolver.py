@@ -1,5 +1,11 @@
 """Make stages of words: commands as they are written, and Python stages by name.
 
+A substitution becomes a pipeline of its own, as an argument of its command. As the target of a redirection it
+is more stages before the first one or after the last one.
+
+As in bash, a substitution in the first stage shares our stdin. One in a later stage has none, because in bash
+it would take bytes from that stage. The output of `>(...)` goes to our stdout unless it has a `>`.
+
 `py:`, `lines:`, `map:` and `filter:` name objects in modules, which may lie in the current folder. A wrong
 name raises a `PipelineSyntaxError` with its place, before anything starts.
 
@@ -19,6 +25,7 @@ from penstock import (
     INHERIT,
     NEXT,
     STDOUT,
+    Arg,
     Pipeline,
     Stage,
     Stream,
@@ -26,14 +33,16 @@ from penstock import (
     filter_lines,
     function,
     map_lines,
+    reading,
     transform_lines,
+    writing,
 )
-from penstock.cli.parser import PipelineSyntaxError
+from penstock.cli.syntax import PipelineSyntaxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.cli.parser import Line, Redirection, StageText, Word
+    from penstock.cli.syntax import Line, Redirection, StageText, Substitution, Word
 
 __all__ = ["Resolved", "resolve"]
 
@@ -47,7 +56,10 @@ _FACTORIES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 
 
 class Resolved(NamedTuple):
-    """The stages of a line, with the stdin of the first and the stdout of the last."""
+    """The stages of a line, with the stdin of the first and the stdout of the last.
+
+    These two mean nothing in a substitution, at the end that its command reads or writes.
+    """
 
     stages: tuple[Any, ...]
     stdin: Any
@@ -58,31 +70,80 @@ def resolve(line: Line, *, open_file: Callable[[Redirection], Any]) -> Resolved:
     """Make the stages that a line names; raise `PipelineSyntaxError` if one cannot be made.
 
     `open_file` is called for each redirection to or from a file, in the order of the line, and returns the
-    value of the option stdin, stdout or stderr.
+    value of the option stdin, stdout or stderr. Those in a command's arguments come before its own.
     """
-    stdin: Any = INHERIT
-    stdout: Any = INHERIT
-    stages = []
-    for text in line.stages:
+    return _Resolver(open_file).resolve(line, INHERIT)
+
+
+class _Ends:
+    """The ends of a line, and the stages that its redirections add."""
+
+    def __init__(self, stdin: Any) -> None:
+        self.stdin = stdin
+        self.stdout: Any = INHERIT
+        self.before: tuple[Any, ...] = ()
+        self.after: tuple[Any, ...] = ()
+
+
+class _Resolver:
+    def __init__(self, open_file: Callable[[Redirection], Any]) -> None:
+        self._open_file = open_file
+
+    def resolve(self, line: Line, stdin: Any) -> Resolved:
+        """Make the stages of a line, or of a substitution; `stdin` is that of a first stage without `<`."""
+        ends = _Ends(stdin)
+        stages = []
+        for text in line.stages:
+            is_read = line.within == "<" or text is not line.stages[-1]
+            stages.append(
+                self._stage(text, stdin if text is line.stages[0] else DEVNULL, ends, is_read=is_read)
+            )
+        stages = [*ends.before, *stages, *ends.after]
+        if ends.stdin is INHERIT and stages[0].requirements.stdin is Stream.FORBIDDEN:
+            ends.stdin = DEVNULL  # a source, say, needs an end that is not connected
+        return Resolved(tuple(stages), ends.stdin, ends.stdout)
+
+    def _stage(self, text: StageText, inherited: Any, ends: _Ends, *, is_read: bool) -> Any:
+        """Make one stage; `inherited` is the stdin of its substitutions. With `is_read` a stage reads it."""
+        arguments = self._arguments(text, inherited)
         stderr: Any = None
         aside: Any = None
         for found in text.redirections:
-            target = STDOUT if found.target is None else open_file(found)
-            if found.kind == "<":
-                stdin = target
-            elif found.kind in (">", ">>") and text is line.stages[-1]:
-                stdout = target
-            elif found.kind in (">", ">>"):
-                stderr, aside = NEXT, target
+            if found.substitution is not None and found.kind == "<":
+                ends.before, ends.stdin, _ = self.resolve(found.substitution.line, inherited)
+            elif found.substitution is not None:
+                ends.after, _, ends.stdout = self.resolve(found.substitution.line, DEVNULL)
+            elif found.target is None:
+                stderr = STDOUT
+            elif found.kind == "<":
+                ends.stdin = self._open_file(found)
+            elif found.kind not in (">", ">>"):
+                stderr = self._open_file(found)
+            elif is_read:
+                stderr, aside = NEXT, self._open_file(found)
             else:
-                stderr = target
-        if _kind(text) is None:
-            stages.append(_command(text, stderr, aside))
-        else:
-            stages.append(_python_stage(text))
-    if stdin is INHERIT and stages[0].requirements.stdin is Stream.FORBIDDEN:
-        stdin = DEVNULL  # a stage that has no stdin, such as a source, needs an end that is not connected
-    return Resolved(tuple(stages), stdin, stdout)
+                ends.stdout = self._open_file(found)
+        return _python_stage(text) if _kind(text) else _command(text, arguments, stderr, aside)
+
+    def _arguments(self, text: StageText, stdin: Any) -> list[Any]:
+        return [
+            Arg(*(part if isinstance(part, str) else self._argument(part, stdin) for part in word.parts))
+            if word.parts
+            else word.text
+            for word in text.words[1:]
+        ]
+
+    def _argument(self, text: Substitution, stdin: Any) -> Any:
+        """Make an argument of a substitution."""
+        try:
+            if text.kind == "<":
+                resolved = self.resolve(text.line, stdin)
+                options = {} if resolved.stdin is DEVNULL else {"stdin": resolved.stdin}
+                return reading(Pipeline(*resolved.stages, **options))
+            resolved = self.resolve(text.line, DEVNULL)
+            return writing(Pipeline(*resolved.stages, stdout=resolved.stdout))
+        except (TypeError, ValueError) as error:
+            raise PipelineSyntaxError(str(error), text.start, text.end) from error
 
 
 def _kind(text: StageText) -> str | None:
@@ -90,12 +151,12 @@ def _kind(text: StageText) -> str | None:
     return prefix if colon and prefix in _FACTORIES else None
 
 
-def _command(text: StageText, stderr: Any, stdout: Any) -> Any:
-    program, *arguments = text.words
+def _command(text: StageText, arguments: list[Any], stderr: Any, stdout: Any) -> Any:
+    program = text.words[0]
     try:
         return command(
             program.text,
-            *(word.text for word in arguments),
+            *arguments,
             env={found.name: found.value for found in text.assignments},
             stderr=stderr,
             stdout=stdout,

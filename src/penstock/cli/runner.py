@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from penstock import INHERIT, Pipeline, PipelineError, appending
-from penstock.cli.parser import PipelineSyntaxError
 from penstock.cli.resolver import resolve
 from penstock.cli.signals import Signals, Stopped
+from penstock.cli.syntax import PipelineSyntaxError
 from penstock.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from penstock import Event, Plan, Result, Run
     from penstock.cli.loop_run import LoopRun
-    from penstock.cli.parser import Line, Redirection
+    from penstock.cli.syntax import Line, Redirection
 
 __all__ = ["RunOutcome", "execute", "plan"]
 

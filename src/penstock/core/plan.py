@@ -149,8 +149,8 @@ class Edge:
 
     def shown_source(self) -> str:
         """Return the name of the source, and which of its streams these are unless it is its stdout."""
-        shown = {"main": "", "stderr": " (stderr)", "main+stderr": " (stdout, stderr)"}
-        return self.source + shown.get(self.port, f" ({self.port})")
+        shown = {"stderr": " (stderr)", "main+stderr": " (stdout, stderr)"}
+        return self.source + shown.get(self.port, "")
 
     def shown_kind(self) -> str:
         """Return the kind, and whether the edge is elastic."""
@@ -171,8 +171,9 @@ class Plan:
     """The nodes of a pipeline and the edges between them, as `Pipeline.explain` returns them.
 
     `nodes` are names: `stdin`, the leaf stages in a topological order, `stdout`, and the targets of branches.
-    `edges` join them; each has `source`, `target`, `port` and `kind`. `str()` is a small table,
-    `to_mermaid()` and `to_dot()` are drawings. The kinds of edge:
+    `edges` join them; each has `source`, `target`, `port` and `kind`. `str()` is a small table; for a graph it
+    has the ports too, and numbers stages of the same name. `to_mermaid()` and `to_dot()` are drawings. The
+    kinds of edge:
 
     - `inherit`, `discard`, `pass-fd`: the stage gets the process's own stdin or stdout, /dev/null, or the
       caller's file or descriptor.
@@ -207,13 +208,43 @@ class Plan:
     def _repr_html_(self) -> str:
         from penstock.core.table import html_table  # noqa: PLC0415 - as below
 
-        rows = [[edge.shown_source(), edge.target, edge.shown_kind()] for edge in self.edges]
-        return html_table(["from", "to", "carried by"], rows)
+        return html_table(*self._rows())
 
     def __str__(self) -> str:
         from penstock.core.table import table  # noqa: PLC0415 - only printing a plan needs it
 
-        return table(
-            ["from", "to", "carried by"],
-            [[edge.shown_source(), edge.target, edge.shown_kind()] for edge in self.edges],
-        )
+        return table(*self._rows())
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        """Return a header, and a row for each edge; in a graph with its port, and with names that differ."""
+        if self._is_line():
+            rows = [[edge.shown_source(), edge.target, edge.kind] for edge in self.edges]
+            return ["from", "to", "carried by"], rows
+        labels = self._labels()
+        rows = []
+        for edge in self.edges:
+            source = edge.shown_source().replace(edge.source, labels[edge.source_id], 1)
+            port = "" if edge.port in ("main", "stderr", "main+stderr") else edge.port
+            rows.append([source, labels[edge.target_id], port, edge.shown_kind()])
+        return ["from", "to", "port", "carried by"], rows
+
+    def _is_line(self) -> bool:
+        joined = [(edge.source_id, edge.target_id) for edge in self.edges]
+        return joined == [(source.id, target.id) for source, target in pairwise(self.nodes)]
+
+    def _labels(self) -> dict[str, str]:
+        """Return a name for each node, by its id. Stages of the same name are numbered."""
+        writers = {edge.target_id: edge.source for edge in self.edges}
+        stages: dict[str, list[str]] = {}
+        for node in self.nodes:
+            if node.kind != "endpoint":
+                stages.setdefault(node.name, []).append(node.id)
+        labels = {}
+        for node in self.nodes:
+            label = node.name
+            if node.kind != "endpoint" and len(stages[label]) > 1:
+                label += f" [{stages[label].index(node.id) + 1}]"
+            elif node.kind == "endpoint" and writers.get(node.id) == label:
+                label = f"output of {label}"
+            labels[node.id] = label
+        return labels

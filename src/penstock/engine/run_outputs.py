@@ -48,18 +48,16 @@ def check_outputs(
         stdout = options.get("stdout")
         if (stdout is None or type(stdout) is Special) and (stderr is None or type(stderr) is Special):
             return ()
-    if own_ends:
-        _check_last(graph.last, options)
-    for end in graph.sinks[1:]:
+    for end in graph.sinks if own_ends else graph.sinks[1:]:
         _check_last(end.node, options)
     stdout = options.get("stdout", INHERIT) if own_ends and not iterate else None
     found = _outputs(graph, options, stdout)
     if not any(isinstance(value, _PATHS) for _, value in found):
         return ()
     if own_ends:
-        _check_source(options.get("stdin"), found)
+        _check_source("stdin", options.get("stdin"), found)
     for end in graph.sources[1:]:
-        _check_source(end.options.get("stdin"), found)
+        _check_source(f"stdin of {end.node.stage.name!r}", end.options.get("stdin"), found)
     _check_atomic(found)
     return found if len(found) > 1 else ()
 
@@ -106,6 +104,7 @@ def _outputs(graph: Graph, options: Mapping[str, Any], stdout: Any) -> list[Outp
     for option, value in found:
         if option != "stdout":
             check_open(option, value)
+    found += [(f"stdout of branch {end.branch!r}", end.options.get("stdout")) for end in graph.sinks[1:]]
     return [output for output in found if not isinstance(output[1], Special | None) or output[1] is INHERIT]
 
 
@@ -128,8 +127,8 @@ def _check_aside(name: str, value: Any) -> None:
         raise ValueError(f"{option} must be a path, or have a blocking descriptor of its own: {value!r}")
 
 
-def _check_source(source: Any, outputs: Sequence[Output]) -> None:
-    """Raise ValueError if opening an output would empty the file that the first stage is to read."""
+def _check_source(name: str, source: Any, outputs: Sequence[Output]) -> None:
+    """Raise ValueError if opening an output would empty the file that a first stage is to read."""
     emptied = [(option, value) for option, value in outputs if isinstance(value, str | os.PathLike)]
     if not emptied:
         return
@@ -140,7 +139,7 @@ def _check_source(source: Any, outputs: Sequence[Output]) -> None:
         written = _status(value)
         if written is not None and os.path.samestat(read, written):
             raise ValueError(
-                f"stdin and {option} are the same file, which would be empty before it is read: {value!r}; "
+                f"{name} and {option} are the same file, which would be empty before it is read: {value!r}; "
                 "write to atomic(...), which replaces it at the end"
             )
 

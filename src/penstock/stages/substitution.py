@@ -113,7 +113,7 @@ class SubstitutedArguments:
     """The arguments of one command that hold names of pipes, by their places."""
 
     def __init__(self, arguments: Mapping[int, Arg]) -> None:
-        self._arguments = arguments
+        self.arguments = arguments
         self._ports: dict[int, str] = {}
         self.inlets: dict[str, Any] = {}
         self.outlets: dict[str, Branch] = {}
@@ -145,13 +145,13 @@ class SubstitutedArguments:
 
     def shown(self) -> Iterator[tuple[int, str]]:
         """Yield each argument with its place, as a repr shows it."""
-        for place, argument in self._arguments.items():
+        for place, argument in self.arguments.items():
             alone = len(argument.parts) == 1
             yield place, repr(argument.parts[0] if alone else argument)
 
     def texts(self, names: Mapping[str, str]) -> Iterator[tuple[int, bytes]]:
         """Yield each argument with its place, for these names of pipes by port."""
-        for place, argument in self._arguments.items():
+        for place, argument in self.arguments.items():
             parts = [
                 names[self._ports[id(part)]] if isinstance(part, Substitution) else part
                 for part in argument.parts
