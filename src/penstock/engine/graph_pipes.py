@@ -81,7 +81,7 @@ class GraphPipes:
                         yield one, other
 
     def _is_full(self, edge: PlanEdge) -> bool:
-        """Whether a writer of the edge would wait: for room, or for a program that has not opened its FIFO."""
+        """Whether a writer of the edge would wait: for room, or until a program opens its FIFO."""
         peek = self._peeks.get(edge.index)
         if peek is None:
             return edge.index in self.fifos and not self._has_ended(edge)

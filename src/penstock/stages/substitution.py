@@ -125,7 +125,7 @@ class SubstitutedArguments:
                     self._add(part)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SubstitutedArguments, (self._arguments,)  # the ports are known by the identities of the parts
+        return SubstitutedArguments, (self.arguments,)  # the ports are known by the identities of the parts
 
     def _add(self, part: Substitution) -> None:
         if id(part) in self._ports:
