@@ -19,7 +19,7 @@ __all__ = ["check_sources", "checked_stage", "flatten", "is_stage", "nesting_dep
 _DEEPEST = 100
 """A run, `repr`, `name` and `pickle` recurse, and the interpreter allows about a thousand nested calls."""
 
-_OF_THE_WHOLE = ("idle_timeout", "max_output", "spool")
+_OF_THE_WHOLE = ("idle_timeout", "max_output", "spool", "keep")
 """Options of a whole run, which a nested pipeline cannot have."""
 
 

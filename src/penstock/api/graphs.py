@@ -32,8 +32,8 @@ __all__ = ["concat", "function_with_ports", "merge", "reading", "route", "shared
 
 _MAX_CAPTURED = 64 << 20
 """Bytes that a branch captures, unless `max_output` says otherwise."""
-_SOURCE_ENDS = "stdout", "max_output", "idle_timeout", "spool"
-_BRANCH_ENDS = "stdin", "input", "idle_timeout", "spool"
+_SOURCE_ENDS = "stdout", "max_output", "idle_timeout", "spool", "keep"
+_BRANCH_ENDS = "input", "stdin", "idle_timeout", "spool", "keep"
 
 
 @exported

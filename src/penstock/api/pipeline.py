@@ -91,6 +91,8 @@ class Pipeline(PipelineSpec):
       in the very call that does not.
     - `spool`: the most bytes that a graph keeps, in memory and then in a file, while one of its stages waits
       for another, see `tee`; the default is 10 GiB or half of the free space. With 0 such a wait is an error.
+    - `keep`: a folder, for debugging: what crosses each edge behind a stage is kept there, in a file for each
+      edge. They are for their owner only (0600), and the folder is made if it is missing.
 
     An invalid option raises a TypeError or ValueError that names it, before anything starts. Objects you pass
     in are not closed, unless wrapped in `closing`. `str()` of a pipeline is a line as for bash, for people to

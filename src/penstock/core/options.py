@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         pipe_size: int | None
         max_output: int | str | None
         spool: int | str | None
+        keep: str | bytes | os.PathLike[str] | None
 
 
 __all__ = [
@@ -92,6 +93,7 @@ DEFAULTS: dict[str, Any] = {
     "pipe_size": None,
     "max_output": None,
     "spool": None,
+    "keep": None,
 }
 
 
@@ -248,6 +250,10 @@ def _spool(option: str, value: object) -> int | None:
     return 0 if value == 0 and not isinstance(value, bool) else _bytes(option, value)
 
 
+def _keep(option: str, value: object) -> str | None:
+    return None if value is None else path(option, value)
+
+
 def _input(option: str, value: object) -> Any:
     if value is None or is_async_source(value):
         return value
@@ -287,4 +293,5 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "pipe_size": _pipe_size,
     "max_output": _bytes,
     "spool": _spool,
+    "keep": _keep,
 }

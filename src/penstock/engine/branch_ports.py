@@ -6,10 +6,13 @@ and judged with them. Each end has an edge, by whose index the stage at it is gi
 
 from __future__ import annotations
 
+import os
+
 from penstock.core.requirements import Stream
 from penstock.engine.graph_plan import wanted_input, wanted_output
 from penstock.engine.start_failure import StartFailure
 from penstock.engine.unused_ports import release_sink, release_source
+from penstock.system.fds import open_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +55,10 @@ class BranchPorts:
         """Open all of them, or none. Raises StartFailure."""
         name = ""
         try:
+            for end in plan.graph.sinks[1:]:
+                if end.is_kept:
+                    name = "keep"
+                    _make_private(end.name)
             for end, source in zip(plan.graph.sources[1:], plan.sources[1:], strict=True):
                 name = "stdin"
                 wants_file = wanted_input(plan, end.edge) is Stream.PREFER_FILE
@@ -119,6 +126,16 @@ class BranchPorts:
         """Return what was captured, each with the name of its branch."""
         found = [(end.branch, port.captured) for end, port in self.sinks]
         return tuple([(branch, data) for branch, data in found if data is not None])
+
+
+def _make_private(path: str) -> None:
+    """Make an empty file that only its owner may read, and its folder if that is missing."""
+    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120 - pathlib is slow to import
+    fd = open_path(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.fchmod(fd.fileno(), 0o600)
+    finally:
+        fd.close()
 
 
 def _failed(ports: Sequence[tuple[PlanEnd, _Port]]) -> list[tuple[PlanEnd, BaseException]]:

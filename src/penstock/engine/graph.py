@@ -73,10 +73,14 @@ class PipelineSpec(PipelineBase):
         """The pipeline's structure, made when it is first asked for."""
         graph = self._graph
         if graph is None:
-            graph = Graph(self._stages)
-            if not graph.is_line and (relayed := writers_to_elastic(graph.edges)):
-                graph = Graph(self._stages, relayed)
-            self._graph = graph
+            graph = self._graph = self.make_graph()
+        return graph
+
+    def make_graph(self, keep: str | None = None) -> Graph:
+        """Return a new graph; `keep` is the folder that gets a file for each edge."""
+        graph = Graph(self._stages, keep=keep)
+        if not graph.is_line and (relayed := writers_to_elastic(graph.edges)):
+            graph = Graph(self._stages, relayed, keep)
         return graph
 
 
@@ -102,11 +106,16 @@ class Graph:
         "sources",
     )
 
-    def __init__(self, stages: Sequence[Stage | PipelineSpec], relayed: frozenset[int] = frozenset()) -> None:
-        """`relayed`: the ids of stages whose outputs go through a relay."""
+    def __init__(
+        self,
+        stages: Sequence[Stage | PipelineSpec],
+        relayed: frozenset[int] = frozenset(),
+        keep: str | None = None,
+    ) -> None:
+        """`relayed`: the ids of stages whose outputs go through a relay. `keep`: the option of that name."""
         self.root = PlanGroup(None, {})
         """The outermost pipeline; its options are those of a run."""
-        builder = Builder(self.root, stages, relayed)
+        builder = Builder(self.root, stages, relayed, keep)
         self.parents = tuple(builder.parents)
         """Those below the root."""
         self.nodes: Sequence[PlanNode] = tuple(builder.nodes)

@@ -47,7 +47,11 @@ class Builder:
     """The nodes, edges and ends of a pipeline, made in its constructor."""
 
     def __init__(
-        self, root: PlanGroup, stages: Sequence[Stage | PipelineSpec], relayed: frozenset[int]
+        self,
+        root: PlanGroup,
+        stages: Sequence[Stage | PipelineSpec],
+        relayed: frozenset[int],
+        keep: str | None,
     ) -> None:
         self.root = root
         self.parents: list[PlanGroup | PlanFilter] = []
@@ -58,11 +62,13 @@ class Builder:
         self.branched = False
         self._stages = stages
         self._relayed = relayed
+        self._keep = keep
         self._branch = ""
+        self._kept_edges = 0
         self._shared: dict[int, _Shared] = {}
         """Those that were added, by the ids of their stages."""
         tail = self._add_line(root, stages, (self.sources[0], STDOUT))
-        self._join(tail, self.sinks[0])
+        self._join(self._kept(root, tail, STDOUT), self.sinks[0])
 
     @property
     def first(self) -> PlanNode:
@@ -88,6 +94,8 @@ class Builder:
             return self._use_shared(stage, tail, filtered=bool(filters))
         # Before the filters, so that the places of a group's children are in a topological order as well.
         inlets = () if traits is None else self._add_inlets(group, stage, traits)
+        if traits is not None:
+            tail = self._kept(group, tail, stage.name)
         parent: PlanGroup | PlanFilter = group
         for fn in filters:
             parent = PlanFilter(parent, fn)
@@ -125,6 +133,8 @@ class Builder:
                 self.nodes.append(feed)
                 self._join(tail, feed)
                 tail = feed, STDOUT
+            else:
+                tail = self._kept(group, tail, f"{stage.name}-{port}")
             found.append((port, tail))
         return found
 
@@ -177,8 +187,29 @@ class Builder:
             group = inner
         end = PlanEnd(f"{STDOUT}-{len(self.sinks)}", branch.name, group, branch.options, branch.name)
         self.sinks.append(end)
-        self._join(tail, end)
+        self._join(self._kept(group, tail, end.name), end)
         self._branch = outer
+
+    def _kept(self, group: PlanGroup, tail: Tail, target: str) -> Tail:
+        """Put a stage into an edge that keeps what crosses it in a file, if that is asked for."""
+        node, _ = tail
+        if self._keep is None or isinstance(node, PlanEnd):
+            return tail
+        with late_import:
+            from penstock.stages.keep import Keeping  # noqa: PLC0415 - few runs keep anything
+
+        self._kept_edges += 1
+        keeping = Keeping(self._keep, self._kept_edges, node.stage.name, target)
+        copier = PlanNode(group, len(self.nodes), keeping, self._branch)
+        self.nodes.append(copier)
+        self.branched = True
+        self._join(tail, copier)
+        path = keeping.path
+        end = PlanEnd(f"{STDOUT}-{len(self.sinks)}", path, group, {"stdout": path, "max_output": None})
+        end.is_kept = True
+        self.sinks.append(end)
+        self._join((copier, "kept"), end)
+        return copier, STDOUT
 
     def _use_shared(self, stage: Any, tail: Tail, *, filtered: bool) -> Tail:
         """Return where the output of a shared pipeline comes from; add it if this is its first use."""

@@ -101,7 +101,7 @@ class PlanEnd:
     begins or ends here, and `node` the stage at its other end.
     """
 
-    __slots__ = ("branch", "edge", "group", "id", "name", "node", "options")
+    __slots__ = ("branch", "edge", "group", "id", "is_kept", "name", "node", "options")
     edge: PlanEdge
     node: PlanNode
 
@@ -118,6 +118,8 @@ class PlanEnd:
         self.group = group
         self.options = options
         self.branch = branch
+        self.is_kept = False
+        """Whether it is a file of the option `keep`."""
 
     @property
     def is_main(self) -> bool:

@@ -171,7 +171,9 @@ def plan_run(
     be run like that, and StartError if no descriptor or memory is left to load what it needs.
     """
     try:
-        return _plan(pipeline.graph, options, iterate=iterate, ends=ends)
+        keep = options.get("keep")
+        graph = pipeline.graph if keep is None else pipeline.make_graph(keep)
+        return _plan(graph, options, iterate=iterate, ends=ends)
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
             raise

@@ -68,14 +68,20 @@ class PythonStage(BuiltinStage):
                 end.open_devnull()
             ctx.inputs = inputs = {name: end.reader for name, end in ports.inputs.items()}
             ctx.outputs = outputs = {name: end.writer for name, end in ports.outputs.items()}
-            reader, writer = stdin.reader, stdout.writer
-            body = partial(self.body, ctx, reader, writer)
-            return RunningFunction(ctx, body, writer, *outputs.values(), reader, *inputs.values())
+            body = self.body_in_graph(ctx, stdin, stdout, ports)
+            streams = stdout.writer, *outputs.values(), stdin.reader, *inputs.values()
+            return RunningFunction(ctx, body, *streams)
         except BaseException:
             stdin.close()
             stdout.close()
             ports.close()
             raise
+
+    def body_in_graph(
+        self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
+    ) -> Callable[[], None]:
+        """Return the body with its arguments."""
+        return partial(self.body, ctx, stdin.reader, stdout.writer)
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
         """Run the body in a worker thread."""
