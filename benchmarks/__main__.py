@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import async_api, bulk, cold, cores, ending, everyday, limits, lines, memory, short
+from benchmarks import async_api, bulk, cold, cores, ending, everyday, graphs, limits, lines, memory, short
 from benchmarks.context import Context
 from benchmarks.measure import WrongResult, measure
 from benchmarks.peers import NO_V2, RESULTS, GoPipe, build_go, library, status
@@ -96,7 +96,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def _chosen(context: Context, only: list[str] | None) -> Iterator[Work]:
     known = []
-    for module in (short, cold, async_api, bulk, lines, everyday, memory, cores, limits, ending):
+    for module in (short, cold, async_api, bulk, graphs, lines, everyday, memory, cores, limits, ending):
         for work in module.works(context):
             known.append(work.name)
             if only is None or work.name in only:
