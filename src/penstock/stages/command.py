@@ -152,6 +152,7 @@ class Command(BuiltinStage):
         """Start the process with names of pipes in its arguments."""
         assert self.substitutions is not None
         kept: list[Input | Output] = []
+        started = False
         try:
             names = {port: ports.name_of_pipe(port) for port in ports.ends}
             bound = type(self).__new__(type(self))
@@ -163,14 +164,16 @@ class Command(BuiltinStage):
             passed = [end.fd for port, end in ports.ends.items() if port not in self.fifos]
             bound.pass_fds = (*self.pass_fds, *(number for number in passed if number is not None))
             bound.shown_argv = self.argv
-            running = bound.start(ctx, stdin, stdout)
+            started = True
+            running = bound.start(ctx, stdin, stdout)  # which closes both
             # Until the program has opened a FIFO, it has no other reader or writer than this.
             kept = [ports.ends[port] for port in self.fifos]
             running.on_done(partial(_close_ends, kept))
             return running
         finally:
-            stdin.close()
-            stdout.close()
+            if not started:
+                stdin.close()
+                stdout.close()
             _close_ends([end for end in ports.ends.values() if end not in kept])
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:

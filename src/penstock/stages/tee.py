@@ -10,11 +10,16 @@ left out too, and the stage fails with that error once the others have got every
 
 from __future__ import annotations
 
+from functools import partial
+
 from penstock.core.public import exported, half_made_too
 from penstock.core.requirements import Requirements, Stream
 from penstock.stages.base import BuiltinStage
 from penstock.stages.relay_copy import RelayCopy
 from penstock.stages.running_function import RunningFunction
+from penstock.streams.stage_ends import Input
+from penstock.system.fds import duplicate
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +28,8 @@ if TYPE_CHECKING:
 
     from penstock.stages.branch import Branch, StagePorts
     from penstock.stages.context import StageContext
-    from penstock.stages.running import ThreadedStage
-    from penstock.streams.stage_ends import Input, Output
+    from penstock.stages.running import Running, ThreadedStage
+    from penstock.streams.stage_ends import Output
 
 __all__ = ["Shared", "Splitter", "Tee"]
 
@@ -54,9 +59,14 @@ class Splitter(BuiltinStage):
 
     def start_in_graph(
         self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
-    ) -> ThreadedStage:
+    ) -> Running:
         """Begin to copy."""
         try:
+            if stdin.fd is None or stdout.fd is None:  # a custom stage holds the pipeline
+                with late_import:
+                    from penstock.stages.pipe_adapter import start_with_pipes  # noqa: PLC0415 - rarely needed
+
+                return start_with_pipes(partial(_start_between, self, ports), ctx, stdin, stdout)
             outlets = [(_STDOUT, stdout), *ports.outputs.items()]
             copy = RelayCopy(ctx, [(stdin, outlets)], ports, until_first=self.ends_with_stdout)
             return RunningFunction(ctx, copy.run, copy)
@@ -65,6 +75,15 @@ class Splitter(BuiltinStage):
             stdout.close()
             ports.close()
             raise
+
+
+def _start_between(
+    splitter: Splitter, ports: StagePorts, ctx: StageContext, stdin: Input, stdout: Output
+) -> Running:
+    assert stdin.fd is not None
+    own = Input(duplicate(stdin.fd), owned_description=stdin.owned_description)  # the caller closes the other one
+    stdin.close()
+    return splitter.start_in_graph(ctx, own, stdout, ports)
 
 
 @exported
