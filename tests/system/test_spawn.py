@@ -360,14 +360,15 @@ def test_an_interrupt_in_the_call_leaves_no_child(spawner: str, monkeypatch: pyt
         _spawn("/bin/sleep", "1000")  # the leak check sees whether the child is gone
 
 
-def test_the_record_knows_a_child_that_was_started_and_none_that_was_not(spawner: str) -> None:
-    """The fallback leaves it empty."""
+@pytest.mark.usefixtures("spawner")
+def test_the_record_knows_a_child_that_was_started_and_none_that_was_not() -> None:
+    """By both mechanisms."""
     record = SpawnRecord()
     with pytest.raises(FileNotFoundError):
         spawn.spawn(SpawnRequest("/nowhere/at/all", ["x"], {}), record)
     assert record.pids() == []
     pid = spawn.spawn(SpawnRequest("/bin/true", ["true"], {}), record)
-    assert record.pids() == ([pid] if spawner == "glibc" else [])
+    assert record.pids() == [pid]
     os.waitpid(pid, 0)
     record.discard(pid)
     assert record.pids() == []

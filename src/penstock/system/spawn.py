@@ -107,7 +107,7 @@ def _launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
         with late_import:
             from penstock.system import spawn_subprocess  # noqa: PLC0415 - only without the better mechanism
 
-        return spawn_subprocess.launch(request)
+        return spawn_subprocess.launch(request, record)
     pid: int = spawn_glibc.launch(request, record)
     return pid
 

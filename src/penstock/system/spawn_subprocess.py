@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import signal
 import subprocess
+from functools import partial
 
 from penstock.system import process, spawn_launcher
 from penstock.system.spawn_launcher import interpreter
@@ -24,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from penstock.system.spawn_request import SpawnRequest
+    from penstock.system.spawn_request import SpawnRecord, SpawnRequest
 
 _RESTORED = frozenset(
     {signal.SIGPIPE, *(getattr(signal, name) for name in ("SIGXFZ", "SIGXFSZ") if hasattr(signal, name))}
@@ -36,23 +37,31 @@ class _Child(subprocess.Popen[bytes]):
 
     When a plain Popen is collected before its child was reaped, it warns, and later Popens poll for that
     child. They could reap it before `process.Process` does.
+
+    A `record` knows the pid as soon as Popen does.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    pid: int = 0
+
+    def __init__(self, record: SpawnRecord | None, *args: Any, **kwargs: Any) -> None:
         try:
+            if record is not None:
+                record.add(self)
             super().__init__(*args, **kwargs)
         except BaseException:
             # KeyboardInterrupt after the fork. If Popen itself failed, it has reaped the child and set
             # returncode.
             if getattr(self, "_child_created", False) and self.returncode is None:
                 process.kill_and_reap(self.pid)
+            if record is not None:
+                record.discard(self.pid)
             raise
 
     def __del__(self) -> None:
         """Leave the child alone."""
 
 
-def launch(request: SpawnRequest) -> int:
+def launch(request: SpawnRequest, record: SpawnRecord | None = None) -> int:
     """Start a child. A source below 3 must be its own target (`spawn` ensures that); None is /dev/null."""
     for source in (*request.stdio, *request.pass_fds):
         if source is not None:
@@ -60,14 +69,16 @@ def launch(request: SpawnRequest) -> int:
             fcntl.fcntl(source, fcntl.F_GETFD)
     # One with further descriptors is a launcher itself.
     if request.extra_fds or not _needs_launcher(request) or interpreter() is None:
-        return _start(request)
-    return spawn_launcher.launch(_start, request, spawn_launcher.ChildSetup())
+        return _start(request, record)
+    start = partial(_start, record=record)
+    return spawn_launcher.launch(start, request, spawn_launcher.ChildSetup(), record)
 
 
-def _start(request: SpawnRequest) -> int:
+def _start(request: SpawnRequest, record: SpawnRecord | None) -> int:
     """Start a child as `Popen` does, which passes `extra_fds` under their own numbers."""
     stdin, stdout, stderr = (subprocess.DEVNULL if source is None else source for source in request.stdio)
     return _Child(
+        record,
         [*request.argv, *map(str, request.extra_fds)],
         executable=request.executable,
         stdin=stdin,
