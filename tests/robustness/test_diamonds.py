@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import CAPTURE, Pipeline, Result, command, concat, function, map_lines, merge, reading, shared, tee, transform, writing
+from penstock.system import features
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -189,3 +190,15 @@ def test_diamonds_in_a_row() -> None:
     result = run(lines)
     assert result.stdout == DATA
     assert spooled(result) <= len(DATA) * 2
+
+
+@VIA
+def test_without_a_look_at_pipes_no_graph_hangs(via: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is kept then, also for readers that are only slow."""
+    monkeypatch.setattr(features, "PROCFS", False)
+    lines = stream()
+    rare = reading(lines | command("grep", RARE), via=via)
+    assert run(command("comm", "-12", rare, reading(lines | CAT, via=via))).stdout == RARE + b"\n"
+    result = run(command("cat", reading(lines, via=via), reading(lines, via=via)) | CAT)
+    assert result.stdout == DATA * 2
+    assert spooled(result) <= len(DATA)

@@ -18,6 +18,7 @@ from penstock.engine.graph_parts import STDOUT, PlanNode
 from penstock.stages.base import traits_of
 from penstock.streams.spool import SpoolBudget
 from penstock.streams.stage_ends import Input, Output
+from penstock.system import features
 from penstock.system.fds import open_path
 from penstock.system.fork_guard import late_import
 from penstock.system.pipe_peek import PipePeek
@@ -84,17 +85,27 @@ class GraphPipes:
         """Whether a writer of the edge would wait: for room, or until a program opens its FIFO."""
         peek = self._peeks.get(edge.index)
         if peek is None:
-            return edge.index in self.fifos and not self._has_ended(edge)
+            return (edge.index in self.fifos or self._cannot_look(edge)) and not self._has_ended(edge)
         look = peek.look()
-        return look is not None and look.full
+        return look is None or look.full
 
     def _is_empty(self, edge: PlanEdge) -> bool:
         """Whether a reader of the edge would wait: its pipe is empty, and more may come."""
         peek = self._peeks.get(edge.index)
-        look = None if peek is None else peek.look()
-        if peek is None or look is None or not look.empty:
+        if peek is None:
+            return self._cannot_look(edge) and not self._has_ended(edge)
+        look = peek.look()
+        if look is not None and not look.empty:
             return False
-        return not (self._has_ended(edge) if edge.index in self.fifos else peek.at_eof())
+        return not (self._has_ended(edge) if look is None or edge.index in self.fifos else peek.at_eof())
+
+    @staticmethod
+    def _cannot_look(edge: PlanEdge) -> bool:
+        """Whether the pipe of an edge cannot be looked at on this platform.
+
+        It may be full or empty then. So bytes are kept for readers that are only slow, but no graph hangs.
+        """
+        return not features.PROCFS and isinstance(edge.tail, PlanNode)
 
     def _has_ended(self, edge: PlanEdge) -> bool:
         """Whether the stage that feeds a FIFO has ended: a look at a FIFO with a name cannot tell."""

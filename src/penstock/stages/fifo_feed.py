@@ -20,6 +20,7 @@ from penstock.stages.running_function import RunningFunction
 from penstock.streams.copy import copy_stream
 from penstock.streams.fd_streams import FdWriter
 from penstock.system.fds import open_path
+from penstock.system.fork_guard import OUT_OF_RESOURCES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ class _Feeding:
     def run(self) -> None:
         """Wait until the FIFO can be opened, and copy."""
         fd = self._open()
-        self._on_open(fd)
         self._writer = FdWriter(fd, owned_description=True)
+        self._on_open(fd)
         if self._reason is not None:
             raise self._reason
         copy_stream(self._reader, self._writer)
@@ -102,7 +103,8 @@ class _Feeding:
             try:
                 return open_path(self._path, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
-                if error.errno != errno.ENXIO:
+                # Without a descriptor it tries again too: the program would wait for ever in its own open(2).
+                if error.errno != errno.ENXIO and error.errno not in OUT_OF_RESOURCES:
                     raise
             if ended:
                 raise ClosedPipe
