@@ -145,7 +145,9 @@ def test_a_shared_pipeline_that_begins_the_run_reads_its_stdin() -> None:
 def all_graphs() -> list[Any]:
     """Return graphs of every kind, with nested pipelines, filters and shared sources."""
     lines, words = shared(SEQ), shared(Pipeline(named("w"), input=b"x"))
-    nested = Pipeline(command("comm", reading(lines), reading(words)), tee(named("n")), cwd="/", name="nested")
+    nested = Pipeline(
+        command("comm", reading(lines), reading(words)), tee(named("n")), cwd="/", name="nested"
+    )
     both = shared(merge(nested, lines, words))
     return [
         *(pipeline for pipeline, _ in GRAPHS.values()),
@@ -230,7 +232,9 @@ def test_a_line_has_no_consumers_and_needs_no_order() -> None:
 def test_stages_know_their_branch() -> None:
     """The innermost; what a branch shares with others belongs to none."""
     lines = shared(named("s"))
-    branch = Pipeline(command("paste", "-", reading(lines | named("r"))), tee(named("i")), named("e"), name="outer")
+    branch = Pipeline(
+        command("paste", "-", reading(lines | named("r"))), tee(named("i")), named("e"), name="outer"
+    )
     graph = (SEQ | tee(branch) | command("cat", "-", reading(lines), name="main")).graph
     found = {each.stage.name: each.branch for each in graph.nodes if each.stage.name != "tee"}
     assert {found.pop(name) for name in list(found) if name.startswith("shared")} == {""}
@@ -253,16 +257,22 @@ def test_edges_between_ways_that_meet_are_elastic() -> None:
     ]  # fmt: skip
 
 
-def test_a_merge_is_no_join() -> None:
+def test_a_merge_is_not_a_join() -> None:
     """It waits for none of its inputs, so nothing is kept for it."""
     lines = shared(SEQ)
-    assert elastic(merge(lines, lines | named("a")).graph) == ["shared seq > merge.1 []", "shared seq.2 > a []"]
+    assert elastic(merge(lines, lines | named("a")).graph) == [
+        "shared seq > merge.1 []",
+        "shared seq.2 > a []",
+    ]
 
 
 def test_two_sources_crossed_into_two_joins_are_elastic() -> None:
     """Each edge leads to the joins that lie behind it."""
     one, two = shared(named("one")), shared(named("two"))
-    joins = [command("comm", reading(a), reading(b), name=name) for a, b, name in ((one, two, "x"), (two, one, "y"))]
+    joins = [
+        command("comm", reading(a), reading(b), name=name)
+        for a, b, name in ((one, two, "x"), (two, one, "y"))
+    ]
     found = elastic(concat(*joins).graph)
     assert sorted(text.split(" > ")[1] for text in found) == [
         "x.reading 1 [concat, x]", "x.reading 2 [concat, x]", "y.reading 1 [concat, y]",

@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from penstock import CAPTURE, Pipeline, Result, command, concat, function, map_lines, merge, reading, shared, tee, transform, writing
+from penstock import (
+    CAPTURE,
+    Pipeline,
+    Result,
+    command,
+    concat,
+    function,
+    map_lines,
+    merge,
+    reading,
+    shared,
+    tee,
+    transform,
+    writing,
+)
 from penstock.system import features
 
 if TYPE_CHECKING:
@@ -92,7 +106,8 @@ def test_two_sources_crossed_into_two_joins(via: Any) -> None:
     """One join holds up what the other one waits for."""
     one, two = stream(), shared(Pipeline(CAT, input=DATA[: len(DATA) // 2]))
     joins = [
-        command("comm", "-12", *(reading(each, via=via) for each in pair)) for pair in ((one, two), (two, one))
+        command("comm", "-12", *(reading(each, via=via) for each in pair))
+        for pair in ((one, two), (two, one))
     ]
     result = run(command("cat", *(reading(join, via=via) for join in joins)))
     assert result.stdout == DATA[: len(DATA) // 2] * 2
@@ -114,7 +129,9 @@ def test_a_slow_filter_is_waited_for(via: Any) -> None:
 def test_sorted_lines_beside_the_lines_themselves(via: Any) -> None:
     """Sort writes nothing before it has read everything."""
     lines = stream()
-    result = run(command("paste", reading(lines | command("sort", "-r"), via=via), reading(lines | CAT, via=via)))
+    result = run(
+        command("paste", reading(lines | command("sort", "-r"), via=via), reading(lines | CAT, via=via))
+    )
     assert result.stdout == b"".join(
         last[:-1] + b"\t" + first for last, first in zip(reversed(LINES), LINES, strict=True)
     )
@@ -125,7 +142,9 @@ def test_sorted_lines_beside_the_lines_themselves(via: Any) -> None:
 def test_the_first_line_beside_all(via: Any) -> None:
     """The reader that leaves early leaves nothing to wait for."""
     lines = stream()
-    result = run(command("paste", reading(lines | command("head", "-1"), via=via), reading(lines | CAT, via=via)))
+    result = run(
+        command("paste", reading(lines | command("head", "-1"), via=via), reading(lines | CAT, via=via))
+    )
     assert result.stdout == LINES[0][:-1] + b"\t" + LINES[0] + b"".join(b"\t" + line for line in LINES[1:])
     assert spooled(result) == 0
 
@@ -166,7 +185,10 @@ def test_a_program_whose_branches_meet_its_own_input(via: Any) -> None:
     branches = [Pipeline(command("paste", "-", reading(lines | reverse)), CAT, name=name) for name in "ab"]
     program = command("tee", *(writing(branch, via=via) for branch in branches))
     result = run(lines | program | command("paste", "-", reading(lines | reverse, via=via)))
-    digests = {hashlib.sha256(data or b"").digest() for data in (result.stdout, *(data for _, data in result.outputs))}
+    digests = {
+        hashlib.sha256(data or b"").digest()
+        for data in (result.stdout, *(data for _, data in result.outputs))
+    }
     assert (len(result.outputs), len(digests)) == (2, 1)
     assert (result.stdout or b"").endswith(b"\t" + LINES[0])
     assert 0 < spooled(result) <= len(DATA)

@@ -200,12 +200,16 @@ def graph() -> Pipeline:
     """Return a graph with every kind of stage; its output is 1..9 thrice."""
     lines = shared(command("seq", "9"))
     joined = concat(lines, command("cat", reading(lines | CAT), reading(lines, via="fifo")))
-    return joined | command("tee", writing(Pipeline(command("wc", "-l"), name="lines"))) | tee(merge_of_branch())
+    return (
+        joined | command("tee", writing(Pipeline(command("wc", "-l"), name="lines"))) | tee(merge_of_branch())
+    )
 
 
 def merge_of_branch() -> Pipeline:
     """Return a branch that reads another source."""
-    return Pipeline(command("paste", "-", reading(merge(command("seq", "9"), command("echo", "x")))), name="pasted")
+    return Pipeline(
+        command("paste", "-", reading(merge(command("seq", "9"), command("echo", "x")))), name="pasted"
+    )
 
 
 def check(result: Result) -> None:
@@ -252,9 +256,11 @@ class Holder:
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output) -> RunningStage:
         """Start what it holds."""
-        running: RunningStage = self.pipeline.start_stage(ctx, stdin, stdout) if hasattr(
-            self.pipeline, "start_stage"
-        ) else self.pipeline.start(ctx, stdin, stdout)
+        running: RunningStage = (
+            self.pipeline.start_stage(ctx, stdin, stdout)
+            if hasattr(self.pipeline, "start_stage")
+            else self.pipeline.start(ctx, stdin, stdout)
+        )
         return running
 
 

@@ -75,7 +75,8 @@ FORGIVEN: dict[str, Any] = {
     "a-program-that-reads-nothing": command("true", reading(YES), reading(YES | CAT, via="fifo")),
     "a-branch-of-a-program": YES | command("tee", writing(HEAD)) | HEAD,
     "a-branch-until-main": YES | tee(COUNT, until="main") | HEAD,
-    "an-ignored-failure": SEQ | tee(ignore_error(fails("bad"), is_error(Exception)), ignore_error(HEAD | COUNT, is_pipe_error)),
+    "an-ignored-failure": SEQ
+    | tee(ignore_error(fails("bad"), is_error(Exception)), ignore_error(HEAD | COUNT, is_pipe_error)),
     "a-nested-pipeline": YES | Pipeline(CAT, tee(HEAD), HEAD, cwd="/") | CAT,
     "a-death-by-sigpipe-before-a-success": diamond(CAT, sh("kill -PIPE $$"), source=SEQ),
 }
