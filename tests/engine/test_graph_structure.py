@@ -103,9 +103,10 @@ GRAPHS: dict[str, tuple[Pipeline, list[str]]] = {
     "writing": (
         SEQ | command("split", writing(named("a")), writing("file")) | named("b"),
         [
-            "stdin > seq", "seq > split", "split.writing 1 > writing of split",
-            "split.writing 2 > writing of split.writing 2", "writing of split > a", "a > stdout-1",
-            "writing of split.writing 2 > stdout-2", "split > b", "b > stdout",
+            "stdin > seq", "seq > split", "split > writing of split",
+            "split.writing 1 > writing of split.writing 1", "split.writing 2 > writing of split.writing 2",
+            "writing of split.writing 1 > a", "a > stdout-1", "writing of split.writing 2 > stdout-2",
+            "writing of split > b", "b > stdout",
         ],
     ),
 }  # fmt: skip
@@ -165,9 +166,9 @@ def test_nodes_lie_in_a_topological_order(pipeline: Pipeline) -> None:
     """Ids and places are unique, and every edge leads forwards."""
     graph = pipeline.graph
     assert [each.index for each in graph.nodes] == list(range(len(graph.nodes)))
-    assert len({each.id for each in (*graph.nodes, *graph.sources, *graph.sinks)}) == (
-        len(graph.nodes) + len(graph.sources) + len(graph.sinks)
-    )
+    ends = [*graph.sources, *graph.sinks]
+    ids = [*(each.id for each in graph.nodes), *(each.id for each in ends)]
+    assert len(set(ids)) == len(ids)
     for index, edge in enumerate(graph.edges):
         assert edge.index == index
         assert (edge.source, edge.target) == (edge.tail.id, edge.head.id)

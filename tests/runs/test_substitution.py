@@ -192,7 +192,7 @@ def test_mistakes_are_named_when_they_are_made() -> None:
         reading(CAT.to("file"))
     with pytest.raises(ValueError, match="branch 'cat' cannot have stdin"):
         writing(Pipeline(CAT, stdin=DEVNULL))
-    with pytest.raises(TypeError, match="branch '3.5'"):
+    with pytest.raises(TypeError, match=r"branch '3\.5'"):
         writing(3.5)
 
 
