@@ -1,7 +1,7 @@
 """Graphs: a copy into a branch, into ten files, and a name of a pipe in the place of a pipe.
 
-The peers are bash with its process substitution and the `tee` of coreutils. A name of a pipe is compared with a
-line of the same two commands, which has one pipe less.
+The peers are bash with its process substitution and the `tee` of coreutils. A name of a pipe is compared with
+a line of the same two commands, which has one pipe less.
 """
 
 from __future__ import annotations

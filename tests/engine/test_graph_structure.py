@@ -24,7 +24,7 @@ from penstock.engine.graph import STDIN, STDOUT, Graph, PlanGroup
 from penstock.engine.graph_order import place_within
 
 if TYPE_CHECKING:
-    from penstock.engine.graph import PlanNode
+    from penstock.engine.graph import PlanEdge, PlanNode
 
 SEQ = command("seq", "9")
 CAT = command("cat")
@@ -39,14 +39,23 @@ def edges(graph: Graph) -> list[str]:
     """Return the edges, each as "tail.port > head.port"; stdout and stdin are left out."""
     found = []
     for edge in graph.edges:
-        tail = _name(edge.tail) + ("" if edge.source_port == "stdout" else f".{edge.source_port}")
-        head = _name(edge.head) + ("" if edge.target_port == "stdin" else f".{edge.target_port}")
+        tail = _name(graph, edge.tail, edge.source) + (
+            "" if edge.source_port == "stdout" else f".{edge.source_port}"
+        )
+        head = _name(graph, edge.head, edge.target) + (
+            "" if edge.target_port == "stdin" else f".{edge.target_port}"
+        )
         found.append(f"{tail} > {head}")
     return found
 
 
-def _name(thing: Any) -> str:
-    return str(thing.stage.name if hasattr(thing, "stage") else thing.id)
+def _name(graph: Graph, index: int | None, end: str) -> str:
+    return end if index is None else str(graph.nodes[index].stage.name)
+
+
+def _joined(graph: Graph, edge: PlanEdge) -> str:
+    heads = {graph.edges[one].head for one, _ in edge.joins}
+    return ", ".join(sorted(_name(graph, head, "") for head in heads))
 
 
 def node(graph: Graph, name: str) -> PlanNode:
@@ -58,7 +67,7 @@ def node(graph: Graph, name: str) -> PlanNode:
 def elastic(graph: Graph) -> list[str]:
     """Return the edges that may hold more than their pipe, and the joins that each one leads to."""
     return sorted(
-        f"{text} [{', '.join(sorted({_name(one.head) for one, _ in edge.joins}))}]"
+        f"{text} [{_joined(graph, edge)}]"
         for text, edge in zip(edges(graph), graph.edges, strict=True)
         if edge.elastic
     )
@@ -171,9 +180,9 @@ def test_nodes_lie_in_a_topological_order(pipeline: Pipeline) -> None:
     assert len(set(ids)) == len(ids)
     for index, edge in enumerate(graph.edges):
         assert edge.index == index
-        assert (edge.source, edge.target) == (edge.tail.id, edge.head.id)
-        if hasattr(edge.tail, "stage") and hasattr(edge.head, "stage"):
-            assert edge.tail.index < edge.head.index  # type: ignore[union-attr]
+        if edge.tail is not None and edge.head is not None:
+            assert (edge.source, edge.target) == (graph.nodes[edge.tail].id, graph.nodes[edge.head].id)
+            assert edge.tail < edge.head
     for each in graph.nodes:
         assert each.inputs[0].target_port == STDIN
         assert each.outputs[0].source_port == STDOUT
@@ -198,8 +207,8 @@ def test_a_child_comes_after_all_that_it_reads(pipeline: Pipeline) -> None:
             assert all(place < reader < group.children for reader in readers)
         assert 0 <= group.head <= max(group.children - 1, 0)
         for edge in graph.edges:
-            if hasattr(edge.tail, "stage") and hasattr(edge.head, "stage"):
-                source, target = (place_within(group, each) for each in (edge.tail, edge.head))  # type: ignore[arg-type]
+            if edge.tail is not None and edge.head is not None:
+                source, target = (place_within(group, graph.nodes[each]) for each in (edge.tail, edge.head))
                 if source is not None and target is not None and source != target:
                     assert target in consumers[source]
 

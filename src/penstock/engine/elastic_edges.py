@@ -17,45 +17,45 @@ Out of scope: looking at pipes (`stage_ports`), and copying (`streams.relay`).
 from __future__ import annotations
 
 from penstock.core.bridges import find_bridges
-from penstock.engine.graph_parts import PlanNode
 from penstock.stages.base import traits_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from penstock.engine.graph_parts import PlanEdge
+    from penstock.engine.graph_parts import PlanEdge, PlanNode
 
 __all__ = ["mark_elastic", "writers_to_elastic"]
 
 
-def mark_elastic(edges: Sequence[PlanEdge]) -> None:
+def mark_elastic(nodes: Sequence[PlanNode], edges: Sequence[PlanEdge]) -> None:
     """Set `elastic` and `joins` of each edge."""
     bridges = find_bridges([(edge.source, edge.target) for edge in edges])
     for edge in edges:
-        if isinstance(edge.tail, PlanNode) and len(edge.tail.outputs) > 1 and edge.index not in bridges:
+        if edge.tail is not None and len(nodes[edge.tail].outputs) > 1 and edge.index not in bridges:
             edge.elastic = True
-            edge.joins = tuple(_joins(edge))
+            edge.joins = tuple(_joins(nodes, edge))
 
 
-def writers_to_elastic(edges: Sequence[PlanEdge]) -> frozenset[int]:
+def writers_to_elastic(nodes: Sequence[PlanNode], edges: Sequence[PlanEdge]) -> frozenset[int]:
     """Return the ids of those stages that write to elastic edges without being relays."""
     return frozenset(
-        id(edge.tail.stage)
+        id(nodes[edge.tail].stage)
         for edge in edges
-        if edge.elastic and isinstance(edge.tail, PlanNode) and not traits_of(edge.tail.stage).is_relay
+        if edge.elastic and edge.tail is not None and not traits_of(nodes[edge.tail].stage).is_relay
     )
 
 
-def _joins(edge: PlanEdge) -> Iterator[tuple[PlanEdge, Sequence[PlanEdge]]]:
+def _joins(nodes: Sequence[PlanNode], edge: PlanEdge) -> Iterator[tuple[int, Sequence[int]]]:
     """Yield each input of a join that `edge` is or leads to, with the other inputs of that join."""
     seen: set[int] = set()
     pending = [edge]
     while pending:
         each = pending.pop()
-        if each.index in seen or not isinstance(each.head, PlanNode):
+        if each.index in seen or each.head is None:
             continue
         seen.add(each.index)
-        if len(each.head.inputs) > 1 and not traits_of(each.head.stage).reads_any_input:
-            yield each, tuple(other for other in each.head.inputs if other is not each)
-        pending += each.head.outputs
+        node = nodes[each.head]
+        if len(node.inputs) > 1 and not traits_of(node.stage).reads_any_input:
+            yield each.index, tuple(other.index for other in node.inputs if other is not each)
+        pending += node.outputs

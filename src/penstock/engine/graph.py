@@ -79,7 +79,7 @@ class PipelineSpec(PipelineBase):
     def make_graph(self, keep: str | None = None) -> Graph:
         """Return a new graph; `keep` is the folder that gets a file for each edge."""
         graph = Graph(self._stages, keep=keep)
-        if not graph.is_line and (relayed := writers_to_elastic(graph.edges)):
+        if not graph.is_line and (relayed := writers_to_elastic(graph.nodes, graph.edges)):
             graph = Graph(self._stages, relayed, keep)
         return graph
 
@@ -127,8 +127,8 @@ class Graph:
             self.first, self.last = self.nodes[0], self.nodes[-1]
         else:
             self.first, self.last = builder.first, builder.last
-            order_children(self.root, self.parents, self.nodes, self.edges)
-            mark_elastic(self.edges)
+            order_children(self.root, self.parents, self.nodes, self.edges, self.sources)
+            mark_elastic(self.nodes, self.edges)
         self.first_in_process = next(
             (node.stage for node in self.nodes if not traits_of(node.stage).opens_devnull_itself), None
         )

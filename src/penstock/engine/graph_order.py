@@ -17,7 +17,7 @@ from penstock.stages.base import traits_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.engine.graph_parts import PlanEdge
 
@@ -31,6 +31,7 @@ def order_children(
     parents: Sequence[PlanGroup | PlanFilter],
     nodes: Sequence[PlanNode],
     edges: Sequence[PlanEdge],
+    sources: Sequence[PlanEnd],
 ) -> None:
     """Set the places of all children, and the `consumers` and `head` of each pipeline."""
     children = _children(root, parents, nodes)
@@ -38,8 +39,8 @@ def order_children(
         group: {child.place: set() for child in below} for group, below in children.items()
     }
     for edge in edges:
-        if isinstance(edge.tail, PlanNode) and isinstance(edge.head, PlanNode) and _can_break(edge):
-            group, source, target = _meeting(edge.tail, edge.head)
+        if edge.tail is not None and edge.head is not None and _can_break(nodes[edge.tail], edge):
+            group, source, target = _meeting(nodes[edge.tail], nodes[edge.head])
             readers[group][source].add(target)
     for group, below in children.items():
         order = _sorted(readers[group])
@@ -51,8 +52,9 @@ def order_children(
         line = [[place + 1] for place in range(len(below) - 1)]
         # The outermost one may have further endpoints, whose outcomes count.
         group.consumers = None if consumers[:-1] == line and group is not root else consumers
+    ends = {end.id: end for end in sources}
     for group in children:
-        group.head = _head(group, edges)
+        group.head = _head(group, nodes, edges, ends)
 
 
 def _children(
@@ -67,15 +69,12 @@ def _children(
     return children
 
 
-def _can_break(edge: PlanEdge) -> bool:
-    """Whether the stage at the tail may fail because nobody reads from this edge.
+def _can_break(tail: PlanNode, edge: PlanEdge) -> bool:
+    """Whether the stage at the tail of an edge may fail because nobody reads from it.
 
     A `tee(until="main")` fails for its stdout alone, and what a branch had enough of excuses nothing then.
     """
-    tail = edge.tail
-    return not (
-        isinstance(tail, PlanNode) and traits_of(tail.stage).ends_with_stdout and edge.source_port != STDOUT
-    )
+    return edge.source_port == STDOUT or not traits_of(tail.stage).ends_with_stdout
 
 
 def place_within(group: PlanGroup, node: PlanNode) -> int | None:
@@ -120,11 +119,15 @@ def _sorted(readers: dict[int, set[int]]) -> dict[int, int]:
     return order
 
 
-def _head(group: PlanGroup, edges: Sequence[PlanEdge]) -> int:
+def _head(
+    group: PlanGroup, nodes: Sequence[PlanNode], edges: Sequence[PlanEdge], ends: Mapping[str, PlanEnd]
+) -> int:
     """Return the place of the child that reads the stdin of a pipeline."""
     for edge in edges:
-        if isinstance(edge.head, PlanNode) and not _is_within(edge.tail, group):
-            place = place_within(group, edge.head)
+        if edge.head is None:
+            continue
+        if not _is_within(ends[edge.source] if edge.tail is None else nodes[edge.tail], group):
+            place = place_within(group, nodes[edge.head])
             if place is not None:
                 return place
     return 0

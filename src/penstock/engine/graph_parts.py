@@ -132,7 +132,7 @@ class PlanEdge:
 
     `index` is its place among all edges, `chained` whether it joins two stages that can be fused. `elastic`
     says whether it may hold more than its pipe does, and then `joins` are the joins that it leads to: an
-    input of each, and the other inputs of that.
+    input of each, and the other inputs of that, by their indices.
     """
 
     __slots__ = (
@@ -159,17 +159,18 @@ class PlanEdge:
         chained: bool = False,
     ) -> None:
         self.index = index
-        self.tail = tail
-        """The node or end that the bytes come from."""
-        self.head = head
-        """The node or end that they go to."""
+        # By index, because a node refers to its edges, and a line is to leave no cycles.
+        self.tail = tail.index if isinstance(tail, PlanNode) else None
+        """The index of the node that the bytes come from; None for an end."""
+        self.head = head.index if isinstance(head, PlanNode) else None
+        """The index of the node that they go to; None for an end."""
         self.source = tail.id
         self.source_port = source_port
         self.target = head.id
         self.target_port = target_port
         self.chained = chained
         self.elastic = False
-        self.joins: Sequence[tuple[PlanEdge, Sequence[PlanEdge]]] = ()
+        self.joins: Sequence[tuple[int, Sequence[int]]] = ()
 
 
 def _next_place(parent: PlanGroup | PlanFilter | None) -> int:

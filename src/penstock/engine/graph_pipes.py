@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from penstock.engine.graph_parts import STDOUT, PlanNode
+from penstock.engine.graph_parts import STDOUT
 from penstock.stages.base import traits_of
 from penstock.streams.spool import SpoolBudget
 from penstock.streams.stage_ends import Input, Output
@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from penstock.engine.graph_parts import PlanEdge, PlanEnd
+    from penstock.engine.graph_parts import PlanEdge
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import StageRun
     from penstock.stages.running import Running
@@ -41,6 +41,8 @@ class GraphPipes:
 
     def __init__(self, plan: RunPlan, leaves: Sequence[StageRun]) -> None:
         self._leaves = leaves
+        self._edges = plan.graph.edges
+        self._ends = {end.id: end.name for end in (*plan.graph.sources, *plan.graph.sinks)}
         self.fifos: dict[int, str] = {}
         """The paths of the edges that are FIFOs."""
         self._folder: str | None = None
@@ -48,7 +50,7 @@ class GraphPipes:
         self.budget = SpoolBudget(plan.option("spool"))
         self._peeks: dict[int, PipePeek] = {}
         self._watched = {
-            each.index for edge in plan.graph.edges for one, others in edge.joins for each in (one, *others)
+            each for edge in plan.graph.edges for one, others in edge.joins for each in (one, *others)
         }
 
     def watch(self, edge: PlanEdge, end: Input | Fd) -> None:
@@ -69,17 +71,24 @@ class GraphPipes:
     def who_waits(self, edge: PlanEdge) -> str:
         """Return a text that says which stage waits for which."""
         for full, empty in self._waiting(edge):
-            return (
-                f"{_name_of(full.head)!r} waits for {_described(empty)}, and does not read {_described(full)}"
-            )
-        return f"{_name_of(edge.head)!r} does not read"
+            wanted, unread = self._describe(empty), self._describe(full)
+            return f"{self.reader(full)!r} waits for {wanted}, and does not read {unread}"
+        return f"{self.reader(edge)!r} does not read"
+
+    def _describe(self, edge: PlanEdge) -> str:
+        source = self._ends[edge.source] if edge.tail is None else self._leaves[edge.tail].stage.name
+        return f"its {edge.target_port} from {source!r}"
+
+    def reader(self, edge: PlanEdge) -> str:
+        """Return the name of what reads an edge."""
+        return self._ends[edge.target] if edge.head is None else self._leaves[edge.head].stage.name
 
     def _waiting(self, edge: PlanEdge) -> Iterator[tuple[PlanEdge, PlanEdge]]:
         for one, others in edge.joins:
-            if self._is_full(one):
+            if self._is_full(self._edges[one]):
                 for other in others:
-                    if self._is_empty(other):
-                        yield one, other
+                    if self._is_empty(self._edges[other]):
+                        yield self._edges[one], self._edges[other]
 
     def _is_full(self, edge: PlanEdge) -> bool:
         """Whether a writer of the edge would wait: for room, or until a program opens its FIFO."""
@@ -105,7 +114,7 @@ class GraphPipes:
 
         It may be full or empty then. So bytes are kept for readers that are only slow, but no graph hangs.
         """
-        return not features.PROCFS and isinstance(edge.tail, PlanNode)
+        return not features.PROCFS and edge.tail is not None
 
     def _has_ended(self, edge: PlanEdge) -> bool:
         """Whether the stage that feeds a FIFO has ended: a look at a FIFO with a name cannot tell."""
@@ -118,14 +127,14 @@ class GraphPipes:
         """Return the ends of a stage besides its stdin and stdout; None if it is not started with them."""
         return StagePorts(self, leaf, inputs, outputs) if traits_of(leaf.stage).starts_in_graph else None
 
-    def running(self, tail: PlanNode | PlanEnd) -> Running | None:
+    def running(self, index: int | None) -> Running | None:
         """Return the running stage of a node."""
-        return self._leaves[tail.index].running if isinstance(tail, PlanNode) else None
+        return None if index is None else self._leaves[index].running
 
-    def on_started(self, head: PlanNode | PlanEnd, call: Callable[[Running], object]) -> None:
+    def on_started(self, index: int | None, call: Callable[[Running], object]) -> None:
         """Have `call(running)` made when a later stage has been started."""
-        if isinstance(head, PlanNode):
-            self._on_started.setdefault(head.index, []).append(call)
+        if index is not None:
+            self._on_started.setdefault(index, []).append(call)
 
     def started(self, leaf: StageRun, running: Running) -> None:
         """Tell those who wait for the start of a stage."""
@@ -139,7 +148,7 @@ class GraphPipes:
         too soon: its stage keeps the writing end until it has exited. One that it reads is opened by nobody
         else yet (`stages.fifo_feed`).
         """
-        reads, suffix = _fifo_of(edge)
+        reads, suffix = self._fifo_of(edge)
         if suffix is None:
             return None
         if self._folder is None:
@@ -160,6 +169,18 @@ class GraphPipes:
             reader.close()
             raise
         return Output(writer), Input(reader)
+
+    def _fifo_of(self, edge: PlanEdge) -> tuple[bool, str | None]:
+        """Return whether a program reads from an edge that is to be a FIFO, and the end of its name.
+
+        The second is None for any other edge.
+        """
+        for index, port, reads in ((edge.head, edge.target_port, True), (edge.tail, edge.source_port, False)):
+            if index is not None:
+                suffix = traits_of(self._leaves[index].stage).fifos.get(port)
+                if suffix is not None:
+                    return reads, suffix
+        return False, None
 
     def close(self) -> None:
         """Close all handles, and remove the FIFOs."""
@@ -201,7 +222,7 @@ class StagePorts:
 
     def reader(self, port: str) -> str:
         """Return the name of what reads an output."""
-        return _name_of(self._edges[port].head)
+        return self._pipes.reader(self._edges[port])
 
     def join_waits(self, port: str) -> bool:
         """Whether a join on the way of an output waits for another input; see `GraphPipes`."""
@@ -232,24 +253,3 @@ class StagePorts:
         """Close all ends."""
         for end in self.ends.values():
             end.close()
-
-
-def _name_of(thing: object) -> str:
-    return str(thing.name if (stage := getattr(thing, "stage", None)) is None else stage.name)  # type: ignore[attr-defined]
-
-
-def _described(edge: PlanEdge) -> str:
-    return f"its {edge.target_port} from {_name_of(edge.tail)!r}"
-
-
-def _fifo_of(edge: PlanEdge) -> tuple[bool, str | None]:
-    """Return whether a program reads from an edge that is to be a FIFO, and the end of its name.
-
-    The second is None for any other edge.
-    """
-    for node, port, reads in ((edge.head, edge.target_port, True), (edge.tail, edge.source_port, False)):
-        if isinstance(node, PlanNode):
-            suffix = traits_of(node.stage).fifos.get(port)
-            if suffix is not None:
-                return reads, suffix
-    return False, None

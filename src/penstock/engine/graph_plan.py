@@ -10,7 +10,7 @@ from __future__ import annotations
 from penstock.core.options import DEFAULTS
 from penstock.core.plan import drain_kind, edge_kind, feed_kind
 from penstock.core.requirements import Stream
-from penstock.engine.graph_parts import STDIN, STDOUT, PlanEnd
+from penstock.engine.graph_parts import STDIN, STDOUT
 from penstock.engine.stdin_endpoints import stdin_endpoint
 from penstock.engine.stdout_choice import stdout_endpoint
 
@@ -70,22 +70,20 @@ def graph_kinds(plan: RunPlan) -> list[str]:
 
 def wanted_input(plan: RunPlan, edge: PlanEdge) -> Stream:
     """Return the kind of stream that the stage at the head of an edge wants."""
-    node = edge.head
-    if isinstance(node, PlanEnd):
+    if edge.head is None:
         return Stream.ANY
-    if edge.target_port != STDIN or len(node.inputs) > 1:
+    if edge.target_port != STDIN or len(plan.graph.nodes[edge.head].inputs) > 1:
         return Stream.PREFER_FILE
-    return plan.requirements[node.index].stdin
+    return plan.requirements[edge.head].stdin
 
 
 def wanted_output(plan: RunPlan, edge: PlanEdge) -> Stream:
     """Return the kind of stream that the stage at the tail of an edge wants."""
-    node = edge.tail
-    if isinstance(node, PlanEnd):
+    if edge.tail is None:
         return Stream.ANY
-    if edge.source_port != STDOUT or len(node.outputs) > 1:
+    if edge.source_port != STDOUT or len(plan.graph.nodes[edge.tail].outputs) > 1:
         return Stream.PREFER_FILE
-    return plan.requirements[node.index].stdout
+    return plan.requirements[edge.tail].stdout
 
 
 def port_of(edge: PlanEdge) -> str | None:
@@ -96,22 +94,20 @@ def port_of(edge: PlanEdge) -> str | None:
 
 
 def _check_stdin(plan: RunPlan, edge: PlanEdge, source: StdinEndpoint | None) -> None:
-    node = edge.head
-    if isinstance(node, PlanEnd) or edge.target_port != STDIN:
+    if edge.head is None or edge.target_port != STDIN:
         return
-    forbids = plan.requirements[node.index].stdin is Stream.FORBIDDEN
+    forbids = plan.requirements[edge.head].stdin is Stream.FORBIDDEN
     if forbids and (source is None or source.kind != "null"):
         raise ValueError(
-            f"stage {plan.stages[node.index].name!r} takes no stdin: it must be first, with stdin=DEVNULL"
+            f"stage {plan.stages[edge.head].name!r} takes no stdin: it must be first, with stdin=DEVNULL"
         )
 
 
 def _check_stdout(plan: RunPlan, edge: PlanEdge, sink: StdoutEndpoint | None) -> None:
-    node = edge.tail
-    if isinstance(node, PlanEnd) or edge.source_port != STDOUT:
+    if edge.tail is None or edge.source_port != STDOUT:
         return
-    forbids = plan.requirements[node.index].stdout is Stream.FORBIDDEN
+    forbids = plan.requirements[edge.tail].stdout is Stream.FORBIDDEN
     if forbids and (sink is None or sink.kind not in ("null", "inherit")):
         raise ValueError(
-            f"stage {plan.stages[node.index].name!r} has no stdout: it must be last, with stdout=DEVNULL"
+            f"stage {plan.stages[edge.tail].name!r} has no stdout: it must be last, with stdout=DEVNULL"
         )

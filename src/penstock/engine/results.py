@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.core.result import EdgeResult, Result, StageResult
-from penstock.engine.graph_parts import STDIN, STDOUT, PlanEnd
+from penstock.engine.graph_parts import STDIN, STDOUT
 from penstock.engine.graph_plan import port_of
 from penstock.stages.base import traits_of
 
@@ -35,20 +35,20 @@ def make_result(  # noqa: PLR0913 - all that is known
     if others is not None:
         ends |= {end.id: port for end, port in others.sources}
         ends |= {end.id: port for end, port in others.sinks}
+    names = {end.id: end.name for end in (*plan.graph.sources, *plan.graph.sinks)}
     hidden = _hidden(plan)
     edges = []
     for edge, kind in zip(plan.graph.edges, plan.kinds, strict=True):
         if edge.source in hidden:
             continue
-        tail, head = edge.tail, edge.head
-        written = ends.get(tail.id) if isinstance(tail, PlanEnd) else _output(leaves[tail.index], edge)
-        read = ends.get(head.id) if isinstance(head, PlanEnd) else _input(leaves[head.index], edge)
+        written = ends.get(edge.source) if edge.tail is None else _output(leaves[edge.tail], edge)
+        read = ends.get(edge.target) if edge.head is None else _input(leaves[edge.head], edge)
         # The side of an edge that is Penstock's own code counts its bytes, if there is one.
         count = None if written is None else written.count
         if count is None and read is not None:
             count = read.count
-        source_name = tail.name if isinstance(tail, PlanEnd) else leaves[tail.index].stage.name
-        target_name = head.name if isinstance(head, PlanEnd) else leaves[head.index].stage.name
+        source_name = names[edge.source] if edge.tail is None else leaves[edge.tail].stage.name
+        target_name = names[edge.target] if edge.head is None else leaves[edge.head].stage.name
         spooled = getattr(written, "spooled", 0)
         edges.append(
             EdgeResult(

@@ -101,7 +101,9 @@ class _EdgeEnds:
     def output(self, edge: PlanEdge) -> Output:
         """Return the end for the stage that writes; the other one is made too, if it is not a port's."""
         if edge.index not in self.outputs:
-            left, right = self._leaves[edge.tail.index], self._leaves[edge.head.index]  # type: ignore[union-attr]
+            assert edge.tail is not None
+            assert edge.head is not None
+            left, right = self._leaves[edge.tail], self._leaves[edge.head]
             ends = None if self._pipes is None else self._pipes.open_fifo(edge)
             if ends is None:
                 ends = make_edge(self._kinds[edge.index], _pipe_size(left, right), self._pages)

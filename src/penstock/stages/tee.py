@@ -57,9 +57,7 @@ class Splitter(BuiltinStage):
         stdout.close()
         raise TypeError(f"{self.name!r} has branches, so a custom stage must start the pipeline around it")
 
-    def start_in_graph(
-        self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
-    ) -> Running:
+    def start_in_graph(self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts) -> Running:
         """Begin to copy."""
         try:
             if stdin.fd is None or stdout.fd is None:  # a custom stage holds the pipeline
@@ -81,7 +79,9 @@ def _start_between(
     splitter: Splitter, ports: StagePorts, ctx: StageContext, stdin: Input, stdout: Output
 ) -> Running:
     assert stdin.fd is not None
-    own = Input(duplicate(stdin.fd), owned_description=stdin.owned_description)  # the caller closes the other one
+    own = Input(
+        duplicate(stdin.fd), owned_description=stdin.owned_description
+    )  # the caller closes the other one
     stdin.close()
     return splitter.start_in_graph(ctx, own, stdout, ports)
 
