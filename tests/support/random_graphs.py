@@ -159,7 +159,7 @@ class RandomGraph:
         if flow.ordered:
             return pipeline, flow
         self._room -= 1
-        return pipeline.then(command("sort")), Flow(sorted(flow.lines))
+        return pipeline.then(command("sort")), Flow(sorted(flow.lines, key=_text))
 
     def _extended(self, pipeline: Pipeline, flow: Flow, *, outlets: bool = True) -> tuple[Pipeline, Flow]:
         """Add some stages to the end of a pipeline."""
@@ -230,10 +230,10 @@ class RandomGraph:
 
     def _sorting(self, flow: Flow) -> tuple[Any, Flow]:
         if self.rng.random() < 0.3:
-            return function(_sort), Flow(sorted(flow.lines))
+            return function(_sort), Flow(sorted(flow.lines, key=_text))
         if self.rng.random() < 0.5:
-            return command("sort"), Flow(sorted(flow.lines))
-        return command("sort", "-r"), Flow(sorted(flow.lines, reverse=True))
+            return command("sort"), Flow(sorted(flow.lines, key=_text))
+        return command("sort", "-r"), Flow(sorted(flow.lines, key=_text, reverse=True))
 
     def _reversing(self, flow: Flow) -> tuple[Any, Flow]:
         return command("tac"), Flow(flow.lines[::-1])
@@ -302,7 +302,12 @@ def _copy(_ctx: object, stdin: Any, stdout: Any) -> None:
 
 
 def _sort(_ctx: object, stdin: Any, stdout: Any) -> None:
-    stdout.writelines(sorted(stdin))
+    stdout.writelines(sorted(stdin, key=_text))
+
+
+def _text(line: bytes) -> bytes:
+    """Return what sort compares: a tab comes before a line feed."""
+    return line[:-1]
 
 
 def _with_x(line: bytes) -> bytes:
