@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc  # noqa: F401 - pytest imports it when something is unraisable, in two threads at once maybe
 from pathlib import Path
 from typing import TYPE_CHECKING
 
