@@ -40,7 +40,17 @@ if TYPE_CHECKING:
 
     from penstock.core.stage import Stage
 
-__all__ = ["STDIN", "STDOUT", "Graph", "PipelineSpec", "PlanEdge", "PlanFilter", "PlanGroup", "PlanNode"]
+__all__ = [
+    "STDIN",
+    "STDOUT",
+    "Graph",
+    "PipelineSpec",
+    "PlanEdge",
+    "PlanFilter",
+    "PlanGroup",
+    "PlanNode",
+    "make_graph",
+]
 
 
 class PipelineSpec(PipelineBase):
@@ -73,15 +83,16 @@ class PipelineSpec(PipelineBase):
         """The pipeline's structure, made when it is first asked for."""
         graph = self._graph
         if graph is None:
-            graph = self._graph = self.make_graph()
+            graph = self._graph = make_graph(self._stages)
         return graph
 
-    def make_graph(self, keep: str | None = None) -> Graph:
-        """Return a new graph; `keep` is the folder that gets a file for each edge."""
-        graph = Graph(self._stages, keep=keep)
-        if not graph.is_line and (relayed := writers_to_elastic(graph.nodes, graph.edges)):
-            graph = Graph(self._stages, relayed, keep)
-        return graph
+
+def make_graph(stages: Sequence[Stage | PipelineSpec], keep: str | None = None) -> Graph:
+    """Return a new graph; `keep` is the folder that gets a file for each edge, if there is one."""
+    graph = Graph(stages, keep=keep)
+    if not graph.is_line and (relayed := writers_to_elastic(graph.nodes, graph.edges)):
+        graph = Graph(stages, relayed, keep)
+    return graph
 
 
 class Graph:

@@ -14,6 +14,7 @@ from penstock.core.options import DEFAULTS
 from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
 from penstock.core.stream_options import all_plain
+from penstock.engine.graph import make_graph
 from penstock.engine.graph_plan import graph_kinds, other_ends, port_of
 from penstock.engine.run_outputs import check_outputs, stderr_of
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
@@ -172,7 +173,7 @@ def plan_run(
     """
     try:
         keep = options.get("keep")
-        graph = pipeline.graph if keep is None else pipeline.make_graph(keep)
+        graph = pipeline.graph if keep is None else make_graph(pipeline.stages, keep)
         return _plan(graph, options, iterate=iterate, ends=ends)
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
