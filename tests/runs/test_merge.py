@@ -46,7 +46,7 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
         yield data[start : start + size]
 
 
-@pytest.mark.parametrize("mark", [b"\n", b"\0", b"\r\n", b"--end--", b"aab"], ids=repr)
+@pytest.mark.parametrize("mark", [b"\n", b"\0", b"\r\n", b"--end--", b"aab", b"abab"], ids=repr)
 @pytest.mark.parametrize("size", [1021, 65_536, 1_000_003])
 def test_no_record_is_cut(mark: bytes, size: int) -> None:
     """With marks of one byte and of several, which are split between two reads."""
@@ -78,6 +78,7 @@ def test_a_mark_in_single_bytes_is_found(mark: bytes) -> None:
         (b"\n", b"a\nb", b"a\nb\n"),
         (b"\r\n", b"a\r", b"a\r\r\n"),
         (b"\r\n", b"a\nb\r\n", b"a\nb\r\n"),
+        (b"aa", b"baaa", b"baaaaa"),
         (None, b"a", b"a"),
         (None, b"a\nb", b"a\nb"),
     ],
@@ -85,6 +86,27 @@ def test_a_mark_in_single_bytes_is_found(mark: bytes) -> None:
 def test_a_last_record_without_its_mark_gets_one(mark: bytes | None, data: bytes, expected: bytes) -> None:
     """Without records nothing is added. Several marks side by side are cut at the last one."""
     assert merge(Pipeline(CAT, input=data), records=mark).output() == expected
+
+
+def test_a_mark_that_overlaps_itself_ends_a_record_from_its_beginning_on() -> None:
+    """Three line feeds are the end of one paragraph, and the beginning of the next."""
+    second, third = threading.Event(), threading.Event()
+
+    def one(_ctx: object, _stdin: Any, stdout: Any) -> None:
+        stdout.write(b"x\n\n\n")
+        assert third.wait(DEADLINE)
+        stdout.write(b"y\n\n")
+
+    def two(_ctx: object, _stdin: Any, stdout: Any) -> None:
+        assert second.wait(DEADLINE)
+        stdout.write(b"o\n\n")
+
+    chunks = merge(function(one), function(two), records=b"\n\n").iter_bytes(timeout=ENDS_S)
+    found = [next(chunks)]
+    second.set()
+    found.append(next(chunks))
+    third.set()
+    assert [*found, *chunks] == [b"x\n\n", b"o\n\n", b"\ny\n\n"]
 
 
 def test_bytes_come_as_they_are_without_records() -> None:

@@ -115,6 +115,10 @@ class _Merging:
     def __init__(self, inputs: Sequence[_Numbered], writer: Writer, records: bytes | None) -> None:
         self._writer = writer
         self._records = records
+        self._overlaps = records is not None and any(
+            records.startswith(records[place:]) for place in range(1, len(records))
+        )
+        """Whether the end of a mark may be the beginning of another one, as of two line feeds."""
         self._readers = dict(inputs)
         self._begun: dict[int, list[bytes]] = {number: [] for number in self._readers}
         """The pieces of the record that each input has begun."""
@@ -152,9 +156,12 @@ class _Merging:
             if rest:
                 self._writer.write(rest if rest.endswith(mark) else rest + mark)
             return
+        if self._overlaps and begun:  # only from its beginning on is it clear where a record ends
+            data = b"".join([*begun, data])
+            begun.clear()
         # A mark of several bytes may be split between two reads.
         overlap = b"".join(begun)[1 - len(mark) :] if begun and len(mark) > 1 else b""
-        end = (overlap + data).rfind(mark)
+        end = self._last_mark(overlap + data, mark)
         if end < 0:
             begun.append(data)
             if sum(map(len, begun)) > DEFAULT_MAX_LINE:
@@ -163,6 +170,13 @@ class _Merging:
         cut = end + len(mark) - len(overlap)
         self._writer.write(b"".join([*begun, data[:cut]]))
         begun[:] = [data[cut:]] if cut < len(data) else []
+
+    def _last_mark(self, data: bytes, mark: bytes) -> int:
+        """Return where the mark of the last whole record begins, -1 if there is none."""
+        if not self._overlaps:
+            return data.rfind(mark)
+        *records, rest = data.split(mark)
+        return len(data) - len(rest) - len(mark) if records else -1
 
     def poison(self, reason: BaseException) -> None:
         """Do nothing: the stage reports the reason."""
