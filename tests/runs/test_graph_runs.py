@@ -30,6 +30,7 @@ from penstock import (
     Result,
     command,
     concat,
+    echo,
     function,
     map_lines,
     merge,
@@ -368,3 +369,12 @@ def test_an_interrupt_at_any_moment_ends_a_graph(first: int, via: Any) -> None:
             raised = True
         assert raised or interruption.left > 0, f"it was swallowed in {interruption.where}"
         assert not supervisor.active_runs, f"a run that has ended is held after one in {interruption.where}"
+
+
+def test_the_status_of_a_success_is_that_of_the_last_stage_outside_of_branches() -> None:
+    """As in a line; a branch has a status of its own."""
+    status = command("sh", "-c", "cat >/dev/null; exit 3", ok_codes=[3])
+    result = (echo("x") | command("cat") | tee(status)).run(stdout=DEVNULL)
+    assert (result.returncode, result.stage("sh").returncode) == (None, 3)
+    result = (echo("x") | tee(status) | command("cat")).run(stdout=DEVNULL)
+    assert (result.returncode, result.returncodes) == (0, (None, None, 3, 0))

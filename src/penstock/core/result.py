@@ -153,7 +153,8 @@ class Result:
         index = None if self.error is None else self.error.index
         if index is not None and index < len(self.stages):
             return self.stages[index]
-        return self.stages[-1] if self.stages else None
+        main = [stage for stage in self.stages if not stage.branch]
+        return main[-1] if main else None
 
     def stage(self, name: str) -> StageResult:
         """Return the result of the stage with that name; KeyError if no stage has it, or more than one."""
