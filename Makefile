@@ -5,7 +5,8 @@
 #     make check   the same without the tests that are marked slow: an answer in half a minute
 #     make lint    style, format and types
 #     make bench   ratios to go-pipe (where there is Go), bash, subprocess by hand, plumbum, sh and shellous
-#     make soak    20,000 short pipelines from 50 and 200 threads, 5 % of them faulty; fails where anything grows
+#     make soak    20,000 short pipelines from 50 and 200 threads, 5 % of them faulty; fails where anything grows;
+#                  then 2,000 random graphs, as they are, cut short, and with failing calls
 #     make clean   remove the environment and all caches
 #
 # Each install is editable, so a change of the source needs none. The files `.venv/.made` and `.venv/.with-*` say
@@ -59,6 +60,8 @@ bench: $(VENV)/.with-bench
 soak: $(VENV)/.made
 	@test -e $(VENV)/.with-test || $(PIP) install --editable .
 	$(BIN)/python -m benchmarks.soak
+	@test -e $(VENV)/.with-test || $(MAKE) $(VENV)/.with-test
+	PENSTOCK_RANDOM_GRAPHS=2000 $(BIN)/python -m pytest -q -n 2 tests/robustness/test_random_graphs.py
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

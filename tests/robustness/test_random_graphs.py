@@ -6,17 +6,22 @@ leak check looks for what is left. `PENSTOCK_RANDOM_GRAPHS=2000` in the environm
 
 from __future__ import annotations
 
+import errno
 import os
+import random
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.random_graphs import RandomGraph
 
-from penstock import CAPTURE, PipelineError
+from penstock import CAPTURE, PipelineCancelled, PipelineError, PipelineTimeout
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.robustness.conftest import Fail
 
     from penstock import Result
 
@@ -24,6 +29,17 @@ pytestmark = pytest.mark.slow
 
 COUNT = int(os.environ.get("PENSTOCK_RANDOM_GRAPHS", "200"))
 FIRST = int(os.environ.get("PENSTOCK_RANDOM_GRAPHS_FIRST", "0"))
+FAULTS = (
+    ("pipe", errno.EMFILE),
+    ("open", errno.EMFILE),
+    ("posix_spawn", errno.EAGAIN),
+    ("read", errno.EIO),
+    ("read", errno.EAGAIN),
+    ("write", errno.ENOSPC),
+    ("write", errno.EAGAIN),
+    ("poll", errno.EINTR),
+)
+"""Calls of the package that fail once, and how."""
 AT_ONCE = 10
 """Graphs of one test."""
 DEADLINE_S = 20.0
@@ -42,6 +58,44 @@ def test_a_random_graph_does_what_plain_python_does(first: int, tmp_path: Path) 
             mistakes.append("it took too long")
         if mistakes:
             pytest.fail("\n".join([f"seed {seed}", *mistakes, repr(graph.pipeline), str(result)]))
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + COUNT, AT_ONCE))
+def test_a_random_graph_that_is_cut_short_ends_at_once(first: int, tmp_path: Path) -> None:
+    """By a deadline or a cancellation at a random moment: it ends as if it had been faster, or says so."""
+    for seed in range(first, min(first + AT_ONCE, FIRST + COUNT)):
+        graph, dice = RandomGraph(seed, tmp_path), random.Random(f"cut {seed}")
+        moment = dice.choice((0.0, 0.002, 0.01, 0.05)) * dice.random()
+        began = time.monotonic()
+        if dice.random() < 0.5:
+            result = graph.pipeline.run(stdout=CAPTURE, check=False, timeout=moment, **graph.options)
+        else:
+            run = graph.pipeline.start(stdout=CAPTURE, **graph.options)
+            timer = threading.Timer(moment, run.cancel)
+            timer.start()
+            result = run.wait(DEADLINE_S, check=False)
+            timer.join()
+        assert time.monotonic() - began < DEADLINE_S / 2, f"seed {seed}: {graph.pipeline!r}"
+        if result.error is None:
+            assert _mistakes(graph, result) == [], f"seed {seed}: {graph.pipeline!r}"
+        elif not isinstance(result.error, PipelineTimeout | PipelineCancelled):  # it had failed before
+            assert graph.nested or result.error.stage in graph.failing, f"seed {seed}: {result.error!r}"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("first", range(FIRST, FIRST + COUNT, AT_ONCE))
+def test_a_random_graph_with_a_failing_call_ends_in_time(first: int, tmp_path: Path, fail: Fail) -> None:
+    """With an error, or as if the call had not failed; the call and its turn are random."""
+    for seed in range(first, min(first + AT_ONCE, FIRST + COUNT)):
+        graph, dice = RandomGraph(seed, tmp_path), random.Random(f"fault {seed}")
+        call, number = dice.choice(FAULTS)
+        chosen = dice.randint(1, 30)
+        began = time.monotonic()
+        with fail(call, number, lambda turn, chosen=chosen: turn == chosen):  # type: ignore[misc]
+            result = graph.pipeline.run(stdout=CAPTURE, check=False, timeout=DEADLINE_S, **graph.options)
+        assert time.monotonic() - began < DEADLINE_S / 2, f"seed {seed}, {call}: {graph.pipeline!r}"
+        if result.error is None:
+            assert _mistakes(graph, result) == [], f"seed {seed}, {call}: {graph.pipeline!r}"
 
 
 def _mistakes(graph: RandomGraph, result: Result) -> list[str]:
