@@ -648,3 +648,18 @@ def test_it_needs_no_test_runner() -> None:
     """The suite imports nothing but the library and the standard library."""
     script = "import sys, penstock.testing; assert not {'pytest', 'psutil', 'click'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_stage_that_fails_in_a_branch_is_told() -> None:
+    """There its stdin is a pipe, though its neighbours are Python stages."""
+
+    class WantsEndsOfOneKind(Upper):
+        def start(self, ctx: Any, stdin: Any, stdout: Any, /) -> Any:
+            if stdin.fd is not None and stdout.fd is None:
+                stdin.close()
+                stdout.close()
+                raise RuntimeError("the ends are of two kinds")
+            return super().start(ctx, stdin, stdout)
+
+    with pytest.raises(AssertionError, match=r"in a branch of a graph it fails .*the ends are of two kinds"):
+        check_stage(WantsEndsOfOneKind)

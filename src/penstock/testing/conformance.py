@@ -84,6 +84,8 @@ def check_stage(
         if not broken:
             for rule in _RULES:
                 broken += _sentences(rule, case)
+        if not broken:  # a graph would only show the same faults once more
+            broken = _sentences(_works_in_a_graph, case)
     finally:
         if case.loop is not None:
             case.loop.close()
@@ -161,6 +163,13 @@ def _survives_pickling(case: StageUnderTest) -> Iterator[str]:
         difference = case.run(copy, case.data).difference(case.ordinary)
         if difference is not None:
             yield f"it can be pickled, but its copy {difference}"
+
+
+def _works_in_a_graph(case: StageUnderTest) -> Iterator[str]:
+    if case.ordinary is not None:
+        difference = case.run(case.fresh(), case.data, branched=True).difference(case.ordinary)
+        if difference is not None:
+            yield f"in a branch of a graph it {difference}"
 
 
 # The rules about its runs.

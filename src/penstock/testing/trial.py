@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.api.composition import checked_stage
 from penstock.api.factories import function, source
+from penstock.api.graphs import concat, tee
 from penstock.api.pipeline import Pipeline
 from penstock.core.constants import DEVNULL
 from penstock.core.errors import Cancelled, FinishEarly, PipelineError, StartError
@@ -136,8 +137,11 @@ class StageUnderTest:
         ]
         return list(dict.fromkeys(pairs))
 
-    def run(self, stage: Any, data: bytes) -> Outcome:
-        """Run the stage between a Python source and a Python sink."""
+    def run(self, stage: Any, data: bytes, *, branched: bool = False) -> Outcome:
+        """Run the stage between a Python source and a Python sink.
+
+        `branched`: in a graph, as a branch of a tee, or as a source that another stage reads.
+        """
         wants = stage.requirements
         received: list[bytes] = []
         most = max(_MAX_DRAINED_BYTES, len(self.expect or b"") + 1)
@@ -151,10 +155,13 @@ class StageUnderTest:
                     raise FinishEarly
 
         parts = [stage]
-        if wants.stdin is not Stream.FORBIDDEN:
-            parts.insert(0, source(list(_pieces(data))))
         if wants.stdout is not Stream.FORBIDDEN:
             parts.append(function(collect))
+        if wants.stdin is not Stream.FORBIDDEN:
+            parts = [tee(Pipeline(*parts).to(DEVNULL))] if branched else parts
+            parts.insert(0, source(list(_pieces(data))))
+        elif branched:
+            parts = [concat(*parts[:1]), *parts[1:]]
         options: Options = {"stdout": DEVNULL, "stderr": DEVNULL, "grace": min(2.0, self.timeout)}
         if self.loop is not None:
             result = self.loop.run(Pipeline(*parts), options, self.timeout)
