@@ -654,12 +654,10 @@ def test_a_stage_that_fails_in_a_branch_is_told() -> None:
     """There its stdin is a pipe, though its neighbours are Python stages."""
 
     class WantsEndsOfOneKind(Upper):
-        def start(self, ctx: Any, stdin: Any, stdout: Any, /) -> Any:
-            if stdin.fd is not None and stdout.fd is None:
-                stdin.close()
-                stdout.close()
+        def running(self, ctx: Any, reader: Any, writer: Any) -> Any:
+            if type(reader).__name__ == "FdReader" and type(writer).__name__ != "FdWriter":
                 raise RuntimeError("the ends are of two kinds")
-            return super().start(ctx, stdin, stdout)
+            return super().running(ctx, reader, writer)
 
     with pytest.raises(AssertionError, match=r"in a branch of a graph it fails .*the ends are of two kinds"):
         check_stage(WantsEndsOfOneKind)
