@@ -205,7 +205,8 @@ def open_ports(
         raise
     try:
         # With commands alone, and what the reactor does itself, no thread but the caller's takes part.
-        if not (reactor.shared or plan.has_user_objects or feed.uses_thread or drain.uses_thread):
+        alone = in_process is None and not plan.has_user_objects
+        if alone and not (reactor.shared or feed.uses_thread or drain.uses_thread):
             reactor.expect_no_posts()
     except BaseException:
         feed.abandon()
