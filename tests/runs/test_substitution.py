@@ -179,7 +179,7 @@ def test_mistakes_are_named_when_they_are_made() -> None:
     with pytest.raises(ValueError, match="a part of an Arg"):
         Arg("a\0b")
     with pytest.raises(ValueError, match="via must be"):
-        reading(CAT, via="file")  # type: ignore[arg-type]
+        writing(CAT, via="file")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="suffix"):
         reading(CAT, suffix=".gz")
     with pytest.raises(ValueError, match="suffix"):

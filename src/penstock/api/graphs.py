@@ -135,13 +135,14 @@ def shared(pipeline: Any) -> Pipeline:
 
 
 @exported
-def reading(source: Any, *, via: Literal["fd", "fifo"] = "fd", suffix: str = "") -> Reading | str:
+def reading(source: Any, *, via: Literal["fd", "fifo", "file"] = "fd", suffix: str = "") -> Reading | str:
     r"""Make an argument of `command()`: a file name from which the program reads the output of `source`.
 
     As `<(...)` of bash. But the run waits for the source, and its failure is the failure of the run. `source`
     is a stage or a pipeline; a path stands for itself. With `via="fd"` the name is `/dev/fd/N`, a pipe that
     this program alone inherits. With `via="fifo"` it is a FIFO in a private folder, whose name ends with
-    `suffix`: for programs whose own children open the name.
+    `suffix`: for programs whose own children open the name. With `via="file"` it is a file there, complete
+    before the program starts: for programs that seek. If the source fails, the program is not started.
 
     Raises TypeError for anything else as `source`, and ValueError for an unknown `via`, or a `suffix` with a
     slash or without a FIFO.
@@ -155,7 +156,7 @@ def reading(source: Any, *, via: Literal["fd", "fifo"] = "fd", suffix: str = "")
 
     if isinstance(source, str) or (hasattr(source, "__fspath__") and not isinstance(source, PipelineSpec)):
         return str(source)
-    return Reading(_source("reading", source), *_means(via, suffix))
+    return Reading(_source("reading", source), *_means(("fd", "fifo", "file"), via, suffix))
 
 
 @exported
@@ -176,7 +177,7 @@ def writing(branch: Any, *, via: Literal["fd", "fifo"] = "fd", suffix: str = "")
     with late_import:
         from penstock.stages.substitution import Writing  # noqa: PLC0415 - as above
 
-    return Writing(make_branch(branch), *_means(via, suffix))
+    return Writing(make_branch(branch), *_means(("fd", "fifo"), via, suffix))
 
 
 @exported
@@ -280,13 +281,13 @@ def _source(what: str, thing: Any) -> Pipeline:
     return pipeline
 
 
-def _means(via: str, suffix: str) -> tuple[str, str]:
-    if via not in ("fd", "fifo"):
-        raise ValueError(f"via must be 'fd' or 'fifo', not {via!r}")
+def _means(known: tuple[str, ...], via: str, suffix: str) -> tuple[str, str]:
+    if via not in known:
+        raise ValueError(f"via must be {' or '.join(map(repr, known))}, not {via!r}")
     if not isinstance(suffix, str):
         raise TypeError(f"suffix must be a str, not {describe(suffix)}")
     if suffix and (via == "fd" or "/" in suffix or "\0" in suffix):
-        raise ValueError("suffix is the end of a FIFO's name: it needs via='fifo', and no slash")
+        raise ValueError("suffix is the end of a file name: it needs another via than 'fd', and no slash")
     return via, suffix
 
 

@@ -125,11 +125,9 @@ class Builder:
         found = []
         for port, pipeline in traits.inlets.items():
             tail = self._add_source(group, pipeline)
-            if port in traits.fifos:
-                with late_import:
-                    from penstock.stages.fifo_feed import FifoFeed  # noqa: PLC0415 - few commands have a FIFO
-
-                feed = PlanNode(group, len(self.nodes), FifoFeed(f"{port} of {stage.name}"), self._branch)
+            if port in traits.fifos or port in traits.files:
+                name = f"{port} of {stage.name}"
+                feed = PlanNode(group, len(self.nodes), _feed(name, traits, port), self._branch)
                 self.nodes.append(feed)
                 self._join(tail, feed)
                 tail = feed, STDOUT
@@ -257,6 +255,18 @@ class Builder:
             origin.outputs = (edge, *origin.outputs) if port == STDOUT else (*origin.outputs, edge)
             if isinstance(head, PlanEnd):
                 head.edge, head.node = edge, origin
+
+
+def _feed(name: str, traits: StageTraits, port: str) -> Stage:
+    """Return the stage that feeds a FIFO or a file."""
+    with late_import:
+        if port in traits.files:
+            from penstock.stages.file_feed import FileFeed  # noqa: PLC0415 - few commands read whole files
+
+            return FileFeed(name)
+        from penstock.stages.fifo_feed import FifoFeed  # noqa: PLC0415 - few commands have a FIFO
+
+        return FifoFeed(name)
 
 
 class _Shared:

@@ -45,6 +45,8 @@ class GraphPipes:
         self._ends = {end.id: end.name for end in (*plan.graph.sources, *plan.graph.sinks)}
         self.fifos: dict[int, str] = {}
         """The paths of the edges that are FIFOs."""
+        self.files: dict[int, str] = {}
+        """The paths of the edges that are whole files."""
         self._folder: str | None = None
         self._on_started: dict[int, list[Callable[[Running], object]]] = {}
         self.budget = SpoolBudget(plan.option("spool"))
@@ -102,7 +104,7 @@ class GraphPipes:
         """Whether a reader of the edge would wait: its pipe is empty, and more may come."""
         peek = self._peeks.get(edge.index)
         if peek is None:
-            return self._cannot_look(edge) and not self._has_ended(edge)
+            return (edge.index in self.files or self._cannot_look(edge)) and not self._has_ended(edge)
         look = peek.look()
         if look is not None and not look.empty:
             return False
@@ -141,15 +143,36 @@ class GraphPipes:
         for call in self._on_started.pop(leaf.index, ()):
             call(running)
 
-    def open_fifo(self, edge: PlanEdge) -> tuple[Output, Input] | None:
+    def outcome_of_source(self, feed: int) -> tuple[bool, BaseException | None]:
+        """Return whether it is known how the stages ended that feed a node, and the error if one has failed.
+
+        Those that copy to others as well are not waited for: the others may not have read everything.
+        """
+        seen, pending = {feed}, [feed]
+        while pending:
+            for edge in self._leaves[pending.pop()].node.inputs:
+                if edge.tail is not None and edge.tail not in seen:
+                    seen.add(edge.tail)
+                    pending.append(edge.tail)
+        for index in sorted(seen):
+            leaf = self._leaves[index]
+            if not traits_of(leaf.stage).is_relay:
+                end = leaf.end_as_seen_from(self._leaves[feed])
+                if end is None:
+                    return False, None
+                if end.failed or (end.error is not None and end.reason is not None):
+                    return True, end.error
+        return True, None
+
+    def open_named(self, edge: PlanEdge) -> tuple[Output, Input] | None:
         """Make an edge that a program opens by name, if it asks for that; None if it does not.
 
         A FIFO that the program writes to is open before the program opens it, so that its reader sees no end
-        too soon: its stage keeps the writing end until it has exited. One that it reads is opened by nobody
-        else yet (`stages.fifo_feed`).
+        too soon: its stage keeps the writing end until it has exited. A FIFO or a file that it reads is
+        opened by nobody else yet (`stages.fifo_feed`, `stages.file_feed`).
         """
-        reads, suffix = self._fifo_of(edge)
-        if suffix is None:
+        kind, reads, suffix = self._name_of(edge)
+        if kind is None:
             return None
         if self._folder is None:
             with late_import:
@@ -157,8 +180,9 @@ class GraphPipes:
 
             self._folder = mkdtemp(prefix="penstock-")
         path = f"{self._folder}/{edge.index}{suffix}"
-        os.mkfifo(path, 0o600)
-        self.fifos[edge.index] = path
+        (self.files if kind == "file" else self.fifos)[edge.index] = path
+        if kind == "fifo":
+            os.mkfifo(path, 0o600)
         if reads:
             return Output(devnull=True), Input(devnull=True)
         reader = open_path(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -170,22 +194,20 @@ class GraphPipes:
             raise
         return Output(writer), Input(reader)
 
-    def _fifo_of(self, edge: PlanEdge) -> tuple[bool, str | None]:
-        """Return whether a program reads from an edge that is to be a FIFO, and the end of its name.
-
-        The second is None for any other edge.
-        """
+    def _name_of(self, edge: PlanEdge) -> tuple[str | None, bool, str]:
+        """Return if an edge is a fifo or a file, whether a program reads it, and the end of its name."""
         for index, port, reads in ((edge.head, edge.target_port, True), (edge.tail, edge.source_port, False)):
             if index is not None:
-                suffix = traits_of(self._leaves[index].stage).fifos.get(port)
-                if suffix is not None:
-                    return reads, suffix
-        return False, None
+                traits = traits_of(self._leaves[index].stage)
+                for kind, suffixes in (("fifo", traits.fifos), ("file", traits.files)):
+                    if port in suffixes:
+                        return kind, reads, suffixes[port]
+        return None, False, ""
 
     def close(self) -> None:
-        """Close all handles, and remove the FIFOs."""
+        """Close all handles, and remove the FIFOs and files."""
         if self._folder is not None:
-            for path in self.fifos.values():
+            for path in (*self.fifos.values(), *self.files.values()):
                 with contextlib.suppress(OSError):
                     os.unlink(path)  # noqa: PTH108 - pathlib is slow to import
             with contextlib.suppress(OSError):
@@ -215,6 +237,10 @@ class StagePorts:
         self._all |= {edge.source_port: edge for edge in node.outputs}
         self._writers = [running for edge in node.inputs if (running := pipes.running(edge.tail)) is not None]
         self._edges = {edge.source_port: edge for edge in node.outputs}
+        files = traits_of(leaf.stage).files
+        self._file_feeds = [
+            edge.tail for edge in node.inputs if edge.target_port in files and edge.tail is not None
+        ]
 
     def elastic(self, port: str) -> bool:
         """Whether more than its pipe holds may be kept for an output, stdout too."""
@@ -246,8 +272,22 @@ class StagePorts:
 
     def name_of_pipe(self, port: str) -> str:
         """Return the name by which a program opens the end at a port."""
-        fifo = self._pipes.fifos.get(self._all[port].index)
-        return f"/dev/fd/{self.ends[port].fd}" if fifo is None else fifo
+        index = self._all[port].index
+        path = self._pipes.fifos.get(index) or self._pipes.files.get(index)
+        return f"/dev/fd/{self.ends[port].fd}" if path is None else path
+
+    def file_feeds(self) -> list[Running]:
+        """Return the running stages that write the files which this stage reads."""
+        found = [self._pipes.running(feed) for feed in self._file_feeds]
+        return [running for running in found if running is not None]
+
+    def outcome_of_files(self) -> tuple[bool, BaseException | None]:
+        """Return whether it is known how the sources of these files ended, and the error of one."""
+        for feed in self._file_feeds:
+            known, error = self._pipes.outcome_of_source(feed)
+            if not known or error is not None:
+                return known, error
+        return True, None
 
     def close(self) -> None:
         """Close all ends."""

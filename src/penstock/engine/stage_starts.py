@@ -10,7 +10,7 @@ to a stage is closed here. Before and after each start, the run checks whether i
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 from penstock.engine.start_failure import StartFailure
 from penstock.stages.base import traits_of
@@ -104,7 +104,7 @@ class _EdgeEnds:
             assert edge.tail is not None
             assert edge.head is not None
             left, right = self._leaves[edge.tail], self._leaves[edge.head]
-            ends = None if self._pipes is None else self._pipes.open_fifo(edge)
+            ends = None if self._pipes is None else self._pipes.open_named(edge)
             if ends is None:
                 ends = make_edge(self._kinds[edge.index], _pipe_size(left, right), self._pages)
             self.outputs[edge.index], self.inputs[edge.index] = ends
@@ -172,6 +172,8 @@ def start_stages(
                     started(leaf, running)
                     if pipes is not None:
                         pipes.started(leaf, running)
+                        if hasattr(running, "hand_over"):  # a command that waits for a file
+                            running.hand_over = partial(started, leaf)
         except BaseException as error:
             ends.close(unit)  # a stage does so itself; one that forgets must not hang its neighbours
             ends.give(unit)

@@ -200,6 +200,18 @@ class StageRun(Node):
         first, self.exit_event_sent = not self.exit_event_sent, True
         return first
 
+    def end_as_seen_from(self, other: StageRun) -> NodeOutcome | None:
+        """Return how it ended, or the outermost filter or pipeline around it that is not around `other` too.
+
+        None if that is not known yet.
+        """
+        node: Node = self
+        while node.parent is not None and not other.within(node.parent):
+            if node.end is None:
+                return None
+            node = node.parent
+        return node.end
+
     def filters(self) -> Iterator[FilterRun]:
         """The filters that its end goes through, innermost first."""
         node: Node | None = self.parent

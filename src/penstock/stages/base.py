@@ -48,6 +48,8 @@ class StageTraits:
     """The branches that it writes besides its stdout, by the names of the ports."""
     starts_in_graph: bool = False
     """Whether `start_in_graph(ctx, stdin, stdout, ports)` starts it: it has inlets or outlets, for one."""
+    files: Mapping[str, str] = NO_PORTS
+    """Those ports whose edges are whole files, which a program opens by name, and the ends of the names."""
     fifos: Mapping[str, str] = NO_PORTS
     """Those ports whose edges are FIFOs, which a program opens by name, with the ends of their names."""
     is_source: bool = False

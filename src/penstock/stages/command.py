@@ -134,7 +134,8 @@ class Command(BuiltinStage):
         if not found:
             return given
         self.substitutions = made = SubstitutedArguments(found)
-        self.inlets, self.outlets, self.fifos = made.inlets, made.outlets, made.fifos
+        self.inlets, self.outlets = made.inlets, made.outlets
+        self.fifos, self.files = made.fifos, made.files
         self.starts_in_graph = True
         return tuple([str(arg) if place in found else arg for place, arg in enumerate(given)])
 
@@ -150,30 +151,46 @@ class Command(BuiltinStage):
 
     def start_in_graph(self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts) -> Running:
         """Start the process with names of pipes in its arguments."""
+        bound = self._bound(ports)
+        named = {**self.fifos, **self.files}
+        _close_ends([end for port, end in ports.ends.items() if port in self.files])
+        start = partial(bound._start_with_names, ctx, stdin, stdout, ports, named)  # noqa: SLF001 - the same class
+        if not self.files:
+            return start()
+        with late_import:  # nothing is spawned yet
+            from penstock.stages.postponed import Postponed  # noqa: PLC0415 - few commands read whole files
+
+        return Postponed(ctx, ports, start, partial(_close_ends, [stdin, stdout, *ports.ends.values()]))
+
+    def _bound(self, ports: StagePorts) -> Command:
+        """Return a copy of the stage that has the names of the pipes of a run among its arguments."""
         assert self.substitutions is not None
+        names = {port: ports.name_of_pipe(port) for port in ports.ends}
+        bound = type(self).__new__(type(self))
+        vars(bound).update(vars(self))
+        argv = list(self.argv)
+        for place, text in self.substitutions.texts(names):
+            argv[place] = text
+        bound.argv = tuple(argv)
+        bound.shown_argv = self.argv
+        return bound
+
+    def _start_with_names(
+        self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts, named: Mapping[str, str]
+    ) -> Running:
+        """Start the process; it inherits the pipes that have no name of their own (`named`)."""
         kept: list[Input | Output] = []
-        started = False
         try:
-            names = {port: ports.name_of_pipe(port) for port in ports.ends}
-            bound = type(self).__new__(type(self))
-            vars(bound).update(vars(self))
-            argv = list(self.argv)
-            for place, text in self.substitutions.texts(names):
-                argv[place] = text
-            bound.argv = tuple(argv)
-            passed = [end.fd for port, end in ports.ends.items() if port not in self.fifos]
-            bound.pass_fds = (*self.pass_fds, *(number for number in passed if number is not None))
-            bound.shown_argv = self.argv
-            started = True
-            running = bound.start(ctx, stdin, stdout)  # which closes both
+            passed = [end.fd for port, end in ports.ends.items() if port not in named]
+            self.pass_fds = (*self.pass_fds, *(number for number in passed if number is not None))
+            running = self.start(ctx, stdin, stdout)
             # Until the program has opened a FIFO, it has no other reader or writer than this.
             kept = [ports.ends[port] for port in self.fifos]
             running.on_done(partial(_close_ends, kept))
             return running
         finally:
-            if not started:
-                stdin.close()
-                stdout.close()
+            stdin.close()
+            stdout.close()
             _close_ends([end for end in ports.ends.values() if end not in kept])
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:

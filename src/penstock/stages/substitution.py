@@ -25,7 +25,7 @@ __all__ = ["Arg", "Reading", "SubstitutedArguments", "Substitution", "Writing"]
 
 
 class Substitution:
-    """An argument that is a name of a pipe. `via` is "fd" or "fifo", `suffix` the end of a FIFO's name."""
+    """An argument that is a name of a pipe. `via` is "fd", "fifo" or "file", `suffix` the end of the name."""
 
     __slots__ = ("suffix", "via")
 
@@ -119,6 +119,8 @@ class SubstitutedArguments:
         self.outlets: dict[str, Branch] = {}
         self.fifos: dict[str, str] = {}
         """The ends of the names of those that are FIFOs, by port."""
+        self.files: dict[str, str] = {}
+        """The ends of the names of those that are files, by port."""
         for argument in arguments.values():
             for part in argument.parts:
                 if isinstance(part, Substitution):
@@ -142,6 +144,8 @@ class SubstitutedArguments:
         self._ports[id(part)] = port
         if part.via == "fifo":
             self.fifos[port] = part.suffix
+        elif part.via == "file":
+            self.files[port] = part.suffix
 
     def shown(self) -> Iterator[tuple[int, str]]:
         """Yield each argument with its place, as a repr shows it."""
