@@ -29,6 +29,8 @@ from penstock import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from penstock import StageContext
+
 CAT = command("cat")
 UPPER = map_lines(bytes.upper)
 
@@ -172,3 +174,37 @@ async def test_many_graphs_at_once() -> None:
         for _ in range(10):
             tasks.start_soon(run)
     assert found == [expected] * 10
+
+
+async def test_an_async_function_has_more_ends_than_two() -> None:
+    """They are streams of its loop, as its stdin and stdout are."""
+
+    async def pair(ctx: StageContext, stdin: Any, stdout: Any) -> None:
+        async for chunk in stdin:
+            await ctx.outputs["copy"].send(chunk)
+        async for chunk in ctx.inputs["more"]:
+            await stdout.send(chunk.upper())
+
+    paired = function(pair, inputs={"more": command("echo", "b")}, outputs={"copy": command("wc", "-c")})
+    result = await (command("echo", "a") | paired | command("cat")).arun(stdout=CAPTURE)
+    assert result.stdout == b"B\n"
+    assert int(result.output("wc")) == 2
+
+
+async def test_a_cancelled_async_function_leaves_its_ends() -> None:
+    """And what stands behind them."""
+
+    async def wait(ctx: StageContext, _stdin: Any, _stdout: Any) -> None:
+        async for _ in ctx.inputs["silent"]:
+            pass
+
+    waiting = function(wait, inputs={"silent": command("sleep", "1000")}, outputs={"never": command("cat")})
+    with anyio.move_on_after(0.05) as scope:
+        await waiting.arun(stdout=DEVNULL)
+    assert scope.cancelled_caught
+
+
+async def test_a_whole_file_is_waited_for() -> None:
+    """Without holding up the loop."""
+    reads = command("tail", "-n", "1", reading(command("sh", "-c", "sleep 0.05; seq 9"), via="file"))
+    assert await reads.atext() == "9\n"
