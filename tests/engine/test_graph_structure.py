@@ -21,7 +21,7 @@ from penstock import (
     writing,
 )
 from penstock.engine.graph import STDIN, STDOUT, Graph, PlanGroup
-from penstock.engine.graph_order import place_within
+from penstock.engine.graph_parts import place_within
 
 if TYPE_CHECKING:
     from penstock.engine.graph import PlanEdge, PlanNode

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 from penstock.core.habits import method_hint
 from penstock.core.stream_options import all_plain
-from penstock.engine.elastic_edges import mark_elastic, writers_to_elastic
 from penstock.engine.graph_builder import Builder
-from penstock.engine.graph_order import order_children
 from penstock.engine.graph_parts import (
     STDIN,
     STDOUT,
@@ -32,6 +30,7 @@ from penstock.engine.graph_parts import (
     PlanNode,
 )
 from penstock.stages.base import traits_of
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,9 +89,13 @@ class PipelineSpec(PipelineBase):
 def make_graph(stages: Sequence[Stage | PipelineSpec], keep: str | None = None) -> Graph:
     """Return a new graph; `keep` is the folder that gets a file for each edge, if there is one."""
     graph = Graph(stages, keep=keep)
-    if not graph.is_line and (relayed := writers_to_elastic(graph.nodes, graph.edges)):
-        graph = Graph(stages, relayed, keep)
-    return graph
+    if graph.is_line:
+        return graph
+    with late_import:
+        from penstock.engine.elastic_edges import writers_to_elastic  # noqa: PLC0415 - loaded already
+
+    relayed = writers_to_elastic(graph.nodes, graph.edges)
+    return Graph(stages, relayed, keep) if relayed else graph
 
 
 class Graph:
@@ -138,6 +141,10 @@ class Graph:
             self.first, self.last = self.nodes[0], self.nodes[-1]
         else:
             self.first, self.last = builder.first, builder.last
+            with late_import:
+                from penstock.engine.elastic_edges import mark_elastic  # noqa: PLC0415 - most are lines
+                from penstock.engine.graph_order import order_children  # noqa: PLC0415
+
             order_children(self.root, self.parents, self.nodes, self.edges, self.sources)
             mark_elastic(self.nodes, self.edges)
         self.first_in_process = next(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from penstock.engine.graph_parts import STDOUT, PlanEnd, PlanFilter, PlanGroup, PlanNode
+from penstock.engine.graph_parts import STDOUT, PlanEnd, PlanFilter, PlanGroup, PlanNode, place_within
 from penstock.stages.base import traits_of
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Child = PlanNode | PlanFilter | PlanGroup
 
-__all__ = ["order_children", "place_within"]
+__all__ = ["order_children"]
 
 
 def order_children(
@@ -75,16 +75,6 @@ def _can_break(tail: PlanNode, edge: PlanEdge) -> bool:
     A `tee(until="main")` fails for its stdout alone, and what a branch had enough of excuses nothing then.
     """
     return edge.source_port == STDOUT or not traits_of(tail.stage).ends_with_stdout
-
-
-def place_within(group: PlanGroup, node: PlanNode) -> int | None:
-    """Return the place of the child of a pipeline that a node is, or is below; None if it is elsewhere."""
-    child: Child = node
-    while child.parent is not None:
-        if child.parent is group:
-            return child.place
-        child = child.parent
-    return None
 
 
 def _meeting(source: PlanNode, target: PlanNode) -> tuple[PlanGroup, int, int]:

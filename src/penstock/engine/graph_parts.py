@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from penstock.core.stage import Stage
 
-__all__ = ["STDIN", "STDOUT", "PipelineBase", "PlanEdge", "PlanEnd", "PlanFilter", "PlanGroup", "PlanNode"]
+__all__ = [
+    "STDIN",
+    "STDOUT",
+    "PipelineBase",
+    "PlanEdge",
+    "PlanEnd",
+    "PlanFilter",
+    "PlanGroup",
+    "PlanNode",
+    "place_within",
+]
 
 STDIN = "stdin"
 STDOUT = "stdout"
@@ -171,6 +181,23 @@ class PlanEdge:
         self.chained = chained
         self.elastic = False
         self.joins: Sequence[tuple[int, Sequence[int]]] = ()
+
+    @property
+    def port(self) -> str | None:
+        """The name of the port of an edge that does not lead from a stdout to a stdin; else None."""
+        if self.source_port != STDOUT:
+            return self.source_port
+        return None if self.target_port == STDIN else self.target_port
+
+
+def place_within(group: PlanGroup, node: PlanNode) -> int | None:
+    """Return the place of the child of a pipeline that a node is, or is below; None if it is elsewhere."""
+    child: PlanNode | PlanFilter | PlanGroup = node
+    while child.parent is not None:
+        if child.parent is group:
+            return child.place
+        child = child.parent
+    return None
 
 
 def _next_place(parent: PlanGroup | PlanFilter | None) -> int:

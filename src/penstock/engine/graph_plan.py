@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock.engine.stdin_endpoints import StdinEndpoint
     from penstock.engine.stdout_endpoints import StdoutEndpoint
 
-__all__ = ["graph_kinds", "other_ends", "port_of", "wanted_input", "wanted_output"]
+__all__ = ["graph_kinds", "other_ends", "wanted_input", "wanted_output"]
 
 
 def other_ends(graph: Graph) -> tuple[Sequence[StdinEndpoint], Sequence[StdoutEndpoint]]:
@@ -84,13 +84,6 @@ def wanted_output(plan: RunPlan, edge: PlanEdge) -> Stream:
     if edge.source_port != STDOUT or len(plan.graph.nodes[edge.tail].outputs) > 1:
         return Stream.PREFER_FILE
     return plan.requirements[edge.tail].stdout
-
-
-def port_of(edge: PlanEdge) -> str | None:
-    """Return the name of the port of an edge that does not lead from a stdout to a stdin; else None."""
-    if edge.source_port != STDOUT:
-        return edge.source_port
-    return None if edge.target_port == STDIN else edge.target_port
 
 
 def _check_stdin(plan: RunPlan, edge: PlanEdge, source: StdinEndpoint | None) -> None:

@@ -14,8 +14,7 @@ import threading
 
 from penstock.core.matchers import is_pipe_error
 from penstock.engine.faults import FaultBoundary
-from penstock.engine.graph_order import place_within
-from penstock.engine.graph_parts import STDIN, STDOUT
+from penstock.engine.graph_parts import STDIN, STDOUT, place_within
 from penstock.engine.outcome import EndFault, build_result, conclude
 
 TYPE_CHECKING = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from penstock.core.result import EdgeResult, Result, StageResult
 from penstock.engine.graph_parts import STDIN, STDOUT
-from penstock.engine.graph_plan import port_of
 from penstock.stages.base import traits_of
 
 TYPE_CHECKING = False
@@ -59,7 +58,7 @@ def make_result(  # noqa: PLR0913 - all that is known
                 edge.source,
                 edge.target,
                 spooled,
-                port_of(edge) or "main",
+                edge.port or "main",
             )
         )
     stages = tuple([_stage_result(leaf) for leaf in leaves])

@@ -15,7 +15,6 @@ from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
 from penstock.core.stream_options import all_plain
 from penstock.engine.graph import make_graph
-from penstock.engine.graph_plan import graph_kinds, other_ends, port_of
 from penstock.engine.run_outputs import check_outputs, stderr_of
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
 from penstock.engine.stdout_choice import ITERATED, stdout_endpoint
@@ -26,6 +25,7 @@ from penstock.system.fork_guard import OUT_OF_RESOURCES, late_import
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from types import ModuleType
     from typing import Any
 
     from penstock.core.stage import Stage
@@ -88,7 +88,7 @@ class RunPlan:
         self.stages = [node.stage for node in graph.nodes] if stages is None else stages
         self.requirements = [traits_of(stage).requirements for stage in self.stages]
         """The requirements of each stage; a custom one that states none takes any stream."""
-        self.kinds: Sequence[str] = _line_kinds(self) if graph.is_line else graph_kinds(self)
+        self.kinds: Sequence[str] = _line_kinds(self) if graph.is_line else _graph_plan().graph_kinds(self)
 
     def option(self, name: str) -> Any:
         """Return an option of the outermost pipeline."""
@@ -142,7 +142,7 @@ class RunPlan:
                 kind,
                 edge.source,
                 edge.target,
-                port_of(edge) or streams.get(edge.source, "main"),
+                edge.port or streams.get(edge.source, "main"),
                 elastic=edge.elastic,
             )
             for edge, kind in zip(self.graph.edges, self.kinds, strict=True)
@@ -208,7 +208,7 @@ def _plan(
         sink = clocked(sink, shared=bool(outputs))
     if graph.is_line:
         return RunPlan(graph, options, (source,), (sink,), outputs=outputs)
-    more_sources, more_sinks = other_ends(graph)
+    more_sources, more_sinks = _graph_plan().other_ends(graph)
     return RunPlan(graph, options, (source, *more_sources), (sink, *more_sinks), outputs=outputs)
 
 
@@ -229,3 +229,9 @@ def _line_kinds(plan: RunPlan) -> list[str]:
     chained = [edge.chained for edge in plan.graph.edges[1:-1]]
     drain = sink.planned_kind(wants_file=requirements[-1].stdout is Stream.PREFER_FILE)
     return carriers(requirements, source.kind, drain, chained, (source.carrier, sink.carrier))
+
+
+def _graph_plan() -> ModuleType:
+    with late_import:
+        from penstock.engine import graph_plan  # noqa: PLC0415 - most pipelines are lines
+    return graph_plan

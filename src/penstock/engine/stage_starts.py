@@ -172,7 +172,7 @@ def start_stages(
                     started(leaf, running)
                     if pipes is not None:
                         pipes.started(leaf, running)
-                        if hasattr(running, "hand_over"):  # a command that waits for a file
+                        if running.hand_over is not None:  # a command that waits for a file
                             running.hand_over = partial(started, leaf)
         except BaseException as error:
             ends.close(unit)  # a stage does so itself; one that forgets must not hang its neighbours

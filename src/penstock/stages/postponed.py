@@ -11,7 +11,6 @@ import time
 from functools import partial
 
 from penstock.core.errors import Cancelled
-from penstock.core.noop import noop
 from penstock.stages.running import Running
 
 TYPE_CHECKING = False
@@ -28,7 +27,7 @@ _INTERVAL_S = 0.002
 
 
 class Postponed(Running):
-    """Not a process yet; `hand_over(running)` is called when there is one."""
+    """Not a process yet; `hand_over` gets the running command when there is one."""
 
     takes_signals = True
 
@@ -40,7 +39,7 @@ class Postponed(Running):
         close: Callable[[], None],
     ) -> None:
         super().__init__(ctx)
-        self.hand_over: Callable[[Running], object] = noop
+        self.hand_over = _forget
         self._ports = ports
         self._start = start
         self._close = close
@@ -67,7 +66,8 @@ class Postponed(Running):
         except Exception as error:  # noqa: BLE001 - as at any start, that is the outcome of the stage
             self._end(error)
         else:
-            self.hand_over(self._begun)
+            if self.hand_over is not None:
+                self.hand_over(self._begun)
 
     def _end(self, error: BaseException) -> None:
         self._close()
@@ -101,3 +101,7 @@ class Postponed(Running):
         """Send a signal to the process, if there is one."""
         if self._begun is not None:
             self._begun.send_signal(signum)
+
+
+def _forget(_running: Running) -> None:
+    """Do nothing, until the run says what to do."""

@@ -51,6 +51,8 @@ class Running:
     """Whether it is a process that leads a process group."""
     wait_thread_error: RuntimeError | None = None
     """Why the stage, which has been started, cannot be waited for yet: no thread can be started."""
+    hand_over: Callable[[Running], object] | None = None
+    """Called with the stage that takes its place, if it only stands for one that is started later."""
     takes_signals = False
     """Whether it is a command, whose process the caller may send signals to."""
     stopped: FinishEarly | None = None
