@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 from pathlib import Path
@@ -86,6 +87,25 @@ def test_a_mark_in_single_bytes_is_found(mark: bytes) -> None:
 def test_a_last_record_without_its_mark_gets_one(mark: bytes | None, data: bytes, expected: bytes) -> None:
     """Without records nothing is added. Several marks side by side are cut at the last one."""
     assert merge(Pipeline(CAT, input=data), records=mark).output() == expected
+
+
+def test_a_long_record_is_searched_once_for_its_end() -> None:
+    """Not from its beginning on with each read, which took a hundred times as long."""
+    zeros = command("head", "-c", "15M", "/dev/zero")
+    merge(zeros, records=b"\n\n").run(stdout=DEVNULL, timeout=3)
+
+
+@pytest.mark.parametrize("mark", [b"\n\n", b"aa", b"aba", b"abab"], ids=repr)
+def test_a_mark_that_overlaps_itself_in_pieces_ends_records_as_in_one_piece(mark: bytes) -> None:
+    """As `split` finds them, wherever a read ends."""
+    rng = random.Random(1)
+    for _ in range(40):
+        data = bytes(rng.choices(b"ab\n", k=rng.randint(0, 60)))
+        parts = [data[start : start + 3] for start in range(0, len(data), 3)]
+        *whole, rest = data.split(mark)
+        end = rest if not rest or rest.endswith(mark) else rest + mark
+        expected = b"".join(record + mark for record in whole) + end
+        assert merge(source(parts), records=mark).output() == expected, data
 
 
 def test_a_mark_that_overlaps_itself_ends_a_record_from_its_beginning_on() -> None:

@@ -156,11 +156,8 @@ class _Merging:
             if rest:
                 self._writer.write(rest if rest.endswith(mark) else rest + mark)
             return
-        if self._overlaps and begun:  # only from its beginning on is it clear where a record ends
-            data = b"".join([*begun, data])
-            begun.clear()
-        # A mark of several bytes may be split between two reads.
-        overlap = b"".join(begun)[1 - len(mark) :] if begun and len(mark) > 1 else b""
+        # A mark of several bytes may be split between two reads. What has begun holds no whole one.
+        overlap = _last_bytes(begun, len(mark) - 1)
         end = self._last_mark(overlap + data, mark)
         if end < 0:
             begun.append(data)
@@ -189,6 +186,16 @@ class _Merging:
     def close(self) -> None:
         """Close the means of waking. Idempotent."""
         self._waker.close()
+
+
+def _last_bytes(pieces: Sequence[bytes], size: int) -> bytes:
+    """Return the last `size` bytes of some pieces, without a copy of all of them."""
+    found = b""
+    for piece in reversed(pieces):
+        if len(found) >= size:
+            break
+        found = piece[-(size - len(found)) :] + found
+    return found
 
 
 if TYPE_CHECKING:
