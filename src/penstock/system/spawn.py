@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from penstock.system.spawn_launcher import ChildSetup
     from penstock.system.spawn_request import SpawnRecord, SpawnRequest, Stdio
 
+_LAST_PASSED = 1023
+"""The highest descriptor that the better mechanism passes on: it closes each one below by a step of its own."""
 _loaded: ModuleType | None = None
 """spawn_glibc.py, once it is imported."""
 
@@ -102,7 +104,7 @@ def _launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     """Start by the better mechanism."""
     if request.setup is not None:
         return _launch_with_setup(request, request.setup, record)
-    spawn_glibc = None if request.pass_fds else _glibc()
+    spawn_glibc = None if max(request.pass_fds, default=0) > _LAST_PASSED else _glibc()
     if spawn_glibc is None:
         with late_import:
             from penstock.system import spawn_subprocess  # noqa: PLC0415 - only without the better mechanism

@@ -46,6 +46,8 @@ _destroy = _libc_with_gil.posix_spawn_file_actions_destroy
 _destroy.argtypes = [ctypes.c_void_p]
 _add_dup2 = _libc_with_gil.posix_spawn_file_actions_adddup2
 _add_dup2.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+_add_close = _libc_with_gil.posix_spawn_file_actions_addclose
+_add_close.argtypes = [ctypes.c_void_p, ctypes.c_int]
 _add_open = _libc_with_gil.posix_spawn_file_actions_addopen
 _add_open.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint]
 _add_closefrom = _libc_with_gil.posix_spawn_file_actions_addclosefrom_np
@@ -88,9 +90,18 @@ _attributes(0)  # now, so that the import fails if the C library lacks a functio
 
 
 class _FileActions(_Storage):  # type: ignore[misc,valid-type] # ctypes has no types for this base class
-    """The steps of the child before its program, in order. Never changed once made."""
+    """The steps of the child before its program, in order. Never changed once made.
 
-    def __init__(self, sources: tuple[int | None, ...], null: bytes, directory: bytes | None) -> None:
+    `sources` become 0 and up, and `kept` stay what they are. The child closes everything else.
+    """
+
+    def __init__(
+        self,
+        sources: tuple[int | None, ...],
+        null: bytes,
+        directory: bytes | None,
+        kept: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         _check(_init(self))
         for target, source in enumerate(sources):
@@ -99,7 +110,13 @@ class _FileActions(_Storage):  # type: ignore[misc,valid-type] # ctypes has no t
             else:
                 # A dup2 of a descriptor onto itself makes glibc clear close-on-exec, so it is needed too.
                 _check(_add_dup2(self, source, target))
-        _check(_add_closefrom(self, len(sources)))
+        first = len(sources)
+        for number in sorted(set(kept)):
+            for other in range(first, number):
+                _check(_add_close(self, other))  # it may be closed already
+            _check(_add_dup2(self, number, number))
+            first = number + 1
+        _check(_add_closefrom(self, first))
         if directory is not None:
             _check(_add_chdir(self, directory))
 
@@ -128,7 +145,8 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     itself, at a number that is free there, so this process needs no descriptor for it.
 
     The child searches this process's PATH for an `executable` without a slash. It gets `extra_fds` as 3 and
-    up; their numbers here are above those.
+    up; their numbers here are above those. With `pass_fds`, which may have these numbers, it gets both under
+    their own.
 
     The record knows the pid as soon as the child exists, because a KeyboardInterrupt may arrive before this
     function returns.
@@ -136,7 +154,11 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     executable, argv, env, cwd = request.executable, request.argv, request.env, request.cwd
     stdio, extra_fds = request.stdio, request.extra_fds
     sources: tuple[int | None, ...] = stdio
-    if extra_fds:
+    kept: tuple[int, ...] = ()
+    if request.pass_fds:
+        kept = *extra_fds, *request.pass_fds
+        argv = [*argv, *map(str, extra_fds)]
+    elif extra_fds:
         sources = *stdio, *extra_fds
         argv = [*argv, *map(str, range(len(stdio), len(sources)))]
     # The audit event of os.posix_spawn, for a host that audits its children.
@@ -147,7 +169,11 @@ def launch(request: SpawnRequest, record: SpawnRecord | None) -> int:
     directory = None if cwd is None else os.fsencode(cwd)
     if b"\0" in path or (directory is not None and b"\0" in directory):
         raise ValueError("embedded null byte")
-    actions = _file_actions(sources, os.fsencode(os.devnull), directory)
+    null = os.fsencode(os.devnull)
+    if kept:  # whose numbers change from start to start
+        actions = _FileActions(sources, null, directory, kept)
+    else:
+        actions = _file_actions(sources, null, directory)
     child = _ChildPid()
     if record is not None:
         record.add(child)
