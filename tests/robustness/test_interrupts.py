@@ -77,6 +77,12 @@ def refused():
     except StartError:
         pass
 
+def named():
+    second = command("tee", writing(command("cat")), writing(command("cat"), via="fifo"))
+    numbers = command("seq", "3")
+    last = command("cat", "-", reading(numbers), reading(numbers, via="fifo"))
+    assert (numbers | second | last).output(grace=0.2) == b"1\\n2\\n3\\n" * 3
+
 def held():
     found = {}
     for number in os.listdir("/proc/self/fd"):
@@ -99,7 +105,7 @@ def left(patience=10):
         if not found or time.monotonic() > over:
             return found
 
-actions = [output, captured, dialogue, waited, deadline, iterated, left_early, refused]
+actions = [ACTIONS]
 times = {}
 for action in actions * 2:
     began = time.monotonic()
@@ -136,8 +142,12 @@ say("clean", raised > TURNS / 10 and not other.is_alive())
 """
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_interrupts_at_random_moments(seed: int, host: Host) -> None:
+LINES = "output, captured, dialogue, waited, deadline, iterated, left_early, refused"
+
+
+@pytest.mark.parametrize(("seed", "actions"), [(0, LINES), (1, LINES), (2, "named"), (3, "named")])
+def test_interrupts_at_random_moments(seed: int, actions: str, host: Host) -> None:
     """A hundred of them."""
-    ended = host.run(PROGRAM.replace("SEED", str(seed)).replace("TURNS", "104"))
+    program = PROGRAM.replace("SEED", str(seed)).replace("TURNS", "104").replace("ACTIONS", actions)
+    ended = host.run(program)
     assert (ended.err, ended.out, ended.returncode, ended.files) == ("", "clean True\n", 0, [])

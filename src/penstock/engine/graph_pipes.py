@@ -176,9 +176,11 @@ class GraphPipes:
             return None
         if self._folder is None:
             with late_import:
-                from tempfile import mkdtemp  # noqa: PLC0415 - few runs have a FIFO
+                from tempfile import gettempdir  # noqa: PLC0415 - few runs have a FIFO
 
-            self._folder = mkdtemp(prefix="penstock-")
+            # Each name is noted before it exists: an interrupt may come between the two.
+            self._folder = f"{gettempdir()}/penstock-{os.urandom(8).hex()}"
+            os.mkdir(self._folder, 0o700)  # noqa: PTH102 - pathlib is slow to import
         path = f"{self._folder}/{edge.index}{suffix}"
         (self.files if kind == "file" else self.fifos)[edge.index] = path
         if kind == "fifo":
