@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from penstock.system.spawn_request import SpawnRecord, SpawnRequest, Stdio
 
 _LAST_PASSED = 1023
-"""The highest descriptor that the better mechanism passes on: it closes each one below by a step of its own."""
+"""The highest descriptor that the better mechanism passes on: it closes each lower one by a step apart."""
 _loaded: ModuleType | None = None
 """spawn_glibc.py, once it is imported."""
 

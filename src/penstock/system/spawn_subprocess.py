@@ -1,7 +1,7 @@
 """Start a child by `subprocess`, if there is no `posix_spawn` of glibc, or if it gets high descriptors.
 
-It is slower, with the same promises but one: a KeyboardInterrupt that arrives while `Popen` forks may lose the
-child.
+It is slower, with the same promises but one: a KeyboardInterrupt that arrives while `Popen` forks may lose
+the child.
 
 `Popen` closes descriptors, changes the directory and makes the process group. It resets only the signals that
 Python itself ignores (SIGPIPE, SIGXFSZ), and the child inherits the signal mask of the calling thread. If the
