@@ -156,7 +156,7 @@ class _Merging:
             if rest:
                 self._writer.write(rest if rest.endswith(mark) else rest + mark)
             return
-        # A mark of several bytes may be split between two reads. What has begun holds no whole one.
+        # A mark of several bytes may be split between two reads. No whole one is in what has begun.
         overlap = _last_bytes(begun, len(mark) - 1)
         end = self._last_mark(overlap + data, mark)
         if end < 0:
