@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,3 +297,20 @@ def test_a_command_with_names_is_shown_as_in_a_shell() -> None:
     made = command("paste", reading(PRINT), Arg("a", writing(CAT)))
     assert "reading(" in repr(made)
     assert "Arg('a', writing(" in repr(made)
+
+
+@VIA
+@pytest.mark.parametrize("held", [False, True], ids=["exits", "leaves a process"])
+def test_a_slow_branch_gets_all_that_a_program_wrote(via: str, held: bool, strays: Strays) -> None:  # noqa: FBT001 - a parameter
+    """Also what waits in the pipe of the relay when the grace time after the exit of the program is over."""
+    events: list[Event] = []
+    script = 'exec 9> "$0"; seq 100000 >&9; '
+    if held:
+        script += 'sleep 100 >/dev/null 2>&1 & echo $! >> "$PIDS"'
+    slow = command("sh", "-c", "sleep 1; wc -l", name="slow")
+    program = command("sh", "-c", script, writing(slow, via=via), env=strays.env)
+    before = time.process_time()
+    result = run(program, stdout=DEVNULL, grace=0.1, on_event=events.append)
+    assert int(result.output("slow")) == 100000
+    assert time.process_time() - before < 0.7  # it waits, and does not ask again and again
+    assert [event.kind for event in events if event.kind == "leftover"] == ["leftover"] * held

@@ -74,7 +74,7 @@ class _RunningRelay(RunningFunction):
             program.on_done(self._program_ended)
 
     def _program_ended(self) -> None:
-        """Give the bytes that are on their way the grace time. In any thread."""
+        """Give processes that it has left behind the grace time. In any thread."""
         self.ctx.reactor.post(self._limit)
 
     def _limit(self) -> None:
@@ -84,5 +84,4 @@ class _RunningRelay(RunningFunction):
 
     def _cut(self) -> None:
         if not self.done:
-            self.ctx.emit_event("leftover", "another process still holds what the program wrote to")
             self._copy.finish()

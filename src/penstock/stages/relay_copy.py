@@ -81,8 +81,9 @@ class RelayCopy:
                 raise lane.error
 
     def finish(self) -> None:
-        """Read no more, and end when everything is written. From any thread."""
-        self._relay.finish()
+        """Read no more than what is there, and end when everything is written. From any thread."""
+        text = "another process still holds what the program wrote to"
+        self._relay.finish(lambda: self._ctx.emit_event("leftover", text))
 
     def poison(self, reason: BaseException) -> None:
         """Do nothing: the stage reports the reason."""

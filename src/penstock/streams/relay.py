@@ -35,14 +35,13 @@ import threading
 import time
 
 from penstock.core.errors import ClosedPipe, Stalled
-from penstock.core.public import half_made_too
 from penstock.core.timing import timing
 from penstock.streams.base import max_sleep
 from penstock.streams.buffer_pool import BufferPool
-from penstock.streams.copy_methods import PIPE, kind_of
-from penstock.streams.outlet import ENDED, FAILED, LEAST_READ, LEFT, OPEN, WINDOW, Outlet, own, widen
+from penstock.streams.lane import Lane
+from penstock.streams.outlet import ENDED, FAILED, LEFT, OPEN, WINDOW, Outlet
 from penstock.system import system_calls
-from penstock.system.fds import Waker, set_nonblocking
+from penstock.system.fds import Waker
 from penstock.system.fork_guard import reset_in_child
 
 TYPE_CHECKING = False
@@ -50,66 +49,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.streams.spool import SpoolBudget
-    from penstock.system.fds import Fd
 
 __all__ = ["ENDED", "FAILED", "LEFT", "OPEN", "WINDOW", "Lane", "Outlet", "Relay"]
 
 _buffers = BufferPool(size=WINDOW, limit=4)
 reset_in_child(_buffers._reset, "state")  # noqa: SLF001 - this module's own object
-
-
-class Lane:
-    """One input of a relay, and the outlets that each get all of it.
-
-    An `Fd` becomes the lane's own; `shared` says that somebody else has its open file description. A number
-    stays the caller's, and counts as shared. `count` is the number of bytes read. `error` is the outcome:
-    None after EOF, `ClosedPipe` if no reader was left or the relay's `until` had gone, or the error of a
-    read.
-    """
-
-    __slots__ = ("_may_grow", "behind", "count", "error", "fd", "number", "open", "reading", "spooling")
-
-    def __init__(self, inlet: Fd | int, outlets: Sequence[Outlet], *, shared: bool = False) -> None:
-        owned = not shared and not isinstance(inlet, int)
-        self.fd = own(inlet)
-        self.number = self.fd.fileno()
-        self.open = list(outlets)
-        """The outlets that take part still."""
-        self.behind: set[Outlet] = set()
-        """Those of them for which bytes are held."""
-        self.reading = True
-        self.spooling = False
-        self.count = 0
-        self.error: BaseException | None = None
-        self._may_grow = owned and kind_of(self.number) == PIPE
-        if owned:
-            set_nonblocking(self.number)
-
-    @half_made_too
-    def __repr__(self) -> str:
-        return f"<Lane count={self.count} {'reading' if self.reading else 'ended'} outlets={self.open}>"
-
-    def read(self, buffer: memoryview) -> int | None:
-        """Read once; return how much was read, 0 at EOF, None if nothing is there."""
-        try:
-            size = system_calls.readv(self.number, [buffer])
-        except BlockingIOError:
-            return None
-        self.count += size
-        if self._may_grow and size >= LEAST_READ:  # it was full, or is filled as fast as it is read
-            self._may_grow = False
-            widen(self.fd)
-        return size
-
-    def room(self) -> int:
-        """Return how many bytes fit into the window of each outlet."""
-        return min((WINDOW - outlet.held for outlet in self.behind), default=WINDOW)
-
-    def close(self) -> None:
-        """Close the inlet and all outlets. Idempotent."""
-        self.fd.close()
-        for outlet in self.open:
-            outlet.close()
 
 
 class Relay:
@@ -127,6 +71,7 @@ class Relay:
         "_finishing",
         "_in_use",
         "_lanes",
+        "_on_held",
         "_on_spooling",
         "_pause",
         "_poll",
@@ -155,6 +100,7 @@ class Relay:
         self._reason: BaseException | None = None
         self._in_use = threading.Lock()
         self._finished = self._finishing = False
+        self._on_held: Callable[[], object] = lambda: None
         self._poll = select.poll()
         self._watched: dict[int, tuple[int, Lane, Outlet | None]] = {}
         self._timeout = -1.0
@@ -189,8 +135,12 @@ class Relay:
             self._reason = reason
         self._waker.wake()
 
-    def finish(self) -> None:
-        """Make `run` read no more, and end when all is written; from any thread."""
+    def finish(self, on_held: Callable[[], object]) -> None:
+        """Make `run` read no more than what is there by now, and end when all is written; from any thread.
+
+        It calls `on_held()` if an input would go on, because another process may still write to it.
+        """
+        self._on_held = on_held
         self._finishing = True
         self._waker.wake()
 
@@ -223,17 +173,28 @@ class Relay:
                 self._watch(lane, outlet)
             self._stop_unless_read(lane)
         while True:
+            if self._finishing:
+                self._limit_lanes()
             if self._reason is not None:
                 raise self._reason
             self._timeout, active = -1.0, False
             for lane in self._lanes:
-                if self._finishing and lane.reading:
-                    self._stop_reading(lane)
                 active = active or lane.reading or bool(lane.open)
                 self._watch_inlet(lane, wanted=lane.reading and self._may_read(lane))
             if not active:
                 return
             self._step()
+
+    def _limit_lanes(self) -> None:
+        """Have each lane end with what is in its input."""
+        self._finishing = False
+        self._waker.clear()
+        limited = [lane for lane in self._lanes if lane.reading and lane.limit()]
+        for lane in limited:
+            if not lane.left:
+                self._stop_reading(lane)
+        if limited:
+            self._on_held()
 
     def _step(self) -> None:
         """Wait for the next events, and react to them."""
@@ -290,7 +251,7 @@ class Relay:
 
     def _read(self, lane: Lane) -> None:
         """Read once, and write to each outlet what it accepts."""
-        room = WINDOW if lane.spooling else lane.room()
+        room = lane.room()
         try:
             size = lane.read(self._buffer if room == WINDOW else self._buffer[:room])
         except OSError as error:
@@ -313,6 +274,8 @@ class Relay:
             else:
                 copy = copy or bytes(data)
                 self._hold(lane, outlet, copy)
+        if lane.left == 0:
+            self._stop_reading(lane)
         # Only now, because the end of the main output closes the others, which are to get this chunk too.
         for outlet in [outlet for outlet in lane.open if outlet.state != OPEN]:
             self._leave_out(lane, outlet)

@@ -1,0 +1,103 @@
+"""One input of a relay, and the outlets that each get all of it.
+
+Out of scope: when to read (`relay`).
+"""
+
+from __future__ import annotations
+
+import select
+
+from penstock.core.public import half_made_too
+from penstock.streams.copy_methods import PIPE, kind_of
+from penstock.streams.outlet import LEAST_READ, WINDOW, Outlet, own, widen
+from penstock.system import system_calls
+from penstock.system.fds import set_nonblocking
+from penstock.system.unread import unread_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.system.fds import Fd
+
+__all__ = ["Lane"]
+
+
+class Lane:
+    """One input of a relay, and the outlets that each get all of it.
+
+    An `Fd` becomes the lane's own; `shared` says that somebody else has its open file description. A number
+    stays the caller's, and counts as shared. `count` is the number of bytes read. `error` is the outcome:
+    None after EOF, `ClosedPipe` if no reader was left or the relay's `until` had gone, or the error of a
+    read.
+    """
+
+    __slots__ = (
+        "_may_grow",
+        "behind",
+        "count",
+        "error",
+        "fd",
+        "left",
+        "number",
+        "open",
+        "reading",
+        "spooling",
+    )
+
+    def __init__(self, inlet: Fd | int, outlets: Sequence[Outlet], *, shared: bool = False) -> None:
+        owned = not shared and not isinstance(inlet, int)
+        self.fd = own(inlet)
+        self.number = self.fd.fileno()
+        self.open = list(outlets)
+        """The outlets that take part still."""
+        self.behind: set[Outlet] = set()
+        """Those of them for which bytes are held."""
+        self.reading = True
+        self.spooling = False
+        self.left: int | None = None
+        """The number of bytes to read yet; None if it reads until EOF."""
+        self.count = 0
+        self.error: BaseException | None = None
+        self._may_grow = owned and kind_of(self.number) == PIPE
+        if owned:
+            set_nonblocking(self.number)
+
+    @half_made_too
+    def __repr__(self) -> str:
+        return f"<Lane count={self.count} {'reading' if self.reading else 'ended'} outlets={self.open}>"
+
+    def read(self, buffer: memoryview) -> int | None:
+        """Read once; return how much was read, 0 at EOF, None if nothing is there."""
+        try:
+            size = system_calls.readv(self.number, [buffer])
+        except BlockingIOError:
+            return None
+        self.count += size
+        if self.left is not None:
+            self.left -= size
+        if self._may_grow and size >= LEAST_READ:  # it was full, or is filled as fast as it is read
+            self._may_grow = False
+            widen(self.fd)
+        return size
+
+    def room(self) -> int:
+        """Return how many bytes to read: they fit into the window of each outlet, unless it spools."""
+        room = min((WINDOW - outlet.held for outlet in self.behind), default=WINDOW)
+        room = WINDOW if self.spooling else room
+        return room if self.left is None else min(room, self.left)
+
+    def limit(self) -> bool:
+        """Read no more than what is there; False if no writer is left, so that EOF comes by itself."""
+        poll = select.poll()
+        poll.register(self.number, 0)
+        if any(mask & select.POLLHUP for _, mask in poll.poll(0)):
+            return False
+        self.left = unread_bytes(self.number)
+        return True
+
+    def close(self) -> None:
+        """Close the inlet and all outlets. Idempotent."""
+        self.fd.close()
+        for outlet in self.open:
+            outlet.close()
