@@ -301,7 +301,7 @@ def test_a_command_with_names_is_shown_as_in_a_shell() -> None:
 
 @VIA
 @pytest.mark.parametrize("held", [False, True], ids=["exits", "leaves a process"])
-def test_a_slow_branch_gets_all_that_a_program_wrote(via: str, held: bool, strays: Strays) -> None:  # noqa: FBT001 - a parameter
+def test_a_slow_branch_gets_all_that_a_program_wrote(via: Any, held: bool, strays: Strays) -> None:  # noqa: FBT001 - a parameter
     """Also what waits in the pipe of the relay when the grace time after the exit of the program is over."""
     events: list[Event] = []
     script = 'exec 9> "$0"; seq 100000 >&9; '
