@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import penstock
-from penstock import CAPTURE, DEVNULL, Limits, Pipeline, Secret, StartError, closing, command, map_lines
+from penstock import (
+    CAPTURE,
+    DEVNULL,
+    Limits,
+    Pipeline,
+    Secret,
+    StartError,
+    closing,
+    command,
+    map_lines,
+    merge,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
 LS = command("ls")
 any_command: Any = command
 """To a type checker it takes anything."""
+any_merge: Any = merge
 
 
 @pytest.mark.parametrize(
@@ -142,6 +154,10 @@ def test_a_program_with_blanks_in_its_name_runs(tmp_path: Path) -> None:
         (lambda: any_command("ls", ["-l", "x"]), "write each argument by itself: '-l', 'x'"),
         (lambda: any_command("ls", ["-l", Secret("hunter2")]), "by itself: '-l', ***"),
         (lambda: any_command("head", "-n", 5), "write str(5)"),
+        (lambda: any_command("diff", LS, LS), "reading(...) makes a file name"),
+        (lambda: any_merge("ls"), "write command(...) for a program, or command('cat', path)"),
+        (lambda: any_merge([LS, LS]), "write each by itself"),
+        (lambda: any_merge(len), "wrap a function in function()"),
     ],
 )
 def test_an_argument_of_another_type_says_what_to_write(call: Callable[[], object], said: str) -> None:

@@ -78,9 +78,9 @@ def test_an_output_that_is_not_there_is_a_key_error_with_the_names() -> None:
     result = run(PRINT | tee(CAT, CAT, command("wc"), DEVNULL))
     with pytest.raises(KeyError, match=r"2 branches are named 'cat'"):
         result.output("cat")
-    with pytest.raises(KeyError, match=r"'sum'.* there are: 'cat', 'cat', 'wc'"):
+    with pytest.raises(KeyError, match=r"'sum'.* these were: 'cat', 'cat', 'wc'"):
         result.output("sum")
-    with pytest.raises(KeyError, match="there are: none"):
+    with pytest.raises(KeyError, match="captured; none was"):
         run(PRINT | CAT).output("cat")
 
 
@@ -228,9 +228,10 @@ def test_an_endless_branch_ends_at_its_limit() -> None:
 @pytest.mark.parametrize(
     ("branch", "message"),
     [
-        (5.5, "branch '5.5': stdout must be"),
-        (None, "branch 'None': stdout must not be None"),
-        (["a"], "branch .*: stdout must be"),
+        (5.5, "branch '5.5': neither a stage nor a pipeline, and stdout must be"),
+        (None, "branch 'None': neither a stage nor a pipeline, and stdout must not be None"),
+        (["a"], "branch .* stdout must be .*; write each by itself"),
+        (len, "branch .* stdout must be .*; wrap a function"),
         (PIPE, "branch 'PIPE' cannot have a PIPE"),
         (subprocess.PIPE, "cannot have a PIPE"),
         (CAT.to(PIPE), "branch 'cat' cannot have a PIPE"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.core.describe import describe
+from penstock.core.habits import stage_hint
 from penstock.engine.graph import PipelineSpec
 from penstock.stages.filters import Filtered
 
@@ -26,10 +27,7 @@ _OF_THE_WHOLE = ("idle_timeout", "max_output", "spool", "keep")
 def checked_stage(stage: Any) -> Any:
     """Return a stage as the engine takes it: a pipeline of one stage without options is that stage."""
     if not is_stage(stage):
-        raise TypeError(
-            f"not a stage or pipeline: {describe(stage)}; "
-            "wrap a function in function(), map_lines() or the like"
-        )
+        raise TypeError(f"not a stage or pipeline: {describe(stage)}{stage_hint(stage)}")
     if isinstance(stage, PipelineSpec):
         for option in ("stdin", "stdout", "input"):
             if option in stage.options:

@@ -13,6 +13,7 @@ from penstock.api.variants import check_callable, python_stage
 from penstock.core.async_detection import plain
 from penstock.core.constants import CAPTURE, PIPE
 from penstock.core.describe import describe
+from penstock.core.habits import stage_hint
 from penstock.core.options import check
 from penstock.core.placeholders import masked
 from penstock.core.public import exported
@@ -252,7 +253,10 @@ def make_branch(thing: Any) -> Branch:
     try:
         checked = check({"stdout": target["stdout"]})
     except (TypeError, ValueError) as error:
-        raise type(error)(f"branch {name!r}: {error}") from None
+        if pipeline is not None or isinstance(error, ValueError):
+            raise type(error)(f"branch {name!r}: {error}") from None
+        hint = "" if isinstance(thing, bytes) else stage_hint(thing)
+        raise TypeError(f"branch {name!r}: neither a stage nor a pipeline, and {error}{hint}") from None
     if checked["stdout"] is PIPE:
         raise ValueError(f"branch {name!r} cannot have a PIPE: nobody could read it")
     if checked["stdout"] is not CAPTURE and target["max_output"] is not None:

@@ -21,6 +21,7 @@ __all__ = [
     "method_hint",
     "option_hint",
     "program_hint",
+    "stage_hint",
     "wrapped_hint",
 ]
 
@@ -119,6 +120,25 @@ def argument_hint(arg: object, *, program: bool = False) -> str:
         return f"; write command({shown})" if program else f"; write each argument by itself: {shown}"
     if isinstance(arg, int | float) and not isinstance(arg, bool):
         return f"; write str({arg!r})"
+    if hasattr(arg, "name") and hasattr(arg, "start") and not program:
+        return "; reading(...) makes a file name from which the program reads its output"
+    return ""
+
+
+def stage_hint(thing: object) -> str:
+    """Return what to write for a thing that is not a stage or pipeline, as an end of a message.
+
+    >>> stage_hint("ls")
+    "; write command(...) for a program, or command('cat', path) for a file"
+    >>> stage_hint(["a", "b"])
+    '; write each by itself, or *stages'
+    """
+    if isinstance(thing, str | bytes) or hasattr(thing, "__fspath__"):
+        return "; write command(...) for a program, or command('cat', path) for a file"
+    if isinstance(thing, list | tuple | set | frozenset):
+        return "; write each by itself, or *stages"
+    if callable(thing):
+        return "; wrap a function in function(), map_lines() or the like"
     return ""
 
 
