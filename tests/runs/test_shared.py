@@ -154,6 +154,8 @@ def test_a_stall_names_who_waits_for_whom() -> None:
         PipelineError, match="'paste' waits for its reading 1 from 'sort', and does not read its reading 2"
     ):
         pipeline.run(stdout=DEVNULL, spool=0, timeout=ENDS_S)
+    with pytest.raises(ValueError, match="spool must be 0 or more bytes"):
+        pipeline.run(spool=-1)
     assert pipeline.run(stdout=DEVNULL, spool="64MiB", timeout=ENDS_S).ok
 
 

@@ -247,6 +247,8 @@ def _bytes(option: str, value: object) -> int | None:
 
 
 def _spool(option: str, value: object) -> int | None:
+    if isinstance(value, int) and value < 0:
+        raise ValueError(f"{option} must be 0 or more bytes, not {value!r}")
     return 0 if value == 0 and not isinstance(value, bool) else _bytes(option, value)
 
 

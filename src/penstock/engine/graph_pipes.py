@@ -79,7 +79,8 @@ class GraphPipes:
 
     def _describe(self, edge: PlanEdge) -> str:
         source = self._ends[edge.source] if edge.tail is None else self._leaves[edge.tail].stage.name
-        return f"its {edge.target_port} from {source!r}"
+        port = f"input {edge.target_port}" if edge.target_port.isdecimal() else edge.target_port
+        return f"its {port} from {source!r}"
 
     def reader(self, edge: PlanEdge) -> str:
         """Return the name of what reads an edge."""

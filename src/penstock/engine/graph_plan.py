@@ -91,9 +91,9 @@ def _check_stdin(plan: RunPlan, edge: PlanEdge, source: StdinEndpoint | None) ->
         return
     forbids = plan.requirements[edge.head].stdin is Stream.FORBIDDEN
     if forbids and (source is None or source.kind != "null"):
-        raise ValueError(
-            f"stage {plan.stages[edge.head].name!r} takes no stdin: it must be first, with stdin=DEVNULL"
-        )
+        stage = plan.stages[edge.head]
+        hint = "; the pipelines that it reads take stdin and input" if getattr(stage, "inlets", None) else ""
+        raise ValueError(f"stage {stage.name!r} takes no stdin: it must be first, with stdin=DEVNULL{hint}")
 
 
 def _check_stdout(plan: RunPlan, edge: PlanEdge, sink: StdoutEndpoint | None) -> None:
