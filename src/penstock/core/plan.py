@@ -118,8 +118,8 @@ class Edge:
     """One edge of a plan: the names and ids of its nodes, and the `kind` of carrier, such as "os-pipe".
 
     `port` says what leaves the source by it: `main` is its stdout, `stderr` its stderr alone (`stderr=NEXT`
-    with `stdout=`), `main+stderr` both (`stderr=NEXT` or `STDOUT`). In a graph it is else the name of the
-    port, if one end of the edge has several. `elastic` says whether the edge may hold more than its pipe
+    with `stdout=`), `main+stderr` both (`stderr=NEXT` or `STDOUT`). In a graph, if one end of the edge has
+    several ports, it is the name of the one. `elastic` says whether the edge may hold more than its pipe
     does, so that no join waits for ever.
     """
 

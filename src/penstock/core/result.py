@@ -40,9 +40,8 @@ class StageResult:
       command of a large program `memory_observer` measures better.
     - `peak_memory`: the most anonymous memory, in bytes, of the command and its descendants. None unless
       `memory_limit` or `memory_observer` measured it.
-    - `id`: the id of the stage's node in the plan. `branch`: the name of the branch that it belongs to, ""
-    for
-      none.
+    - `id`: the id of the stage's node in the plan. `branch`: the name of the branch that it belongs to; ""
+      without one.
     """
 
     name: str
@@ -182,8 +181,10 @@ class Result:
             return found[0]
         if found:
             raise KeyError(f"{len(found)} branches are named {name!r}: give them names of their own")
-        known = ", ".join(repr(branch) for branch, _ in self.outputs) or "none"
-        raise KeyError(f"no branch named {name!r} was captured; there are: {known}")
+        known = ", ".join(repr(branch) for branch, _ in self.outputs)
+        raise KeyError(
+            f"no branch named {name!r} was captured; {f'these were: {known}' if known else 'none was'}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as a dict that `json.dumps` takes.
