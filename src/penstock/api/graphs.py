@@ -44,7 +44,8 @@ def tee(*branches: Any, until: Literal["all", "main"] = "all", name: str | None 
     A branch is a stage, a pipeline, or anything that `stdout=` takes: a path, a descriptor, a file object, an
     object with `write`. A pipeline writes where its own `stdout` option says (`to`); without one its output
     is captured, at most `max_output` (64 MiB by default), and `Result.output(name)` returns it. The name is
-    that of the branch's pipeline, or else of its last stage.
+    that of the branch's pipeline, or else of its last stage. Without a next stage the tee writes to the
+    stdout of the run; `stdout=DEVNULL` if only the branches matter.
 
     The slowest reader sets the pace. A branch that has had enough, or that failed, is left out, and the
     others get everything; with no reader left the stage ends with a closed pipe. With `until="main"` it ends

@@ -171,9 +171,9 @@ class Plan:
     """The nodes of a pipeline and the edges between them, as `Pipeline.explain` returns them.
 
     `nodes` are names: `stdin`, the leaf stages in a topological order, `stdout`, and the targets of branches.
-    `edges` join them; each has `source`, `target`, `port` and `kind`. `str()` is a small table; for a graph
-    it has the ports too, and numbers stages of the same name. `to_mermaid()` and `to_dot()` are drawings. The
-    kinds of edge:
+    `edges` join them; each has `source`, `target`, `port`, `kind` and `elastic`. `str()` is a small table;
+    for a graph it has the ports too, and numbers stages of the same name. `to_mermaid()` and `to_dot()` are
+    drawings. The kinds of edge:
 
     - `inherit`, `discard`, `pass-fd`: the stage gets the process's own stdin or stdout, /dev/null, or the
       caller's file or descriptor.
