@@ -186,8 +186,9 @@ def test_only_stages_and_pipelines_can_be_joined(wrong: Any) -> None:
     ):
         with pytest.raises(TypeError):
             join()
+    hint: Any = wrong
     with pytest.raises(
-        TypeError, match=r"not a stage or pipeline.*function\(\)" if callable(wrong) else "not a stage"
+        TypeError, match=r"not a stage or pipeline.*function\(\)" if callable(hint) else "not a stage"
     ):
         Pipeline(wrong)
 

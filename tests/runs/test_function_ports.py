@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from penstock import CAPTURE, PipelineError, command, echo, function, reading, shared
+from penstock import CAPTURE, DEVNULL, PipelineError, command, echo, function, reading, shared
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,8 +109,18 @@ def test_a_cancelled_function_is_woken_from_any_of_its_streams() -> None:
         ({"inputs": {"a": CAT.to("file")}}, "cannot have stdout"),
         ({"outputs": {"a": CAT.replace(stdin="file")}}, "cannot have stdin"),
         ({"outputs": {1: CAT}}, "must be a str"),
+        ({"inputs": [CAT]}, "inputs must be a mapping"),
     ],
 )
 def test_mistakes_are_named_when_it_is_made(options: Any, error: str) -> None:
     with pytest.raises((TypeError, ValueError), match=error):
         function(zip_lines, **options)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    """In the error of the stage."""
+    asks = function(lambda ctx, _stdin, _stdout: ctx.inputs["lft"], inputs={"left": CAT, "right": CAT})
+    with pytest.raises(PipelineError, match="has no 'lft' here; it has 'left', 'right'"):
+        asks.run()
+    with pytest.raises(PipelineError, match="has no 'bad' here; it has none"):
+        function(lambda ctx, _stdin, _stdout: ctx.outputs["bad"]).run(stdout=DEVNULL)

@@ -88,6 +88,7 @@ def test_ways_that_meet_again_do_not_hang() -> None:
         (None, {}, "takes a callable"),
         (parity, {"even": CAT.replace(input="x")}, "branch 'cat' cannot have input"),
         (parity, {"even": 1.5}, "branch"),
+        (parity, [CAT], "branches must be a mapping"),
     ],
 )
 def test_mistakes_are_named_when_it_is_made(fn: Any, branches: Any, error: str) -> None:
@@ -99,3 +100,7 @@ def test_it_is_named_after_its_function() -> None:
     stage = route(parity, {"even": CAT})
     assert stage.name == "parity"
     assert repr(stage) == "route(parity)"
+
+
+def test_without_branches_every_line_goes_on() -> None:
+    assert (numbers(3) | route(lambda _line: None, {})).output() == b"0\n1\n2\n"

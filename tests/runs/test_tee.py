@@ -25,10 +25,13 @@ from penstock import (
     atomic,
     closing,
     command,
+    concat,
     echo,
     filter_lines,
     function,
     map_lines,
+    merge,
+    shared,
     tee,
     transform,
 )
@@ -397,3 +400,10 @@ def test_a_branch_of_many_chunks_arrives_in_order() -> None:
     result = run(command("cat") | tee(*branches), input=data)
     assert result.stdout == data
     assert all(found == data for _, found in result.outputs)
+
+
+@pytest.mark.parametrize("source", [merge(CAT), concat(CAT) | CAT, shared(CAT)], ids=repr)
+def test_a_source_is_not_a_branch(source: Pipeline) -> None:
+    """It has no input that it could read."""
+    with pytest.raises(ValueError, match="is a source, so it cannot be a branch"):
+        tee(source)

@@ -20,6 +20,7 @@ from penstock.aio.task_call import TaskCall
 from penstock.aio.thread_calls import ThreadCall
 from penstock.aio.user_objects import Chunks
 from penstock.core.errors import FinishEarly
+from penstock.stages.context import NamedEnds
 from penstock.stages.running import ThreadedStage
 from penstock.system.fds import is_regular
 
@@ -79,8 +80,8 @@ class RunningCoroutine(ThreadedStage):
             stdin, stdout = receiver_of(self._stdin, loop), sender_of(self._stdout, loop)
             if self._ports is not None:
                 inputs, outputs = self._ports.inputs, self._ports.outputs
-                self.ctx.inputs = {name: receiver_of(end, loop) for name, end in inputs.items()}
-                self.ctx.outputs = {name: sender_of(end, loop) for name, end in outputs.items()}
+                self.ctx.inputs = NamedEnds({name: receiver_of(end, loop) for name, end in inputs.items()})
+                self.ctx.outputs = NamedEnds({name: sender_of(end, loop) for name, end in outputs.items()})
             await self._work(self.ctx, stdin, stdout)
         except anyio.get_cancelled_exc_class():
             raise

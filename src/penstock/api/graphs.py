@@ -205,6 +205,7 @@ def route(
         from penstock.stages.route import Route  # noqa: PLC0415 - as above
 
     plain("fn", check_callable("route", fn))
+    _check_mapping("branches", branches)
     stage = Route(fn, name, list(branches))
     stage.take_ports({}, {stage.ports[key]: make_branch(branch) for key, branch in branches.items()})
     return Pipeline(stage)
@@ -216,6 +217,8 @@ def function_with_ports(
     """Make a stage of a function that has more ends than stdin and stdout; see `penstock.function`."""
     if isolate is not None:
         raise ValueError("inputs and outputs cannot be given with isolate: a worker process has two ends")
+    _check_mapping("inputs", inputs)
+    _check_mapping("outputs", outputs)
     for port in (*inputs, *outputs):
         if not isinstance(port, str) or not port or port in ("stdin", "stdout"):
             raise ValueError(
@@ -239,6 +242,8 @@ def make_branch(thing: Any) -> Branch:
     pipeline = None
     if isinstance(thing, PipelineSpec) or (hasattr(thing, "name") and hasattr(thing, "start")):
         pipeline = thing if isinstance(thing, Pipeline) else Pipeline(thing)
+        if pipeline.stages and getattr(pipeline.stages[0], "is_source", False):
+            raise ValueError(f"{pipeline!r} is a source, so it cannot be a branch, which has an input")
         options = dict(pipeline.options)
         name = str(options.get("name") or _last_name(pipeline))
         for option in _BRANCH_ENDS:
@@ -294,6 +299,11 @@ def _means(known: tuple[str, ...], via: str, suffix: str) -> tuple[str, str]:
     if suffix and (via == "fd" or "/" in suffix or "\0" in suffix):
         raise ValueError("suffix is the end of a file name: it needs another via than 'fd', and no slash")
     return via, suffix
+
+
+def _check_mapping(what: str, given: object) -> None:
+    if not (hasattr(given, "keys") and hasattr(given, "items")):
+        raise TypeError(f"{what} must be a mapping of names to pipelines or branches, not {describe(given)}")
 
 
 def _name(given: str | None, default: str) -> str:

@@ -172,6 +172,8 @@ class Result:
 
         KeyError if no branch with that name captured anything, or more than one.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a branch is a str, not {name!r}")
         name = masked(name)
         found = [data for branch, data in self.outputs if branch == name]
         if not found:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from penstock.runtime.taps import Tap
     from penstock.stages.branch import StagePorts
     from penstock.stages.context import StageContext
+    from penstock.stages.postponed import Postponed
     from penstock.stages.run_services import RunResources
     from penstock.stages.running import Running
     from penstock.stages.substitution import SubstitutedArguments
@@ -151,16 +152,18 @@ class Command(BuiltinStage):
 
     def start_in_graph(self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts) -> Running:
         """Start the process with names of pipes in its arguments."""
-        bound = self._bound(ports)
-        named = {**self.fifos, **self.files}
-        _close_ends([end for port, end in ports.ends.items() if port in self.files])
-        start = partial(bound._start_with_names, ctx, stdin, stdout, ports, named)  # noqa: SLF001 - the same class
-        if not self.files:
+        try:
+            bound = self._bound(ports)
+            named = {**self.fifos, **self.files}
+            _close_ends([end for port, end in ports.ends.items() if port in self.files])
+            start = partial(bound._start_with_names, ctx, stdin, stdout, ports, named)  # noqa: SLF001 - the same class
+            postponed = _postponed() if self.files else None
+        except BaseException:
+            _close_ends([stdin, stdout, *ports.ends.values()])
+            raise
+        if postponed is None:
             return start()
-        with late_import:  # nothing is spawned yet
-            from penstock.stages.postponed import Postponed  # noqa: PLC0415 - few commands read whole files
-
-        return Postponed(ctx, ports, start, partial(_close_ends, [stdin, stdout, *ports.ends.values()]))
+        return postponed(ctx, ports, start, partial(_close_ends, [stdin, stdout, *ports.ends.values()]))
 
     def _bound(self, ports: StagePorts) -> Command:
         """Return a copy of the stage that has the names of the pipes of a run among its arguments."""
@@ -183,14 +186,12 @@ class Command(BuiltinStage):
         try:
             passed = [end.fd for port, end in ports.ends.items() if port not in named]
             self.pass_fds = (*self.pass_fds, *(number for number in passed if number is not None))
-            running = self.start(ctx, stdin, stdout)
+            running = self.start(ctx, stdin, stdout)  # which closes both
             # Until the program has opened a FIFO, it has no other reader or writer than this.
             kept = [ports.ends[port] for port in self.fifos]
             running.on_done(partial(_close_ends, kept))
             return running
         finally:
-            stdin.close()
-            stdout.close()
             _close_ends([end for end in ports.ends.values() if end not in kept])
 
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
@@ -327,6 +328,12 @@ class Command(BuiltinStage):
             if hint:
                 return type(error)(error.errno, f"{error.strerror} ({hint})", error.filename)
         return error if cwd is None else without_secret(error, cwd)
+
+
+def _postponed() -> type[Postponed]:
+    with late_import:  # nothing is spawned yet
+        from penstock.stages.postponed import Postponed  # noqa: PLC0415 - few commands read whole files
+    return Postponed
 
 
 def _close_ends(ends: Iterable[Input | Output]) -> None:

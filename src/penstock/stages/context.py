@@ -6,7 +6,6 @@ from penstock.core.env import merge
 from penstock.core.public import exported
 from penstock.core.secret import restored
 from penstock.runtime.events import EventEmitter
-from penstock.stages.base import NO_PORTS
 from penstock.system.environment import inherited
 from penstock.system.spawn_request import SpawnRecord
 
@@ -23,7 +22,18 @@ if TYPE_CHECKING:
     from penstock.stages.stderr import StderrTarget
     from penstock.system.guard_table import Guard
 
-__all__ = ["Scope", "StageContext"]
+    _Names = dict[str, Any]
+else:
+    _Names = dict
+
+__all__ = ["NamedEnds", "Scope", "StageContext"]
+
+
+class NamedEnds(_Names):
+    """The further ends of a function, by name; an unknown name is a KeyError that lists the known ones."""
+
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(f"the stage has no {name!r} here; it has {', '.join(map(repr, self)) or 'none'}")
 
 
 class Scope:
@@ -102,8 +112,8 @@ class StageContext:
     other members are for Penstock's own stages, and may change.
     """
 
-    inputs: Mapping[str, Any] = NO_PORTS
-    outputs: Mapping[str, Any] = NO_PORTS
+    inputs: Mapping[str, Any] = NamedEnds()
+    outputs: Mapping[str, Any] = NamedEnds()
     child: Running | None = None
     """The last command that is being watched, in case an interrupt keeps `start` from returning it."""
     _reason: BaseException | None = None

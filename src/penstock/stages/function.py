@@ -16,6 +16,7 @@ from penstock.core.public import exported, half_made_too
 from penstock.core.secret import as_utf8, restored
 from penstock.runtime.late_calls import ReactorCalls
 from penstock.stages.base import BuiltinStage
+from penstock.stages.context import NamedEnds
 from penstock.stages.running_function import RunningFunction
 from penstock.streams.chunk_feed import ChunkFeed
 from penstock.streams.joining_writer import call_joining
@@ -57,7 +58,7 @@ class PythonStage(BuiltinStage):
     def take_ports(self, inlets: Mapping[str, Any], outlets: Mapping[str, Branch]) -> None:
         """Give it pipelines to read, and branches to write, besides its stdin and stdout."""
         self.inlets, self.outlets = inlets, outlets
-        self.starts_in_graph = bool(inlets or outlets)
+        self.starts_in_graph = self.starts_in_graph or bool(inlets or outlets)
 
     def start_in_graph(
         self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts
@@ -66,8 +67,8 @@ class PythonStage(BuiltinStage):
         try:
             for end in ports.outputs.values():
                 end.open_devnull()
-            ctx.inputs = inputs = {name: end.reader for name, end in ports.inputs.items()}
-            ctx.outputs = outputs = {name: end.writer for name, end in ports.outputs.items()}
+            ctx.inputs = inputs = NamedEnds({name: end.reader for name, end in ports.inputs.items()})
+            ctx.outputs = outputs = NamedEnds({name: end.writer for name, end in ports.outputs.items()})
             body = self.body_in_graph(ctx, stdin, stdout, ports)
             streams = stdout.writer, *outputs.values(), stdin.reader, *inputs.values()
             return RunningFunction(ctx, body, *streams)

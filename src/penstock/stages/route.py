@@ -33,6 +33,7 @@ class Route(PythonStage):
     """`fn(line)` is the key of a branch, or None; see `penstock.route`."""
 
     kind = "route"
+    starts_in_graph = True
 
     def __init__(self, fn: Any, name: str | None, keys: Sequence[Hashable]) -> None:
         super().__init__(fn, name)
