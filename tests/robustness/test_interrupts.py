@@ -98,7 +98,7 @@ def left(patience=10):
         gc.collect()  # what only a cycle of dead objects holds is not left
         found = sorted(held() - before)
         try:
-            os.waitpid(-1, os.WNOHANG)
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # one that has ended is left too
             found.append("a child")
         except ChildProcessError:
             pass
