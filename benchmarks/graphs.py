@@ -57,7 +57,7 @@ def _files(context: Context) -> Work:
         subprocess.run(["bash", "-c", line], check=True)
 
     contenders = {OURS: repeat(1, lambda: graph.run(stdout=DEVNULL)), "coreutils": repeat(1, coreutils)}
-    title = f"{size >> 20} MiB into {FILES} files: `head | tee(...)`"
+    title = f"{size >> 20} MiB into {FILES} files by `head | tee`"
     return Work("graph-files", title, contenders, (Bar("coreutils", "throughput", 0.95),), volume=size)
 
 

@@ -59,8 +59,10 @@ def carriers(
     """
     between = [edge_kind(left.stdout, right.stdin) for left, right in pairwise(requirements)]
     between = ["fused" if chained else kind for kind, chained in zip_longest(between, fused)]
-    feed = feed_kind(source, requirements[0].stdin, copies[0])
-    return [feed, *between, drain_kind(requirements[-1].stdout, sink, copies[1])]
+    # These two are looked up here already, because nearly every run comes by.
+    feed = _FIXED.get(source) or feed_kind(source, requirements[0].stdin, copies[0])
+    drain = _FIXED.get(sink) or drain_kind(requirements[-1].stdout, sink, copies[1])
+    return [feed, *between, drain]
 
 
 def feed_kind(source: str, wants: Stream, copy: str) -> str:

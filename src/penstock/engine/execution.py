@@ -127,23 +127,23 @@ class Execution(JudgedRun):
 
     def _launch(self) -> None:
         groups, reactor = self._state.groups, self.reactor
+        plan, held = self._plan, self._resources
         startup.check_passed_descriptors(self.leaves)
-        startup.share_files(self._plan, self._resources)
+        startup.share_files(plan, held)
         scopes = startup.make_scopes(groups, self.services, self.began)
         for leaf in self.leaves:
             leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
-        pipe_size = self.root.option("pipe_size")
-        self.source, self.sink = startup.open_ports(
-            self._plan, reactor, pipe_size, self.end_output, self._resources
+        size = self.root.option("pipe_size")
+        self.source, self.sink = self.ports[:] = startup.open_ports(
+            plan, reactor, size, self.end_output, held
         )
-        if not self._plan.graph.is_line:
-            self.branches = startup.open_branches(
-                self._plan, self.leaves, reactor, pipe_size, self.advance, self._resources
-            )
+        if not plan.graph.is_line:
+            self.branches = startup.open_branches(plan, self.leaves, reactor, size, self.advance, held)
+            self.ports.append(self.branches)
         self._watch_output(self.sink, self.root.option("idle_timeout"))
-        startup.set_deadlines(groups, reactor, self.began, self._time_out, self._resources.timers)
-        ports = self.source, self.sink, self.branches
-        start_stages(self._plan, self.leaves, ports, self._started, self._resources.pages)
+        startup.set_deadlines(groups, reactor, self.began, self._time_out, held.timers)
+        ends = self.source, self.sink, self.branches
+        start_stages(plan, self.leaves, ends, self._started, held.pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
@@ -157,7 +157,7 @@ class Execution(JudgedRun):
 
     def _watch_output(self, sink: StdoutPort, idle_timeout: float | None) -> None:
         """End the run if there is too much output, or none for too long."""
-        for port in self.ports:
+        for port in self.ports[1:]:
             port.limit(lambda: self.post_cancel(cancellation.because_of_output(self.root)))
         on_idle = partial(self._time_out_idle, idle_timeout)
         self._idle = make_idle_watch(idle_timeout, self.reactor, sink, on_idle)
@@ -351,11 +351,13 @@ class Execution(JudgedRun):
         deadline = time.monotonic() + timing.close_grace_s
         if reason is not None:
             deadline = max(deadline, self._state.cancelled_at + self.root.option("grace"))
+        finished = True
         for port in self.ports:
             port.release(self.advance)
             if reason is not None and not port.finished:
                 port.stop(reason.error, deadline)
-        if all(port.finished for port in self.ports):
+            finished = finished and port.finished
+        if finished:
             self._finish(reason, deadline)
 
     def _finish(self, reason: CancelReason | None, deadline: float) -> None:
@@ -379,7 +381,7 @@ class Execution(JudgedRun):
             self._stops.close()
             if self._idle is not None:
                 self._idle.close()
-            for port in self.ports:
+            for port in self.ports[1:]:
                 port.limit(noop)  # which refers to this run
             self._resources.close()
             if self._closing.abandoned:

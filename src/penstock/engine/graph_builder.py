@@ -67,8 +67,11 @@ class Builder:
         self._kept_edges = 0
         self._shared: dict[int, _Shared] = {}
         """Those that were added, by the ids of their stages."""
-        tail = self._add_line(root, stages, (self.sources[0], STDOUT))
-        self._join(self._kept(root, tail, STDOUT), self.sinks[0])
+        if keep is None and all(map(_is_plain, stages)):
+            self._add_plain_line(stages or (_copying_stage(),))
+        else:
+            tail = self._add_line(root, stages, (self.sources[0], STDOUT))
+            self._join(self._kept(root, tail, STDOUT), self.sinks[0])
 
     @property
     def first(self) -> PlanNode:
@@ -79,6 +82,29 @@ class Builder:
     def last(self) -> PlanNode:
         """The node that writes the stdout of the whole pipeline."""
         return self.sinks[0].node
+
+    def _add_plain_line(self, stages: Sequence[Any]) -> None:
+        """Add stages without filters, nested pipelines and further ends: most pipelines, so by few steps."""
+        before: PlanNode | None = None
+        source, sink = self.sources[0], self.sinks[0]
+        nodes, edges = self.nodes, self.edges
+        for index, stage in enumerate(stages):
+            node = PlanNode(self.root, index, stage)
+            nodes.append(node)
+            if before is None:
+                edge = PlanEdge(0, source, node)
+                source.edge, source.node = edge, node
+            else:
+                edge = PlanEdge(index, before, node, chained=_can_be_chained(before, node))
+                before.outputs = (edge,)
+            edges.append(edge)
+            node.inputs = (edge,)
+            before = node
+        assert before is not None
+        edge = PlanEdge(len(stages), before, sink)
+        sink.edge, sink.node = edge, before
+        before.outputs = (edge,)
+        edges.append(edge)
 
     def _add_line(self, group: PlanGroup, stages: Sequence[Stage | PipelineSpec], tail: Tail) -> Tail:
         """Add stages, the first of which reads from `tail`; return where the last one writes."""
@@ -284,6 +310,13 @@ class _Shared:
         if self.splitter is None:
             return self._tail
         return self.splitter, STDOUT if self._uses == 1 else str(self._uses)
+
+
+def _is_plain(stage: Any) -> bool:
+    """Whether it is one stage, without filters around it, that has no ends besides stdin and stdout."""
+    if isinstance(stage, PipelineBase | Filtered):
+        return False
+    return not (getattr(stage, "starts_in_graph", False) or getattr(stage, "is_source", False))
 
 
 def _traits(stage: Any) -> StageTraits | None:

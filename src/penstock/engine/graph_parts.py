@@ -114,6 +114,7 @@ class PlanEnd:
     __slots__ = ("branch", "edge", "group", "id", "is_kept", "name", "node", "options")
     edge: PlanEdge
     node: PlanNode
+    index = None
 
     def __init__(
         self,
@@ -170,9 +171,9 @@ class PlanEdge:
     ) -> None:
         self.index = index
         # By index, because a node refers to its edges, and a line is to leave no cycles.
-        self.tail = tail.index if isinstance(tail, PlanNode) else None
+        self.tail = tail.index
         """The index of the node that the bytes come from; None for an end."""
-        self.head = head.index if isinstance(head, PlanNode) else None
+        self.head = head.index
         """The index of the node that they go to; None for an end."""
         self.source = tail.id
         self.source_port = source_port

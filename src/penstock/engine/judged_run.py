@@ -19,8 +19,6 @@ from penstock.engine.outcome import EndFault, build_result, conclude
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from penstock.core.errors import PipelineError
     from penstock.core.result import Result
     from penstock.engine.branch_ports import BranchPorts
@@ -46,6 +44,8 @@ class JudgedRun(FaultBoundary):
         self._plan = plan
         self.source: StdinPort | None = None
         self.sink: StdoutPort | None = None
+        self.ports: list[StdinPort | StdoutPort | BranchPorts] = []
+        """The ports of all its ends, once they are open."""
         self.branches: BranchPorts | None = None
         """The ports of the other ends of a graph that is not a line."""
         self.elapsed = 0.0
@@ -59,11 +59,6 @@ class JudgedRun(FaultBoundary):
         self._result: Result | None = None
         self._read_error: BaseException | None = None
         """Why the caller could not read what the last stage wrote, or not all of it."""
-
-    @property
-    def ports(self) -> Sequence[StdinPort | StdoutPort | BranchPorts]:
-        """Those of its ends that are open."""
-        return [port for port in (self.source, self.sink, self.branches) if port is not None]
 
     @property
     def reason(self) -> CancelReason | None:

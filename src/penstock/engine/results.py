@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["make_result"]
 
 
+_ENDS_OF_A_LINE = {STDIN: STDIN, STDOUT: STDOUT}
+_NONE: frozenset[str] = frozenset()
+
+
 def make_result(  # noqa: PLR0913 - all that is known
     leaves: Sequence[StageRun],
     plan: RunPlan,
@@ -34,8 +38,11 @@ def make_result(  # noqa: PLR0913 - all that is known
     if others is not None:
         ends |= {end.id: port for end, port in others.sources}
         ends |= {end.id: port for end, port in others.sinks}
-    names = {end.id: end.name for end in (*plan.graph.sources, *plan.graph.sinks)}
-    hidden = _hidden(plan)
+    graph = plan.graph
+    names, hidden = _ENDS_OF_A_LINE, _NONE
+    if not graph.is_line:
+        names = {end.id: end.name for end in (*graph.sources, *graph.sinks)}
+        hidden = _hidden(plan)
     edges = []
     for edge, kind in zip(plan.graph.edges, plan.kinds, strict=True):
         if edge.source in hidden:
@@ -48,32 +55,23 @@ def make_result(  # noqa: PLR0913 - all that is known
             count = read.count
         source_name = names[edge.source] if edge.tail is None else leaves[edge.tail].stage.name
         target_name = names[edge.target] if edge.head is None else leaves[edge.head].stage.name
-        spooled = getattr(written, "spooled", 0)
-        edges.append(
-            EdgeResult(
-                source_name,
-                target_name,
-                kind,
-                count,
-                edge.source,
-                edge.target,
-                spooled,
-                edge.port or "main",
+        if graph.is_line:
+            edges.append(EdgeResult(source_name, target_name, kind, count, edge.source, edge.target))
+        else:
+            spooled, port = getattr(written, "spooled", 0), edge.port or "main"
+            edges.append(
+                EdgeResult(source_name, target_name, kind, count, edge.source, edge.target, spooled, port)
             )
-        )
     stages = tuple([_stage_result(leaf) for leaf in leaves])
     captured = None if sink is None else sink.captured
     outputs = () if others is None else others.captured()
     return Result(error, elapsed, stages, tuple(edges), captured, outputs)
 
 
-def _hidden(plan: RunPlan) -> set[str]:
+def _hidden(plan: RunPlan) -> frozenset[str]:
     """Return the ids of the ends of a graph that a plan does not show: nothing is read there."""
-    return {
-        end.id
-        for end, used in zip(plan.graph.sources[1:], plan.sources[1:], strict=True)
-        if used.kind == "null"
-    }
+    ends = zip(plan.graph.sources[1:], plan.sources[1:], strict=True)
+    return frozenset([end.id for end, used in ends if used.kind == "null"])
 
 
 def _output(leaf: StageRun, edge: PlanEdge) -> Counted | None:

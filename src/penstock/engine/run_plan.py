@@ -102,8 +102,11 @@ class RunPlan:
     @property
     def objects_to_close(self) -> list[Any]:
         """The objects that are to be closed after the run."""
-        closed = [source.closing for source in self.sources] + [sink.closing for sink in self.sinks]
-        return [thing for thing in closed if thing is not None]
+        found = [end.closing for end in (self.source, self.sink) if end.closing is not None]
+        if not self.graph.is_line:
+            found += [source.closing for source in self.sources[1:] if source.closing is not None]
+            found += [sink.closing for sink in self.sinks[1:] if sink.closing is not None]
+        return found
 
     def require_sync(self) -> None:
         """Raise TypeError, naming the stage or option, if something can only be served by an event loop."""

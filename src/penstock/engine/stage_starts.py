@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.branch_ports import BranchPorts
     from penstock.engine.graph_parts import PlanEdge
-    from penstock.engine.graph_pipes import GraphPipes, StagePorts
+    from penstock.engine.graph_pipes import StagePorts
     from penstock.engine.ports import StdinPort, StdoutPort
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import StageRun
@@ -71,53 +71,37 @@ def _memory_pipe_class() -> type[MemoryPipe]:
 
 
 class _EdgeEnds:
-    """The ends of edges that were opened, and not given to a stage yet; by the indices of the edges."""
+    """The ends of edges, by the indices of the edges: those of the ports, and those that are made here."""
 
     def __init__(
         self,
+        plan: RunPlan,
         leaves: Sequence[StageRun],
-        kinds: Sequence[str],
+        ports: tuple[StdinPort, StdoutPort, BranchPorts | None],
         pages: list[PipeCapacityLease],
-        pipes: GraphPipes | None,
     ) -> None:
+        graph, others = plan.graph, ports[2]
         self._leaves = leaves
-        self._kinds = kinds
+        self._kinds = plan.kinds
         self._pages = pages
-        self._pipes = pipes
-        self.inputs: dict[int, Input] = {}
-        self.outputs: dict[int, Output] = {}
-
-    def add_ports(
-        self, plan: RunPlan, source: StdinPort, sink: StdoutPort, others: BranchPorts | None
-    ) -> None:
-        """Take the ends that the ports have for their stages."""
-        graph = plan.graph
-        self.inputs[graph.first.inputs[0].index] = source.input
-        self.outputs[graph.last.outputs[0].index] = sink.output
+        self.pipes = None if others is None else others.pipes
+        self.inputs: dict[int, Input] = {graph.first.inputs[0].index: ports[0].input}
+        self.outputs: dict[int, Output] = {graph.last.outputs[0].index: ports[1].output}
         if others is not None:
             self.inputs.update((end.edge.index, port.input) for end, port in others.sources)
             self.outputs.update((end.edge.index, port.output) for end, port in others.sinks)
 
-    def output(self, edge: PlanEdge) -> Output:
-        """Return the end for the stage that writes; the other one is made too, if it is not a port's."""
-        if edge.index not in self.outputs:
-            assert edge.tail is not None
-            assert edge.head is not None
-            left, right = self._leaves[edge.tail], self._leaves[edge.head]
-            ends = None if self._pipes is None else self._pipes.open_named(edge)
-            if ends is None:
-                ends = make_edge(self._kinds[edge.index], _pipe_size(left, right), self._pages)
-            self.outputs[edge.index], self.inputs[edge.index] = ends
-            if self._pipes is not None:
-                self._pipes.watch(edge, ends[1])
-        return self.outputs[edge.index]
-
-    def give(self, unit: Sequence[StageRun]) -> None:
-        """Forget those of some stages, which close them."""
-        for edge in unit[0].node.inputs:
-            self.inputs.pop(edge.index, None)
-        for edge in unit[-1].node.outputs:
-            self.outputs.pop(edge.index, None)
+    def make(self, edge: PlanEdge) -> None:
+        """Make both ends of an edge between two stages."""
+        assert edge.tail is not None
+        assert edge.head is not None
+        ends = None if self.pipes is None else self.pipes.open_named(edge)
+        if ends is None:
+            size = _pipe_size(self._leaves[edge.tail], self._leaves[edge.head])
+            ends = make_edge(self._kinds[edge.index], size, self._pages)
+        self.outputs[edge.index], self.inputs[edge.index] = ends
+        if self.pipes is not None:
+            self.pipes.watch(edge, ends[1])
 
     def close(self, unit: Sequence[StageRun]) -> None:
         """Close those of some stages. Idempotent."""
@@ -127,13 +111,6 @@ class _EdgeEnds:
         for edge in unit[-1].node.outputs:
             if edge.index in self.outputs:
                 self.outputs[edge.index].close()
-
-    def close_all(self) -> None:
-        """Close all that are left."""
-        for source in self.inputs.values():
-            source.close()
-        for sink in self.outputs.values():
-            sink.close()
 
 
 def start_stages(
@@ -150,9 +127,7 @@ def start_stages(
     `pages`.
     """
     kinds = plan.kinds
-    pipes = None if ports[2] is None else ports[2].pipes
-    ends = _EdgeEnds(leaves, kinds, pages, pipes)
-    ends.add_ports(plan, *ports)
+    ends = _EdgeEnds(plan, leaves, ports, pages)
     place = 0
     while place < len(leaves):
         first = place
@@ -160,29 +135,37 @@ def start_stages(
             place += 1
         unit = leaves[first : place + 1]
         try:
-            stdin = ends.inputs[unit[0].node.inputs[0].index]
-            for edge in unit[-1].node.outputs:
-                ends.output(edge)
-            stdout = ends.outputs[unit[-1].node.outputs[0].index]
-            if any(leaf.reason is not None for leaf in unit):  # all, since they are of one pipeline
-                ends.close(unit)
-            else:
-                others = None if pipes is None else pipes.ports_of(unit[-1], ends.inputs, ends.outputs)
-                for leaf, running in zip(unit, _start(unit, stdin, stdout, others), strict=True):
-                    started(leaf, running)
-                    if pipes is not None:
-                        pipes.started(leaf, running)
-                        if running.hand_over is not None:  # a command that waits for a file
-                            running.hand_over = partial(started, leaf)
+            _start_unit(unit, ends, started)
         except BaseException as error:
             ends.close(unit)  # a stage does so itself; one that forgets must not hang its neighbours
-            ends.give(unit)
-            ends.close_all()
+            for leaf in leaves[place + 1 :]:
+                ends.close([leaf])
             if isinstance(error, Exception):
                 raise StartFailure(error, leaf=unit[0]) from error
             raise
-        ends.give(unit)
         place += 1
+
+
+def _start_unit(
+    unit: Sequence[StageRun], ends: _EdgeEnds, started: Callable[[StageRun, Running], None]
+) -> None:
+    """Start stages that run as one, between the ends of their edges; the edges that follow are made."""
+    stdin = ends.inputs[unit[0].node.inputs[0].index]
+    for edge in unit[-1].node.outputs:
+        if edge.index not in ends.outputs:
+            ends.make(edge)
+    stdout = ends.outputs[unit[-1].node.outputs[0].index]
+    if any(leaf.reason is not None for leaf in unit):  # all, since they are of one pipeline
+        ends.close(unit)
+        return
+    pipes = ends.pipes
+    others = None if pipes is None else pipes.ports_of(unit[-1], ends.inputs, ends.outputs)
+    for leaf, running in zip(unit, _start(unit, stdin, stdout, others), strict=True):
+        started(leaf, running)
+        if pipes is not None:
+            pipes.started(leaf, running)
+            if running.hand_over is not None:  # a command that waits for a file
+                running.hand_over = partial(started, leaf)
 
 
 def _start(

@@ -96,9 +96,11 @@ class Command(BuiltinStage):
     ) -> None:
         self.name = masked(name) if isinstance(name, str) and name else show(program)
         given = (program, *args)
-        if not all(isinstance(arg, str | bytes) for arg in given):
+        try:
+            self.argv = tuple([_argument(self.name, place, arg) for place, arg in enumerate(given)])
+        except TypeError:  # a name of a pipe, maybe
             given = self._take_substitutions(given)
-        self.argv = tuple([_argument(self.name, place, arg) for place, arg in enumerate(given)])
+            self.argv = tuple([_argument(self.name, place, arg) for place, arg in enumerate(given)])
         if not restored(self.argv[0]):
             raise ValueError("the program must not be empty")
         if name is not None and (not isinstance(name, str) or not name):
