@@ -126,8 +126,7 @@ class Execution(JudgedRun):
             self._start_slot.release()
 
     def _launch(self) -> None:
-        groups, reactor = self._state.groups, self.reactor
-        plan, held = self._plan, self._resources
+        groups, reactor, plan, held = self._state.groups, self.reactor, self._plan, self._resources
         startup.check_passed_descriptors(self.leaves)
         startup.share_files(plan, held)
         scopes = startup.make_scopes(groups, self.services, self.began)
@@ -142,8 +141,7 @@ class Execution(JudgedRun):
             self.ports.append(self.branches)
         self._watch_output(self.sink, self.root.option("idle_timeout"))
         startup.set_deadlines(groups, reactor, self.began, self._time_out, held.timers)
-        ends = self.source, self.sink, self.branches
-        start_stages(plan, self.leaves, ends, self._started, held.pages)
+        start_stages(plan, self.leaves, (self.source, self.sink, self.branches), self._started, held.pages)
         for leaf in self.leaves:
             if leaf.running is None:  # cancelled before its turn
                 self._leaf_ended(leaf)
