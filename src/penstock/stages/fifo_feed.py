@@ -13,9 +13,7 @@ import threading
 from functools import partial
 
 from penstock.core.errors import ClosedPipe
-from penstock.core.public import half_made_too
-from penstock.core.requirements import Requirements, Stream
-from penstock.stages.base import BuiltinStage
+from penstock.stages.graph_stage import GraphStage
 from penstock.stages.running_function import RunningFunction
 from penstock.streams.copy import copy_stream
 from penstock.streams.fd_streams import FdWriter
@@ -39,24 +37,8 @@ _MIN_INTERVAL_S, _MAX_INTERVAL_S = 0.001, 0.02
 """Seconds between two tries: doubled each time within these bounds."""
 
 
-class FifoFeed(BuiltinStage):
+class FifoFeed(GraphStage):
     """Copies its input into a FIFO."""
-
-    kind = "relay"
-    requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
-    starts_in_graph = True
-    has_no_user_objects = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @half_made_too
-    def __repr__(self) -> str:
-        return f"relay({self.name!r})"
-
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
-        """Raise: only a run knows the program."""
-        raise TypeError("a relay belongs to a command of a graph")
 
     def start_in_graph(
         self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts

@@ -14,7 +14,7 @@ from penstock.core.errors import LineTooLong
 from penstock.core.framing import DEFAULT_MAX_LINE
 from penstock.core.public import exported, half_made_too
 from penstock.core.requirements import Requirements, Stream
-from penstock.stages.base import BuiltinStage
+from penstock.stages.graph_stage import GraphStage
 from penstock.stages.running_function import RunningFunction
 from penstock.streams.copy import copy_stream
 from penstock.system.fds import Waker
@@ -38,25 +38,20 @@ __all__ = ["Concat", "Merge"]
 _READ_SIZE = 65536
 
 
-class _Gathering(BuiltinStage):
+class _Gathering(GraphStage):
     """A source that reads pipelines."""
 
     requirements = Requirements(Stream.FORBIDDEN, Stream.ANY)
-    starts_in_graph = is_source = True
+    is_source = True
+    has_no_user_objects = False
 
     def __init__(self, inlets: Mapping[str, Any], name: str) -> None:
+        super().__init__(name)
         self.inlets = inlets
-        self.name = name
 
     @half_made_too
     def __repr__(self) -> str:
         return f"{self.kind}({', '.join(map(repr, self.inlets.values()))})"
-
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
-        """Raise: only a run knows its inputs."""
-        stdin.close()
-        stdout.close()
-        raise TypeError(f"{self.name!r} reads pipelines, so a custom stage must start the pipeline around it")
 
     def start_in_graph(
         self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts

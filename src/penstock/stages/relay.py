@@ -10,9 +10,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from penstock.core.public import half_made_too
-from penstock.core.requirements import Requirements, Stream
-from penstock.stages.base import BuiltinStage
+from penstock.stages.graph_stage import GraphStage
 from penstock.stages.relay_copy import RelayCopy
 from penstock.stages.running_function import RunningFunction
 
@@ -27,25 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["Relaying"]
 
 
-class Relaying(BuiltinStage):
+class Relaying(GraphStage):
     """Passes on what a program writes to each of its named pipes."""
 
-    kind = "relay"
-    requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
-    starts_in_graph = is_relay = True
+    is_relay = True
     reads_any_input = True
-    has_no_user_objects = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @half_made_too
-    def __repr__(self) -> str:
-        return f"relay({self.name!r})"
-
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
-        """Raise: only a run knows the program."""
-        raise TypeError("a relay belongs to a command of a graph")
 
     def start_in_graph(
         self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts

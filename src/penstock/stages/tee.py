@@ -13,8 +13,8 @@ from __future__ import annotations
 from functools import partial
 
 from penstock.core.public import exported, half_made_too
-from penstock.core.requirements import Requirements, Stream
 from penstock.stages.base import BuiltinStage
+from penstock.stages.graph_stage import GraphStage
 from penstock.stages.relay_copy import RelayCopy
 from penstock.stages.running_function import RunningFunction
 from penstock.streams.stage_ends import Input
@@ -36,26 +36,11 @@ __all__ = ["Shared", "Splitter", "Tee"]
 _STDOUT = "stdout"
 
 
-class Splitter(BuiltinStage):
+class Splitter(GraphStage):
     """Copies its input into all its outputs."""
 
     kind = "split"
-    requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
-    starts_in_graph = is_relay = True
-    has_no_user_objects = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @half_made_too
-    def __repr__(self) -> str:
-        return f"{self.kind}({self.name!r})"
-
-    def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> ThreadedStage:
-        """Raise: only a run knows its outputs."""
-        stdin.close()
-        stdout.close()
-        raise TypeError(f"{self.name!r} has branches, so a custom stage must start the pipeline around it")
+    is_relay = True
 
     def start_in_graph(self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts) -> Running:
         """Begin to copy."""
