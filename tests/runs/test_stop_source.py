@@ -26,10 +26,13 @@ from penstock import (
     Requirements,
     Run,
     command,
+    concat,
     echo,
     function,
     ignore_error,
     map_lines,
+    merge,
+    reading,
     source,
     transform,
 )
@@ -564,4 +567,21 @@ def test_a_custom_stage_ends_by_its_kill(inner: Pipeline) -> None:
     run = begun(Pipeline(Holding(inner), CAT))
     run.stop_source()
     rest(run)
+    assert run.wait(DEADLINE).ok
+
+
+@pytest.mark.parametrize("gather", [merge, concat])
+def test_each_source_of_a_graph_is_stopped(gather: Any) -> None:
+    """Those that are silent too; the stage that reads them ends then."""
+    silent = sh("echo begun; exec sleep 1000")
+    run = begun(gather(silent, Pipeline(silent, CAT)) | CAT)
+    run.stop_source()
+    assert set(rest(run).splitlines()) <= {b"begun"}
+    assert run.wait(DEADLINE).ok
+
+
+def test_a_source_behind_a_name_is_stopped() -> None:
+    run = begun(command("cat", reading(sh("echo begun; exec sleep 1000"))))
+    run.stop_source()
+    assert rest(run) == b""
     assert run.wait(DEADLINE).ok

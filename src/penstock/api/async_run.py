@@ -112,6 +112,8 @@ class AsyncRun:
         abandoned. An exception of its own is still a failure, as are those of later stages, and one from
         before the stop.
 
+        In a graph each stage that reads no other one is a first stage.
+
         The stage's input ends, too: an object or iterable that feeds it is not read any more. Writing to
         `stdin` raises BrokenPipeError once the stage has gone.
 

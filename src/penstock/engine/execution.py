@@ -27,6 +27,7 @@ from penstock.engine.faults import ends_with_fault
 from penstock.engine.judged_run import JudgedRun
 from penstock.engine.outputs import OutputTask
 from penstock.engine.run_state import RunState, leaf_outcome
+from penstock.engine.source_stops import stop_sources
 from penstock.engine.stage_starts import start_stages
 from penstock.engine.start_failure import StartFailure
 from penstock.engine.stops import StopWatch
@@ -264,23 +265,18 @@ class Execution(JudgedRun):
         self.reactor.enqueue(partial(self._cancel, reason.origin, reason))
 
     def post_stop(self, grace: float | None) -> None:
-        """Ask the first stage to end, which is not a failure. From any thread or signal handler."""
+        """Ask the first stages to end, which is not a failure. From any thread or signal handler."""
         self.reactor.enqueue(partial(self._stop_first, grace))
         self.reactor.interrupt()
 
     def _stop_first(self, grace: float | None) -> None:
-        leaf, source = self.leaves[self._plan.graph.first.index], self.source
-        running = leaf.running
-        if running is None or source is None or leaf.end is not None or leaf.reason is not None:
-            if self.ended.is_set():
-                self._defer_release()  # as in `_cancel`
-            return
-        source.give_up()  # first: the feed may meet the end of the stage, or of the caller's device, at once
-        running.stop(running.ctx.grace if grace is None else grace)
-        if running.stopped is None:  # it has just ended by itself
-            source.give_up(given_up=False)
-        else:
-            source.release(self.advance)
+        if self.ended.is_set():
+            self._defer_release()  # as in `_cancel`
+        elif self.source is not None:
+            ports = {self._plan.graph.first.index: self.source}
+            if self.branches is not None:
+                ports |= {end.node.index: port for end, port in self.branches.sources}
+            stop_sources(self.leaves, ports, grace, self.advance)
 
     def _time_out(self, group: GroupRun, timeout: float) -> None:
         self._cancel(group, cancellation.because_timed_out(timeout, group, self.leaves))

@@ -47,6 +47,7 @@ from penstock.system.fork_guard import reset_in_child
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
 
     from penstock.streams.spool import SpoolBudget
 
@@ -77,6 +78,7 @@ class Relay:
         "_poll",
         "_reason",
         "_timeout",
+        "_traceback",
         "_until",
         "_waker",
         "_watched",
@@ -98,6 +100,7 @@ class Relay:
         self._on_spooling = on_spooling
         self._who_waits = who_waits
         self._reason: BaseException | None = None
+        self._traceback: TracebackType | None = None
         self._in_use = threading.Lock()
         self._finished = self._finishing = False
         self._on_held: Callable[[], object] = lambda: None
@@ -132,6 +135,7 @@ class Relay:
         The first reason stays. A write to a file that is under way is finished first.
         """
         if self._reason is None:
+            self._traceback = reason.__traceback__  # other threads may raise it too
             self._reason = reason
         self._waker.wake()
 
@@ -176,7 +180,7 @@ class Relay:
             if self._finishing:
                 self._limit_lanes()
             if self._reason is not None:
-                raise self._reason
+                raise self._reason.with_traceback(self._traceback)
             self._timeout, active = -1.0, False
             for lane in self._lanes:
                 active = active or lane.reading or bool(lane.open)
