@@ -87,7 +87,9 @@ class RandomGraph:
         self._room = self.rng.randint(2, MOST_NODES)
         self._numbers = itertools.count(1)
         self._shared: list[tuple[Pipeline, Flow]] = []
-        self.options: dict[str, Any] = {"env": {"LC_ALL": "C"}, "grace": 0.5}
+        # A `tac` that is killed leaves its temporary file, which is not ours.
+        env = {"LC_ALL": "C", "TMPDIR": str(self.folder)}
+        self.options: dict[str, Any] = {"env": env, "grace": 0.5}
         if self.rng.random() < 0.3:
             self.options["pipe_size"] = 4096
         self.pipeline, flow = self._expression(0)
