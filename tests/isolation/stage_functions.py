@@ -229,3 +229,16 @@ def talk(_ctx: object, _stdin: Any, stdout: Any) -> None:
 
 def flood(_ctx: object, _stdin: Any, stdout: Any) -> None:
     stdout.write(bytes(300_000))
+
+
+def pair_lines(ctx: Any, stdin: Any, stdout: Any) -> None:
+    """Write pairs of lines of two inputs, the second lines to an output, and stdin after them."""
+    for left, right in zip(ctx.inputs["left"], ctx.inputs["right"], strict=False):
+        stdout.write(left.strip() + b"-" + right)
+        ctx.outputs["seen"].write(right)
+    stdout.write(stdin.read())
+
+
+def ask_for_more(ctx: Any, _stdin: Any, _stdout: Any) -> None:
+    """Read an input that never ends."""
+    ctx.inputs["silent"].read()

@@ -105,7 +105,7 @@ def test_a_cancelled_function_is_woken_from_any_of_its_streams() -> None:
     [
         ({"inputs": {"stdin": CAT}}, "not stdin or stdout"),
         ({"inputs": {"a": CAT}, "outputs": {"a": CAT}}, "have the same name: 'a'"),
-        ({"inputs": {"a": CAT}, "isolate": "process"}, "cannot be given with isolate"),
+        ({"inputs": {"a": CAT}, "isolate": "thread"}, "isolate must be None or 'process'"),
         ({"inputs": {"a": CAT.to("file")}}, "cannot have stdout"),
         ({"outputs": {"a": CAT.replace(stdin="file")}}, "cannot have stdin"),
         ({"outputs": {1: CAT}}, "must be a str"),

@@ -80,7 +80,7 @@ def function(
 
     `inputs` maps names to pipelines that `fn` reads besides, and `outputs` names to branches, as for `tee`,
     that it writes besides: `ctx.inputs["left"]` is such a stream as `stdin`, `ctx.outputs["bad"]` one as
-    `stdout`. They are closed with these. They cannot be given with `isolate`.
+    `stdout`. They are closed with these.
 
     Raises TypeError if `fn` is not callable, is a generator function (such are for `transform`), or cannot be
     sent to a worker process, and TypeError or ValueError for an invalid pipeline or branch.

@@ -19,7 +19,7 @@ from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.engine.graph import PipelineSpec
 from penstock.stages.branch import Branch
-from penstock.stages.function import Function, PythonStage
+from penstock.stages.function import Function
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
@@ -215,8 +215,6 @@ def function_with_ports(
     fn: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any], name: str | None, isolate: object
 ) -> Pipeline:
     """Make a stage of a function that has more ends than stdin and stdout; see `penstock.function`."""
-    if isolate is not None:
-        raise ValueError("inputs and outputs cannot be given with isolate: a worker process has two ends")
     _check_mapping("inputs", inputs)
     _check_mapping("outputs", outputs)
     for port in (*inputs, *outputs):
@@ -226,10 +224,9 @@ def function_with_ports(
             )
     if shared_names := inputs.keys() & outputs.keys():
         raise ValueError(f"an input and an output have the same name: {min(shared_names)!r}")
-    stage = python_stage(
-        "function", fn, None, lambda: Function(fn, name), lambda a: a.AsyncFunction(fn, name)
+    stage: Any = python_stage(
+        "function", fn, isolate, lambda: Function(fn, name), lambda a: a.AsyncFunction(fn, name)
     ).stages[0]
-    assert isinstance(stage, PythonStage)
     stage.take_ports(
         {port: _source("function", each) for port, each in inputs.items()},
         {port: make_branch(branch) for port, branch in outputs.items()},

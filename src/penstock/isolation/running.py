@@ -27,6 +27,7 @@ from penstock.system.process import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from penstock.isolation.worker_pool import Worker
@@ -47,11 +48,11 @@ class RunningIsolated(RunningProcess):
     _state = ProcessState.WAITING
     _failure: BaseException | None = None
     """The error that kept the job from being handed over."""
-    _outcome: tuple[bytes | None, tuple[float, float, int], tuple[int | None, int | None]] | None = None
+    _outcome: tuple[bytes | None, tuple[float, float, int], Sequence[int | None]] | None = None
     """The worker's report: the encoded error, the resources used, and the bytes read and written."""
 
     def __init__(
-        self, ctx: StageContext, worker: Worker, ends: tuple[Input, Output], job: dict[str, Any]
+        self, ctx: StageContext, worker: Worker, ends: Sequence[Input | Output], job: dict[str, Any]
     ) -> None:
         super().__init__(ctx)
         self.pid = worker.process.pid
@@ -95,11 +96,10 @@ class RunningIsolated(RunningProcess):
         else:
             reactor.watch(pidfd, READ, self._on_exit)
         reactor.watch(channel.fileno(), READ, self._on_message)
-        stdin, stdout = self._ends
         # Only now, because the worker is certain to get it.
         self._job["state_delta"] = self._worker.state_delta(self._job.pop("host_state"))
-        self._job["owned"] = stdin.owned_description, stdout.owned_description
-        streams = _number(stdin), _number(stdout)
+        self._job["owned"] = [end.owned_description for end in self._ends]
+        streams = [_number(end) for end in self._ends]
         with standard_outputs() as outputs:
             channel.send(pickle.dumps(("job", self._job)), [*streams, *outputs])
             self._push()
@@ -142,15 +142,14 @@ class RunningIsolated(RunningProcess):
         self,
         packed: bytes | None,
         used: tuple[float, float, int],
-        counts: tuple[int | None, int | None],
+        counts: Sequence[int | None],
     ) -> None:
         self._outcome = packed, used, counts
         worker = self._worker
         worker.used = worker.used[0] + used[0], worker.used[1] + used[1]
         self.usage = Usage(*used)
-        stdin, stdout = self._ends
-        stdin.set_count(counts[0])
-        stdout.set_count(counts[1])
+        for end, count in zip(self._ends, counts, strict=False):
+            end.set_count(count)
         if self._asked_to_end or self._failure is not None:
             self._force()
             return

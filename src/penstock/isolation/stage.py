@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
@@ -21,8 +22,10 @@ from penstock.system.executables import check_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
+    from penstock.stages.branch import Branch, StagePorts
     from penstock.stages.context import StageContext
     from penstock.stages.function import PythonStage
     from penstock.stages.running import Running
@@ -54,15 +57,33 @@ class Isolated(BuiltinStage):
     def __repr__(self) -> str:
         return f"{self.inner!r} in a process"
 
+    def take_ports(self, inlets: Mapping[str, Any], outlets: Mapping[str, Branch]) -> None:
+        """Give it pipelines to read, and branches to write, besides its stdin and stdout."""
+        self.inlets, self.outlets = inlets, outlets
+        self.starts_in_graph = bool(inlets or outlets)
+
     def start(self, ctx: StageContext, stdin: Input, stdout: Output, /) -> Running:
         """Run the stage in a worker process, an idle or a new one.
 
         RuntimeError if this is a worker process that is still importing the main module.
         """
+        return self._start(None, ctx, stdin, stdout)
+
+    def start_in_graph(self, ctx: StageContext, stdin: Input, stdout: Output, ports: StagePorts) -> Running:
+        """Do the same with further ends."""
+        try:
+            for end in ports.outputs.values():
+                end.open_devnull()
+            return self._start(ports, ctx, stdin, stdout)
+        except BaseException:
+            ports.close()
+            raise
+
+    def _start(self, ports: StagePorts | None, ctx: StageContext, stdin: Input, stdout: Output) -> Running:
         copied = False
         try:
             if stdin.fd is None or stdout.fd is None:
-                running = start_with_pipes(self.start, ctx, stdin, stdout)
+                running = start_with_pipes(partial(self._start, ports), ctx, stdin, stdout)
                 copied = True
                 return running
             _check_main(self.name)
@@ -70,7 +91,12 @@ class Isolated(BuiltinStage):
             stage, needs_main = messages.dump(self.inner)
             worker = worker_pool.acquire(ctx.spawned)
             try:
-                return RunningIsolated(ctx, worker, (stdin, stdout), _job(ctx, stage, needs_main))
+                job = _job(ctx, stage, needs_main)
+                ends: list[Input | Output] = [stdin, stdout]
+                if ports is not None:
+                    job["ports"] = list(ports.inputs), list(ports.outputs)
+                    ends += [*ports.inputs.values(), *ports.outputs.values()]
+                return RunningIsolated(ctx, worker, ends, job)
             except BaseException:
                 worker.terminate()
                 raise
@@ -122,6 +148,7 @@ def _job(ctx: StageContext, stage: bytes, needs_main: bool) -> dict[str, Any]:  
         "cwd": ctx.cwd,
         "deadline": ctx.deadline,
         "grace": ctx.grace,
+        "ports": ((), ()),
     }
 
 

@@ -40,7 +40,7 @@ from penstock.system.poller import READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
     from penstock.runtime.reactor import Reactor
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_STREAM_COUNT = 4
-"""Descriptors that come with a job: the stage's stdin and stdout, and the host's own stdout and stderr."""
+_OWN_OUTPUTS = 2
+"""Descriptors that come last with a job: the host's own stdout and stderr."""
 
 
 def main() -> NoReturn:
@@ -97,7 +97,7 @@ class _Job:
         self._usage = _usage()
         self._running: ThreadedStage | None = None
         self._cancelled = False
-        self._ends: tuple[Input, Output] | None = None
+        self._ends: Sequence[Input | Output] = ()
         procfs.reset_peak()
 
     def begin(self) -> None:
@@ -128,8 +128,10 @@ class _Job:
 
     def _start(self) -> ThreadedStage:
         fds, self._channel.arrived = self._channel.arrived, []
+        content = self._content
+        owned, (inputs, outputs) = content["owned"], content["ports"]
         try:
-            stdin, stdout, out, err = _complete(fds)
+            *streams, out, err = _complete(fds, len(owned) + _OWN_OUTPUTS)
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
         except BaseException:
@@ -138,11 +140,10 @@ class _Job:
             raise
         out.close()
         err.close()
-        content = self._content
-        ends = self._ends = (
-            Input(stdin, owned_description=content["owned"][0]),
-            Output(stdout, owned_description=content["owned"][1]),
-        )
+        kinds = [Input, Output, *(Input for _ in inputs), *(Output for _ in outputs)]
+        self._ends = ends = [
+            kind(fd, owned_description=own) for kind, fd, own in zip(kinds, streams, owned, strict=True)
+        ]
         try:
             _apply_state(content["state_delta"])
             self._secrets = [hold(text, token) for token, text in content["secrets"].items()]
@@ -154,7 +155,10 @@ class _Job:
             for end in ends:
                 end.close()
             raise
-        return stage.start(ctx, *ends)  # type: ignore[no-any-return]  # a stage closes its ends itself
+        stdin, stdout, *others = ends
+        if others:  # a stage closes its ends itself
+            return stage.start_in_graph(ctx, stdin, stdout, _Ports(inputs, outputs, others))  # type: ignore[no-any-return]
+        return stage.start(ctx, stdin, stdout)  # type: ignore[no-any-return]
 
     def _scope(self) -> Scope:
         dispatcher = Dispatcher()
@@ -176,12 +180,26 @@ class _Job:
                 stream.flush()
         for number in (1, 2):
             _redirect_to_devnull(number)
-        counts = (None, None) if self._ends is None else tuple(end.count for end in self._ends)
+        counts = tuple(end.count for end in self._ends)
         before, after = self._usage, _usage()
         used = (after[0] - before[0], after[1] - before[1], procfs.own_peak())
         packed = None if error is None else messages.encode_error(error)
         self._running = None
         _send(self._channel, "done", packed, used, counts)
+
+
+class _Ports:
+    """The ends of a stage besides its stdin and stdout, by name; see `engine.graph_pipes`."""
+
+    def __init__(self, inputs: Sequence[str], outputs: Sequence[str], ends: Sequence[Any]) -> None:
+        self._ends = ends
+        self.inputs: dict[str, Input] = dict(zip(inputs, ends, strict=False))
+        self.outputs: dict[str, Output] = dict(zip(outputs, ends[len(inputs) :], strict=True))
+
+    def close(self) -> None:
+        """Close all of them."""
+        for end in self._ends:
+            end.close()
 
 
 class _Context(StageContext):
@@ -236,9 +254,9 @@ def _usage() -> tuple[float, float]:
     return own.ru_utime + others.ru_utime, own.ru_stime + others.ru_stime
 
 
-def _complete(fds: list[Fd]) -> list[Fd]:
+def _complete(fds: list[Fd], count: int) -> list[Fd]:
     """Check that all file descriptors of a job came; the kernel drops those beyond our limit (unix(7))."""
-    if len(fds) < _STREAM_COUNT:
+    if len(fds) < count:
         raise OSError(errno.EMFILE, "the stage's streams could not be passed to it: out of descriptors")
     return fds
 
