@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import tempfile
@@ -9,7 +10,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from tests.support.interrupts import Interruption
 from tests.support.waiting import DEADLINE, until
 
 from penstock import (
@@ -31,6 +34,7 @@ from penstock import (
     shared,
     tee,
 )
+from penstock.runtime import supervisor
 
 SEEKS = "import sys; f = open(sys.argv[1], 'rb'); f.seek(-2, 2); sys.stdout.buffer.write(f.read())"
 
@@ -142,3 +146,19 @@ def test_nothing_is_left_of_it() -> None:
     for source in (command("seq", "3"), command("false"), command("sleep", "1000")):
         command("cat", file_of(source)).run(check=False, stdout=DEVNULL, timeout=0.3, grace=1)
     until(lambda: not list(Path(tempfile.gettempdir()).glob("penstock-*")))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("within", ["/stages/postponed", "/stages/command", "/stages/running"])
+def test_an_interrupt_at_any_moment_leaves_no_process(within: str) -> None:
+    """The start comes late, in the thread that drives the run, and its child must be known by then."""
+    pipeline = command("cat", file_of(command("seq", "10")))
+    for turn in range(1, 400):
+        with contextlib.suppress(KeyboardInterrupt), Interruption(turn, within) as interruption:
+            pipeline.run(stdout=DEVNULL, check=False, timeout=20, grace=0.5)
+        until(lambda: not supervisor.active_runs)
+        left = psutil.Process().children()
+        assert not left, f"{interruption.where}: {left}"
+        if interruption.left > 0:
+            break

@@ -19,7 +19,6 @@ from penstock.stages.stderr import StderrTarget
 from penstock.streams.stage_ends import load_streams
 from penstock.system.fds import is_open
 from penstock.system.fork_guard import late_import
-from penstock.system.process import kill_and_reap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -223,12 +222,8 @@ def kill_unregistered_children(leaves: Sequence[StageRun]) -> None:
     for leaf in leaves:
         if leaf.running is not None or leaf.ctx is None:
             continue
-        child = leaf.ctx.child
-        for pid in leaf.ctx.spawned.pids():
-            if child is None or pid != child.pid:
-                kill_and_reap(pid)
+        child = leaf.ctx.recover_child()
         if child is not None:
-            child.begin_watch()
             leaf.set_running(child)
 
 

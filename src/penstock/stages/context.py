@@ -7,6 +7,7 @@ from penstock.core.public import exported
 from penstock.core.secret import restored
 from penstock.runtime.events import EventEmitter
 from penstock.system.environment import inherited
+from penstock.system.process import kill_and_reap
 from penstock.system.spawn_request import SpawnRecord
 
 TYPE_CHECKING = False
@@ -181,6 +182,16 @@ class StageContext:
     def register(self, child: Running) -> None:
         """Note a command that is being watched, in case an interrupt keeps `start` from returning it."""
         self.child = child
+
+    def recover_child(self) -> Running | None:
+        """Return the command that an interrupted start has left, and watch it; kill a child before that."""
+        child = self.child
+        for pid in self.spawned.pids():
+            if child is None or pid != child.pid:
+                kill_and_reap(pid)
+        if child is not None:
+            child.begin_watch()
+        return child
 
     def unregister(self) -> None:
         """Forget that command: its stage has returned it."""

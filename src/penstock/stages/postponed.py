@@ -43,6 +43,7 @@ class Postponed(Running):
         self._ports = ports
         self._start = start
         self._close = close
+        self._attempted = False
         self._begun: Running | None = None
         self._feeds = ports.file_feeds()
         for feed in self._feeds:
@@ -50,7 +51,7 @@ class Postponed(Running):
 
     def _look(self) -> None:
         """Start the process if all files are complete, or end if one never will be."""
-        if self.done or self._begun is not None or not all(feed.done for feed in self._feeds):
+        if self.done or self._attempted or not all(feed.done for feed in self._feeds):
             return
         known, error = self._ports.outcome_of_files()
         if not known:
@@ -61,13 +62,24 @@ class Postponed(Running):
             self._begin()
 
     def _begin(self) -> None:
+        self._attempted = True  # first: an interrupt may come as soon as there is a child
         try:
             self._begun = self._start()
         except Exception as error:  # noqa: BLE001 - as at any start, that is the outcome of the stage
             self._end(error)
         else:
-            if self.hand_over is not None:
-                self.hand_over(self._begun)
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._begun is not None and self.hand_over is not None:
+            self.hand_over(self._begun)
+
+    def check_exit(self) -> None:
+        """Hand over a process whose start was interrupted."""
+        if self._attempted and not self.done:
+            if self._begun is None:
+                self._begun = self.ctx.recover_child()
+            self._hand_over()
 
     def _end(self, error: BaseException) -> None:
         self._close()
@@ -84,6 +96,7 @@ class Postponed(Running):
         self.ctx.reactor.post(partial(self._kill, reason))
 
     def _kill(self, reason: BaseException) -> None:
+        self.check_exit()
         if self._begun is not None:
             self._begun.kill(reason)
         elif not self.done:
