@@ -30,6 +30,7 @@ from penstock import (
     ignore_error,
     is_error,
     map_lines,
+    memory_observer,
     reading,
     shared,
     tee,
@@ -162,3 +163,13 @@ def test_an_interrupt_at_any_moment_leaves_no_process(within: str) -> None:
         assert not left, f"{interruption.where}: {left}"
         if interruption.left > 0:
             break
+
+
+def test_it_is_started_once_and_watched_from_then_on() -> None:
+    """One event says so, with its pid; its memory is measured."""
+    events: list[Event] = []
+    watched = memory_observer(command("sh", "-c", "sleep 0.1; cat $0", file_of(command("seq", "3"))))
+    result = watched.run(stdout=CAPTURE, on_event=events.append)
+    starts = [event.context for event in events if event.kind == "start" and event.stage == "sh"]
+    assert starts == [{"pid": result.stage("sh").pid}]
+    assert result.stage("sh").peak_memory

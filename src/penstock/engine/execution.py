@@ -178,10 +178,10 @@ class Execution(JudgedRun):
         ctx = leaf.ctx
         if ctx is not None:
             ctx.unregister()  # it is known now
-            if ctx.listened_to:
+            if ctx.listened_to and running.hand_over is None:  # else the process is still to be started
                 ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
                 self._stops.begin()
-        if self._watches is not None:
+        if self._watches is not None and running.hand_over is None:
             self._watches.started(leaf, running, self._cancel)
         if reason is not None:  # it came while the stage was being started
             running.kill(reason.error)
