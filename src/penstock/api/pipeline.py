@@ -185,7 +185,7 @@ class Pipeline(PipelineSpec):
         return Pipeline._of(self._stages, self._merged(options))
 
     def to(self, target: Any) -> Pipeline:
-        """Return `replace(stdout=target)`: where the output of a branch goes, for one."""
+        """Return the pipeline with `target` as its stdout: a branch of a graph needs that, for one."""
         return self.replace(stdout=target)
 
     # Running.
