@@ -80,7 +80,7 @@ def test_it_ends_runs_of_other_threads(
 
 
 def test_a_function_alone_is_ended(threads: ThreadPoolExecutor) -> None:
-    """Its driver sleeps on a lock."""
+    """Its driver sleeps on a lock. With a deadline no function works in the caller's thread."""
     begun = threading.Event()
 
     def wait(_ctx: Any, stdin: Any, _stdout: Any) -> None:
@@ -94,7 +94,7 @@ def test_a_function_alone_is_ended(threads: ThreadPoolExecutor) -> None:
         never.wait()
 
     try:
-        job = threads.submit((source(endless()) | function(wait)).run, grace=0.2)
+        job = threads.submit((source(endless()) | function(wait)).run, grace=0.2, timeout=1000)
         assert begun.wait(DEADLINE)
         cancel_all()
         assert isinstance(job.exception(DEADLINE), PipelineCancelled)

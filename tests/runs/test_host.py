@@ -124,7 +124,7 @@ def test_no_exception_of_a_function_ends_a_helper_thread(kind: type[BaseExceptio
     def fails(_ctx: object, _stdin: object, _stdout: object) -> None:
         raise kind("from the stage")
 
-    result = (source([b"x"]) | function(fails, name="f")).run(check=False, stdout=DEVNULL)
+    result = (source([b"x"]) | function(fails, name="f")).run(check=False, stdout=DEVNULL, timeout=1000)
     assert isinstance(result.error, PipelineError)
     assert isinstance(result.error.cause, kind)
     assert function(lambda _ctx, _stdin, stdout: stdout.write(b"x")).output() == b"x"

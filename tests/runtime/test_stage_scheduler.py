@@ -47,6 +47,9 @@ def test_short_functions_are_run_by_one_thread_one_after_the_other() -> None:
         _pass(ctx, stdin, stdout)
 
     assert _row(fn, 10).output(input=b"a") == b"a"
+    assert threads == [threading.current_thread()] * 10
+    threads.clear()
+    assert _row(fn, 10).output(input=b"a", timeout=1000) == b"a"
     assert len(threads) == 10
     assert len(set(threads)) == 1
     assert threads[0] is not threading.current_thread()
@@ -116,9 +119,8 @@ def test_a_cancelled_run_begins_none_of_the_stages_that_still_wait(stubborn: Any
     assert not begun.is_set()
 
 
-def test_stages_without_a_thread_fail_by_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("timeout", [None, 1000], ids=["caller's thread", "workers"])
+def test_stages_without_a_thread_fail_by_name(monkeypatch: pytest.MonkeyPatch, timeout: float | None) -> None:
     begun = threading.Event()
 
     def first(ctx: object, stdin: Any, stdout: Any) -> None:
@@ -133,10 +135,10 @@ def test_stages_without_a_thread_fail_by_name(
         submit(task, on_fault)
 
     submit = thread_pool.submit
-    monkeypatch.setattr(thread_pool, "submit", once)
+    monkeypatch.setattr(thread_pool, "submit", refuse if timeout is None else once)
     pipeline = source([MIB] * 12) | function(first) | function(_pass, name="last")
     with pytest.raises(PipelineError, match="can't start new thread") as caught:
-        pipeline.run(stdout=DEVNULL)
+        pipeline.run(stdout=DEVNULL, timeout=timeout)
     result = caught.value.result
     assert result is not None
     assert [str(stage.error) for stage in result.stages[1:]] == ["can't start new thread"] * 2

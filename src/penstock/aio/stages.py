@@ -30,6 +30,7 @@ class AsyncStage(PythonStage):
     """A stage whose work is a coroutine on the event loop that the run is started on."""
 
     asynchronous = True
+    works_in_thread = False
     requirements = Requirements(Stream.PREFER_FILE, Stream.PREFER_FILE)
     loop: Loop | None = None
 

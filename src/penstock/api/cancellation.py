@@ -20,7 +20,8 @@ def cancel_all(reason: BaseException | str | None = None) -> None:
 
     It reaches the runs of all threads and event loops, those of `run()`, `output()` and the iterators too,
     and runs that are being started at this moment. Runs that are started later are not affected. Returns at
-    once, and may be called again, from any thread or signal handler.
+    once, and may be called again, from any thread or signal handler. A function that works in the thread of
+    the caller of `run()` is woken from its streams; if it does something else, the run waits for it.
 
     `reason` is an exception, which all runs then have in common, or a text for one. Raises TypeError for
     anything else, and for `FinishEarly`.

@@ -196,6 +196,9 @@ class Pipeline(PipelineSpec):
         Raises `PipelineError` if the run fails: `StartError` if a stage cannot be started, `PipelineTimeout`
         if `timeout` expires. `check=False` returns the error in `Result.error` instead. KeyboardInterrupt
         cancels the run, reaps its children, and is raised again.
+
+        If all stages are Python functions, the calling thread works for them, so KeyboardInterrupt is raised
+        in the function that is at work. With a `timeout`, workers do, and the run can leave one behind.
         """
         merged = self._for_call(options)
         check_ends(merged, "run")

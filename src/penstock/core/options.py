@@ -68,6 +68,7 @@ __all__ = [
     "check_leftover",
     "check_limits",
     "check_seconds",
+    "ends_stages",
 ]
 
 
@@ -137,6 +138,13 @@ def check_capture(given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Refuse a `max_output` that is given in a call whose stdout is not captured: it would limit nothing."""
     if given.get("max_output") is not None and options.get("stdout") is not CAPTURE:
         raise ValueError("max_output limits what is captured: use it with output(), text() or stdout=CAPTURE")
+
+
+def ends_stages(options: Mapping[str, Any]) -> bool:
+    """Whether an option may end a stage, or replace its error, whatever its function is in the middle of."""
+    return any(
+        options.get(option) is not None for option in ("timeout", "idle_timeout", "on_exception")
+    ) or bool(options.get("fail_fast"))
 
 
 def _name(option: str, value: object) -> str | None:

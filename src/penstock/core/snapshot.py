@@ -1,4 +1,4 @@
-"""What `run.snapshot()` returns: a run at one moment, as plain values.
+"""The values that `run.snapshot()` returns: a run at one moment.
 
 Out of scope: where the figures come from (`engine.snapshots`), and which stage is the bottleneck
 (`core.bottleneck`).
@@ -19,7 +19,7 @@ __all__ = ["EdgeSnapshot", "Snapshot", "StageSnapshot"]
 @exported
 @record(frozen=True, slots=True)
 class StageSnapshot:
-    """One leaf stage at one moment. What cannot be known is None.
+    """One leaf stage at one moment. A value that cannot be known is None.
 
     - `name`, `id`, `kind` and `branch`: as in the plan and in `StageResult`. `pid`: that of a command.
     - `state`: "starting", "running", "reading" (it waits for input), "writing" (it waits for room in its
@@ -46,7 +46,7 @@ class StageSnapshot:
 @exported
 @record(frozen=True, slots=True)
 class EdgeSnapshot:
-    """One edge at one moment. What cannot be known is None.
+    """One edge at one moment. A value that cannot be known is None.
 
     - `source`, `target`: names, "stdin" and "stdout" for the ends of the pipeline. `source_id`, `target_id`:
       the ids of the nodes in the plan. `kind`: the carrier, as in `EdgeResult`.

@@ -61,7 +61,8 @@ __all__ = ["Execution"]
 class Execution(JudgedRun):
     """One run of a pipeline; `penstock.Run` is the handle that users get."""
 
-    def __init__(self, plan: RunPlan, reactor: Reactor) -> None:
+    def __init__(self, plan: RunPlan, reactor: Reactor, *, by_caller: bool = False) -> None:
+        """`by_caller`: the thread that starts it works off its Python stages, by `barrier.work()`."""
         super().__init__(plan)
         self.began = time.monotonic()
         self.reactor = reactor = reactor.for_run(self.fault)
@@ -82,7 +83,8 @@ class Execution(JudgedRun):
         """Whether a thread is in the middle of the start."""
         self._start_slot = StartSlot()
         self._watches = make_memory_watches(self._state.groups, self.leaves, reactor, dispatcher)
-        self._barrier = StartBarrier(reactor)
+        self.barrier = StartBarrier(reactor, by_caller=by_caller)
+        self._by_caller = by_caller
         self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
         self._outputs = OutputTask(reactor, self._resources.outputs)
@@ -132,7 +134,7 @@ class Execution(JudgedRun):
         startup.share_files(plan, held)
         scopes = startup.make_scopes(groups, self.services, self.began)
         for leaf in self.leaves:
-            leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self._barrier))
+            leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self.barrier))
         size = self.root.option("pipe_size")
         self.source, self.sink = self.ports[:] = startup.open_ports(
             plan, reactor, size, self.end_output, held
@@ -149,7 +151,7 @@ class Execution(JudgedRun):
         try:
             for port in self.ports:
                 port.start()
-            self._barrier.open()
+            self.barrier.open()
         except RuntimeError as error:  # the system allows no further thread
             raise StartFailure(error, leaf=self.leaves[0]) from error
         self._launched = True
@@ -204,7 +206,7 @@ class Execution(JudgedRun):
 
     def _release_unstarted(self) -> None:
         """Release everything that waited for the rest of the start. Doing it again does no harm."""
-        self._barrier.abort()
+        self.barrier.abort()
         startup.kill_unregistered_children(self.leaves)
         startup.release_ports(self._plan.graph, self.leaves, self.ports)
 
@@ -386,11 +388,12 @@ class Execution(JudgedRun):
                 emit_failed(self.services.events, error, self.root, self.leaves)
             self._defer_release()
             self.ended.set()
-            self.reactor.wake()
+            if self.reason is not None or not self._by_caller:
+                self.reactor.wake()
             self.reactor.forget_run()
 
     def _defer_release(self) -> None:
         """Keep a reference until a worker drops it, so user finalizers never run on the supervisor thread."""
-        keep = self.reactor.defer_release
-        if keep is not None and (self.reason is not None or self._plan.has_user_objects):
+        keep, seen = self.reactor.defer_release, self._plan.has_user_objects and not self._by_caller
+        if keep is not None and (seen or self.reason is not None):
             keep(self)

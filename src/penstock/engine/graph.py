@@ -17,6 +17,7 @@ run (see `tree`).
 from __future__ import annotations
 
 from penstock.core.habits import method_hint
+from penstock.core.options import ends_stages
 from penstock.core.stream_options import all_plain
 from penstock.engine.graph_builder import Builder
 from penstock.engine.graph_parts import (
@@ -118,6 +119,7 @@ class Graph:
         "root",
         "sinks",
         "sources",
+        "works_in_threads",
     )
 
     def __init__(
@@ -151,6 +153,13 @@ class Graph:
             (node.stage for node in self.nodes if not traits_of(node.stage).opens_devnull_itself), None
         )
         """The first stage that works in this process, with streams; None if all are commands."""
+        groups = [parent for parent in self.parents if isinstance(parent, PlanGroup)]
+        self.works_in_threads = (
+            self.is_line
+            and all(traits_of(node.stage).works_in_thread for node in self.nodes)
+            and not any(ends_stages(group.options) for group in groups)
+        )
+        """Whether threads of this process do all its work, and none has to be left in the middle of it."""
         self.has_user_objects = not (
             all(traits_of(node.stage).has_no_user_objects for node in self.nodes)
             and all(isinstance(parent, PlanGroup) and all_plain(parent.options) for parent in self.parents)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 
 from penstock.core.errors import PenstockError, PipelineCancelled, StartError
@@ -56,8 +57,17 @@ __all__ = ["ManagedRun"]
 class ManagedRun(CallerEnds):
     """A run of a plan: not started yet, going on, or ended."""
 
-    def __init__(self, plan: RunPlan, *, inline: bool = False, since: Cancellation | None = None) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        *,
+        inline: bool = False,
+        by_caller: bool = False,
+        since: Cancellation | None = None,
+    ) -> None:
         """Make a run; nothing of it is started.
+
+        With `by_caller` the thread that starts it works off its Python stages: it calls `work` then.
 
         A cancellation of all runs counts for it if it came after `since`; by default, after now.
 
@@ -71,7 +81,7 @@ class ManagedRun(CallerEnds):
         self._cancellation = since or last_cancellation()
         try:
             reactor = local_reactor() if inline else supervisor()
-            super().__init__(Execution(plan, reactor))
+            super().__init__(Execution(plan, reactor, by_caller=by_caller))
         except (OSError, RuntimeError, MemoryError) as error:
             raise StartError(plan.stages[0].name, error, index=0) from error
         self.started = False
@@ -106,6 +116,22 @@ class ManagedRun(CallerEnds):
         if execution.failure is not None:
             self._sleep()
             self._close_ends()
+
+    def work(self) -> None:
+        """Work off the Python stages that wait for a thread, and wait for the end.
+
+        Raises what a function has raised to leave the program, such as KeyboardInterrupt, when nothing of the
+        run is left.
+        """
+        try:
+            self.execution.barrier.work()
+            self.execution.barrier.raise_exit()
+        except BaseException as interrupt:
+            if not is_fault(interrupt):
+                self._reap(interrupt)
+            raise
+        self.wait_done()
+        self.execution.barrier.raise_exit()
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -311,6 +337,9 @@ class ManagedRun(CallerEnds):
                         execution.fault(interrupt)
                     else:
                         self.cancel_for(interrupt)
+                    for leaf in execution.leaves:
+                        if leaf.running is not None:
+                            leaf.running.leave_thread(threading.get_ident(), interrupt)
                     if forced:
                         kill_trees(execution.to_be_killed())
                     execution.reactor.post(execution.recover)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-__all__ = ["call_again", "is_fault", "raised_by_signal_handler"]
+__all__ = ["call_again", "is_fault", "is_own_error", "raised_by_signal_handler"]
 
 
 def call_again(callback: Callable[[], object]) -> None:
@@ -45,6 +45,11 @@ def call_again(callback: Callable[[], object]) -> None:
 def is_fault(error: BaseException) -> bool:
     """Whether `error`, which came out of a step of the engine, is to end the run as its error."""
     return isinstance(error, Exception) and not raised_by_signal_handler(error)
+
+
+def is_own_error(error: BaseException) -> bool:
+    """Whether what a function has raised is its own failure, and not the way out of the whole program."""
+    return not (isinstance(error, KeyboardInterrupt | SystemExit) or raised_by_signal_handler(error))
 
 
 def raised_by_signal_handler(error: BaseException) -> bool:

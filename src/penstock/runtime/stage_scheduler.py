@@ -18,6 +18,10 @@ So all of ten stages run 8 ms after the start, whatever they do. `_check_stall` 
 It runs in the reactor's thread, which never runs stages. If the system allows no further thread, the waiting
 stages fail, and their neighbours see their streams end.
 
+The caller's thread may be the first runner (`by_caller`): it waits for the end of the run anyway. The reactor
+is another thread's then, because nobody drives one meanwhile. A runner keeps the hook of the run that it is
+in the middle of, as in a function that runs a pipeline, and calls that before it sleeps too.
+
 Blocking. `_work` blocks in the stages. `add_thread` is called by a thread that is about to sleep, and that
 holds none of our locks but a pipe's turn to write. It takes no lock that is held while anything sleeps.
 """
@@ -26,19 +30,25 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import partial
 
 from penstock.core.timing import timing
 from penstock.runtime import thread_pool
+from penstock.runtime.faults import is_own_error
 from penstock.streams.base import before_sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.start_barrier import WorkUnit
 
 __all__ = ["run_stages"]
+
+
+def _never() -> bool:
+    return False
 
 
 class _StageQueue:
@@ -53,11 +63,18 @@ class _StageQueue:
         """Runners that the next `_check_stall` starts."""
 
     def start(self) -> None:
-        """Begin. RuntimeError if no thread is available."""
+        """Begin in a worker. RuntimeError if no thread is available."""
         several = len(self._waiting) > 1
         thread_pool.submit(self._work, self._reactor.fault)
         if several:
-            self._reactor.call_at(time.monotonic() + timing.stage_stall_s, self._check_stall)
+            self._check_later()
+
+    def work_in_caller(self, is_over: Callable[[], bool]) -> None:
+        """Begin in the calling thread; return when no unit waits any more, or when `is_over()`."""
+        first = self._take()  # now, because who looks for a stall takes the first one that waits
+        if self._waiting:
+            self._check_later()
+        self._work(first, is_over)
 
     def add_thread(self) -> None:
         """Start another runner if units wait."""
@@ -69,23 +86,30 @@ class _StageQueue:
             while (unit := self._take()) is not None:
                 unit.fail(error)
 
-    def _work(self) -> None:
-        """Run one unit after the other until none waits."""
-        before_sleep.hook = self.add_thread
+    def _work(self, unit: WorkUnit | None = None, is_over: Callable[[], bool] = _never) -> None:
+        """Run one unit after the other, from `unit` on, until none waits or `is_over()`."""
+        outer = before_sleep.hook
+        before_sleep.hook = self.add_thread if outer is None else partial(_call_both, self.add_thread, outer)
         try:
-            while (unit := self._take()) is not None:
+            while not is_over() and (unit := unit or self._take()) is not None:
                 try:
                     unit.work()
-                except Exception as error:  # noqa: BLE001 - the others have their turn all the same
-                    self._reactor.fault(error)
+                except Exception as error:
+                    if not is_own_error(error):
+                        raise
+                    self._reactor.fault(error)  # the others have their turn all the same
+                unit = None
         finally:
-            before_sleep.hook = None
+            before_sleep.hook = outer
 
     def _take(self) -> WorkUnit | None:
         try:
             return self._waiting.popleft()
         except IndexError:
             return None
+
+    def _check_later(self) -> None:
+        self._reactor.call_at(time.monotonic() + timing.stage_stall_s, self._check_stall)
 
     def _check_stall(self) -> None:
         """In the reactor's thread."""
@@ -94,9 +118,22 @@ class _StageQueue:
         for _ in range(min(self._runners, len(self._waiting))):
             self.add_thread()
         self._runners *= 2
-        self._reactor.call_at(time.monotonic() + timing.stage_stall_s, self._check_stall)
+        self._check_later()
 
 
-def run_stages(units: Iterable[WorkUnit], reactor: Reactor) -> None:
-    """Run all units in workers. RuntimeError if no thread is available."""
-    _StageQueue(units, reactor).start()
+def run_stages(
+    units: Iterable[WorkUnit], reactor: Reactor, *, by_caller: bool = False
+) -> Callable[[Callable[[], bool]], None]:
+    """Run all units in workers; with `by_caller`, in the thread that calls what is returned, first of all.
+
+    RuntimeError if no thread is available.
+    """
+    queue = _StageQueue(units, reactor)
+    if not by_caller:
+        queue.start()
+    return queue.work_in_caller
+
+
+def _call_both(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()

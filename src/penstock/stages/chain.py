@@ -268,6 +268,8 @@ class _Chain:
         with self._gate:
             if self._dropped:
                 return
+            for part in self._parts:
+                part.worker = threading.get_ident()
             self._work_started = True
         self._context.run(self._drive)
 
@@ -299,6 +301,7 @@ class _Chain:
         except _OutputFailed as cut:
             last.failure = cut.failed if last.failure is None else last.failure
         except BaseException as error:  # noqa: BLE001 - writing is the last stage's doing, and its outcome
+            last.ctx.barrier.note_error(error)
             last.failure = error if last.failure is None else last.failure
         finally:
             close()

@@ -37,9 +37,10 @@ __all__ = ["Echo", "Function", "PythonStage", "Scan", "Source", "name_of"]
 
 
 class PythonStage(BuiltinStage):
-    """A stage whose work is a Python function in a worker thread."""
+    """A stage whose work is a Python function in a thread: a worker, or the caller's own."""
 
     kind = "function"
+    works_in_thread = True
 
     def __init__(self, fn: Any, name: str | None) -> None:
         if name is not None and (not isinstance(name, str) or not name):

@@ -149,8 +149,11 @@ class Running:
 
     def apply_on_exception(self, error: BaseException) -> BaseException | None:
         """Return what `on_exception` makes of an error of the function, but not of its own cancellation."""
+        if error is self._reason:
+            return error
+        self.ctx.barrier.note_error(error)
         handler = self.ctx.scope.on_exception
-        if handler is None or error is self._reason:
+        if handler is None:
             return error
         try:
             return checked_error("on_exception", handler(self.ctx.name, error))
@@ -159,6 +162,9 @@ class Running:
 
     def begin_watch(self) -> None:
         """Start watching, again if an interrupt cut that short."""
+
+    def leave_thread(self, thread: int, error: BaseException) -> None:
+        """End with `error` if that thread works for the stage: an interrupt has taken it away. Idempotent."""
 
     def kill_if_cancelled(self) -> None:
         """End the grace time now, if the stage was cancelled. From any thread."""
@@ -180,6 +186,8 @@ class ThreadedStage(Running, Abandonable):
     """
 
     _cancelled = False
+    worker: int | None = None
+    """The ident of the thread that works for it, once that has begun."""
     _grace = 0.0
     """Seconds that it has to end after it was stopped."""
 
@@ -244,6 +252,12 @@ class ThreadedStage(Running, Abandonable):
         self.ctx.emit_event("abandoned", f"did not end within {grace:g} s of being {how}", outcome)
         self.release()
         self.complete(outcome)
+
+    def leave_thread(self, thread: int, error: BaseException) -> None:
+        """End with `error` if that thread works for the stage: an interrupt has taken it away. Idempotent."""
+        if self.worker == thread and not self.done:
+            self.release()
+            self.complete(self.outcome(error))
 
     def wait_in_thread(self, wait: Callable[[], None]) -> None:
         """Have a worker wait for a stage that runs already.

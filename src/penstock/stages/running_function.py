@@ -1,4 +1,4 @@
-"""A stage of this process that one call in a worker thread carries out."""
+"""A stage of this process that one call in a thread carries out: in a worker, or in the caller's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["RunningFunction"]
 
 
 class RunningFunction(ThreadedStage):
-    """A stage while it runs: a call in a worker thread, in a copy of the starter's contextvars context.
+    """A stage while it runs: a call in a thread, in a copy of the starter's contextvars context.
 
     `streams` are those that the call may be blocked in, and that are closed when it ends. The lock `_gate`
     guards `_work_started` and `_dropped`: either the thread starts, or a kill comes first.
@@ -53,6 +53,7 @@ class RunningFunction(ThreadedStage):
         with self._gate:
             if self._dropped:
                 return
+            self.worker = threading.get_ident()
             self._work_started = True
         error: BaseException | None = None
         try:

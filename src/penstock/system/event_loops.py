@@ -1,8 +1,8 @@
 """The event loops of the host program: asyncio's (uvloop's too) and trio's.
 
-Only this module asks which of them is running. The engine needs little of a loop: to call a function in its
-thread from any other thread, and to run a coroutine that belongs to no task group. There is one `Loop` object
-for each event loop; `current_loop()` returns it.
+Only this module asks which of them is running; `running_loop` asks whether any is. The engine needs little
+of a loop: to call a function in its thread from any other thread, and to run a coroutine that belongs to no
+task group. There is one `Loop` object for each event loop; `current_loop()` returns it.
 
 anyio says which loop is running. As long as the program has imported neither anyio nor trio, it can only be
 asyncio's, so asyncio is asked, and anyio need not be imported.
