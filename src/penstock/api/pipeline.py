@@ -368,6 +368,8 @@ class Pipeline(PipelineSpec):
 
     def _merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pipeline's options with those of a call laid over them, checked."""
+        if not options:
+            return {**self._options}
         given = check(options)
         merged = {**self._options, **given}
         # `input` and `stdin` both set the input: the call's replaces the pipeline's, whichever each uses.

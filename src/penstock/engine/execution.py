@@ -218,8 +218,8 @@ class Execution(JudgedRun):
         end = leaf_outcome(leaf, self.failure, self._state.asked)
         if running is not None and running.ctx.listened_to and self._state.claim_exit_event(leaf):
             emit_exit(running, end)  # before the end is recorded, with which the run may be over
-        self._state.record_end(leaf, end)
-        self._propagate(leaf)
+        if self._state.record_end(leaf, end):
+            self._propagate(leaf)
 
     def _propagate(self, node: Node) -> None:
         """End what the end of `node` completes. Doing it again does no harm."""

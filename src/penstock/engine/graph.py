@@ -109,6 +109,7 @@ class Graph:
     __slots__ = (
         "edges",
         "first",
+        "first_async",
         "first_in_process",
         "has_own_outputs",
         "has_user_objects",
@@ -116,6 +117,7 @@ class Graph:
         "last",
         "nodes",
         "parents",
+        "plans_of_line",
         "root",
         "sinks",
         "sources",
@@ -153,6 +155,12 @@ class Graph:
             (node.stage for node in self.nodes if not traits_of(node.stage).opens_devnull_itself), None
         )
         """The first stage that works in this process, with streams; None if all are commands."""
+        self.first_async = next(
+            (node.stage for node in self.nodes if traits_of(node.stage).asynchronous), None
+        )
+        """The first stage that needs an event loop."""
+        self.plans_of_line: dict[object, Sequence[str]] = {}
+        """The carriers of a line's edges, by what its two ends are; see `run_plan`."""
         groups = [parent for parent in self.parents if isinstance(parent, PlanGroup)]
         self.works_in_threads = (
             self.is_line

@@ -19,7 +19,7 @@ from penstock.engine.run_outputs import check_outputs, stderr_of
 from penstock.engine.stdin_endpoints import AsyncObjectStdin, GivenStdin, stdin_endpoint
 from penstock.engine.stdout_choice import ITERATED, stdout_endpoint
 from penstock.engine.stdout_endpoints import AsyncObjectStdout, GivenStdout
-from penstock.stages.base import traits_of
+from penstock.stages.base import BuiltinStage, traits_of
 from penstock.system.fork_guard import OUT_OF_RESOURCES, late_import
 
 TYPE_CHECKING = False
@@ -110,11 +110,11 @@ class RunPlan:
 
     def require_sync(self) -> None:
         """Raise TypeError, naming the stage or option, if something can only be served by an event loop."""
-        for stage in self.stages:
-            if traits_of(stage).asynchronous:
-                raise TypeError(
-                    f"stage {stage.name!r} is async: it can only run in arun() and the other async methods"
-                )
+        stage = self.graph.first_async
+        if stage is not None:
+            raise TypeError(
+                f"stage {stage.name!r} is async: it can only run in arun() and the other async methods"
+            )
         fed = "stdin" if self.options.get("input") is None else "input"
         for option, end in (*((fed, end) for end in self.sources), *(("stdout", end) for end in self.sinks)):
             if isinstance(end, AsyncObjectStdin | AsyncObjectStdout):
@@ -215,8 +215,25 @@ def _plan(
     return RunPlan(graph, options, (source, *more_sources), (sink, *more_sinks), outputs=outputs)
 
 
-def _line_kinds(plan: RunPlan) -> list[str]:
-    """Return the carrier of each edge of a line; ValueError if a stage has a stream that it forbids."""
+def _line_kinds(plan: RunPlan) -> Sequence[str]:
+    """Return the carrier of each edge of a line; ValueError if a stage has a stream that it forbids.
+
+    They depend on what the ends are, and are made once for each kind of these. A custom stage may change its
+    requirements.
+    """
+    source, sink = plan.source, plan.sink
+    drain = sink.planned_kind(wants_file=True)
+    ends = source.kind, source.carrier, sink.kind, drain, sink.carrier
+    known = plan.graph.plans_of_line
+    found = known.get(ends)
+    if found is None:
+        found = _new_line_kinds(plan)
+        if all(isinstance(node.stage, BuiltinStage) for node in plan.graph.nodes):
+            known[ends] = found
+    return found
+
+
+def _new_line_kinds(plan: RunPlan) -> list[str]:
     source, sink, requirements = plan.source, plan.sink, plan.requirements
     for place, wants in enumerate(requirements):
         if wants.stdin is _FORBIDDEN and (place > 0 or source.kind != "null"):

@@ -71,11 +71,13 @@ class RunState:
             claimed = leaf.claim_exit_event()
         return claimed  # noqa: RET504 - from inside, a tracer could raise before the lock is released
 
-    def record_end(self, leaf: StageRun, end: NodeOutcome) -> None:
-        """Record how a stage ended; the first time counts."""
+    def record_end(self, leaf: StageRun, end: NodeOutcome) -> bool:
+        """Record how a stage ended; the first time counts. Return whether that matters above it."""
         with self._lock:
             if leaf.end is None:
                 leaf.finish(end)
+            parent = leaf.parent
+            return end.error is not None or not isinstance(parent, GroupRun) or parent.finished
 
     def record_decision(self, node: FilterRun, end: NodeOutcome) -> bool:
         """Record what a filter has decided; False if that was decided before."""

@@ -18,9 +18,10 @@ So all of ten stages run 8 ms after the start, whatever they do. `_check_stall` 
 It runs in the reactor's thread, which never runs stages. If the system allows no further thread, the waiting
 stages fail, and their neighbours see their streams end.
 
-The caller's thread may be the first runner (`by_caller`): it waits for the end of the run anyway. The reactor
-is another thread's then, because nobody drives one meanwhile. A runner keeps the hook of the run that it is
-in the middle of, as in a function that runs a pipeline, and calls that before it sleeps too.
+The caller's thread may be the first runner (`by_caller`): it waits for the end of the run anyway.
+`stall_watch` then takes the place of `_check_stall`, because nobody drives a reactor meanwhile. A runner
+keeps the hook of the run that it is in the middle of, as in a function that runs a pipeline, and calls that
+before it sleeps too.
 
 Blocking. `_work` blocks in the stages. `add_thread` is called by a thread that is about to sleep, and that
 holds none of our locks but a pipe's turn to write. It takes no lock that is held while anything sleeps.
@@ -35,6 +36,7 @@ from functools import partial
 from penstock.core.timing import timing
 from penstock.runtime import thread_pool
 from penstock.runtime.faults import is_own_error
+from penstock.runtime.stall_watch import watch_row
 from penstock.streams.base import before_sleep
 
 TYPE_CHECKING = False
@@ -60,7 +62,7 @@ class _StageQueue:
         self._waiting = deque(units)
         self._reactor = reactor
         self._runners = 1
-        """Runners that the next `_check_stall` starts."""
+        """Runners that the next `add_threads` starts."""
 
     def start(self) -> None:
         """Begin in a worker. RuntimeError if no thread is available."""
@@ -73,8 +75,11 @@ class _StageQueue:
         """Begin in the calling thread; return when no unit waits any more, or when `is_over()`."""
         first = self._take()  # now, because who looks for a stall takes the first one that waits
         if self._waiting:
-            self._check_later()
-        self._work(first, is_over)
+            watch_row(self)
+        try:
+            self._work(first, is_over)
+        finally:
+            self._waiting.clear()  # after an exit no other is to begin
 
     def add_thread(self) -> None:
         """Start another runner if units wait."""
@@ -113,12 +118,19 @@ class _StageQueue:
 
     def _check_stall(self) -> None:
         """In the reactor's thread."""
-        if not self._waiting:
-            return
+        if self._waiting:
+            self.add_threads()
+            self._check_later()
+
+    def is_waiting(self) -> bool:
+        """Whether a unit waits."""
+        return bool(self._waiting)
+
+    def add_threads(self) -> None:
+        """Start further runners, because the ones that there are seem to be kept by user code."""
         for _ in range(min(self._runners, len(self._waiting))):
             self.add_thread()
         self._runners *= 2
-        self._check_later()
 
 
 def run_stages(

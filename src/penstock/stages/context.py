@@ -117,6 +117,7 @@ class StageContext:
     outputs: Mapping[str, Any] = NamedEnds()
     child: Running | None = None
     """The last command that is being watched, in case an interrupt keeps `start` from returning it."""
+    _spawned: SpawnRecord | None = None
     _reason: BaseException | None = None
     _environ: dict[str, str] | None = None
 
@@ -125,8 +126,6 @@ class StageContext:
         self.scope = scope
         self.barrier = barrier
         """Runs calls once every stage has been started."""
-        self.spawned = SpawnRecord()
-        """Holds the pid of a child from the moment it exists."""
 
     def __repr__(self) -> str:
         return f"StageContext({self.name!r})"
@@ -179,6 +178,13 @@ class StageContext:
         if self._reason is None:
             self._reason = reason
 
+    @property
+    def spawned(self) -> SpawnRecord:
+        """Holds the pids of its children from the moment they exist."""
+        if self._spawned is None:
+            self._spawned = SpawnRecord()
+        return self._spawned
+
     def register(self, child: Running) -> None:
         """Note a command that is being watched, in case an interrupt keeps `start` from returning it."""
         self.child = child
@@ -186,7 +192,7 @@ class StageContext:
     def recover_child(self) -> Running | None:
         """Return the command that an interrupted start has left, and watch it; kill a child before that."""
         child = self.child
-        for pid in self.spawned.pids():
+        for pid in () if self._spawned is None else self._spawned.pids():
             if child is None or pid != child.pid:
                 kill_and_reap(pid)
         if child is not None:
@@ -195,7 +201,8 @@ class StageContext:
 
     def unregister(self) -> None:
         """Forget that command: its stage has returned it."""
-        self.child = None
+        if self.child is not None:
+            self.child = None
 
     @property
     def listened_to(self) -> bool:
