@@ -8,8 +8,10 @@ import pytest
 
 from penstock import (
     CAPTURE,
+    DEVNULL,
     Arg,
     Pipeline,
+    appending,
     command,
     concat,
     ignore_error,
@@ -110,12 +112,20 @@ GRAPHS: dict[str, tuple[Pipeline, list[str]]] = {
         ],
     ),
     "writing": (
-        SEQ | command("split", writing(named("a")), writing("file")) | named("b"),
+        SEQ | command("split", writing(named("a")), writing(appending("file"))) | named("b"),
         [
-            "stdin > seq", "seq > split", "split > writing of split",
-            "split.writing 1 > writing of split.writing 1", "split.writing 2 > writing of split.writing 2",
-            "writing of split.writing 1 > a", "a > stdout-1", "writing of split.writing 2 > stdout-2",
-            "writing of split > b", "b > stdout",
+            "stdin > seq", "seq > split", "split.writing 1 > writing of split",
+            "split.writing 2 > writing of split.writing 2", "writing of split > a", "a > stdout-1",
+            "writing of split.writing 2 > stdout-2", "split > b", "b > stdout",
+        ],
+    ),
+    "writing to files": (
+        SEQ | command("split", writing("f"), writing(named("a")), writing(DEVNULL), writing("g", via="fifo")),
+        [
+            "stdin > seq", "seq > split", "split.writing 1 > stdout-1", "split.writing 3 > stdout-3",
+            "split.writing 2 > writing of split",
+            "split.writing 4 > writing of split.writing 4", "writing of split > a", "a > stdout-2",
+            "writing of split.writing 4 > stdout-4", "split > stdout",
         ],
     ),
 }  # fmt: skip
@@ -125,6 +135,22 @@ GRAPHS: dict[str, tuple[Pipeline, list[str]]] = {
 def test_stages_become_nodes_and_edges(pipeline: Pipeline, expected: list[str]) -> None:
     """With ends of their own, which are known by ids."""
     assert sorted(edges(pipeline.graph)) == sorted(expected)
+
+
+def test_names_of_one_program_do_not_meet_in_its_relay() -> None:
+    """Each is a lane of its own, so nothing is elastic, and the stdout of the program needs no relay."""
+    graph = Pipeline(SEQ, command("split", writing(named("a")), writing(named("b"))), CAT).graph
+    assert not any(edge.elastic for edge in graph.edges)
+    assert "split > cat" in edges(graph)
+
+
+def test_only_the_lane_of_an_edge_leads_to_a_join() -> None:
+    """The other one goes elsewhere."""
+    both = shared(SEQ)
+    join = Pipeline(command("cat", "-", reading(both), name="join"))
+    program = both | command("split", writing(join), writing(named("b")))
+    joined = {edge.source_port: _joined(program.graph, edge) for edge in program.graph.edges if edge.elastic}
+    assert joined == {"stdout": "join", "2": "join", "writing 1": "join"}
 
 
 def test_a_shared_pipeline_becomes_nodes_once() -> None:

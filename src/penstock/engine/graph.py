@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.core.stage import Stage
+    from penstock.stages.branch import Branch
 
 __all__ = [
     "STDIN",
@@ -87,16 +88,23 @@ class PipelineSpec(PipelineBase):
         return graph
 
 
-def make_graph(stages: Sequence[Stage | PipelineSpec], keep: str | None = None) -> Graph:
-    """Return a new graph; `keep` is the folder that gets a file for each edge, if there is one."""
-    graph = Graph(stages, keep=keep)
+def make_graph(
+    stages: Sequence[Stage | PipelineSpec],
+    keep: str | None = None,
+    branches: frozenset[int] = frozenset(),
+) -> Graph:
+    """Return a new graph; `keep` is the folder that gets a file for each edge, if there is one.
+
+    `branches`: the ids of those whose files are not for the program itself.
+    """
+    graph = Graph(stages, branches, keep)
     if graph.is_line:
         return graph
     with late_import:
         from penstock.engine.elastic_edges import writers_to_elastic  # noqa: PLC0415 - loaded already
 
     relayed = writers_to_elastic(graph.nodes, graph.edges)
-    return Graph(stages, relayed, keep) if relayed else graph
+    return Graph(stages, relayed | branches, keep) if relayed else graph
 
 
 class Graph:
@@ -107,6 +115,7 @@ class Graph:
     """
 
     __slots__ = (
+        "direct",
         "edges",
         "first",
         "first_async",
@@ -130,7 +139,10 @@ class Graph:
         relayed: frozenset[int] = frozenset(),
         keep: str | None = None,
     ) -> None:
-        """`relayed`: the ids of stages whose outputs go through a relay. `keep`: the option of that name."""
+        """`relayed`: the ids of stages whose outputs go through a relay, and of branches that do.
+
+        `keep`: the option of that name.
+        """
         self.root = PlanGroup(None, {})
         """The outermost pipeline; its options are those of a run."""
         builder = Builder(self.root, stages, relayed, keep)
@@ -140,6 +152,8 @@ class Graph:
         self.edges: Sequence[PlanEdge] = tuple(builder.edges)
         self.sources: Sequence[PlanEnd] = builder.sources
         self.sinks: Sequence[PlanEnd] = builder.sinks
+        self.direct: Sequence[Branch] = builder.direct
+        """The branches whose files a stage gets itself, unless that would be wrong (`direct_files`)."""
         self.is_line = not builder.branched
         if self.is_line:
             self.first, self.last = self.nodes[0], self.nodes[-1]

@@ -53,6 +53,7 @@ class Builder:
         relayed: frozenset[int],
         keep: str | None,
     ) -> None:
+        """`relayed`: the ids of stages all of whose outputs are relayed, and of branches that are."""
         self.root = root
         self.parents: list[PlanGroup | PlanFilter] = []
         self.nodes: list[PlanNode] = []
@@ -60,6 +61,8 @@ class Builder:
         self.sources = [PlanEnd(STDIN, STDIN, root, {})]
         self.sinks = [PlanEnd(STDOUT, STDOUT, root, {})]
         self.branched = False
+        self.direct: list[Branch] = []
+        """Those whose files a stage gets itself, where a relay would be usual."""
         self._stages = stages
         self._relayed = relayed
         self._keep = keep
@@ -136,15 +139,10 @@ class Builder:
         self._join(tail, node)
         for port, origin in inlets:
             self._join(origin, node, port)
-        outlets: list[Tail] = [(node, port) for port in traits.outlets]
-        main: Tail = node, STDOUT
-        if id(stage) in self._relayed:
-            main, *outlets = self._add_relay(group, node, [main, *outlets])
-        elif outlets and traits.kind == "command":
-            outlets = self._add_relay(group, node, outlets)
-        for outlet, branch in zip(outlets, traits.outlets.values(), strict=True):
-            self._add_branch(group, outlet, branch)
-        return main
+        tails = self._add_relay(group, node, traits)
+        for port, branch in traits.outlets.items():
+            self._add_branch(group, tails.get(port, (node, port)), branch)
+        return tails.get(STDOUT, (node, STDOUT))
 
     def _add_inlets(self, group: PlanGroup, stage: Stage, traits: StageTraits) -> list[tuple[str, Tail]]:
         """Add the pipelines that a stage reads; return where each of them writes, with the stage's port."""
@@ -162,23 +160,37 @@ class Builder:
             found.append((port, tail))
         return found
 
-    def _add_relay(self, group: PlanGroup, node: PlanNode, tails: Sequence[Tail]) -> list[Tail]:
-        """Put a relay behind the outlets of a command, or behind all outputs of a stage.
+    def _add_relay(self, group: PlanGroup, node: PlanNode, traits: StageTraits) -> dict[str, Tail]:
+        """Put a relay behind the outlets of a command, or behind all outputs of a stage, if it needs one.
 
         A process that a command leaves behind may keep the pipes of its outlets open. And a stage that writes
-        to elastic edges would wait for one of them while another runs dry.
+        to elastic edges would wait for one of them while another runs dry. Neither is true of a file, so the
+        stage gets that itself. Return where the relayed ports are to be found.
         """
+        ports = [STDOUT] if id(node.stage) in self._relayed else []
+        if ports or traits.kind == "command":
+            for port, branch in traits.outlets.items():
+                if self._is_direct(traits, port, branch):
+                    self.direct.append(branch)
+                else:
+                    ports.append(port)
+        if not ports:
+            return {}
         with late_import:
             from penstock.stages.relay import Relaying  # noqa: PLC0415 - few commands have outlets
 
         relay = PlanNode(group, len(self.nodes), Relaying(f"writing of {node.stage.name}"), self._branch)
         self.nodes.append(relay)
-        found: list[Tail] = []
-        for tail in tails:
-            port = tail[1] if found else STDIN
-            self._join(tail, relay, port)
-            found.append((relay, port if found else STDOUT))
+        found: dict[str, Tail] = {}
+        for port in ports:
+            self._join((node, port), relay, port if found else STDIN)
+            found[port] = relay, port if found else STDOUT
         return found
+
+    def _is_direct(self, traits: StageTraits, port: str, branch: Branch) -> bool:
+        """Whether a stage gets the file of a branch; `engine.direct_files` has the reasons why not."""
+        relayed = id(branch) in self._relayed or self._keep is not None or port in traits.fifos
+        return branch.is_plain_file and not relayed
 
     def _add_source(self, group: PlanGroup, pipeline: PipelineSpec, end: PlanEnd | None = None) -> Tail:
         """Add a pipeline that another stage reads; its stdin is its own, unless it is given."""

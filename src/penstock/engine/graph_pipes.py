@@ -273,11 +273,14 @@ class StagePorts:
         """Be able to look at a FIFO that this stage has opened."""
         self._pipes.watch(self._all[port], fd)
 
-    def name_of_pipe(self, port: str) -> str:
+    def name_at(self, port: str) -> str:
         """Return the name by which a program opens the end at a port."""
         index = self._all[port].index
         path = self._pipes.fifos.get(index) or self._pipes.files.get(index)
-        return f"/dev/fd/{self.ends[port].fd}" if path is None else path
+        if path is not None:
+            return path
+        end = self.ends[port]
+        return os.devnull if end.is_devnull else f"/dev/fd/{end.fd}"
 
     def file_feeds(self) -> list[Running]:
         """Return the running stages that write the files which this stage reads."""

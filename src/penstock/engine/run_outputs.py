@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Output = tuple[str, Any]
 
-__all__ = ["check_outputs", "given_descriptor", "stderr_of"]
+__all__ = ["check_outputs", "given_descriptor", "status_of", "stderr_of"]
 
 _PATHS = (str, os.PathLike, FileTarget)
 
@@ -104,7 +104,6 @@ def _outputs(graph: Graph, options: Mapping[str, Any], stdout: Any) -> list[Outp
     for option, value in found:
         if option != "stdout":
             check_open(option, value)
-    found += [(f"stdout of branch {end.branch!r}", end.options.get("stdout")) for end in graph.sinks[1:]]
     return [output for output in found if not isinstance(output[1], Special | None) or output[1] is INHERIT]
 
 
@@ -132,11 +131,13 @@ def _check_source(name: str, source: Any, outputs: Sequence[Output]) -> None:
     emptied = [(option, value) for option, value in outputs if isinstance(value, str | os.PathLike)]
     if not emptied:
         return
-    read = _status(source) if not isinstance(source, Special) else _status(0) if source is INHERIT else None
+    read = (
+        status_of(source) if not isinstance(source, Special) else status_of(0) if source is INHERIT else None
+    )
     if read is None or not stat.S_ISREG(read.st_mode):
         return
     for option, value in emptied:
-        written = _status(value)
+        written = status_of(value)
         if written is not None and os.path.samestat(read, written):
             raise ValueError(
                 f"{name} and {option} are the same file, which would be empty before it is read: {value!r}; "
@@ -173,15 +174,15 @@ def _same_target(value: Any, targets: Mapping[str, Output]) -> Output | None:
         value = value.path
     if isinstance(value, str | os.PathLike):
         return targets.get(os.path.realpath(os.fsdecode(value)))
-    written = None if value is INHERIT else _status(value)
+    written = None if value is INHERIT else status_of(value)
     for target, output in targets.items():
-        there = None if written is None else _status(target)
+        there = None if written is None else status_of(target)
         if written is not None and there is not None and os.path.samestat(written, there):
             return output
     return None
 
 
-def _status(value: Any) -> os.stat_result | None:
+def status_of(value: Any) -> os.stat_result | None:
     """Return the status of the file behind a path, a descriptor or a file of io; None if there is none."""
     value, _ = unwrap(value)
     try:

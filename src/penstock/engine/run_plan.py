@@ -177,7 +177,7 @@ def plan_run(
     try:
         keep = options.get("keep")
         graph = pipeline.graph if keep is None else make_graph(pipeline.stages, keep)
-        return _plan(graph, options, iterate=iterate, ends=ends)
+        return _plan(pipeline, graph, options, iterate=iterate, ends=ends)
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
             raise
@@ -186,7 +186,12 @@ def plan_run(
 
 
 def _plan(
-    graph: Graph, options: Mapping[str, Any], *, iterate: bool, ends: tuple[Input, Output] | None
+    pipeline: PipelineSpec,
+    graph: Graph,
+    options: Mapping[str, Any],
+    *,
+    iterate: bool,
+    ends: tuple[Input, Output] | None,
 ) -> RunPlan:
     source: StdinEndpoint
     sink: StdoutEndpoint
@@ -211,6 +216,13 @@ def _plan(
         sink = clocked(sink, shared=bool(outputs))
     if graph.is_line:
         return RunPlan(graph, options, (source,), (sink,), outputs=outputs)
+    if graph.direct:
+        with late_import:
+            from penstock.engine.direct_files import branches_to_relay  # noqa: PLC0415 - as above
+
+        relayed = branches_to_relay(graph.direct, outputs)
+        if relayed:
+            graph = make_graph(pipeline.stages, branches=relayed)
     more_sources, more_sinks = _graph_plan().other_ends(graph)
     return RunPlan(graph, options, (source, *more_sources), (sink, *more_sinks), outputs=outputs)
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+from penstock.core.constants import DEVNULL
+from penstock.core.file_targets import atomic
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
         def on_reader_done(self, callback: Callable[[], None]) -> None: ...
         def file_feeds(self) -> list[Running]: ...
         def outcome_of_files(self) -> tuple[bool, BaseException | None]: ...
-        def name_of_pipe(self, port: str) -> str: ...
+        def name_at(self, port: str) -> str: ...
         def close(self) -> None: ...
 
 
@@ -48,6 +53,12 @@ class Branch:
         self.name = name
         self.pipeline = pipeline
         self.options = options
+
+    @property
+    def is_plain_file(self) -> bool:
+        """Whether the bytes go straight to DEVNULL or to a file that the run makes, or makes empty."""
+        target = self.options["stdout"]
+        return self.pipeline is None and (target is DEVNULL or isinstance(target, str | os.PathLike | atomic))
 
     def __repr__(self) -> str:
         target = self.options.get("stdout")

@@ -170,7 +170,7 @@ class Command(BuiltinStage):
     def _bound(self, ports: StagePorts) -> Command:
         """Return a copy of the stage that has the names of the pipes of a run among its arguments."""
         assert self.substitutions is not None
-        names = {port: ports.name_of_pipe(port) for port in ports.ends}
+        names = {port: ports.name_at(port) for port in ports.ends}
         bound = type(self).__new__(type(self))
         vars(bound).update(vars(self))
         argv = list(self.argv)

@@ -46,7 +46,7 @@ class FifoFeed(GraphStage):
         """Begin to wait for the program."""
         stdout.close()  # /dev/null, in the place of the FIFO that it will open
         try:
-            feeding = _Feeding(ports.name_of_pipe("stdout"), stdin.reader, partial(ports.watch, "stdout"))
+            feeding = _Feeding(ports.name_at("stdout"), stdin.reader, partial(ports.watch, "stdout"))
             running = RunningFunction(ctx, feeding.run, feeding)
         except BaseException:
             stdin.close()

@@ -33,7 +33,7 @@ class FileFeed(GraphStage):
         stdout.close()  # /dev/null, in the place of the file
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            fd = open_path(ports.name_of_pipe("stdout"), flags, 0o600)
+            fd = open_path(ports.name_at("stdout"), flags, 0o600)
             writer = FdWriter(fd, owned_description=True)
             reader = stdin.reader
         except BaseException:
