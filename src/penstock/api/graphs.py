@@ -169,6 +169,11 @@ def writing(branch: Any, *, via: Literal["fd", "fifo"] = "fd", suffix: str = "")
     is as for `tee`, `via` and `suffix` as for `reading`. When the program has exited, the branch sees EOF, or
     the grace time later if a process that it left behind still holds the pipe (event `leftover`).
 
+    If the branch is a path, `atomic(path)` or DEVNULL, the name is that of the file, not of a pipe. The file
+    is made or emptied before anything starts. A full disk is the failure of the program then. The program
+    still gets a pipe if another output of the run writes to the file, if its mode does not allow us to read
+    and write, if it is neither a regular file nor like /dev/null, or with `via="fifo"`.
+
     Raises the errors of `tee` and `reading`.
 
     >>> from penstock import CAPTURE, command

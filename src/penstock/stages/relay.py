@@ -2,7 +2,8 @@
 
 It passes on what comes, so that a branch sees the end when the program has exited, even if a process that the
 program has left behind keeps the pipe open. And if the branches meet again in a join, it reads on for one
-while another is held up (`streams.relay`). Each of its inputs has one output.
+while another is held up (`streams.relay`). Each of its inputs has one output. A plain file needs it only if
+the program may not have that itself (`engine.direct_files`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Arguments of a command that stand for pipes: `reading(source)` and `writing(branch)`.
 
 The program gets the name of a pipe, `/dev/fd/N`, or of a FIFO in a folder of the run. It opens that as any
-file. An `Arg` joins such names with text.
+file. If a branch is only a file, the descriptor may be that of the file itself (`engine.direct_files`). An
+`Arg` joins such names with text.
 
 Out of scope: the pipelines at the other ends, which are those of any inlet or branch (`engine.graph`).
 """
