@@ -562,6 +562,60 @@ def test_a_value_is_planned_anew_for_each_run(tmp_path: Path) -> None:
     assert is_direct(program)
 
 
+def test_a_file_of_the_kernel_that_asks_who_writes_is_written_by_us(host: Host) -> None:
+    """The name of a process, for one: it must be the process itself."""
+    program = """
+        error = command("tee", writing("/proc/self/comm")).run(input=b"renamed", stdout=DEVNULL).error
+        say(error, open("/proc/self/comm").read())
+    """
+    assert host.output(program).split() == ["None", "renamed"]
+
+
+def test_a_working_directory_that_is_gone_is_named(host: Host) -> None:
+    """A path from the root needs none."""
+    program = """
+        import tempfile
+        whole = os.environ["TMPDIR"] + "/whole"
+        os.chdir(tempfile.mkdtemp())
+        os.rmdir(os.getcwd())
+        for targets in (["part"], [atomic("part")], [atomic(whole), "part"], [whole]):
+            result = command("tee", *map(writing, targets)).run(input=b"x", stdout=DEVNULL, check=False)
+            say("working directory" in str(result.error))
+        say(open(whole).read())
+    """
+    assert host.output(program).split() == ["True"] * 3 + ["False", "x"]
+
+
+def test_a_command_that_is_used_twice_has_one_file_for_both(tmp_path: Path) -> None:
+    """A value may stand in two places; neither overwrites the bytes of the other."""
+    path = tmp_path / "out"
+    both = command("tee", writing(path))
+    assert not is_direct(both | both)
+    assert run(both | both, input=b"x\n").error is None
+    assert path.read_bytes() == b"x\n" * 2
+
+
+@pytest.mark.parametrize("kind", [str, atomic], ids=["str", "atomic"])
+def test_a_program_that_waits_for_a_whole_file_gets_both(kind: Any, tmp_path: Path) -> None:
+    """It starts late; its output stays as it was if the source fails."""
+    path = tmp_path / "out"
+    copied = command("cp", reading(command("seq", "3"), via="file"), writing(kind(path)))
+    assert run(copied).error is None
+    assert path.read_bytes() == b"1\n2\n3\n"
+    failed = command("cp", reading(command("false"), via="file"), writing(atomic(path)))
+    assert isinstance(run(failed).error, PipelineError)
+    assert path.read_bytes() == b"1\n2\n3\n"
+
+
+def test_a_reader_that_leaves_early_keeps_what_was_written(tmp_path: Path) -> None:
+    """The program ends as before `head`, and its file has a beginning of the stream."""
+    path = tmp_path / "out"
+    first = command("yes") | command("tee", writing(path)) | command("head", "-n", "1")
+    result = run(first, stdout=CAPTURE)
+    assert (result.error, result.stdout) == (None, b"y\n")
+    assert path.read_bytes().startswith(b"y\ny\n")
+
+
 def test_mistakes_are_named_as_before() -> None:
     """When the run is planned, or when the graph is made."""
     with pytest.raises(ValueError, match=re.escape("branch 'a\\x00b'")):

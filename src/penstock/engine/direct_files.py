@@ -7,7 +7,8 @@ begins at offset 0 and has the flags of the program. So these keep the pipe, and
 * a descriptor or a file object: its position, its O_APPEND and its content are the caller's, who goes on at
   that position. The program would begin at 0, and mostly cut the file (O_TRUNC);
 * `appending(path)`: the same O_TRUNC would empty the file;
-* a FIFO, a socket, a terminal, most devices: a second open waits, is refused or has effects of its own;
+* a FIFO, a socket, a terminal, most devices: a second open waits, is refused or has effects of its own. A
+  file of /proc may mean its writer;
 * a file that another output of the run writes to as well: two positions would overwrite each other;
 * a file that the program might not be allowed to open (`system.reopening`);
 * a name that is to be a FIFO (`via="fifo"`), and each edge of a run with `keep`.
@@ -19,6 +20,7 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
@@ -66,7 +68,8 @@ def _identities(option: str, value: Any) -> Iterator[object]:
     if isinstance(path, str | os.PathLike):
         status = status_of(path)
         if status is None:
-            yield os.path.realpath(os.fsdecode(path))
+            with contextlib.suppress(OSError):  # of a working directory that is gone; the start will say so
+                yield os.path.realpath(os.fsdecode(path))
     else:
         number = given_descriptor(option, value)
         status = None if number is None else status_of(number)

@@ -173,7 +173,10 @@ def _same_target(value: Any, targets: Mapping[str, Output]) -> Output | None:
     if isinstance(value, appending):
         value = value.path
     if isinstance(value, str | os.PathLike):
-        return targets.get(os.path.realpath(os.fsdecode(value)))
+        try:
+            return targets.get(os.path.realpath(os.fsdecode(value)))
+        except OSError:  # the working directory is gone; the start will say so
+            return None
     written = None if value is INHERIT else status_of(value)
     for target, output in targets.items():
         there = None if written is None else status_of(target)

@@ -7,6 +7,7 @@ more than we did: it opens for reading too, say. A pipe allows both to the user 
 in for a pipe only if it does so as well.
 
 A device may allow one open only, or rewind when it is closed. Those of the driver of /dev/null keep no state.
+A file of /proc may ask who writes to it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ def can_be_reopened(path: str | os.PathLike[str]) -> bool:
         return True
     if stat.S_ISCHR(status.st_mode):
         return os.major(status.st_rdev) == os.major(os.stat(os.devnull).st_rdev)
+    if not stat.S_ISREG(status.st_mode) or (features.PROCFS and status.st_dev == os.stat("/proc").st_dev):
+        return False
     effective = os.access in os.supports_effective_ids
-    return stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK | os.W_OK, effective_ids=effective)
+    return os.access(path, os.R_OK | os.W_OK, effective_ids=effective)
 
 
 def _umask() -> int:
