@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.relay_kit import Kit
 
 from penstock.streams.fd_streams import FdReader, FdWriter
 from penstock.streams.memory_pipe import MemoryPipe
@@ -72,3 +73,11 @@ def ends(make_pipe: Callable[[], tuple[Reader, Writer]]) -> Iterator[tuple[Reade
     yield reader, writer
     reader.close()
     writer.close()
+
+
+@pytest.fixture
+def kit() -> Iterator[Kit]:
+    """Give a maker of relays, and close what is left of them after the test."""
+    made = Kit()
+    yield made
+    made.close()

@@ -30,7 +30,7 @@ PLACES: dict[str, list[tuple[Any, str]]] = {
     "pidfd_open": [(system_calls, "pidfd_open")],
     "read": [(system_calls, "read"), (system_calls, "readv")],
     "write": [(system_calls, "write"), (system_calls, "writev")],
-    "splice": [(system_calls, "splice")],
+    "splice": [(system_calls, "splice"), (system_calls, "tee")],
     "poll": [(system_calls, "epoll_wait"), (system_calls, "poll_wait")],
     "epoll_ctl": [(system_calls, "epoll_register")],
 }

@@ -68,6 +68,7 @@ class Outlet:
         "_held",
         "_may_grow",
         "_ready",
+        "ahead",
         "count",
         "elastic",
         "error",
@@ -94,6 +95,8 @@ class Outlet:
         self.name = name
         self.elastic = elastic
         self.join_waits = join_waits
+        self.ahead = 0
+        """The number of bytes that it has got already, and that are still in the inlet."""
         self.count = 0
         self.peak = 0
         self.state = OPEN
@@ -137,6 +140,17 @@ class Outlet:
         """Whether its reader, another process or thread, has taken everything."""
         return self.elastic and not self.held and self.is_own_pipe and not unread_bytes(self.number)
 
+    def grow(self) -> bool:
+        """Make a full pipe larger, once; return whether it has more room now."""
+        may_grow, self._may_grow = self._may_grow, False
+        return may_grow and widen(self.fd)
+
+    def skip(self, size: int) -> int:
+        """Count bytes that leave the inlet; return how many of them it has got already."""
+        skipped = min(self.ahead, size)
+        self.ahead -= skipped
+        return skipped
+
     def send(self, data: memoryview) -> int:
         """Write as much as is accepted at once, and return how much. Nothing may be held."""
         done, size = 0, len(data)
@@ -147,7 +161,7 @@ class Outlet:
                     break
                 done += written
         except OSError as error:
-            self._fail(error)
+            self.fail(error)
         return done
 
     def hold(self, data: Data) -> None:
@@ -168,7 +182,7 @@ class Outlet:
                 try:
                     written = self._write(data)
                 except OSError as error:
-                    self._fail(error)
+                    self.fail(error)
                     return True
             if not written:
                 break
@@ -177,6 +191,14 @@ class Outlet:
         if done and self.full:
             self.stuck_since = time.monotonic() if len(self._held) > WINDOW - LEAST_READ else None
         return done > 0
+
+    def fail(self, error: OSError) -> None:
+        """Note that a write has failed."""
+        if isinstance(error, BrokenPipeError):
+            self.state = LEFT
+        else:
+            self.error = error
+            self.state = FAILED
 
     def leave(self) -> None:
         """Note that the reader has gone."""
@@ -204,18 +226,9 @@ class Outlet:
         except BlockingIOError:
             written = 0
         self.count += written
-        if not written and self._may_grow:
-            self._may_grow = False
-            if widen(self.fd):
-                return self._write(data)
+        if not written and self.grow():
+            return self._write(data)
         return written
-
-    def _fail(self, error: OSError) -> None:
-        if isinstance(error, BrokenPipeError):
-            self.state = LEFT
-        else:
-            self.error = error
-            self.state = FAILED
 
 
 def own(fd: Fd | int) -> Fd:

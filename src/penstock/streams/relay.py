@@ -254,6 +254,14 @@ class Relay:
         )
 
     def _read(self, lane: Lane) -> None:
+        """Pass on what is there, without a copy if that is possible."""
+        if not lane.pass_on():
+            self._copy(lane)
+        # Only now, because the end of the main output closes the others, which are to get this chunk too.
+        for outlet in [outlet for outlet in lane.open if outlet.state != OPEN]:
+            self._leave_out(lane, outlet)
+
+    def _copy(self, lane: Lane) -> None:
         """Read once, and write to each outlet what it accepts."""
         room = lane.room()
         try:
@@ -269,7 +277,9 @@ class Relay:
         data = self._buffer[:size]
         copy: bytes | None = None  # the whole chunk, for all outlets that accepted nothing of it
         for outlet in lane.open:
-            done = 0 if outlet in lane.behind else outlet.send(data)
+            done = outlet.skip(size) if outlet.ahead else 0
+            if done < size and outlet not in lane.behind:
+                done += outlet.send(data[done:] if done else data)
             if outlet.state != OPEN:
                 continue
             if done:
@@ -280,9 +290,6 @@ class Relay:
                 self._hold(lane, outlet, copy)
         if lane.left == 0:
             self._stop_reading(lane)
-        # Only now, because the end of the main output closes the others, which are to get this chunk too.
-        for outlet in [outlet for outlet in lane.open if outlet.state != OPEN]:
-            self._leave_out(lane, outlet)
 
     def _hold(self, lane: Lane, outlet: Outlet, data: bytes) -> None:
         before = outlet.peak

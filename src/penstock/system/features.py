@@ -90,6 +90,7 @@ GLIBC_SPAWN: bool = _has_glibc_spawn()
 QUICK_READS: bool = PROCFS  # by ctypes; the first use decides
 WAITID: bool = hasattr(os, "waitid")  # macOS has the call, but Python offers it there only since 3.13
 SPLICE: bool = hasattr(os, "splice")
+TEE: bool = SPLICE  # by ctypes; the first use decides
 SENDFILE: bool = hasattr(os, "sendfile")
 COPY_FILE_RANGE: bool = hasattr(os, "copy_file_range")
 CGROUPS: bool = os.access("/proc/self/cgroup", os.R_OK)

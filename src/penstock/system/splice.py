@@ -3,12 +3,13 @@
 Each mover takes two descriptors and a length, moves at most that many bytes from the source's position to the
 sink's, and returns their number; 0 is EOF. No byte passes through this process, so bytes that were not moved
 are still in the source: after any error another mover can continue from there. If `features` says that a
-mover is missing, it fails as on a kernel without it, with ENOSYS.
+mover is missing, it fails as on a kernel without it, with ENOSYS. `tee` is no mover: it leaves the bytes in
+the source, and its copy refers to the same pages.
 
 Which calls may block, by the kernel's rules:
 
-* `splice`: SPLICE_F_NONBLOCK applies to its pipes, whatever their O_NONBLOCK says. A socket or a terminal on
-  the other side obeys its own O_NONBLOCK alone.
+* `splice`, `tee`: SPLICE_F_NONBLOCK applies to their pipes, whatever O_NONBLOCK of these says. A socket or a
+  terminal on the other side of a splice obeys its own O_NONBLOCK alone.
 * `sendfile` waits until a pipe has some room, and until a socket has sent all, unless the sink has
   O_NONBLOCK.
 * `copy_file_range` works on regular files, which never block.
@@ -28,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["cannot", "copy_file_range", "movers", "sendfile", "splice"]
+__all__ = ["can_tee", "cannot", "copy_file_range", "movers", "sendfile", "splice", "tee"]
 
 # copy_file_range refuses an O_APPEND sink with EBADF, sandboxes refuse with EPERM or EACCES, and network file
 # systems that cannot complete a copy report EIO. If the error is real after all (a bad descriptor, a broken
@@ -67,6 +68,33 @@ def splice(source: int, sink: int, length: int) -> int:
     if not features.SPLICE:
         raise _missing()
     return system_calls.splice(source, sink, length, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+
+
+def can_tee(source: int) -> bool:
+    """Whether the bytes that `tee` leaves in a pipe are the caller's, who has its only reading end.
+
+    That is not certain for a pipe with a name, which others may open, nor without procfs.
+    """
+    try:
+        target = os.readlink(f"/proc/self/fd/{source}") if features.PROCFS else ""  # noqa: PTH115 - pathlib is slow to import
+    except OSError:
+        return False
+    return target.startswith("pipe:")
+
+
+def tee(source: int, sink: int, length: int) -> int:
+    """Copy the first bytes of a pipe into another one, and leave them in the first; return their number.
+
+    BlockingIOError if the source is empty or the sink full, as with `splice`; 0 is EOF. The bytes keep the
+    buffers that they have in the source, so small pieces fill the sink with few bytes. tee(2).
+    """
+    if not features.TEE:
+        raise _missing()
+    try:
+        return system_calls.tee(source, sink, length, os.SPLICE_F_NONBLOCK)
+    except ImportError:
+        features.TEE = False
+        raise _missing() from None
 
 
 def sendfile(source: int, sink: int, length: int) -> int:

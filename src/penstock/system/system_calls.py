@@ -15,6 +15,7 @@ import os
 import select
 from io import FileIO
 
+from penstock.system.fork_guard import late_import
 from penstock.system.sigpipe import without_sigpipe
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ __all__ = [
     "readv",
     "sendfile",
     "splice",
+    "tee",
     "write",
     "writev",
 ]
@@ -53,7 +55,15 @@ def _missing(*_: Any, **__: Any) -> Any:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
+def _tee(source: int, sink: int, length: int, flags: int) -> int:
+    with late_import:
+        from penstock.system import tee_ctypes  # noqa: PLC0415 - ctypes is slow to import
+
+    return tee_ctypes.tee(source, sink, length, flags)
+
+
 # Linux only; `features` tells which of them work.
+tee: Callable[[int, int, int, int], int] = without_sigpipe(_tee)
 pidfd_open: Callable[[int], int] = getattr(os, "pidfd_open", _missing)
 splice: Callable[..., int] = without_sigpipe(getattr(os, "splice", _missing))
 copy_file_range: Callable[[int, int, int], int] = getattr(os, "copy_file_range", _missing)
