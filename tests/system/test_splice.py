@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from penstock.system import features, splice
-from penstock.system.fds import Fd, open_read, open_write, pipe
+from penstock.system.fds import Fd, open_both, open_read, open_write, pipe, pipe_capacity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,3 +105,95 @@ def test_an_append_file_is_refused_by_a_reason_to_step_down(file: tuple[Fd, Fd],
         assert splice.cannot(caught.value)
     finally:
         sink.close()
+
+
+needs_tee = pytest.mark.skipif(not features.TEE, reason="no tee here")
+
+
+@pytest.fixture
+def pipes() -> Iterator[tuple[Fd, Fd, Fd, Fd]]:
+    """Give the ends of two pipes: reader and writer of the source, reader and writer of the sink."""
+    ends = (*pipe(), *pipe())
+    yield ends
+    for fd in ends:
+        fd.close()
+
+
+@needs_tee
+def test_tee_leaves_the_bytes_in_the_source(pipes: tuple[Fd, Fd, Fd, Fd]) -> None:
+    """It begins with the first one each time, and takes no more than it was told."""
+    source, writer, reader, sink = pipes
+    os.write(writer.fileno(), b"abc")
+    assert splice.tee(source.fileno(), sink.fileno(), 2) == 2
+    assert splice.tee(source.fileno(), sink.fileno(), 10) == 3
+    assert os.read(reader.fileno(), 10) == b"ababc"
+    assert os.read(source.fileno(), 10) == b"abc"
+
+
+@needs_tee
+def test_tee_never_waits(pipes: tuple[Fd, Fd, Fd, Fd]) -> None:
+    """An empty source is EAGAIN though both pipes block; so is a full sink; no writer is EOF."""
+    source, writer, reader, sink = pipes
+    with pytest.raises(BlockingIOError):
+        splice.tee(source.fileno(), sink.fileno(), 10)
+    os.write(writer.fileno(), b"x")
+    for _ in range(pipe_capacity(sink.fileno()) // os.sysconf("SC_PAGE_SIZE")):
+        assert splice.tee(source.fileno(), sink.fileno(), 10) == 1
+    with pytest.raises(BlockingIOError):  # though it holds so few bytes
+        splice.tee(source.fileno(), sink.fileno(), 10)
+    os.read(reader.fileno(), 4096)
+    os.read(source.fileno(), 10)
+    writer.close()
+    assert splice.tee(source.fileno(), sink.fileno(), 10) == 0
+
+
+@needs_tee
+def test_tee_to_a_pipe_without_a_reader_does_not_end_a_host_that_sigpipe_would_end(
+    pipes: tuple[Fd, Fd, Fd, Fd],
+) -> None:
+    """It raises BrokenPipeError, and no signal is left."""
+    source, writer, reader, sink = pipes
+    os.write(writer.fileno(), b"abc")
+    reader.close()
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with pytest.raises(BrokenPipeError):
+            splice.tee(source.fileno(), sink.fileno(), 10)
+        assert signal.SIGPIPE not in signal.sigpending()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
+@needs_tee
+def test_tee_refuses_what_is_no_pipe(pipes: tuple[Fd, Fd, Fd, Fd], file: tuple[Fd, Fd]) -> None:
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        splice.tee(pipes[0].fileno(), file[1].fileno(), 10)
+
+
+@needs_tee
+@pytest.mark.parametrize("missing", ["switch", "module"])
+def test_tee_may_be_missing(
+    missing: str, pipes: tuple[Fd, Fd, Fd, Fd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Switched off, or not in the C library: ENOSYS, and then it is switched off."""
+    monkeypatch.setattr(features, "TEE", missing == "module")
+    if missing == "module":
+        monkeypatch.setitem(sys.modules, "penstock.system.tee_ctypes", None)
+        monkeypatch.delattr("penstock.system.tee_ctypes", raising=False)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
+        splice.tee(pipes[0].fileno(), pipes[3].fileno(), 10)
+    assert not features.TEE
+
+
+@needs_tee
+def test_only_a_pipe_without_a_name_may_be_teed(
+    pipes: tuple[Fd, Fd, Fd, Fd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens a name can read what tee leaves in the source."""
+    os.mkfifo(tmp_path / "name")
+    named = open_both(tmp_path / "name")
+    assert splice.can_tee(pipes[0].fileno())
+    assert not splice.can_tee(named.fileno())
+    named.close()
+    monkeypatch.setattr(features, "PROCFS", False)
+    assert not splice.can_tee(pipes[0].fileno())

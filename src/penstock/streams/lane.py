@@ -104,10 +104,14 @@ class Lane:
         self.ahead = max(0, self.ahead - size)
         if self.left is not None:
             self.left -= size
-        if self._may_grow and size >= LEAST_READ:  # it was full, or is filled as fast as it is read
+        self.grow_after(size)
+        return size
+
+    def grow_after(self, size: int) -> None:
+        """Make the inlet larger, once, if so much at a time says that a larger one would be filled too."""
+        if self._may_grow and size >= LEAST_READ:
             self._may_grow = False
             widen(self.fd)
-        return size
 
     def room(self) -> int:
         """Return how many bytes to read: they fit into the window of each outlet, unless it spools.

@@ -10,8 +10,11 @@ A pipe holds a fixed number of buffers, and a copied reference takes one, howeve
 small pieces would fill the outlets with little. If several rounds in a row were poor, the lane copies for a
 while, and the copy fills whole pages.
 
-The inlet must be a pipe that nobody else can read from. Nothing here waits. An error of the kernel other than
-a reader that has gone ends the attempts, and the write that follows reports it if it is real.
+The inlet must be a pipe that nobody else can read from. The outlets share its pages, as with every splice: if
+a program has lent its own memory to the pipe (vmsplice(2)), a later change shows.
+
+Nothing here waits. An error of the kernel other than a reader that has gone ends the attempts, and the write
+that follows reports it if it is real.
 """
 
 from __future__ import annotations
@@ -97,6 +100,7 @@ class PipeTee:
 
     def _judge(self, lane: Lane, size: int) -> None:
         """Copy for a while if too little was moved, time after time."""
+        lane.grow_after(size)
         self._poor = 0 if size >= _LEAST else self._poor + 1
         if self._poor > _MOST_POOR:
             self._poor = 0
