@@ -165,7 +165,7 @@ def test_tee_to_a_pipe_without_a_reader_does_not_end_a_host_that_sigpipe_would_e
 
 
 @needs_tee
-def test_tee_refuses_what_is_no_pipe(pipes: tuple[Fd, Fd, Fd, Fd], file: tuple[Fd, Fd]) -> None:
+def test_tee_refuses_a_file(pipes: tuple[Fd, Fd, Fd, Fd], file: tuple[Fd, Fd]) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         splice.tee(pipes[0].fileno(), file[1].fileno(), 10)
 

@@ -2,9 +2,9 @@
 
 Only between pipes. tee(2) gives each outlet but the last a reference to the pages. splice(2) moves what all
 these have got into the last one, and so out of the inlet. An outlet with less room gets less, and one for
-which bytes are held gets none. What only some have got stays in the inlet, and `Outlet.ahead` counts it. The
-relay then reads no more than that, and gives each outlet what it lacks. So every outlet gets every byte once,
-whatever each call moved. The rules about pace, spooling and ends stay as they are.
+which bytes are held gets none. Bytes that only some have got stay in the inlet, and `Outlet.ahead` counts
+them. The relay then reads no more than these, and gives each outlet those that it lacks. So every outlet gets
+every byte once, whatever each call moved. The rules about pace, spooling and ends stay as they are.
 
 A pipe holds a fixed number of buffers, and a copied reference takes one, however few bytes it refers to. So
 small pieces would fill the outlets with little. If several rounds in a row were poor, the lane copies for a

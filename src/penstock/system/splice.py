@@ -73,7 +73,7 @@ def splice(source: int, sink: int, length: int) -> int:
 def can_tee(source: int) -> bool:
     """Whether the bytes that `tee` leaves in a pipe are the caller's, who has its only reading end.
 
-    That is not certain for a pipe with a name, which others may open, nor without procfs.
+    False for a pipe with a name, because others may open it, and without procfs, which tells the two apart.
     """
     try:
         target = os.readlink(f"/proc/self/fd/{source}") if features.PROCFS else ""  # noqa: PTH115 - pathlib is slow to import
