@@ -1,10 +1,11 @@
 """Pass on what is in a lane's inlet without a copy, by tee(2) and splice(2).
 
 Only between pipes. tee(2) gives each outlet but the last a reference to the pages. splice(2) moves what all
-these have got into the last one, and so out of the inlet. An outlet with less room gets less, and one for
-which bytes are held gets none. Bytes that only some have got stay in the inlet, and `Outlet.ahead` counts
-them. The relay then reads no more than these, and gives each outlet those that it lacks. So every outlet gets
-every byte once, whatever each call moved. The rules about pace, spooling and ends stay as they are.
+these have got into the last one, and so out of the inlet. An outlet with less room gets less. Bytes that only
+some have got stay in the inlet, and `Outlet.ahead` counts them. The relay then reads no more than these, and
+gives each outlet those that it lacks. So every outlet gets every byte once, whatever each call moved. The
+rules about pace, spooling and ends stay as they are. While bytes are held for an outlet the lane copies: with
+one reader slower than the other, the calls cost more than they spared.
 
 A pipe holds a fixed number of buffers, and a copied reference takes one, however few bytes it refers to. So
 small pieces would fill the outlets with little. If several rounds in a row were poor, the lane copies for a
@@ -57,9 +58,9 @@ class PipeTee:
 
         Otherwise the lane is to read. An outlet may have failed.
         """
-        if lane.count < self._from or len(lane.behind) == len(lane.open):
+        if lane.count < self._from or lane.behind:
             return False
-        *others, last = [outlet for outlet in lane.open if outlet not in lane.behind]
+        *others, last = lane.open
         limit = room = lane.room()
         for outlet in others:
             size = self._move(splice.tee, lane, outlet, limit)
@@ -67,7 +68,7 @@ class PipeTee:
                 outlet.ahead = size
                 limit = size or limit
         ahead = [outlet.ahead for outlet in others if outlet.state == OPEN]
-        least = 0 if lane.behind else min(ahead, default=room)
+        least = min(ahead, default=room)
         moved = 0
         if least:
             moved = self._move(splice.splice, lane, last, least)

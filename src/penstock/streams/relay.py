@@ -20,9 +20,9 @@ whose write failed, is left out. poll(2) reports the lost reader of a pipe even 
 
 Copying. One buffer of 256 KiB is read into and written from. Only bytes that an outlet does not accept at
 once are copied. After the first MiB, what all outlets of a lane can take is not read at all: between pipes
-the kernel passes it on (`pipe_tee`). For 1 GiB to two readers, and 256 MiB to ten, it takes
-half the processor time of the copy (docs/performance.md). 256 MiB into ten files on a tmpfs took 1.02 s (`tee` 1.15 s),
-the median of 7 interleaved rounds on two cores that others used too.
+the kernel passes it on (`pipe_tee`). For 1 GiB to two readers, and 256 MiB to ten, it takes half the
+processor time of the copy (docs/performance.md). 256 MiB into ten files on a tmpfs took 1.02 s (`tee`
+1.15 s), the median of 7 interleaved rounds on two cores that others used too.
 
 `run` blocks in one thread. `interrupt` may be called from any thread and from a signal handler. Out of scope:
 making the pipes, and judging the outcomes.
