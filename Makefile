@@ -4,7 +4,8 @@
 #     make test    create the environment, install the test extra, and run the whole suite
 #     make check   the same without the tests that are marked slow: an answer in half a minute
 #     make lint    style, format and types
-#     make bench   ratios to go-pipe (where there is Go), bash, subprocess by hand, plumbum, sh and shellous
+#     make bench   ratios to go-pipe (where there is Go), bash, subprocess by hand, plumbum, sh and shellous;
+#                  `make bench PYTHON=python3` measures with that interpreter
 #     make soak    20,000 short pipelines from 50 and 200 threads, 5 % of them faulty; fails where anything grows;
 #                  then 2,000 random graphs, as they are, cut short, and with failing calls
 #     make clean   remove the environment and all caches
@@ -54,8 +55,17 @@ lint: $(VENV)/.with-test $(VENV)/.with-lint
 	$(BIN)/mypy
 	$(BIN)/pyright
 
+# Another build of Python has an environment of its own: a ratio depends on how the interpreter was compiled. Debian's has
+# no `ensurepip`, and then the `virtualenv` of the bench extra makes it.
+ifeq ($(origin PYTHON),command line)
+bench: $(VENV)/.with-bench
+	@test -e $(VENV)-$(notdir $(PYTHON))/bin/python || $(BIN)/python -m virtualenv --quiet --python $(PYTHON) $(VENV)-$(notdir $(PYTHON))
+	@$(VENV)-$(notdir $(PYTHON))/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[bench]'
+	$(VENV)-$(notdir $(PYTHON))/bin/python -m benchmarks
+else
 bench: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks
+endif
 
 soak: $(VENV)/.made
 	@test -e $(VENV)/.with-test || $(PIP) install --editable .

@@ -15,7 +15,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import async_api, bulk, cold, cores, ending, everyday, graphs, limits, lines, memory, short
+from benchmarks import (
+    async_api,
+    bulk,
+    cold,
+    cores,
+    ending,
+    everyday,
+    graphs,
+    growth,
+    limits,
+    lines,
+    memory,
+    short,
+)
 from benchmarks.context import Context
 from benchmarks.measure import WrongResult, measure
 from benchmarks.peers import NO_V2, RESULTS, GoPipe, build_go, library, status
@@ -29,6 +42,20 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 LEAST_ROUNDS = 7
+MODULES = (
+    short,
+    cold,
+    async_api,
+    bulk,
+    graphs,
+    lines,
+    everyday,
+    memory,
+    cores,
+    limits,
+    ending,
+    growth,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,7 +123,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def _chosen(context: Context, only: list[str] | None) -> Iterator[Work]:
     known = []
-    for module in (short, cold, async_api, bulk, graphs, lines, everyday, memory, cores, limits, ending):
+    for module in MODULES:
         for work in module.works(context):
             known.append(work.name)
             if only is None or work.name in only:
@@ -116,11 +143,25 @@ def _machine() -> dict[str, Any]:
         if library(name) is not None:
             versions[name] = metadata.version(name)
     return {
+        "build": f"{platform.python_version()} ({platform.python_compiler()})",
+        "loop_ms": _loop_time() * 1000,
         "system": platform.system(),
         "kernel": platform.release(),
         "cores": os.cpu_count(),
         "versions": versions,
     }
+
+
+def _loop_time() -> float:
+    """Return the seconds that a million steps of plain Python take: builds differ in that by half."""
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        count = 0
+        while count < 1_000_000:
+            count += 1
+        took.append(time.perf_counter() - began)
+    return min(took)
 
 
 def _write(results: dict[str, Any], output: Path | None) -> Path:
