@@ -40,6 +40,7 @@ chunk = bytes(int(sys.argv[1]))
 for _ in range(int(sys.argv[2])):
     os.write(1, chunk)
 """
+KILOBYTE = b"x" * 1023 + b"\n"
 ASYNCIO = "asyncio.create_subprocess_exec"
 
 
@@ -48,6 +49,7 @@ def works(context: Context) -> Iterator[Work]:
     logging.getLogger("shellous").setLevel(logging.ERROR)  # it reports each start that takes 0.1 s
     yield _at_once()
     yield _ten()
+    yield from _in_turn()
     yield _read(context)
 
 
@@ -69,7 +71,7 @@ def _at_once() -> Work:
     if shellous is not None:
         theirs = shellous.sh("true").stdout(shellous.sh.DEVNULL)
         contenders["shellous"] = _together(theirs.coro)
-    bars = (Bar(ASYNCIO, "throughput", 1.15), Bar("shellous", "throughput", 1.6))
+    bars = (Bar(ASYNCIO, "throughput", 1.35), Bar("shellous", "throughput", 1.7))
     title = f"{AT_ONCE} `true` at once, each"
     return Work("async-at-once", title, contenders, bars, per_round=AT_ONCE)
 
@@ -86,8 +88,36 @@ def _ten() -> Work:
     if shellous is not None:
         piped = reduce(or_, [shellous.sh("echo", "hello"), *(shellous.sh("cat") for _ in range(9))])
         contenders["shellous"] = in_a_loop(count, lambda: _output(piped.coro()))
-    bars = (Bar("shellous", "time", 0.5),)
+    bars = (Bar("shellous", "time", 0.55), Bar(baselines.BARE, "time", 1.12))
     return Work("async-echo9cat", "`echo` + 9 `cat`, awaited", contenders, bars, per_round=count)
+
+
+def _in_turn() -> Iterator[Work]:
+    """Yield runs that a task awaits one after the other, as a service does that handles one request."""
+    count = 20
+    true, cat = command("true"), command("cat")
+
+    async def true_by_asyncio() -> None:
+        process = await asyncio.create_subprocess_exec("true", stdin=NULL, stdout=NULL, stderr=PIPE)
+        await process.communicate()
+        expect(process.returncode, 0)
+
+    async def cat_by_asyncio() -> None:
+        process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        out, _ = await process.communicate(KILOBYTE)
+        expect(out, KILOBYTE)
+
+    async def cat_by_us() -> None:
+        expect(await cat.aoutput(input=KILOBYTE), KILOBYTE)
+
+    bars = (Bar(ASYNCIO, "time", 1.1),)
+    contenders = {
+        OURS: in_a_loop(count, lambda: true.arun(stdout=DEVNULL)),
+        ASYNCIO: in_a_loop(count, true_by_asyncio),
+    }
+    yield Work("async-true", "`true`, one after the other, awaited", contenders, bars, per_round=count)
+    contenders = {OURS: in_a_loop(count, cat_by_us), ASYNCIO: in_a_loop(count, cat_by_asyncio)}
+    yield Work("async-cat", "1 KB into `cat` and out, awaited", contenders, bars, per_round=count)
 
 
 def _read(context: Context) -> Work:

@@ -92,8 +92,9 @@ class Work:
 
     `contenders` maps a name to a function that does the work as often as one round takes and returns seconds
     per item; Penstock is among them. `volume` is the bytes that one item moves, or None if times are
-    compared. `cpu` is the most that Penstock's own process may use per item, in seconds. A work that
-    cannot be compared has a `probe` instead, which returns figures.
+    compared. `cpu` is the most that Penstock's own process may use per item, in seconds; `cpu_bar` compares
+    that with the processor time that this process uses for a peer. A work that cannot be compared has a
+    `probe` instead, which returns figures.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Work:
     bars: tuple[Bar, ...] = ()
     volume: int | None = None
     cpu: float | None = None
+    cpu_bar: Bar | None = None
     per_round: int = 1
     probe: Callable[[], list[Figure]] | None = None
     note: str = ""
@@ -139,7 +141,7 @@ def measure(work: Work, rounds: int) -> dict[str, Any]:
         entry["figures"] = [figure.as_json() for figure in work.probe()]
         return entry
     seconds: dict[str, list[float]] = {name: [] for name in work.contenders}
-    cpu: list[float] = []
+    cpu: dict[str, list[float]] = {name: [] for name in work.contenders}
     order = list(work.contenders)
     for turn in range(rounds + 1):
         for name in order:
@@ -149,8 +151,7 @@ def measure(work: Work, rounds: int) -> dict[str, Any]:
             used = (time.process_time() - before) / work.per_round
             if turn > 0:
                 seconds[name].append(value)
-                if name == OURS:
-                    cpu.append(used)
+                cpu[name].append(used)
         order = [*order[1:], order[0]]
     entry["load_after"] = os.getloadavg()[0]
     entry["seconds"] = seconds
@@ -159,9 +160,17 @@ def measure(work: Work, rounds: int) -> dict[str, Any]:
     entry["figures"] = []
     bar = None if work.cpu is None else Limit(work.cpu * 1000)
     own = Figure(
-        "own CPU", statistics.median(cpu) * 1000, "ms", bar, note="of the process that measures, per item"
+        "own CPU",
+        statistics.median(cpu[OURS]) * 1000,
+        "ms",
+        bar,
+        note="of the process that measures, per item",
     )
     entry["figures"].append(own.as_json())
+    if work.cpu_bar is not None:
+        peer, limit = work.cpu_bar.peer, Limit(work.cpu_bar.limit)
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(cpu[OURS], cpu[peer], strict=True))
+        entry["figures"].append(Figure(f"own CPU over that of {peer}", ratio, "x", limit).as_json())
     return entry
 
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["works"]
 
 TEXT = b"hello\n"
+KILOBYTE = b"x" * 1023 + b"\n"
 
 
 def works(context: Context) -> Iterator[Work]:
     """The works on commands, then those on functions."""
     yield _one(context)
     yield _ten(context)
+    yield from _captured()
     yield from _functions(context)
 
 
@@ -58,8 +60,9 @@ def _one(context: Context) -> Work:
         contenders["sh"] = repeat(count, sh.Command("true"))
     if shellous is not None:
         contenders["shellous"] = in_a_loop(count, lambda: shellous.sh("true"))
-    bars = (Bar("go-pipe", "time", 1.05), Bar("subprocess by hand", "time", 1.1))
-    return Work("true", "one `true`", contenders, bars, per_round=count)
+    bars = (Bar("go-pipe", "time", 1.05), Bar("subprocess by hand", "time", 1.08))
+    own = Bar("subprocess by hand", "time", 1.4)
+    return Work("true", "one `true`", contenders, bars, per_round=count, cpu_bar=own)
 
 
 def _ten(context: Context) -> Work:
@@ -96,7 +99,7 @@ def _ten(context: Context) -> Work:
     if shellous is not None:
         piped = reduce(or_, [shellous.sh("echo", "hello"), *(shellous.sh("cat") for _ in range(9))])
         contenders["shellous"] = in_a_loop(count, lambda: piped)
-    bars = (Bar("go-pipe", "time", 1.0), Bar("bash", "time", 0.85))
+    bars = (Bar("go-pipe", "time", 1.0), Bar("bash", "time", 0.82), Bar(baselines.BARE, "time", 1.06))
     return Work("echo9cat", "`echo` + 9 `cat`", contenders, bars, per_round=count)
 
 
@@ -104,7 +107,7 @@ def _functions(context: Context) -> Iterator[Work]:
     transforms = reduce(or_, [transform(lambda chunks: chunks) for _ in range(10)])
     functions = reduce(or_, [function(_pass) for _ in range(10)])
     mixed = reduce(or_, [stage for _ in range(5) for stage in (function(_pass), command("cat"))])
-    yield _against_functions(context, "transforms", "10 transforms on one short text", transforms, 0.8)
+    yield _against_functions(context, "transforms", "10 transforms on one short text", transforms, 1.0)
     yield _against_functions(context, "functions", "10 blocking functions on one short text", functions, 1.5)
     count = 8
     bare = baselines.cats_in_turn(5)
@@ -115,7 +118,30 @@ def _functions(context: Context) -> Iterator[Work]:
     if context.go is not None:
         contenders["go-pipe"] = context.go.round("mixed", count, wanted=len(TEXT))
     title = "10 mixed stages, function and `cat` in turn"
-    yield Work("mixed", title, contenders, (Bar("go-pipe", "time", 1.0),), per_round=count)
+    yield Work("mixed", title, contenders, (Bar("go-pipe", "time", 1.05),), per_round=count)
+
+
+def _captured() -> Iterator[Work]:
+    """Yield two commands whose output is captured, and one that gets a kilobyte."""
+    count = 20
+    two = command("echo", "hello") | command("cat")
+    contenders = {
+        OURS: repeat(count, lambda: expect(two.output(), TEXT)),
+        "Popen by hand": repeat(count, lambda: expect(_chain([["echo", "hello"], ["cat"]]), TEXT)),
+    }
+    title = "`echo | cat`, output captured"
+    yield Work("two", title, contenders, (Bar("Popen by hand", "time", 1.15),), per_round=count)
+    cat = command("cat")
+
+    def by_run() -> None:
+        expect(subprocess.run(["cat"], input=KILOBYTE, capture_output=True, check=True).stdout, KILOBYTE)
+
+    contenders = {
+        OURS: repeat(count, lambda: expect(cat.output(input=KILOBYTE), KILOBYTE)),
+        "subprocess.run": repeat(count, by_run),
+    }
+    title = "1 KB into `cat` and out"
+    yield Work("cat-1k", title, contenders, (Bar("subprocess.run", "time", 1.1),), per_round=count)
 
 
 def _against_functions(context: Context, name: str, title: str, pipeline: Pipeline, limit: float) -> Work:
