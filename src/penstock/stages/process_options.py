@@ -87,11 +87,15 @@ def check_descriptors(numbers: Any) -> tuple[int, ...]:
     return found
 
 
+# Made once, because Python makes an object of an enumeration for each signal, and every command is checked.
+_ENDING = signal.valid_signals() - {signal.SIGSTOP, signal.SIGCONT}
+
+
 def check_stop_signal(signum: Any) -> int:
     """Check the signal that asks a command to end."""
     if isinstance(signum, bool) or not isinstance(signum, int):
         raise TypeError(f"stop_signal must be a signal, not {signum!r}")
-    if signum not in signal.valid_signals() or signum in (signal.SIGSTOP, signal.SIGCONT):
+    if signum not in _ENDING:
         raise ValueError(f"stop_signal must be a signal that can end a process, not {signum!r}")
     return int(signum)
 
