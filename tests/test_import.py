@@ -21,7 +21,10 @@ MATCHERS = {
     "any_error", "is_closed_pipe", "is_epipe", "is_error", "is_pipe_error", "is_signal",
     "is_sigpipe",
 }  # fmt: skip
-RUNS = {"Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "StageResult", "cancel_all"}
+RUNS = {
+    "EdgeSnapshot", "Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "Snapshot",
+    "StageResult", "StageSnapshot", "cancel_all",
+}  # fmt: skip
 VALUES = {
     "CAPTURE", "DEVNULL", "INHERIT", "NEXT", "PIPE", "STDOUT", "TEE", "appending", "atomic", "closing",
 }  # fmt: skip

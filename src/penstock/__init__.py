@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from penstock.core.requirements import Requirements, Stream
     from penstock.core.result import Result, StageResult
     from penstock.core.secret import Secret
+    from penstock.core.snapshot import EdgeSnapshot, Snapshot, StageSnapshot
     from penstock.core.stage import RunningStage, Stage
     from penstock.stages.context import StageContext
     from penstock.stages.substitution import Arg
@@ -91,6 +92,7 @@ __all__ = [
     "Arg",
     "BufferPool",
     "CaptureLimitExceeded",
+    "EdgeSnapshot",
     "Event",
     "ExitError",
     "FinishEarly",
@@ -111,10 +113,12 @@ __all__ = [
     "Run",
     "RunningStage",
     "Secret",
+    "Snapshot",
     "SpoolLimitExceeded",
     "Stage",
     "StageContext",
     "StageResult",
+    "StageSnapshot",
     "Stalled",
     "StartError",
     "Stream",
@@ -211,6 +215,11 @@ _HOMES = {
     "penstock.core.stage": (
         "RunningStage",
         "Stage",
+    ),
+    "penstock.core.snapshot": (
+        "EdgeSnapshot",
+        "Snapshot",
+        "StageSnapshot",
     ),
     "penstock.stages.substitution": ("Arg",),
     "penstock.streams.buffer_pool": (

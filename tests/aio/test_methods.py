@@ -196,7 +196,7 @@ def test_an_async_run_has_what_a_run_has() -> None:
         assert [(each.name, each.kind, each.default) for each in other.values()] == [
             (each.name, each.kind, each.default) for each in sync.values()
         ]
-    promised = {"wait", "cancel", "done", "pids", "send_signal", "stdin", "stdout", "stop_source"}
+    promised = {"wait", "cancel", "done", "pids", "send_signal", "snapshot", "stdin", "stdout", "stop_source"}
     own = {name for name in {*dir(AsyncRun), *AsyncRun.__annotations__} if not name.startswith("_")}
     assert own == promised
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from penstock.runtime.pipe_rest import PipeRest
     from penstock.runtime.reactor import Reactor
+    from penstock.streams.probe import Probe
     from penstock.system.event_loops import Loop
     from penstock.system.fds import Fd
 
@@ -46,6 +47,10 @@ class AsyncFeeder(TaskCall):
     def count(self) -> int:
         """Bytes copied."""
         return self._sender.count
+
+    def probe(self) -> Probe:
+        """Return what the end of the pipe shows; see `streams.probe`."""
+        return self._sender.probe()
 
     def release(self, on_end: Callable[[], None]) -> None:
         """Stop, since the stages have ended or not all of them could be started.
@@ -108,6 +113,10 @@ class AsyncDrainer(TaskCall):
     def count(self) -> int:
         """Bytes copied."""
         return self._receiver.count
+
+    def probe(self) -> Probe:
+        """Return what the end of the pipe shows; see `streams.probe`."""
+        return self._receiver.probe()
 
     @property
     def has_unread(self) -> bool:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from penstock.streams.probe import Probe
     from penstock.system.event_loops import Loop
     from penstock.system.fds import Fd
 
@@ -55,6 +56,15 @@ class _FdStream:
         self._reason: BaseException | None = None
         self._traceback: TracebackType | None = None
         self._checkpoint: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+    def probe(self) -> Probe:
+        """Return what this end shows; see `streams.probe`."""
+        return self.count, self._waits, self._fd
+
+    @property
+    def _waits(self) -> bool | None:
+        """Whether a task waits in it."""
+        return None
 
     def poison(self, reason: BaseException) -> None:
         """Let every later use raise `reason`; wake nobody. From any thread."""
@@ -136,6 +146,10 @@ class FdReceiver(_FdStream, ByteReceiveStream):
             return unread_bytes(self._fd.fileno()) > 0
         except ValueError:  # closed just now
             return False
+
+    @property
+    def _waits(self) -> bool | None:
+        return self.waiting_since is not None
 
     def take_back(self, data: bytes) -> None:
         """Deliver bytes once more, before all others: a run within a stage has left them."""

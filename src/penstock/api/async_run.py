@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from penstock.aio.streams import FdReceiver, FdSender
     from penstock.api.owned_run import OwnedRun
     from penstock.core.result import Result
+    from penstock.core.snapshot import Snapshot
     from penstock.engine.run_plan import RunPlan
 
 __all__ = ["AsyncBytes", "AsyncLines", "AsyncRun", "StartingRun"]
@@ -90,6 +91,15 @@ class AsyncRun:
         if self.stdin is not None:
             self.stdin.close()
         return owned.run.get_result(check=check)
+
+    def snapshot(self) -> Snapshot:
+        """Return what each stage and each edge does now, and which stage the others wait for.
+
+        As `Run.snapshot`: it disturbs nothing, and a figure that cannot be known is None. It is not a
+        coroutine, because it does not wait. From any thread, also once the run has ended. Raises RuntimeError
+        in a fork of the process that started the run.
+        """
+        return self._owned.run.snapshot()
 
     def cancel(self, reason: BaseException | str | None = None) -> None:
         """End the run with PipelineCancelled.

@@ -129,7 +129,7 @@ class Execution(JudgedRun):
             self._start_slot.release()
 
     def _launch(self) -> None:
-        groups, reactor, plan, held = self._state.groups, self.reactor, self._plan, self._resources
+        groups, reactor, plan, held = self._state.groups, self.reactor, self.plan, self._resources
         startup.check_passed_descriptors(self.leaves)
         startup.share_files(plan, held)
         scopes = startup.make_scopes(groups, self.services, self.began)
@@ -208,7 +208,7 @@ class Execution(JudgedRun):
         """Release everything that waited for the rest of the start. Doing it again does no harm."""
         self.barrier.abort()
         startup.kill_unregistered_children(self.leaves)
-        startup.release_ports(self._plan.graph, self.leaves, self.ports)
+        startup.release_ports(self.plan.graph, self.leaves, self.ports)
 
     # The ends of stages, travelling up the tree; in whatever thread a stage ends.
 
@@ -275,7 +275,7 @@ class Execution(JudgedRun):
         if self.ended.is_set():
             self._defer_release()  # as in `_cancel`
         elif self.source is not None:
-            ports = {self._plan.graph.first.index: self.source}
+            ports = {self.plan.graph.first.index: self.source}
             if self.branches is not None:
                 ports |= {end.node.index: port for end, port in self.branches.sources}
             stop_sources(self.leaves, ports, grace, self.advance)
@@ -394,6 +394,6 @@ class Execution(JudgedRun):
 
     def _defer_release(self) -> None:
         """Keep a reference until a worker drops it, so user finalizers never run on the supervisor thread."""
-        keep, seen = self.reactor.defer_release, self._plan.has_user_objects and not self._by_caller
+        keep, seen = self.reactor.defer_release, self.plan.has_user_objects and not self._by_caller
         if keep is not None and (seen or self.reason is not None):
             keep(self)

@@ -41,7 +41,7 @@ class JudgedRun(FaultBoundary):
     _outputs: OutputTask
 
     def __init__(self, plan: RunPlan) -> None:
-        self._plan = plan
+        self.plan = plan
         self.source: StdinPort | None = None
         self.sink: StdoutPort | None = None
         self.ports: list[StdinPort | StdoutPort | BranchPorts] = []
@@ -106,7 +106,7 @@ class JudgedRun(FaultBoundary):
 
     def _verdict(self) -> Conclusion:
         """Judge all that is known by now."""
-        graph, source, sink = self._plan.graph, self.source, self.sink
+        graph, source, sink = self.plan.graph, self.source, self.sink
         stdin_error = None if source is None else source.error
         stdout_error = None if sink is None else self._stdout_error(sink)
         fed = [] if stdin_error is None else [EndFault(STDIN, stdin_error, self._place(graph.first))]
@@ -130,14 +130,14 @@ class JudgedRun(FaultBoundary):
 
     def _place(self, node: PlanNode) -> int:
         """Return the place of that child of the root which the node is, or is below."""
-        if self._plan.graph.is_line:
+        if self.plan.graph.is_line:
             return 0  # the verdict over a line needs none
-        place = place_within(self._plan.graph.root, node)
+        place = place_within(self.plan.graph.root, node)
         assert place is not None
         return place
 
     def _stdout_error(self, sink: StdoutPort) -> BaseException | None:
-        found, last = sink.error, self.leaves[self._plan.graph.last.index].end
+        found, last = sink.error, self.leaves[self.plan.graph.last.index].end
         if sink.is_relay and last is not None and _broken(found) and _broken(last.error):
             found = None  # the stage has met the same in its own pipe, and its outcome says so
         for error in (found, self._read_error, self._closing.error):
@@ -147,7 +147,7 @@ class JudgedRun(FaultBoundary):
 
     def _build_result(self, error: PipelineError | None) -> Result:
         ports = self.source, self.sink
-        return build_result(self.leaves, self._plan, ports, self.branches, self.elapsed, error)
+        return build_result(self.leaves, self.plan, ports, self.branches, self.elapsed, error)
 
 
 def _broken(error: BaseException | None) -> bool:

@@ -38,7 +38,7 @@ from penstock.runtime.supervisor import (
     local_reactor,
     supervisor,
 )
-from penstock.system.fork_guard import check_threads
+from penstock.system.fork_guard import check_threads, late_import
 from penstock.system.process_tree import kill_trees
 
 TYPE_CHECKING = False
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from penstock.core.result import Result
+    from penstock.core.snapshot import Snapshot
     from penstock.engine.run_plan import RunPlan
+    from penstock.engine.snapshots import RunLooks
     from penstock.runtime.supervisor import Cancellation
     from penstock.system.process_tree import ProcessTree
 
@@ -56,6 +58,9 @@ __all__ = ["ManagedRun"]
 
 class ManagedRun(CallerEnds):
     """A run of a plan: not started yet, going on, or ended."""
+
+    _looks: RunLooks | None = None
+    """Takes the snapshots; made for the first one. If two threads make one each, either will do."""
 
     def __init__(
         self,
@@ -210,6 +215,17 @@ class ManagedRun(CallerEnds):
     def stop_source(self, grace: float | timedelta | None = None) -> None:
         """End the first stage; see `penstock.Run.stop_source`."""
         self.execution.post_stop(None if grace is None else check_seconds("grace", grace))
+
+    def snapshot(self) -> Snapshot:
+        """Return what the run does now; see `penstock.Run.snapshot`."""
+        if os.getpid() != self._owner:
+            raise RuntimeError("this run belongs to the parent process, of which this one is a fork")
+        if self._looks is None:
+            with late_import:
+                from penstock.engine.snapshots import RunLooks  # noqa: PLC0415 - few runs are asked
+
+            self._looks = RunLooks(self.execution)
+        return self._looks.take()
 
     def send_signal(self, signum: int, stage: str | int | None = None) -> None:
         """Send a signal to commands; see `penstock.Run.send_signal`."""

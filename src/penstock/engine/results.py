@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import Counted, StageRun
 
-__all__ = ["make_result"]
+__all__ = ["hidden_ends", "make_result"]
 
 
 _ENDS_OF_A_LINE = {STDIN: STDIN, STDOUT: STDOUT}
@@ -42,7 +42,7 @@ def make_result(  # noqa: PLR0913 - all that is known
     names, hidden = _ENDS_OF_A_LINE, _NONE
     if not graph.is_line:
         names = {end.id: end.name for end in (*graph.sources, *graph.sinks)}
-        hidden = _hidden(plan)
+        hidden = hidden_ends(plan)
     edges = []
     for edge, kind in zip(plan.graph.edges, plan.kinds, strict=True):
         if edge.source in hidden:
@@ -68,7 +68,7 @@ def make_result(  # noqa: PLR0913 - all that is known
     return Result(error, elapsed, stages, tuple(edges), captured, outputs)
 
 
-def _hidden(plan: RunPlan) -> frozenset[str]:
+def hidden_ends(plan: RunPlan) -> frozenset[str]:
     """Return the ids of the ends of a graph that a plan does not show: nothing is read there."""
     ends = zip(plan.graph.sources[1:], plan.sources[1:], strict=True)
     return frozenset([end.id for end, used in ends if used.kind == "null"])

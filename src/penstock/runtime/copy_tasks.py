@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from penstock.runtime.pipe_rest import PipeRest
     from penstock.runtime.reactor import Reactor
+    from penstock.streams.probe import Probe
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
 
@@ -56,6 +57,11 @@ class Feeder(GuardedCall):
     def count(self) -> int:
         """Bytes copied."""
         return self._writer.count
+
+    def probe(self) -> Probe:
+        """Return what the end that it writes to shows; see `streams.probe`."""
+        writer = self._writer
+        return writer.probe_sink() if isinstance(writer, Transfer) else writer.probe()
 
     def release(self, on_end: Callable[[], None]) -> None:
         """Stop, since the stages have ended or not all of them could be started.
@@ -164,6 +170,10 @@ class Drainer(GuardedCall):
     def count(self) -> int:
         """Bytes copied."""
         return self._reader.count
+
+    def probe(self) -> Probe:
+        """Return what the end that it reads shows; see `streams.probe`."""
+        return self._reader.probe()
 
     has_unread = False
     """Its worker takes at once what comes."""

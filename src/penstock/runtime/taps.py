@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from penstock.core.captured import Captured
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.reactor import Reactor
+    from penstock.streams.probe import Probe
 else:
     Protocol = object
 
@@ -77,6 +78,10 @@ class Tap:
     def kept(self) -> bytes:
         """The bytes that were kept for the result."""
         return b""
+
+    def probe(self) -> Probe:
+        """Return what it shows from outside; see `streams.probe`."""
+        return self.count, None, self._fd
 
     def drain(self) -> None:
         """Read what is there, at most what a pipe can hold: another process may go on writing for ever."""
@@ -283,6 +288,10 @@ class InputWriter:
         with self._gate:
             if not (self._fd.closed or self._push()):
                 self._reactor.watch(self._fd.fileno(), WRITE, self._ready)
+
+    def probe(self) -> Probe:
+        """Return what it shows from outside; see `streams.probe`. It waits while something is left."""
+        return self.count, len(self._rest) > 0, self._fd
 
     def release(self, on_end: Callable[[], None]) -> None:
         """Give up on what is left, in the reactor's thread, and call `on_end()` there."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.stages.context import StageContext
+    from penstock.streams.probe import Probe
     from penstock.streams.reader import Reader
     from penstock.streams.stage_ends import Input, Output
     from penstock.streams.writer import Writer
@@ -115,6 +116,16 @@ class _ChainedStage(ThreadedStage):
         self.stage = stage
         self._chain = chain
         self._last = last
+
+    def probe(self) -> Probe:
+        """Return what the edge to the next part of the chain shows; see `streams.probe`."""
+        return self.count, None, None
+
+    @property
+    def is_on_stack(self) -> bool:
+        """Whether the thread is in this stage, or in an earlier one that it has asked for a chunk."""
+        guarded = self.guarded
+        return guarded is not None and bool(getattr(guarded, "gi_running", False))
 
     def interrupt(self, reason: BaseException) -> None:
         """Wake the worker thread; if it has not started on the chain, it never will."""

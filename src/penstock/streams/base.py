@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Protocol, Self
+
+    from penstock.streams.probe import Probe
 else:
     Protocol = object
 
@@ -95,6 +97,13 @@ class Stream:
     def count(self) -> int:
         """The number of bytes that this end delivered (a reader) or took (a writer)."""
         return self._count
+
+    def probe(self) -> Probe:
+        """Return what this end shows from outside; see `streams.probe`. From any thread."""
+        descriptor = getattr(self, "_descriptor", None)  # only streams over one have it (`fd_streams`)
+        if descriptor is None:
+            return self.count, None, None
+        return self.count, descriptor.waiting_since is not None, descriptor._fd  # noqa: SLF001 - of its own package
 
     @property
     def closed(self) -> bool:

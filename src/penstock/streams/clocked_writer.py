@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from penstock.streams.probe import Probe
+
 __all__ = ["ClockedWriter"]
 
 
@@ -35,6 +37,10 @@ class ClockedWriter(Writer):
     def count(self) -> int:
         """The number of bytes taken."""
         return self._target.count
+
+    def probe(self) -> Probe:
+        """Return what the target shows."""
+        return self._target.probe()
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data` and return its length in bytes; see `Writer.write`."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.streams.joining import LateCalls
+    from penstock.streams.probe import Probe
 
 __all__ = ["JoiningWriter", "call_joining"]
 
@@ -44,6 +45,10 @@ class JoiningWriter(Writer):
     def count(self) -> int:
         """The number of bytes taken."""
         return self._target.count + sum(map(len, self._held.pieces[:]))
+
+    def probe(self) -> Probe:
+        """Return what the target shows."""
+        return self._target.probe()
 
     def write(self, data: Any, /) -> int:
         """Write all of `data` and return its length in bytes."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from penstock.streams.pipe_tee import PipeTee
+    from penstock.streams.probe import Probe
     from penstock.system.fds import Fd
 
 __all__ = ["Lane"]
@@ -93,6 +94,10 @@ class Lane:
                 return False
             self._pipe_tee = PipeTee(self.number)
         return self._pipe_tee.pass_on(self)
+
+    def probe(self) -> Probe:
+        """Return what the inlet shows; see `streams.probe`."""
+        return self.count, None, self.fd
 
     def read(self, buffer: memoryview) -> int | None:
         """Read once; return how much was read, 0 at EOF, None if nothing is there."""

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from penstock.streams.base import Stream
+    from penstock.streams.probe import Probe
 
 __all__ = ["MemoryPipe", "MemoryReader", "MemoryWriter"]
 
@@ -132,6 +133,10 @@ class _State:
         """Bytes that were ever put into the queue."""
         return self.sent_alone + self.sent_locked
 
+    def level(self) -> tuple[int, int]:
+        """Return the bytes in flight, and the limit."""
+        return max(0, self.sent - self.delivered), self.limit
+
     # In both of these an interrupt may come once the flag is cleared, and nobody would find it a second time.
     # So the gate is opened all the same, with no call ahead of the one that opens it.
 
@@ -191,6 +196,10 @@ class MemoryReader(Reader):
     def waiting_since(self) -> float | None:
         """The `time.monotonic()` since which a thread has waited in it for bytes; None if none waits."""
         return self._waiting_since
+
+    def probe(self) -> Probe:
+        """Return what this end shows; see `Stream.probe`."""
+        return self.count, self._waiting_since is not None, self._state.level()
 
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the chunks as they come, none empty; first what an earlier read left of a chunk."""
@@ -299,6 +308,10 @@ class MemoryWriter(Writer):
     def count(self) -> int:
         """The number of bytes taken."""
         return self._state.sent
+
+    def probe(self) -> Probe:
+        """Return what this end shows; see `Stream.probe`."""
+        return self.count, self._state.writer_asleep, self._state.level()
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data` and return its length in bytes; see `Writer.write`."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
+    from penstock.streams.probe import Probe
     from penstock.streams.spool import Data, SpoolBudget
 
 __all__ = ["ENDED", "FAILED", "LEAST_READ", "LEFT", "OPEN", "WINDOW", "Outlet", "own", "widen"]
@@ -132,9 +133,18 @@ class Outlet:
         return 0 if self._held is None else len(self._held)
 
     @property
+    def spooled(self) -> int:
+        """The number of bytes that are held beyond the window."""
+        return max(0, self.held - WINDOW)
+
+    @property
     def full(self) -> bool:
         """Whether its window has no room for a read."""
         return self.stuck_since is not None
+
+    def probe(self) -> Probe:
+        """Return what it shows; see `streams.probe`. It waits while it is full."""
+        return self.count, self.full, self.fd
 
     def is_dry(self) -> bool:
         """Whether its reader, another process or thread, has taken everything."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.streams.joining import LateCalls
+    from penstock.streams.probe import Probe
     from penstock.system.fds import Fd
     from penstock.system.pipe_capacity import PipeCapacityLease
 
@@ -105,6 +106,10 @@ class PipeWriter(io.BufferedWriter):
     def raised(self, error: BaseException) -> bool:
         """Return whether `error` comes from here."""
         return raised_by(error, self)
+
+    def probe(self) -> Probe:
+        """Return what it shows from outside; see `streams.probe`. Nobody counts what the caller writes."""
+        return None, None, self._file
 
     def write(self, data: Any, /) -> int:
         """Write all of `data`; it arrives without a flush."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ClassVar, Generic, TypeVar
 
+    from penstock.streams.probe import Probe
     from penstock.streams.reader import Reader
     from penstock.streams.writer import Writer
     from penstock.system.fds import Fd
@@ -99,6 +100,15 @@ class _End(Generic[_Stream]):
     def spooled(self) -> int:
         """The most bytes that were held at one time because a join waited; see `streams.relay`."""
         return int(getattr(self._stream, "peak", 0))
+
+    def probe(self) -> Probe:
+        """Return what this end shows from outside; see `streams.probe`."""
+        return (self._count, None, self._fd) if self._stream is None else self._stream.probe()
+
+    @property
+    def spooled_now(self) -> int:
+        """The bytes that are held at this moment because a join waits."""
+        return int(getattr(self._stream, "spooled", 0))
 
     def set_count(self, count: int | None) -> None:
         """Record how many bytes went through the descriptor, as reported by the process that used it."""

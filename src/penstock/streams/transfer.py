@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final, TypeVar
 
+    from penstock.streams.probe import Probe
     from penstock.system.fds import Fd
 
     _Argument = TypeVar("_Argument")
@@ -118,6 +119,14 @@ class Transfer(Stream):
     def kind(self) -> str:
         """The method: "copy-file-range", "sendfile", "splice" or "pooled"."""
         return self._methods[0]
+
+    def probe(self) -> Probe:
+        """Return what the source shows."""
+        return self.count, self.waiting_since is not None, self._source.fd
+
+    def probe_sink(self) -> Probe:
+        """Return what the sink shows."""
+        return self.count, None, self._sink.fd
 
     def run(self) -> int:
         """Move everything until EOF, and return how many bytes were moved in all. Closes nothing.

@@ -79,6 +79,11 @@ def _has_gil() -> bool:
     return enabled is None or bool(enabled())
 
 
+def machine() -> str:
+    """Return the processor's architecture, such as "x86_64", by which the kernel numbers its calls."""
+    return os.uname().machine
+
+
 GIL: bool = _has_gil()
 PIDFD: bool = _has_pidfd()
 EVENTFD: bool = _has_eventfd()

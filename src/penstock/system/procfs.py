@@ -190,6 +190,11 @@ def is_in_exec(pid: int) -> bool:
     return entry is not None and entry.state not in ("Z", "X")
 
 
+def read(path: bytes) -> bytes:
+    """Return the first 4 KiB of a file in /proc. OSError, or nothing, if it cannot be read."""
+    return _read(path)
+
+
 def _names(folder: bytes) -> list[bytes]:
     """Return the names in a folder that are numbers."""
     procfs_ctypes = _ctypes_reader()
