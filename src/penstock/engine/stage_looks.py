@@ -72,6 +72,7 @@ class StageLook:
             self.pid = running.pid
             self._processes = ProcessTreeActivity(running.pid)
         if not running.done:
+            running.ask_streams()
             activity = self._processes.look(processes)
             # After the look: its pid may have been given away before.
             self.activity = None if running.done else activity

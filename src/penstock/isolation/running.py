@@ -51,6 +51,9 @@ class RunningIsolated(RunningProcess):
     _outcome: tuple[bytes | None, tuple[float, float, int], Sequence[int | None]] | None = None
     """The worker's report: the encoded error, the resources used, and the bytes read and written."""
 
+    _asked = False
+    """Whether the worker is to answer what its streams do."""
+
     def __init__(
         self, ctx: StageContext, worker: Worker, ends: Sequence[Input | Output], job: dict[str, Any]
     ) -> None:
@@ -115,6 +118,19 @@ class RunningIsolated(RunningProcess):
         for end in self._ends:
             end.close()
 
+    def ask_streams(self) -> None:
+        """Ask the worker what the streams of the stage do, unless an answer is still to come."""
+        if not self._asked:
+            self._asked = True
+            self.ctx.reactor.post(self._ask)
+
+    def _ask(self) -> None:
+        if self._state is ProcessState.RUNNING and self._failure is None:
+            self._worker.channel.send(pickle.dumps(("look", b"")))
+            self._push()
+        else:
+            self._asked = False
+
     # Messages from the worker.
 
     def _on_message(self, events: int) -> None:
@@ -128,6 +144,10 @@ class RunningIsolated(RunningProcess):
             what, *content = pickle.loads(self._inbox[0])  # noqa: S301 - from our own worker; plain values
             if what == "event":
                 self._pass_on(*content)
+            elif what == "look":
+                self._asked = False
+                for end, (count, waits) in zip(self._ends, content[0], strict=False):
+                    end.set_look(count, waits=waits)
             else:
                 self._on_outcome(*content)
             if self._inbox:

@@ -82,7 +82,7 @@ class _Server:
                 self._job = _Job(self._channel, self._reactor, content)
                 self._job.begin()
             elif self._job is not None:  # else it ended just now
-                (self._job.stop if what == "stop" else self._job.cancel)(content)
+                {"stop": self._job.stop, "cancel": self._job.cancel, "look": self._job.look}[what](content)
         if self._channel.ended:
             os._exit(0)
 
@@ -125,6 +125,11 @@ class _Job:
         """Ask the stage to end, which is not a failure. The host has the deadline."""
         if self._running is not None:
             self._running.stop(math.inf)
+
+    def look(self, _: bytes) -> None:
+        """Send how many bytes went through each stream, and whether the stage waits in it."""
+        if self._running is not None and not self._running.done:
+            _send(self._channel, "look", [end.probe()[:2] for end in self._ends])
 
     def _start(self) -> ThreadedStage:
         fds, self._channel.arrived = self._channel.arrived, []

@@ -136,6 +136,9 @@ class Running:
         """Send a signal to the process of a command. ValueError, naming the stage, if it is not one."""
         raise ValueError(f"stage {self.ctx.name!r} is not a command, so it gets no signal")
 
+    def ask_streams(self) -> None:
+        """Ask a worker process what its streams do. The answer reaches the ends later. From any thread."""
+
     def check_exit(self) -> None:
         """Check whether the stage has ended, because an interrupt may have lost the event."""
 

@@ -56,7 +56,7 @@ class _End(Generic[_Stream]):
     changed.
     """
 
-    __slots__ = ("_borrowed", "_count", "_devnull", "_fd", "_owned_description", "_stream")
+    __slots__ = ("_borrowed", "_count", "_devnull", "_fd", "_owned_description", "_stream", "_waits")
     _writable: ClassVar[bool]
 
     def __init__(
@@ -103,7 +103,10 @@ class _End(Generic[_Stream]):
 
     def probe(self) -> Probe:
         """Return what this end shows from outside; see `streams.probe`."""
-        return (self._count, None, self._fd) if self._stream is None else self._stream.probe()
+        if self._stream is not None:
+            found: Probe = self._stream.probe()
+            return found
+        return self._count, getattr(self, "_waits", None), self._fd  # set only by `set_look`
 
     @property
     def spooled_now(self) -> int:
@@ -113,6 +116,11 @@ class _End(Generic[_Stream]):
     def set_count(self, count: int | None) -> None:
         """Record how many bytes went through the descriptor, as reported by the process that used it."""
         self._count = count
+        self._waits: bool | None = None
+
+    def set_look(self, count: int | None, *, waits: bool | None) -> None:
+        """Record what the process that uses the descriptor has reported while it goes on."""
+        self._count, self._waits = count, waits
 
     @property
     def owned_description(self) -> bool:
