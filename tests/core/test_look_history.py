@@ -7,17 +7,18 @@ import sys
 import pytest
 
 from penstock.core.bottleneck import EMPTY, FULL
-from penstock.core.look_history import SPAN_S, LookHistory
+from penstock.core.look_history import LookHistory
 from penstock.core.progress_estimate import estimate
+from penstock.core.timing import timing
 
 
 def test_an_edge_is_what_it_was_more_often() -> None:
     """Not what the last look happened to see."""
     history = LookHistory(1, 0.0, [])
-    for tenth, state in enumerate([FULL, FULL, None, FULL, EMPTY]):
-        history.add(tenth / 10, [state], [])
+    for eighth, state in enumerate([FULL, FULL, None, FULL, EMPTY]):
+        history.add(eighth / 8, [state], [])
     assert history.judge(0) == FULL
-    assert history.shares(0) == (0.6, 0.2)
+    assert history.shares(0) == pytest.approx((0.6, 0.2))
 
 
 def test_an_edge_that_was_both_or_neither_is_neither() -> None:
@@ -29,6 +30,18 @@ def test_an_edge_that_was_both_or_neither_is_neither() -> None:
     assert (history.judge(0), history.judge(1)) == (None, None)
 
 
+def test_a_burst_of_looks_counts_no_more_than_its_time() -> None:
+    """Somebody may ask a thousand times a second, and a little later ten times a second."""
+    history = LookHistory(1, 0.0, [])
+    for step in range(1000):
+        history.add(step / 10500, [EMPTY], [])
+    for eighth in range(1, 8):
+        history.add(eighth / 8, [FULL], [])
+    full, empty = history.shares(0)
+    assert full == pytest.approx(7 / 8)
+    assert empty == pytest.approx(1 / 8)
+
+
 def test_looks_longer_ago_than_the_span_do_not_count() -> None:
     """A stage that was slow at first is forgotten."""
     history = LookHistory(1, 0.0, [])
@@ -37,7 +50,7 @@ def test_looks_longer_ago_than_the_span_do_not_count() -> None:
     assert history.judge(0) == FULL
     for tenth in range(30, 66):
         history.add(tenth / 10, [EMPTY], [])
-    assert history.shares(0) == (0.0, 1.0)
+    assert history.shares(0) == pytest.approx((0.0, 1.0))
 
 
 def test_the_first_rate_is_that_since_the_start() -> None:
@@ -92,7 +105,7 @@ def test_looks_in_a_loop_take_no_more_memory() -> None:
     history = LookHistory(1, 0.0, [0])
     for step in range(100_000):
         history.add(step / 10_000, [FULL], [step])
-    assert len(history._slots) <= 10 * SPAN_S + 2
+    assert len(history._slots) <= 10 * timing.look_span_s + 2
     assert history.rate(0) == pytest.approx(10_000, rel=0.01)
     assert sys.getsizeof(history._slots) < 10_000
 

@@ -242,3 +242,20 @@ def pair_lines(ctx: Any, stdin: Any, stdout: Any) -> None:
 def ask_for_more(ctx: Any, _stdin: Any, _stdout: Any) -> None:
     """Read an input that never ends."""
     ctx.inputs["silent"].read()
+
+
+def write_for_ever(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    while True:
+        stdout.write(b"x" * 999 + b"\n")
+
+
+def write_slowly(_ctx: object, _stdin: Any, stdout: Any) -> None:
+    while True:
+        time.sleep(0.01)
+        stdout.write(b"x" * 999 + b"\n")
+
+
+def copy_slowly(_ctx: object, stdin: Any, stdout: Any) -> None:
+    for chunk in stdin.chunks():
+        time.sleep(0.01)
+        stdout.write(chunk)

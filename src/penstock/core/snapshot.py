@@ -55,8 +55,9 @@ class EdgeSnapshot:
       the ids of the nodes in the plan. `kind`: the carrier, as in `EdgeResult`.
     - `bytes`: bytes since the start. `rate`: bytes a second. `fill`: bytes that wait in it to be read.
       `capacity`: bytes that it can hold. `spooled`: bytes that are held beyond that for a slow join.
-    - `full`, `empty`: the share of the looks of the last 3 seconds, from 0 to 1, at which its writer waited
-      for room, and at which its reader waited for bytes. Both are 0 if nothing of that can be seen.
+    - `full`, `empty`: the parts of the last 3 seconds, from 0 to 1, in which its writer waited for room, and
+      in which its reader waited for bytes, by the looks of that time. Both are 0 if nothing of that can be
+      seen.
     """
 
     source: str

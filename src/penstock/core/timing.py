@@ -19,6 +19,7 @@ class Timing:
         "cgroup_idle_s",
         "close_grace_s",
         "kill_timeout_s",
+        "look_span_s",
         "loop_start_stall_s",
         "max_sleep_s",
         "object_lock_s",
@@ -70,6 +71,8 @@ class Timing:
         """User code that was called late, after a cancellation, has had its time to end."""
         self.cancel_margin_s = 1.0
         """A run that was cancelled has ended, counted from the end of its grace time."""
+        self.look_span_s = 3.0
+        """A look at a run no longer counts for rates, nor for what its snapshots name as the bottleneck."""
 
 
 timing = Timing()

@@ -22,9 +22,10 @@ import weakref
 from functools import partial
 
 from penstock.core.bottleneck import EdgeState, find_bottleneck
-from penstock.core.look_history import SPAN_S, LookHistory
+from penstock.core.look_history import LookHistory
 from penstock.core.progress_estimate import estimate
 from penstock.core.snapshot import EdgeSnapshot, Snapshot, StageSnapshot
+from penstock.core.timing import timing
 from penstock.engine.edge_looks import EdgeLook
 from penstock.engine.file_looks import InputFile, OutputFile
 from penstock.engine.graph_parts import STDIN, STDOUT
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunLooks"]
 
-_INTERVAL_S = 0.1
+_INTERVAL_S = 0.25
 """Seconds between two looks while somebody asks."""
 _LATE_S = 1.0
 """Seconds by which a look may come late on a busy machine."""
@@ -96,7 +97,7 @@ class RunLooks:
     def sample(self) -> None:
         """Look if nobody has for a while, and set the timer for the next time. In a worker."""
         now = time.monotonic()
-        if now - self._asked > SPAN_S or self._execution.ended.is_set():
+        if now - self._asked > timing.look_span_s or self._execution.ended.is_set():
             self._due = 0.0
             return
         with self._lock:

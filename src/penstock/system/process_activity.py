@@ -1,5 +1,3 @@
-# pathlib is slow to import.
-# ruff: noqa: PTH116
 """Look at a process tree by /proc: its processor time, its memory, and the pipes that it waits for.
 
 A pipe between two commands has no end in this process, and it must not get one: another reader or writer,
@@ -22,6 +20,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from penstock.system import features, procfs
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from penstock.system.process_look import ProcessLook
 
     PipeId: TypeAlias = tuple[int, int]
+    _Wait: TypeAlias = tuple[str, PipeId | None]
 
 __all__ = ["Activity", "FilePosition", "ProcessTreeActivity", "file_position", "pipe_of"]
 
@@ -40,6 +40,8 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MAX_THREADS: Final = 64
 """Threads of a process that are looked at."""
+_LIST_INTERVAL_S = 0.25
+"""Seconds after which the processes of a tree are listed anew, which costs as much as a look at each."""
 _READ, _WRITE, _POLL, _RUNS, _OTHER = "read", "write", "poll", "runs", "other"
 """The kinds of waits of a thread; at `_RUNS` it has a processor, or waits for one."""
 
@@ -77,96 +79,95 @@ class Activity:
 class ProcessTreeActivity:
     """Looks at the tree of one child, again and again."""
 
-    __slots__ = ("_root", "_started")
+    __slots__ = ("_listed", "_members", "_root", "_started", "_waits")
 
     def __init__(self, root: int) -> None:
         self._root = root
         self._started: bytes | None = None
+        self._members: Sequence[int] = ()
+        self._listed = float("-inf")
+        self._waits: dict[bytes, tuple[bytes, _Wait]] = {}
+        """The function that each thread slept in, and its wait, as seen since the last listing."""
 
     def look(self, processes: ProcessLook) -> Activity | None:
         """Return what the tree does now; None if its root is gone, or if nothing can be known.
 
         `processes` finds the children, and may be shared by all trees that are looked at together.
         """
+        fields = _stat(self._root)
+        if fields is None or self._started not in (None, fields[19]):
+            return None
+        self._started = fields[19]
         found = Activity()
-        seen: set[int] = set()
-        pending = [self._root]
-        while pending:
-            pid = pending.pop()
-            if pid in seen:
-                continue
-            seen.add(pid)
+        found.state = fields[0].decode("ascii")
+        now = time.monotonic()
+        if now - self._listed >= _LIST_INTERVAL_S:
+            self._members = list(processes.descendants([self._root], {self._root: int(fields[17])}))
+            self._listed = now
+            self._waits.clear()
+        self._add(found, self._root, fields)
+        for pid in self._members:
             fields = _stat(pid)
-            if fields is None:
-                if pid == self._root:
-                    return None
-                continue
-            if pid == self._root:
-                if self._started is None:
-                    self._started = fields[19]
-                elif self._started != fields[19]:
-                    return None
-                found.state = fields[0].decode("ascii")
-            pending += _add(found, pid, fields, processes)
+            if fields is not None:
+                self._add(found, pid, fields)
         return found
+
+    def _add(self, found: Activity, pid: int, fields: Sequence[bytes]) -> None:
+        """Add a process."""
+        found.cpu += sum(map(int, fields[11:15])) / _TICKS
+        found.rss += int(fields[21]) * _PAGE
+        state, threads = fields[0], int(fields[17])
+        if state in b"ZX":
+            return
+        if threads == 1 and state != b"S":
+            found.running = found.running or state not in b"Tt"
+            return
+        for task in _tasks(pid) if threads > 1 else (b"/proc/%d" % pid,):
+            kind, pipe = self._wait(pid, task)
+            if pipe is not None:
+                (found.reading if kind == _READ else found.writing).add(pipe)
+            elif kind in (_READ, _WRITE):
+                found.waits_unknown.add(kind)
+            found.running = found.running or kind == _RUNS
+            found.polling = found.polling or kind == _POLL
+
+    def _wait(self, pid: int, task: bytes) -> _Wait:
+        """Return what a thread waits for; with which pipe is looked up once for each listing."""
+        channel = procfs.read(task + b"/wchan")
+        if channel not in (b"", b"0"):
+            if b"pipe" not in channel:
+                return _POLL if b"poll" in channel or b"select" in channel else _OTHER, None
+            known = self._waits.get(task)
+            if known is not None and known[0] == channel:
+                return known[1]
+        kind, number = _call(task, channel)
+        pipe = None if number is None else pipe_of(pid, number)
+        if number is not None and pipe is None:
+            kind = _OTHER  # a terminal, or a file
+        self._waits[task] = channel, (kind, pipe)
+        return kind, pipe
 
 
 def _stat(pid: int) -> Sequence[bytes] | None:
     """Return the fields of /proc/PID/stat from the state on."""
     if not features.PROCFS:
         return None
-    try:
-        line = procfs.read(b"/proc/%d/stat" % pid)
-        fields = line[line.rindex(b")") + 2 :].split(None, 22)
-    except (OSError, ValueError):  # gone
-        return None
-    return fields if len(fields) > 21 else None
-
-
-def _add(found: Activity, pid: int, fields: Sequence[bytes], processes: ProcessLook) -> Sequence[int]:
-    """Add a process, and return its children."""
-    found.cpu += sum(map(int, fields[11:15])) / _TICKS
-    found.rss += int(fields[21]) * _PAGE
-    state, threads = fields[0], int(fields[17])
-    if state in b"ZX":
-        return ()
-    children = processes.children(pid, threads)
-    if threads == 1 and state != b"S":
-        found.running = found.running or state not in b"Tt"
-        return children
-    for task in _tasks(pid) if threads > 1 else (b"/proc/%d" % pid,):
-        kind, number = _wait(task)
-        if kind in (_READ, _WRITE):
-            pipe = None if number is None else pipe_of(pid, number)
-            if pipe is not None:
-                (found.reading if kind == _READ else found.writing).add(pipe)
-            elif number is None:
-                found.waits_unknown.add(kind)
-        found.running = found.running or kind == _RUNS
-        found.polling = found.polling or kind == _POLL
-    return children
+    fields = procfs.read(b"/proc/%d/stat" % pid).rpartition(b")")[2].split(None, 22)
+    return fields if len(fields) > 21 else None  # else it is gone
 
 
 def _tasks(pid: int) -> list[bytes]:
-    try:
-        names = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - pathlib is slow to import
-    except OSError:
-        return []
-    return [b"/proc/%d/task/%s" % (pid, os.fsencode(name)) for name in names[:_MAX_THREADS]]
+    return [b"/proc/%d/task/%s" % (pid, name) for name in procfs.threads(pid)[:_MAX_THREADS]]
 
 
-def _wait(task: bytes) -> tuple[str, int | None]:
-    """Return what a thread waits for, and with which descriptor if that is a pipe."""
-    channel = _text(task + b"/wchan")
+def _call(task: bytes, channel: bytes) -> tuple[str, int | None]:
+    """Return what a thread that sleeps in the function `channel` waits for, and with which descriptor."""
     kind = _OTHER
-    if channel not in (b"", b"0"):
-        if b"pipe" not in channel:
-            return _POLL if b"poll" in channel or b"select" in channel else _OTHER, None
-        if channel.endswith((b"pipe_read", b"pipe_wait_readable")):
-            kind = _READ
-        elif channel.endswith((b"pipe_write", b"pipe_wait_writable")):
-            kind = _WRITE
-    call = _text(task + b"/syscall").split()
+    if channel.endswith((b"pipe_read", b"pipe_wait_readable")):
+        kind = _READ
+    elif channel.endswith((b"pipe_write", b"pipe_wait_writable")):
+        kind = _WRITE
+    call = procfs.read(task + b"/syscall").split()
     if call == [b"running"]:
         return _RUNS, None
     if len(call) < 4:  # it may not be looked at
@@ -179,22 +180,10 @@ def _wait(task: bytes) -> tuple[str, int | None]:
     return kind, int(call[place], 16) if kind in (_READ, _WRITE) else None
 
 
-def _text(path: bytes) -> bytes:
-    try:
-        return procfs.read(path)
-    except OSError:
-        return b""
-
-
 def pipe_of(pid: int, number: int) -> PipeId | None:
     """Return which pipe a descriptor of a process is an end of; None if it is not one, or cannot be known."""
-    if not features.PROCFS:
-        return None
-    try:
-        found = os.stat(f"/proc/{pid}/fd/{number}")
-    except (OSError, ValueError):
-        return None
-    return (found.st_dev, found.st_ino) if stat.S_ISFIFO(found.st_mode) else None
+    found = procfs.status(b"/proc/%d/fd/%d" % (pid, number)) if features.PROCFS else None
+    return found[1:3] if found is not None and stat.S_ISFIFO(found[0]) else None
 
 
 class FilePosition:
@@ -211,16 +200,13 @@ class FilePosition:
 
 def file_position(pid: int, number: int) -> FilePosition | None:
     """Return where a descriptor of a process is in its file; None if it is not a regular file, or unknown."""
-    if not features.PROCFS:
+    found = procfs.status(b"/proc/%d/fd/%d" % (pid, number)) if features.PROCFS else None
+    if found is None or not stat.S_ISREG(found[0]):
         return None
+    lines = procfs.read(b"/proc/%d/fdinfo/%d" % (pid, number)).splitlines()[:2]
     try:
-        found = os.stat(f"/proc/{pid}/fd/{number}")
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        lines = procfs.read(b"/proc/%d/fdinfo/%d" % (pid, number)).splitlines()[:2]
         info = dict(line.split(b":\t", 1) for line in lines)
         position, flags = int(info[b"pos"]), int(info[b"flags"], 8)
-    except (OSError, ValueError, KeyError):
+    except (ValueError, KeyError):  # it is gone
         return None
-    file = found.st_dev, found.st_ino
-    return FilePosition(position, found.st_size, file, appends=bool(flags & os.O_APPEND))
+    return FilePosition(position, found[3], found[1:3], appends=bool(flags & os.O_APPEND))

@@ -191,8 +191,35 @@ def is_in_exec(pid: int) -> bool:
 
 
 def read(path: bytes) -> bytes:
-    """Return the first 4 KiB of a file in /proc. OSError, or nothing, if it cannot be read."""
-    return _read(path)
+    """Return the first 4 KiB of a file in /proc; nothing if it cannot be read."""
+    try:
+        return _read(path)
+    except OSError:
+        return b""
+
+
+def threads(pid: int) -> list[bytes]:
+    """Return the threads of a process."""
+    return _names(b"/proc/%d/task" % pid)
+
+
+def status(path: bytes) -> tuple[int, int, int, int] | None:
+    """Return mode, device, inode and size of the file behind a name in /proc; None if that is not known.
+
+    Nothing is opened.
+    """
+    procfs_ctypes = _ctypes_reader()
+    try:
+        if procfs_ctypes is not None:
+            found: tuple[int, int, int, int] | None = procfs_ctypes.status(path)
+            return found
+    except OSError:  # the C library cannot
+        pass
+    try:
+        seen = os.stat(path)  # noqa: PTH116 - as above
+    except OSError:
+        return None
+    return seen.st_mode, seen.st_dev, seen.st_ino, seen.st_size
 
 
 def _names(folder: bytes) -> list[bytes]:

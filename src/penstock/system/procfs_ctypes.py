@@ -5,17 +5,20 @@ around each, and beside busy threads it takes a while to get it back. With two h
 was seen to spend 200 ms on one pass, and served nobody else meanwhile. The same calls through `ctypes.PyDLL`
 keep the GIL. Threads still take turns between two calls, as the interpreter decides.
 
-Only for procfs: a read that sleeps would stop the whole program. Imported on first use, because it imports
-ctypes; ImportError if the C library is not available.
+Only for procfs: a read that sleeps would stop the whole program. `status` may be asked about any file. It
+takes what the kernel knows by now (AT_STATX_DONT_SYNC), and so waits for no file server. Imported on first
+use, because it imports ctypes; ImportError if the C library is not available.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import struct
 from itertools import starmap
 
-__all__ = ["numbers", "read"]
+__all__ = ["numbers", "read", "status"]
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _SIZE = 4096
@@ -38,6 +41,14 @@ _read.restype = ctypes.c_ssize_t
 _close.argtypes = [ctypes.c_int]
 _getdents64.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 _getdents64.restype = ctypes.c_ssize_t
+_statx = getattr(_libc, "statx", None)
+if _statx is not None:
+    _statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p]
+_STATX_SIZE = 256
+_STATX = struct.Struct("@28xHxxQQ88xII")
+"""The mode, inode, size, and the two parts of the device, in `struct statx` (statx(2))."""
+_AT_FDCWD, _AT_STATX_DONT_SYNC, _STATX_BASIC_STATS = -100, 0x4000, 0x7FF
+_StatxBuffer = ctypes.c_char * _STATX_SIZE
 
 
 def read(path: bytes, *, whole: bool = False) -> bytes:
@@ -78,6 +89,20 @@ def numbers(folder: bytes) -> list[bytes]:
             if fd >= 0:
                 _close(fd)
     return found
+
+
+def status(path: bytes) -> tuple[int, int, int, int] | None:
+    """Return mode, device, inode and size of a file, as in `os.stat`; None if it is gone or hidden.
+
+    OSError if the C library has no such call.
+    """
+    if _statx is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    buffer = _StatxBuffer()
+    if _statx(_AT_FDCWD, path, _AT_STATX_DONT_SYNC, _STATX_BASIC_STATS, buffer) != 0:
+        return None
+    mode, inode, size, major, minor = _STATX.unpack_from(buffer)
+    return mode, os.makedev(major, minor), inode, size
 
 
 if b"%d" % os.getpid() not in numbers(b"/proc/self/task"):
