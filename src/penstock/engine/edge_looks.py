@@ -98,7 +98,9 @@ class EdgeLook:
             self.fill = 0  # it sleeps, so the pipe is empty
         self.count = read if written is None else written
         if self.fill is not None:
-            if written is None and read is not None:
+            if written is not None and read is not None:
+                self.fill = max(0, written - read)  # a chunk that was delivered in part counts so far
+            elif written is None and read is not None:
                 written = read + self.fill
             elif read is None and written is not None:
                 read = max(0, written - self.fill)

@@ -179,6 +179,8 @@ class RunLooks:
         inputs = [edge.index for edge in leaf.node.inputs]
         outputs = [edge.index for edge in leaf.node.outputs]
         first, live = len(self._stages), stage.going and not ended
+        if not live:
+            activity = None
         return StageSnapshot(
             leaf.stage.name,
             stage.state,
