@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -33,7 +36,7 @@ from penstock import (
     tee,
     transform,
 )
-from penstock.system import features, procfs
+from penstock.system import features, procfs, system_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -545,24 +548,41 @@ def test_eof_comes_as_without_snapshots(asking: Callable[[Run], None]) -> None:
         assert run.wait(DEADLINE).stdout == b"A\n"
 
 
-def test_no_pipe_is_opened() -> None:
-    """Not even for an instant: /proc/PID/fd is looked at, and nothing in it opened."""
+def test_no_pipe_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for an instant: /proc/PID/fd is looked at, and nothing in it is opened."""
     opened: list[str] = []
+    open_path = system_calls.open_path
 
-    def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            opened.append(os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else "")
+    def note(path: Any, *arguments: Any) -> int:
+        opened.append(os.fsdecode(path))
+        return open_path(path, *arguments)
 
-    before = features.QUICK_READS
-    features.QUICK_READS = False  # its calls are not seen by the interpreter
-    try:
-        run = (command("yes") | CAT | CAT).start(stdout=PIPE)
-        run.snapshot()
-        sys.addaudithook(audit)
-        until(lambda: states(run) == ["writing"] * 3)
-        seen = list(opened)
-    finally:
-        features.QUICK_READS = before
+    monkeypatch.setattr(features, "QUICK_READS", False)  # they make their calls themselves
+    run = (command("yes") | CAT | CAT).start(stdout=PIPE)
+    monkeypatch.setattr(system_calls, "open_path", note)
+    until(lambda: states(run) == ["writing"] * 3)
+    seen = list(opened)
     cancelled(run)
     assert any(path.endswith("/stat") for path in seen)
     assert not [path for path in seen if "/fd/" in path]
+
+
+def test_the_kernel_sees_no_pipe_opened(tmp_path: Path) -> None:
+    """Neither by the quick reads, as strace(1) shows."""
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    program = """
+from penstock import PIPE, command
+run = (command("yes") | command("cat")).start(stdout=PIPE)
+while {stage.state for stage in run.snapshot().stages} != {"writing"}:
+    pass
+run.stdout.close()
+run.wait(check=False)
+"""
+    calls = tmp_path / "calls"
+    trace = ["strace", "-f", "-e", "trace=open,openat,statx", "-o", str(calls)]
+    subprocess.run([*trace, sys.executable, "-c", program], check=True, timeout=4 * DEADLINE)
+    seen = calls.read_text()
+    assert "/syscall" in seen
+    assert re.search(r'statx\([^)]*"/proc/\d+/fd/1"', seen)
+    assert not re.search(r'open[a-z0-9]*\([^)]*"/proc/\d+/fd/', seen)

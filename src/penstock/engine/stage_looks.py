@@ -115,7 +115,7 @@ class StageLook:
 
 def judge_chain(parts: Sequence[StageLook]) -> None:
     """Decide on the states of the stages of a chain, and of the edges between them."""
-    going = [part for part in parts if part.state != "ended"]
+    going = [part for part in parts if part.going]
     if not going:
         return
     last = len(parts)
@@ -124,7 +124,7 @@ def judge_chain(parts: Sequence[StageLook]) -> None:
         working = last
     reads = any(edge.reader_waits for edge in parts[0].inputs)
     for place, part in enumerate(parts):
-        if part.state == "ended":
+        if not part.going:
             continue
         if place < working:
             part.state = "writing"
