@@ -1,8 +1,8 @@
-"""The documents are true: their links resolve, and the code of two of them runs and prints what it says.
+"""The documents are true: their links resolve, and the code of some of them runs and prints what it says.
 
 A link to a Python file may name what it means as [`path::name`](path): then the file has to define that name.
-In the Python blocks of the README and of `docs/graphs.md` a comment `#> text` stands for a line that is
-printed.
+In the Python blocks of the README, of `docs/graphs.md` and of `docs/watching.md` a comment `#> text` stands
+for a line that is printed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 README = ROOT / "README.md"
 GRAPHS = ROOT / "docs" / "graphs.md"
+WATCHING = ROOT / "docs" / "watching.md"
 
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -170,6 +171,12 @@ def test_the_code_in_the_readme_runs_and_prints_what_it_says(code: str, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("code", blocks(GRAPHS, "python"))
 def test_the_code_in_the_page_about_graphs_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
+    """As in the README."""
+    run_and_compare(code, tmp_path)
+
+
+@pytest.mark.parametrize("code", blocks(WATCHING, "python"))
+def test_the_code_in_the_page_about_watching_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
     """As in the README."""
     run_and_compare(code, tmp_path)
 

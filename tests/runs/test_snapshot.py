@@ -239,7 +239,7 @@ def test_a_chain_counts_the_bytes_of_each_of_its_stages() -> None:
     assert (edge.kind, edge.bytes) == ("fused", 50)
 
 
-def test_what_the_kernel_carries_past_us_is_not_known() -> None:
+def test_bytes_that_the_kernel_carries_past_us_are_not_known() -> None:
     """Between two commands; but a reader that sleeps says that the pipe is empty."""
     with (CAT | CAT).start(stdin=PIPE, stdout=DEVNULL) as run:
         until(lambda: states(run) == ["reading", "reading"])
