@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
+
+    from tests.support.fixtures import SetTiming
+    from tests.support.hosts import Host
 
     from penstock import Run
 
@@ -449,6 +454,58 @@ def test_a_signal_handler_may_ask_in_the_middle_of_a_look() -> None:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+
+
+def test_asking_keeps_no_run_alive() -> None:
+    """A run that was asked is freed when it has ended and is dropped, and not by the garbage collector."""
+
+    def same(line: bytes) -> bytes:
+        return line
+
+    freed = weakref.ref(same)
+    gc.disable()
+    try:
+        run = (map_lines(same, name="same") | CAT).start(input="a\n", stdout=CAPTURE)
+        run.snapshot()
+        run.wait()
+        run.snapshot()
+        del run, same
+        until(lambda: freed() is None)
+    finally:
+        gc.enable()
+
+
+def test_looks_in_between_end_soon_after_the_last_question(
+    monkeypatch: pytest.MonkeyPatch, set_timing: SetTiming
+) -> None:
+    """Nobody looks at a run that nobody asks about."""
+    set_timing(look_span_s=0.5)
+    looks: list[float] = []
+    read = procfs.read
+    with CAT.start(stdin=PIPE, stdout=DEVNULL) as run:
+
+        def note(path: bytes) -> bytes:
+            looks.append(time.monotonic())
+            return read(path)
+
+        monkeypatch.setattr(procfs, "read", note)
+        asked = time.monotonic()
+        run.snapshot()
+        until(lambda: looks[-1] > asked + 0.2)  # somebody looks, and nobody has asked
+        until(lambda: time.monotonic() > looks[-1] + 1)
+        assert looks[-1] < asked + DEADLINE / 2
+
+
+def test_a_run_that_is_not_asked_loads_nothing_for_it(host: Host) -> None:
+    """Neither does the start of one."""
+    code = """
+import sys
+from penstock import command
+command("true").start().wait()
+print(*[name for name in sys.modules if "snapshot" in name or "look" in name and "penstock" in name])
+"""
+    loaded = host.run(code, prelude="").out.split()
+    assert set(loaded) <= {"penstock.system.process_look"}
 
 
 # Less is known.

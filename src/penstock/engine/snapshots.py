@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from penstock.core.bottleneck import Bottleneck
     from penstock.engine.execution import Execution
     from penstock.engine.ports import StdinPort, StdoutPort
+    from penstock.runtime.reactor import Reactor
 
     _Number = TypeVar("_Number", int, float)
 
@@ -73,37 +74,32 @@ class RunLooks:
         self._history = LookHistory(len(self._edges), execution.began, zeros)
         # Reentrant, because a signal handler may ask in the middle of a look of its own thread.
         self._lock = threading.RLock()
-        self._asked = self._looked = 0.0
-        self._due = 0.0
-        """When the next look in between is to be, by `time.monotonic()`; 0 if none is."""
+        self._clock = _Clock()
 
     def take(self) -> Snapshot:
         """Look now, and return what is known. From any thread."""
+        clock = self._clock
         with self._lock:
-            self._asked = time.monotonic()
+            clock.asked = time.monotonic()
             ended = self._look()
             snapshot = self._snapshot(ended)
         # If no thread was available for a look, or it has raised, this begins anew.
-        if not ended and self._asked > self._due + _LATE_S:
-            self._call_later(_INTERVAL_S)
+        if not ended and clock.asked > clock.due + _LATE_S:
+            self._call_later()
         return snapshot
 
     # Looking in between.
 
-    def _call_later(self, seconds: float) -> None:
-        self._due = time.monotonic() + seconds
-        self._execution.reactor.call_at(self._due, partial(_submit, weakref.ref(self)))
+    def _call_later(self) -> None:
+        _call_later(weakref.ref(self), self._clock, self._execution.reactor)
 
     def sample(self) -> None:
-        """Look if nobody has for a while, and set the timer for the next time. In a worker."""
-        now = time.monotonic()
-        if now - self._asked > timing.look_span_s or self._execution.ended.is_set():
-            self._due = 0.0
+        """Look, and set the timer for the next time. In a worker."""
+        if self._execution.ended.is_set():
             return
         with self._lock:
-            if now - self._looked >= _INTERVAL_S:
-                self._look()
-        self._call_later(max(_INTERVAL_S / 2, self._looked + _INTERVAL_S - time.monotonic()))
+            self._look()
+        self._call_later()
 
     # One look.
 
@@ -117,13 +113,15 @@ class RunLooks:
         for edge in self._edges:
             edge.refresh()
         for stage in self._stages:
-            stage.judge(run_ended=ended)
-        for chain in self._chains:
-            judge_chain(chain)
+            node = stage.leaf.node
+            inputs = [self._edges[edge.index] for edge in node.inputs]
+            stage.judge(inputs, [self._edges[edge.index] for edge in node.outputs], run_ended=ended)
+        for parts, edges in self._chains:
+            judge_chain(parts, edges)
         self._input.refresh(self._edges)
         self._output.refresh(self._edges)
         if not ended:
-            self._looked = now = time.monotonic()
+            self._clock.looked = now = time.monotonic()
             self._history.add(now, [edge.state for edge in self._edges], self._counters())
         return ended
 
@@ -232,16 +230,11 @@ class RunLooks:
         for edge in execution.plan.graph.edges:
             tail = sources.get(edge.source) if edge.tail is None else stages[edge.tail]
             head = sinks.get(edge.target) if edge.head is None else stages[edge.head]
-            look = EdgeLook(edge, tail, head)
-            found.append(look)
-            if edge.tail is not None:
-                stages[edge.tail].outputs.append(look)
-            if edge.head is not None:
-                stages[edge.head].inputs.append(look)
+            found.append(EdgeLook(edge, tail, head))
         return found
 
-    def _find_chains(self) -> list[Sequence[StageLook]]:
-        """Return the stages that share a thread, for each chain."""
+    def _find_chains(self) -> list[tuple[Sequence[StageLook], Sequence[EdgeLook]]]:
+        """Return the stages that share a thread, and the edges around them, for each chain."""
         chains: list[list[StageLook]] = []
         fused = False
         for stage in self._stages:
@@ -250,13 +243,39 @@ class RunLooks:
             else:
                 chains.append([stage])
             fused = self._execution.plan.kinds[stage.leaf.node.outputs[0].index] == "fused"
-        return [chain for chain in chains if len(chain) > 1]
+        return [(chain, self._edges_around(chain)) for chain in chains if len(chain) > 1]
+
+    def _edges_around(self, chain: Sequence[StageLook]) -> list[EdgeLook]:
+        nodes = [part.leaf.node for part in chain]
+        return [
+            self._edges[edge.index] for edge in (nodes[0].inputs[0], *(node.outputs[0] for node in nodes))
+        ]
 
 
-def _submit(reference: weakref.ref[RunLooks]) -> None:
-    """Have a worker look. In the reactor's thread, which must not hold the run."""
-    with contextlib.suppress(RuntimeError):  # no thread is available: the next question begins anew
-        thread_pool.submit(partial(_sample, reference))
+class _Clock:
+    """When somebody asked, when a look was taken, and when the next one is due, by `time.monotonic()`."""
+
+    __slots__ = ("asked", "due", "looked")
+
+    def __init__(self) -> None:
+        self.asked = self.looked = self.due = 0.0
+
+
+def _call_later(reference: weakref.ref[RunLooks], clock: _Clock, reactor: Reactor) -> None:
+    clock.due = clock.looked + _INTERVAL_S
+    reactor.call_at(clock.due, partial(_tick, reference, clock, reactor))
+
+
+def _tick(reference: weakref.ref[RunLooks], clock: _Clock, reactor: Reactor) -> None:
+    """Have a worker look if nobody has for a while. In the reactor's thread, which must not hold the run."""
+    now = time.monotonic()
+    if now - clock.asked > timing.look_span_s:
+        clock.due = 0.0
+    elif now - clock.looked < _INTERVAL_S:
+        _call_later(reference, clock, reactor)
+    else:
+        with contextlib.suppress(RuntimeError):  # no thread is available: a later question begins anew
+            thread_pool.submit(partial(_sample, reference))
 
 
 def _sample(reference: weakref.ref[RunLooks]) -> None:
@@ -267,5 +286,9 @@ def _sample(reference: weakref.ref[RunLooks]) -> None:
 
 def _total(values: Sequence[_Number | None]) -> _Number | None:
     """Return the sum; None if one of them is not known."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+    total: _Number | None = None
+    for value in values:
+        if value is None:
+            return None
+        total = value if total is None else total + value
+    return total

@@ -50,8 +50,6 @@ class StageLook:
     def __init__(self, leaf: StageRun) -> None:
         self.leaf = leaf
         self.kind = traits_of(leaf.stage).kind
-        self.inputs: list[Edge] = []
-        self.outputs: list[Edge] = []
         self.pid: int | None = None
         self.activity: Activity | None = None
         self.state = "starting"
@@ -61,6 +59,12 @@ class StageLook:
     def going(self) -> bool:
         """Whether it has begun and not ended."""
         return self.state not in ("starting", "ended")
+
+    @property
+    def is_on_stack(self) -> bool:
+        """Whether it is a part of a chain that the thread of the chain is in."""
+        running = self.leaf.running
+        return running is not None and running.is_on_stack
 
     def refresh(self, processes: ProcessLook) -> None:
         """Look at its processes."""
@@ -77,7 +81,7 @@ class StageLook:
             # After the look: its pid may have been given away before.
             self.activity = None if running.done else activity
 
-    def judge(self, *, run_ended: bool) -> None:
+    def judge(self, inputs: Sequence[Edge], outputs: Sequence[Edge], *, run_ended: bool) -> None:
         """Decide on its state, once all stages and edges have been looked at."""
         running = self.leaf.running
         if running is None:
@@ -87,54 +91,51 @@ class StageLook:
         elif running.hand_over is not None:
             self.state = "starting"
         elif self.pid is None:
-            self.state = self._state_of_thread()
+            self.state = _state_of_thread(inputs, outputs)
         else:
-            self.state = self._state_of_processes(running)
+            self.state = self._state_of_processes(running, inputs, outputs)
 
-    def _state_of_thread(self) -> str:
-        if any(edge.writer_waits for edge in self.outputs):
-            return "writing"
-        if any(edge.reader_waits or (edge.reader_waits is None and edge.fill == 0) for edge in self.inputs):
-            return "reading"
-        if any(edge.writer_waits is None and edge.is_full for edge in self.outputs):
-            return "writing"
-        return "running"
-
-    def _state_of_processes(self, running: Running) -> str:
+    def _state_of_processes(self, running: Running, inputs: Sequence[Edge], outputs: Sequence[Edge]) -> str:
         activity = self.activity
         if activity is None:
             return "stopped" if running.stop_signal() is not None else "running"
         if activity.running or activity.state in _STATES:
             return _STATES.get(activity.state, "running")
-        if any(edge.writer_waits or (activity.polling and edge.is_full) for edge in self.outputs):
+        if any(edge.writer_waits or (activity.polling and edge.is_full) for edge in outputs):
             return "writing"
-        if any(edge.reader_waits or (activity.polling and edge.fill == 0) for edge in self.inputs):
+        if any(edge.reader_waits or (activity.polling and edge.fill == 0) for edge in inputs):
             return "reading"
         return "running"
 
 
-def judge_chain(parts: Sequence[StageLook]) -> None:
-    """Decide on the states of the stages of a chain, and of the edges between them."""
+def _state_of_thread(inputs: Sequence[Edge], outputs: Sequence[Edge]) -> str:
+    if any(edge.writer_waits for edge in outputs):
+        return "writing"
+    if any(edge.reader_waits or (edge.reader_waits is None and edge.fill == 0) for edge in inputs):
+        return "reading"
+    if any(edge.writer_waits is None and edge.is_full for edge in outputs):
+        return "writing"
+    return "running"
+
+
+def judge_chain(parts: Sequence[StageLook], edges: Sequence[Edge]) -> None:
+    """Decide on the states of the stages of a chain, and of the edges between them.
+
+    `edges` are those around the parts: the input of the first one, and the output of each.
+    """
     going = [part for part in parts if part.going]
     if not going:
         return
     last = len(parts)
-    working = next((place for place, part in enumerate(parts) if part.leaf.running.is_on_stack), last)  # type: ignore[union-attr]
-    if any(edge.writer_waits for edge in parts[-1].outputs):
+    working = next((place for place, part in enumerate(parts) if part.is_on_stack), last)
+    if edges[-1].writer_waits:
         working = last
-    reads = any(edge.reader_waits for edge in parts[0].inputs)
     for place, part in enumerate(parts):
-        if not part.going:
-            continue
-        if place < working:
-            part.state = "writing"
-        elif place > working or reads:
-            part.state = "reading"
-        else:
-            part.state = "running"
-    if working == last and not any(edge.writer_waits for edge in parts[-1].outputs):
+        if part.going:
+            waits = place > working or bool(edges[0].reader_waits)
+            part.state = "writing" if place < working else "reading" if waits else "running"
+    if working == last and not edges[-1].writer_waits:
         going[-1].state = "running"  # its output is being written
-    for place, part in enumerate(parts[:-1]):
-        for edge in part.outputs:
-            edge.writer_waits = working > place
-            edge.reader_waits = not edge.writer_waits
+    for place, edge in enumerate(edges[1:-1]):
+        edge.writer_waits = working > place
+        edge.reader_waits = not edge.writer_waits

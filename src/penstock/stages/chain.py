@@ -122,7 +122,7 @@ class _ChainedStage(ThreadedStage):
         return self.count, None, None
 
     @property
-    def is_on_stack(self) -> bool:
+    def is_on_stack(self) -> bool:  # type: ignore[override]
         """Whether the thread is in this stage, or in an earlier one that it has asked for a chunk."""
         guarded = self.guarded
         return guarded is not None and bool(getattr(guarded, "gi_running", False))

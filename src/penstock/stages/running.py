@@ -55,6 +55,8 @@ class Running:
     """Called with the stage that takes its place, if it only stands for one that is started later."""
     takes_signals = False
     """Whether it is a command, whose process the caller may send signals to."""
+    is_on_stack = False
+    """Whether it is a part of a chain, and the thread of that is in this part or in an earlier one."""
     stopped: FinishEarly | None = None
     """Set once the caller has asked it to end, which is not a failure: raised in it, or its outcome."""
     _reason: BaseException | None = None
