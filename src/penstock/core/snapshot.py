@@ -81,8 +81,8 @@ class Snapshot:
 
     - `elapsed`: seconds since the start. `done`: whether the run has ended.
     - `stages`, `edges`: in the order of the plan.
-    - `fraction`: how much of the input has been read, from 0 to 1, and `eta`: seconds to its end at this
-      pace. Both are None unless stdin is a file.
+    - `fraction`: how much of the input has been read, from 0 to 1, as last seen once its stage has ended.
+      `eta`: seconds to its end at this pace. Both are None unless stdin is a file.
     - `bottleneck`: the name of the stage that the others wait for, judged over the last 3 seconds, and
       `bottleneck_index` its place in `stages`. If that stage waits in turn for an end of the pipeline, such
       as a slow source or a slow reader, `bottleneck_end` is the name of that: "stdin" or "stdout", in a graph
