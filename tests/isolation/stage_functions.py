@@ -256,6 +256,6 @@ def write_slowly(_ctx: object, _stdin: Any, stdout: Any) -> None:
 
 
 def copy_slowly(_ctx: object, stdin: Any, stdout: Any) -> None:
-    for chunk in stdin.chunks():
+    while chunk := stdin.read1(4096):
         time.sleep(0.01)
         stdout.write(chunk)

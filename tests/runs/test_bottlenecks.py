@@ -38,11 +38,14 @@ LOOKS = 100
 RIGHT = 95
 LINE = b"x" * 999 + b"\n"
 PAUSE = 0.01
-"""Seconds that a slow stage takes for each chunk; the others take microseconds."""
+"""Seconds that a slow stage takes for a page.
+
+The others take microseconds, but they get little time if the machine is busy.
+"""
 
 SLOW_COPY = f"""
 import os, time
-while data := os.read(0, 16384):
+while data := os.read(0, 4096):
     time.sleep({PAUSE})
     rest = memoryview(data)
     while rest:
@@ -77,7 +80,7 @@ def copying(_ctx: object, stdin: Any, stdout: Any) -> None:
 
 def copying_slowly(_ctx: object, stdin: Any, stdout: Any) -> None:
     """Pass all chunks on, with pauses."""
-    for chunk in stdin.chunks():
+    while chunk := stdin.read1(4096):
         time.sleep(PAUSE)
         stdout.write(chunk)
 
@@ -94,11 +97,11 @@ def same_slowly(line: bytes) -> bytes:
 
 
 class SlowSink:
-    """An object that takes its time for each chunk."""
+    """An object that takes its time for each chunk, which may be a large one."""
 
     def write(self, data: bytes) -> int:
         """Take all of it."""
-        time.sleep(PAUSE)
+        time.sleep(10 * PAUSE)
         return len(data)
 
 
