@@ -60,10 +60,10 @@ def find_bottleneck(going: Sequence[bool], edges: Sequence[EdgeState]) -> Bottle
     >>> find_bottleneck([True, True, True], edges).stage
     1
     """
-    return _Line(going, edges).find()
+    return _Edges(going, edges).find()
 
 
-class _Line:
+class _Edges:
     """The stages that are going on, with their edges."""
 
     def __init__(self, going: Sequence[bool], edges: Sequence[EdgeState]) -> None:
