@@ -23,7 +23,7 @@ MATCHERS = {
 }  # fmt: skip
 RUNS = {
     "EdgeSnapshot", "Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "Snapshot",
-    "StageResult", "StageSnapshot", "cancel_all",
+    "StageResult", "StageSnapshot", "cancel_all", "on_event",
 }  # fmt: skip
 VALUES = {
     "CAPTURE", "DEVNULL", "INHERIT", "NEXT", "PIPE", "STDOUT", "TEE", "appending", "atomic", "closing",

@@ -33,7 +33,7 @@ ORDER = (
     ("engine",),
     ("api",),
     ("",),  # `penstock` itself, which only re-exports
-    ("testing",),
+    ("testing", "logging", "otel"),  # modules of their own names, which users import
     ("cli", "examples"),
     ("__main__",),
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.api.cancellation import cancel_all
     from penstock.api.commands import command
     from penstock.api.error_filters import filter_error, ignore_error
+    from penstock.api.events import on_event
     from penstock.api.factories import (
         each_line,
         echo,
@@ -148,6 +149,7 @@ __all__ = [
     "memory_limit",
     "memory_observer",
     "merge",
+    "on_event",
     "reading",
     "route",
     "scan",
@@ -236,6 +238,7 @@ _HOMES = {
         "filter_error",
         "ignore_error",
     ),
+    "penstock.api.events": ("on_event",),
     "penstock.api.factories": (
         "each_line",
         "echo",

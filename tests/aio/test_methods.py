@@ -296,7 +296,14 @@ async def test_events_are_all_delivered_before_the_result() -> None:
     """As after `run()`."""
     events: list[Event] = []
     await (command("true") | command("true")).arun(on_event=events.append)
-    assert sorted(event.kind for event in events) == ["exit", "exit", "start", "start"]
+    assert sorted(event.kind for event in events) == [
+        "exit",
+        "exit",
+        "run-end",
+        "run-start",
+        "start",
+        "start",
+    ]
 
 
 def test_without_anyio_the_error_says_what_to_install() -> None:

@@ -81,7 +81,7 @@ def test_an_exception_without_a_text_is_told_by_its_type() -> None:
     result = raises(MuteError()).run(check=False, on_event=events.append)
     assert isinstance(result.error, PipelineError)
     assert isinstance(result.error.cause, MuteError)
-    assert [event.message for event in events if event.kind == "exit"] == ["ended: MuteError"]
+    assert [event.message for event in events if event.kind == "failed"] == ["ended: MuteError"]
 
 
 @pytest.mark.parametrize(

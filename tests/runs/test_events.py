@@ -49,7 +49,7 @@ def _kinds(events: list[Event], stage: str) -> list[str]:
 
 
 def test_a_command_starts_and_exits() -> None:
-    start, end = _told(command("true"))
+    _, start, end, _ = _told(command("true"))
     assert (start.kind, start.stage) == ("start", "true")
     assert (end.kind, end.stage, end.error) == ("exit", "true", None)
     assert start.context["pid"] == end.context.get("pid", start.context["pid"])
@@ -68,10 +68,10 @@ def test_a_failed_stage_has_an_event_and_the_run_has_the_last() -> None:
         raise KeyError("mine")
 
     events = _told(sh("exit 3") | function(fail, name="fn"))
-    exits = {event.stage: event for event in events if event.kind == "exit"}
-    assert str(exits["sh"].error) == "exit status 3"
-    assert str(exits["fn"].error) == "'mine'"
-    assert (events[-1].kind, events[-1].stage, str(events[-1].error)) == ("failed", "sh", "exit status 3")
+    ends = {event.stage: event for event in events if event.kind == "failed"}
+    assert str(ends["sh"].error) == "exit status 3"
+    assert str(ends["fn"].error) == "'mine'"
+    assert (events[-1].kind, events[-1].stage, str(events[-1].error)) == ("run-end", "", "sh: exit status 3")
 
 
 def test_a_stage_that_could_not_start_is_told() -> None:
@@ -124,9 +124,9 @@ def test_a_stage_can_tell_something_itself() -> None:
 
 
 def test_the_kinds_are_those_of_the_contract() -> None:
-    known = {"start", "exit", "failed", "start-failed", "cancelled", "memory-limit", "memory-peak"}
+    known = {"run-start", "start", "exit", "failed", "start-failed", "cancelled", "run-end"}
     events = _told(sh("exit 3") | SLEEP, fail_fast=True) + _told(command("/no/such/program"))
-    assert {event.kind for event in events} <= known | {"abandoned"}
+    assert {event.kind for event in events} == known
 
 
 # What an event is.
@@ -135,7 +135,8 @@ def test_the_kinds_are_those_of_the_contract() -> None:
 def test_an_event_is_a_frozen_dataclass() -> None:
     event = _told(command("true"))[0]
     names = [field.name for field in dataclasses.fields(event)]
-    assert names == ["kind", "stage", "message", "error", "context", "time"]
+    assert names[:6] == ["kind", "stage", "message", "error", "context", "time"]
+    assert names[6:] == ["argv", "stage_id", "run_id", "pid", "returncode", "elapsed"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.kind = "other"  # type: ignore[misc]
     assert isinstance(event.message, str)
@@ -171,7 +172,7 @@ def test_events_of_one_run_come_one_at_a_time_and_in_order() -> None:
 
 def test_events_of_a_quick_handler_are_complete_when_run_returns() -> None:
     for _ in range(50):
-        assert [event.kind for event in _told(command("true"))] == ["start", "exit"]
+        assert [event.kind for event in _told(command("true"))] == ["run-start", "start", "exit", "run-end"]
 
 
 def test_a_slow_handler_does_not_delay_the_run(stubborn: Any, within: Any) -> None:
@@ -206,7 +207,7 @@ def test_a_handler_that_raises_never_breaks_the_run(error: BaseException) -> Non
         raise error
 
     assert (echo("a") | command("cat")).run(stdout=DEVNULL, on_event=note).ok
-    assert sorted(seen) == ["exit", "exit", "start", "start"]
+    assert sorted(seen) == ["exit", "exit", "run-end", "run-start", "start", "start"]
 
 
 def test_handlers_do_not_run_on_the_supervisor() -> None:
@@ -217,7 +218,7 @@ def test_handlers_do_not_run_on_the_supervisor() -> None:
         stderr=lambda _line: names.append(threading.current_thread().name),
     )
     run.wait()
-    assert len(names) == 3
+    assert len(names) == 5
     assert "penstock-supervisor" not in names
     assert "MainThread" not in names
 

@@ -60,8 +60,8 @@ def test_an_event_handler_that_raises_is_logged_and_called_again(
 
     with caplog.at_level(logging.ERROR, "penstock"):
         assert (command("printf", "x") | command("cat")).output(on_event=handler) == b"x"
-    assert sorted(seen) == ["exit", "exit", "start", "start"]
-    assert len(caplog.records) == 4
+    assert sorted(seen) == ["exit", "exit", "run-end", "run-start", "start", "start"]
+    assert len(caplog.records) == 6
     assert command("true").run().ok
 
 

@@ -63,7 +63,7 @@ def test_tasks_that_are_cancelled_together_share_each_look(listings: list[int]) 
         started: list[Event] = []
         sleeping = command("sleep", "1000")
         tasks = [asyncio.ensure_future(sleeping.arun(on_event=started.append)) for _ in range(100)]
-        await asyncio.to_thread(until, lambda: len(started) == len(tasks))
+        await asyncio.to_thread(until, lambda: [event.kind for event in started].count("start") == len(tasks))
         listings.clear()
         for task in tasks:
             task.cancel()

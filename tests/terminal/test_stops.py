@@ -213,7 +213,7 @@ def test_runs_of_event_loops_report_it_too(host: Host) -> None:
             say(error)
         """
     )
-    assert said.startswith("True ['start', 'stopped', ")
+    assert said.startswith("True ['run-start', 'start', 'stopped', ")
     assert "seen" in said
 
 
@@ -240,7 +240,7 @@ def test_ctrl_z_and_fg_emit_nothing(desk: Desk) -> None:
         # The shell says so before it gives the terminal away; a key that comes before that is the shell's.
         until(lambda: shell.foreground() == os.getpgid(pids[0]) and not any(map(is_stopped, pids)))
     shell.type("me\n")
-    shell.wait_for(rb"got=me\r\nevents start exit\r\n")
+    shell.wait_for(rb"got=me\r\nevents run-start start exit run-end\r\n")
 
 
 def test_the_command_line_says_that_a_command_is_stopped(desk: Desk) -> None:

@@ -38,7 +38,12 @@ def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout
         "on_exception": scope.on_exception,
         "stderr": scope.stderr,
     }
-    options = {**inherited, **own, "inherit_env": False, "env": merge(ctx.environ, own.get("env") or {})}
+    options = {
+        **inherited,
+        **own,
+        "inherit_env": False,
+        "env": merge(scope.unobserved().environ(), own.get("env") or {}),
+    }
     if scope.confinement is not None:
         options["limits"] = scope.confinement.add(
             own.get("limits"), scope.services.resources.cgroups, own.get("on_leftover", scope.on_leftover)

@@ -247,7 +247,9 @@ def print_stop(event: Event) -> None:
 
 def print_event(event: Event) -> None:
     """Print a line about an event: a stage started, ended, or emitted a message."""
-    if event.kind in {"cancelled", "failed"}:  # the stage's exit and the run's error say the same
+    if event.kind in {"run-start", "run-end", "cancelled"}:  # a stage's exit and the run's error say the same
+        return
+    if event.kind == "failed" and event.elapsed is None:  # as above
         return
     pid = event.context.get("pid") if event.kind == "start" else None
     print_err(f"penstock: {event.stage}: {event.message}{'' if pid is None else f', pid {pid}'}")

@@ -22,7 +22,7 @@ from penstock.core.timing import timing
 from penstock.engine import cancellation, startup
 from penstock.engine.closing import ClosingTask
 from penstock.engine.end_tasks import finish_tasks
-from penstock.engine.events import emit_abandoned, emit_exit, emit_failed
+from penstock.engine.events import emit_abandoned, emit_exit, emit_run_start, report_start
 from penstock.engine.faults import ends_with_fault
 from penstock.engine.judged_run import JudgedRun
 from penstock.engine.outputs import OutputTask
@@ -34,13 +34,13 @@ from penstock.engine.stops import StopWatch
 from penstock.engine.tree import CancelReason, FilterRun, GroupRun, Node, NodeOutcome, StageRun
 from penstock.engine.watches import make_idle_watch, make_memory_watches
 from penstock.runtime.dispatcher import Dispatcher
-from penstock.runtime.events import EventEmitter
+from penstock.runtime.events import EventEmitter, listeners, process_observers
 from penstock.runtime.latch import Latch
 from penstock.runtime.start_barrier import StartBarrier
 from penstock.runtime.start_slots import StartSlot
 from penstock.runtime.supervisor import active_runs, begin_start, end_start
-from penstock.stages.context import StageContext
 from penstock.stages.run_services import RunResources, RunServices
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Execution(JudgedRun):
         self.root = self._state.root
         self.leaves = self._state.leaves
         self.dispatcher = dispatcher = Dispatcher()
-        events = EventEmitter(self.root.option("on_event"), dispatcher)
+        events = EventEmitter(self.root.option("on_event"), dispatcher, listeners())
         self._resources = RunResources(plan.objects_to_close, events)
         self.services = RunServices(reactor, dispatcher, self._resources, events)
         self.ended = Latch()
@@ -82,7 +82,7 @@ class Execution(JudgedRun):
         self.starting = False
         """Whether a thread is in the middle of the start."""
         self._start_slot = StartSlot()
-        self._watches = make_memory_watches(self._state.groups, self.leaves, reactor, dispatcher)
+        self._watches = make_memory_watches(self._state.groups, self.leaves, reactor, events)
         self.barrier = StartBarrier(reactor, by_caller=by_caller)
         self._by_caller = by_caller
         self._stops = StopWatch(reactor, self.leaves)
@@ -117,7 +117,10 @@ class Execution(JudgedRun):
             if (reason := handle.cancelled_before()) is not None:
                 self._cancel(self.root, CancelReason(reason, PipelineCancelled, self.root))
             self._start_slot.acquire()
-            self._launch()
+            if process_observers:
+                self._launch_observed()
+            else:
+                self._launch()
         except BaseException as error:
             if not (isinstance(error, StartFailure) or self.is_start_fault(error)):
                 self.abort(CancelReason(error, PipelineCancelled, self.root, collateral=True))
@@ -128,13 +131,21 @@ class Execution(JudgedRun):
             end_start()
             self._start_slot.release()
 
-    def _launch(self) -> None:
+    def _launch_observed(self) -> None:
+        with late_import:
+            from penstock.engine.observing import observe_run  # noqa: PLC0415 - few programs have an observer
+        self._reports_end = True
+        observe_run(self.services.events, self.root, self.leaves, self._launch)
+
+    def _launch(self, observe: Callable[[], None] = noop) -> None:
         groups, reactor, plan, held = self._state.groups, self.reactor, self.plan, self._resources
+        if held.events.handlers:
+            self._reports_end = True
+            emit_run_start(held.events, self.root, self.leaves)
         startup.check_passed_descriptors(self.leaves)
         startup.share_files(plan, held)
-        scopes = startup.make_scopes(groups, self.services, self.began)
-        for leaf in self.leaves:
-            leaf.prepare(StageContext(leaf.stage.name, scopes[id(leaf.group)], self.barrier))
+        startup.prepare_stages(self.leaves, groups, self.services, self.began, self.barrier)
+        observe()
         size = self.root.option("pipe_size")
         self.source, self.sink = self.ports[:] = startup.open_ports(
             plan, reactor, size, self.end_output, held
@@ -160,11 +171,10 @@ class Execution(JudgedRun):
         """End the run if there is too much output, or none for too long."""
         for port in self.ports[1:]:
             port.limit(lambda: self.post_cancel(cancellation.because_of_output(self.root)))
-        on_idle = partial(self._time_out_idle, idle_timeout)
-        self._idle = make_idle_watch(idle_timeout, self.reactor, sink, on_idle)
+        self._idle = make_idle_watch(idle_timeout, self.reactor, sink, self._time_out_idle)
 
-    def _time_out_idle(self, timeout: float | None) -> None:
-        assert timeout is not None
+    def _time_out_idle(self) -> None:
+        timeout: float = self.root.option("idle_timeout")
         self._cancel(self.root, cancellation.because_idle(timeout, self.root, self.leaves))
 
     def end_output(self) -> None:
@@ -180,8 +190,7 @@ class Execution(JudgedRun):
         ctx = leaf.ctx
         if ctx is not None:
             ctx.unregister()  # it is known now
-            if ctx.listened_to and running.hand_over is None:  # else the process is still to be started
-                ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+            if running.hand_over is None and report_start(ctx, running):  # else its process is still to start
                 self._stops.begin()
         if self._watches is not None and running.hand_over is None:
             self._watches.started(leaf, running, self._cancel)
@@ -383,17 +392,11 @@ class Execution(JudgedRun):
             if self._closing.abandoned:
                 emit_abandoned(self.services.events, self._closing.error)
             self.elapsed = time.monotonic() - self.began
-            error = self._judge()
-            if error is not None and self.failure is None:
-                emit_failed(self.services.events, error, self.root, self.leaves)
+            self._judge()
+            if self._reports_end:
+                self._emit_end()
             self._defer_release()
             self.ended.set()
             if self.reason is not None or not self._by_caller:
                 self.reactor.wake()
             self.reactor.forget_run()
-
-    def _defer_release(self) -> None:
-        """Keep a reference until a worker drops it, so user finalizers never run on the supervisor thread."""
-        keep, seen = self.reactor.defer_release, self.plan.has_user_objects and not self._by_caller
-        if keep is not None and (seen or self.reason is not None):
-            keep(self)

@@ -21,6 +21,7 @@ from penstock.core.errors import PipelineError
 from penstock.core.timing import timing
 from penstock.core.tracebacks import forget_locals
 from penstock.engine import cancellation
+from penstock.engine.events import emit_start_failure
 from penstock.engine.outcome import Conclusion
 from penstock.engine.start_failure import StartFailure
 from penstock.engine.tree import CancelReason
@@ -93,8 +94,7 @@ class FaultBoundary:
         forget_locals(failure)
         forget_locals(failure.cause)
         self.failure = failure
-        if failure.leaf is not None and failure.leaf.ctx is not None:
-            failure.leaf.ctx.emit_event("start-failed", "could not be started", failure.cause)
+        emit_start_failure(self._resources.events, failure)
         self.abort(cancellation.because_not_started(failure.stage, self.root))
 
     def failure_of(self, error: BaseException) -> StartFailure:
@@ -122,6 +122,8 @@ class FaultBoundary:
             self._resources.close()  # removes the parts of files
         self._concluded = Conclusion(None, finished_early=False)
         self.blame_fault(self._concluded)
+        with contextlib.suppress(Exception):
+            self._emit_end()
         self.ended.set()
         self.reactor.wake()
 
@@ -134,6 +136,9 @@ class FaultBoundary:
             conclusion.finished_early = False
 
     def _cancel(self, group: GroupRun, reason: CancelReason) -> None:
+        raise NotImplementedError
+
+    def _emit_end(self) -> None:
         raise NotImplementedError
 
     def abort(self, reason: CancelReason) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import threading
 
 from penstock.core.matchers import is_pipe_error
+from penstock.engine.events import emit_run_end
 from penstock.engine.faults import FaultBoundary
 from penstock.engine.graph_parts import STDIN, STDOUT, place_within
 from penstock.engine.outcome import EndFault, build_result, conclude
@@ -39,6 +40,8 @@ class JudgedRun(FaultBoundary):
 
     _closing: ClosingTask
     _outputs: OutputTask
+    _by_caller = False
+    """Whether the caller's thread works off the stages; the driver sees nothing of a run that goes well."""
 
     def __init__(self, plan: RunPlan) -> None:
         self.plan = plan
@@ -59,6 +62,22 @@ class JudgedRun(FaultBoundary):
         self._result: Result | None = None
         self._read_error: BaseException | None = None
         """Why the caller could not read what the last stage wrote, or not all of it."""
+        self._reports_end = False
+        """Whether its start was reported, and its end is still to be."""
+
+    def _emit_end(self) -> None:
+        """Report the end of the run, if its start was reported; once, also if an interrupt comes."""
+        if not self._reports_end:
+            return
+        self._reports_end = False
+        emit_run_end(
+            self._resources.events,
+            self.root,
+            self.leaves,
+            self.error,
+            self.elapsed,
+            failed_to_start=self.failure is not None,
+        )
 
     @property
     def reason(self) -> CancelReason | None:
@@ -127,6 +146,14 @@ class JudgedRun(FaultBoundary):
         )
         self.blame_fault(found)
         return found
+
+    def _defer_release(self) -> None:
+        """Keep a reference until a worker drops it, so user finalizers never run on the supervisor thread."""
+        keep = self.reactor.defer_release
+        if keep is None or (self._by_caller and self.reason is None):
+            return
+        if self.reason is not None or self.plan.has_user_objects or self._resources.events.handlers:
+            keep(self)
 
     def _place(self, node: PlanNode) -> int:
         """Return the place of that child of the root which the node is, or is below."""

@@ -14,7 +14,6 @@ from penstock.core.errors import MemoryLimitExceeded, PipelineError
 from penstock.core.sizes import show_size
 from penstock.engine.tree import CancelReason
 from penstock.limits.memory_sampler import Watch
-from penstock.runtime.events import new_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.tree import GroupRun, Node, StageRun
     from penstock.limits.memory_watch import MemoryWatch
-    from penstock.runtime.dispatcher import Dispatcher
+    from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor
     from penstock.stages.running import Running
 
@@ -33,7 +32,7 @@ __all__ = ["Watches"]
 class _Entry:
     """A watch, the group and stages that it is for, and whether its end was reported."""
 
-    __slots__ = ("end_reported", "group", "leaves", "name", "spec", "watch")
+    __slots__ = ("end_reported", "events", "group", "leaves", "name", "spec", "watch")
 
     def __init__(self, group: GroupRun, spec: MemoryWatch, watch: Watch, leaves: list[StageRun]) -> None:
         self.group = group
@@ -41,6 +40,7 @@ class _Entry:
         self.watch = watch
         self.leaves = leaves
         self.name = spec.name
+        self.events: EventEmitter | None = None
         self.end_reported = False
 
 
@@ -52,10 +52,10 @@ class Watches:
         groups: Sequence[GroupRun],
         leaves: Sequence[StageRun],
         reactor: Reactor,
-        dispatcher: Dispatcher,
+        events: EventEmitter,
     ) -> None:
         self._reactor = reactor
-        self._dispatcher = dispatcher
+        self._events = events
         self._cancel: Callable[[GroupRun, CancelReason], None] | None = None
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
@@ -89,6 +89,8 @@ class Watches:
         for entry in self._entries:
             if leaf in entry.leaves and running.pid is not None:
                 self._cancel = cancel
+                # Here, in the thread and the context of the caller that starts the run.
+                entry.events = self._events.for_handler(entry.group.option("on_event"))
                 entry.watch.add(running)
 
     def ended(self, node: Node) -> None:
@@ -131,14 +133,13 @@ class Watches:
     def _emit(
         self, entry: _Entry, kind: str, message: str, error: BaseException | None, used: int | None
     ) -> None:
-        watch, group = entry.watch, entry.group
-        handlers = [entry.spec.on_event, group.option("on_event")]
-        if handlers == [None, None]:
+        watch, own = entry.watch, entry.spec.on_event
+        events = entry.events or self._events
+        handlers = events.handlers if own is None else (own, *events.handlers)
+        if not handlers:
             return
         context: dict[str, Any] = {"limit": watch.limit, "used": used, "peak": watch.peak}
         context |= {"samples": watch.samples, "errors": watch.errors}
         context["pids"] = [leaf.running.pid for leaf in entry.leaves if leaf.running is not None]
-        event = new_event(kind, entry.name, message, error, context)
-        for handler in dict.fromkeys(handlers):
-            if handler is not None:
-                self._dispatcher.submit(partial(handler, event))
+        handlers = tuple(dict.fromkeys(handlers))
+        events.emit(kind, entry.name, message, error, context, handlers=handlers)

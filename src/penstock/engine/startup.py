@@ -14,7 +14,7 @@ from penstock.engine.ports import StdinPort, StdoutPort
 from penstock.engine.run_outputs import given_descriptor
 from penstock.engine.start_failure import StartFailure
 from penstock.engine.unused_ports import release_sink, release_source
-from penstock.stages.context import Scope
+from penstock.stages.context import Scope, StageContext
 from penstock.stages.stderr import StderrTarget
 from penstock.streams.stage_ends import load_streams
 from penstock.system.fds import is_open
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from penstock.limits.confinement import Confinement
     from penstock.runtime.guarding import RunGuard
     from penstock.runtime.reactor import Reactor, Timer
+    from penstock.runtime.start_barrier import StartBarrier
     from penstock.stages.run_services import RunResources, RunServices
 
 __all__ = [
     "kill_unregistered_children",
-    "make_scopes",
     "open_branches",
     "open_ports",
+    "prepare_stages",
     "release_ports",
     "set_deadlines",
     "share_files",
@@ -71,7 +72,21 @@ def share_files(plan: RunPlan, resources: RunResources) -> None:
         raise StartFailure(error, stage=option.split()[0]) from error
 
 
-def make_scopes(groups: Sequence[GroupRun], services: RunServices, began: float) -> dict[int, Scope]:
+def prepare_stages(
+    leaves: Sequence[StageRun],
+    groups: Sequence[GroupRun],
+    services: RunServices,
+    began: float,
+    barrier: StartBarrier,
+) -> None:
+    """Give each stage its context, with the scope of its pipeline."""
+    scopes = _make_scopes(groups, services, began)
+    for leaf in leaves:
+        stage = leaf.stage
+        leaf.prepare(StageContext(stage.name, scopes[id(leaf.group)], barrier, stage, leaf.node.id))
+
+
+def _make_scopes(groups: Sequence[GroupRun], services: RunServices, began: float) -> dict[int, Scope]:
     """Make one scope for each pipeline, by its id: options, environment, stderr.
 
     Everything that is opened for them goes to the resources of the run. An environment with values of the

@@ -1,8 +1,9 @@
 """Commands that something has stopped: the terminal (SIGTTIN, SIGTTOU, Ctrl-Z), or a SIGSTOP from elsewhere.
 
 A stopped command neither ends nor fails, so a run that waits for it says so: in its repr and in the message
-of a timeout, which look when they are made, and by an event, if there is a handler. Nobody announces a stop,
-because SIGCHLD is the host's. So one timer for all commands of a run looks, more rarely as time goes by.
+of a timeout, which look when they are made, and by an event, if somebody listens. At a terminal the log
+listens, if the program has configured logging. Nobody announces a stop, because SIGCHLD is the host's. So one
+timer for all commands of a run looks, more rarely as time goes by.
 
 A stop is reported if two looks in a row have seen it. Ctrl-Z stops this process too, and its commands a
 moment earlier or later, and `fg` continues all of them; neither is worth an event. A look that comes late,
@@ -97,7 +98,7 @@ class StopWatch:
         before = dict(self._seen)
         for leaf in self._leaves:
             running = leaf.running
-            if leaf.end is None and running is not None and running.ctx.listened_to:
+            if leaf.end is None and running is not None:
                 self._look_at(leaf.index, running)
         self._interval = min(self._interval * 2, _MAX_INTERVAL_S)
         if self._seen != before:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from penstock.engine.memory_watches import Watches
     from penstock.engine.ports import StdoutPort
     from penstock.engine.tree import GroupRun, StageRun
-    from penstock.runtime.dispatcher import Dispatcher
+    from penstock.runtime.events import EventEmitter
     from penstock.runtime.reactor import Reactor
 
 __all__ = ["make_idle_watch", "make_memory_watches"]
 
 
 def make_memory_watches(
-    groups: Sequence[GroupRun], leaves: Sequence[StageRun], reactor: Reactor, dispatcher: Dispatcher
+    groups: Sequence[GroupRun], leaves: Sequence[StageRun], reactor: Reactor, events: EventEmitter
 ) -> Watches | None:
     """Return the memory watches of a run; None if no pipeline of it has one."""
     if all(group.options.get("watch") is None for group in groups):
@@ -30,7 +30,7 @@ def make_memory_watches(
     with late_import:
         from penstock.engine.memory_watches import Watches  # noqa: PLC0415 - as said above
 
-    return Watches(groups, leaves, reactor, dispatcher)
+    return Watches(groups, leaves, reactor, events)
 
 
 def make_idle_watch(

@@ -220,6 +220,7 @@ class _Context(StageContext):
         message: str,
         error: BaseException | None = None,
         context: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        elapsed: float | None = None,
     ) -> None:
         """Send an event; of a value that cannot be sent, send its repr."""
         facts = context() if callable(context) else context or {}

@@ -19,7 +19,7 @@ from penstock.system.spawn_launcher import ChildSetup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.core.limits import Limits
-    from penstock.runtime.events import EventEmitter
+    from penstock.runtime.events import EventEmitter, EventSource
     from penstock.system.cgroups import Cgroup
 
 __all__ = ["CgroupLease", "Confinement"]
@@ -63,7 +63,7 @@ class Confinement:
         """Return this confinement with the limits of a nested pipeline added."""
         return self if limits is None else Confinement.within(self, limits, leases, leftover=leftover)
 
-    def enter(self, events: EventEmitter, stage: str) -> ChildSetup:
+    def enter(self, events: EventEmitter, stage: EventSource) -> ChildSetup:
         """Return the settings of the next child. OSError if a cgroup is required and cannot be made.
 
         `events` and `stage` serve to report on the cgroup.
@@ -129,7 +129,7 @@ class CgroupLease:
         self.must_kill = False
         self._entered = False
 
-    def enter(self, events: EventEmitter, stage: str) -> Cgroup | None:
+    def enter(self, events: EventEmitter, stage: EventSource) -> Cgroup | None:
         """Take the cgroup, for the first command in it; return the same for the others."""
         if self._entered:
             return self.cgroup
@@ -138,7 +138,7 @@ class CgroupLease:
             return None
         cgroup, missing = cgroup_pool.acquire(limits)
         if cgroup is not None:
-            self.cgroup, self._events, self._stage = cgroup, events, stage
+            self.cgroup, self._events, self._stage = cgroup, events, stage.name
             self._leases.append(self)
         if mode == "require" and (cgroup is None or missing):
             reasons = "; ".join(f"{field}: {why}" for field, why in missing.items())

@@ -68,6 +68,11 @@ class StageTraits:
     Then letting go of it runs no user code, neither a finalizer nor a function.
     """
 
+    @property
+    def shown_arguments(self) -> tuple[str, ...] | None:
+        """The arguments of a command as events show them, secrets masked; None for other stages."""
+        return None
+
 
 class BuiltinStage(StageTraits):
     """The base of the engine's own stages."""

@@ -142,6 +142,11 @@ class Command(BuiltinStage):
         self.starts_in_graph = True
         return tuple([str(arg) if place in found else arg for place, arg in enumerate(given)])
 
+    @property
+    def shown_arguments(self) -> tuple[str, ...]:
+        """The program and its arguments as events show them."""
+        return tuple([show(arg) for arg in self.shown_argv or self.argv])
+
     def __repr__(self) -> str:
         parts = [repr(arg) for arg in self.argv]
         for place, arg in self.substitutions.shown() if self.substitutions is not None else ():
@@ -234,7 +239,7 @@ class Command(BuiltinStage):
         process: Process | None = None
         try:
             stderr, stderr_fd, tap = (own or ctx.scope.stderr).connect(
-                stdout, ctx.reactor, ctx.scope.events, ctx.name
+                stdout, ctx.reactor, ctx.scope.events, ctx
             )
             setup = self._setup(confinement, ctx)
             ignored = () if group or not ctx.scope.services.at_terminal else ignored_signals()
@@ -271,7 +276,7 @@ class Command(BuiltinStage):
 
     def _setup(self, confinement: Confinement | None, ctx: StageContext) -> ChildSetup | None:
         """Return what must be set in the child itself; None if there is nothing, as mostly."""
-        setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx.name)
+        setup = None if confinement is None else confinement.enter(ctx.scope.events, ctx)
         if self.identity is None:
             return setup
         with late_import:

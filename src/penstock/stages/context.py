@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.core.env import merge
 from penstock.core.public import exported
 from penstock.core.secret import restored
-from penstock.runtime.events import EventEmitter
+from penstock.stages.base import traits_of
 from penstock.system.environment import inherited
 from penstock.system.process import kill_and_reap
 from penstock.system.spawn_request import SpawnRecord
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from penstock.core.stage import Stage
     from penstock.limits.confinement import Confinement
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.start_barrier import StartBarrier
@@ -81,7 +82,7 @@ class Scope:
         self.grace: float = options["grace"]
         self.deadline = deadline
         self.stderr = stderr
-        self.events = EventEmitter(options["on_event"], services.dispatcher)
+        self.events = services.events.for_handler(options["on_event"])
         self.on_exception: Callable[[str, BaseException], BaseException | None] | None = options[
             "on_exception"
         ]
@@ -100,6 +101,10 @@ class Scope:
             self._base = base if self.guard is None else self.guard.environ(base)
         return self._base
 
+    def unobserved(self) -> Scope:
+        """Return the scope without what an observer adds to the environment."""
+        return self
+
 
 @exported
 class StageContext:
@@ -115,14 +120,26 @@ class StageContext:
 
     inputs: Mapping[str, Any] = NamedEnds()
     outputs: Mapping[str, Any] = NamedEnds()
+    pid: int | None = None
+    """The process of the stage, once it is known."""
     child: Running | None = None
     """The last command that is being watched, in case an interrupt keeps `start` from returning it."""
     _spawned: SpawnRecord | None = None
     _reason: BaseException | None = None
     _environ: dict[str, str] | None = None
 
-    def __init__(self, name: str, scope: Scope, barrier: StartBarrier) -> None:
+    def __init__(
+        self,
+        name: str,
+        scope: Scope,
+        barrier: StartBarrier,
+        stage: Stage | None = None,
+        stage_id: str | None = None,
+    ) -> None:
+        """`stage` and its id in the plan are for events; a worker process knows neither."""
         self.name = name
+        self.stage_id = stage_id
+        self._stage = stage
         self.scope = scope
         self.barrier = barrier
         """Runs calls once every stage has been started."""
@@ -188,6 +205,7 @@ class StageContext:
     def register(self, child: Running) -> None:
         """Note a command that is being watched, in case an interrupt keeps `start` from returning it."""
         self.child = child
+        self.pid = child.pid
 
     def recover_child(self) -> Running | None:
         """Return the command that an interrupted start has left, and watch it; kill a child before that."""
@@ -207,7 +225,12 @@ class StageContext:
     @property
     def listened_to(self) -> bool:
         """Whether the run has an event handler; without one, events need not be built."""
-        return self.scope.events.handler is not None
+        return bool(self.scope.events.handlers)
+
+    @property
+    def argv(self) -> tuple[str, ...] | None:
+        """The arguments of a command, secrets masked; None for another stage."""
+        return None if self._stage is None else traits_of(self._stage).shown_arguments
 
     def emit_event(
         self,
@@ -215,10 +238,11 @@ class StageContext:
         message: str,
         error: BaseException | None = None,
         context: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        elapsed: float | None = None,
     ) -> None:
         """Queue an event of this stage. Do nothing if nobody listens."""
-        self.scope.events.emit(kind, self.name, message, error, context)
+        self.scope.events.emit(kind, self, message, error, context, elapsed=elapsed)
 
     def report_leftover(self, pids: Sequence[int]) -> None:
         """Report that the stage, which ended by itself, has left processes behind."""
-        self.scope.events.emit_leftover(self.name, pids)
+        self.scope.events.emit_leftover(self, pids)

@@ -104,7 +104,7 @@ class RunResources:
 class RunServices:
     """The services that all stages of one run share, whichever pipeline they belong to."""
 
-    __slots__ = ("_at_terminal", "dispatcher", "events", "reactor", "resources", "terminal_modes")
+    __slots__ = ("dispatcher", "events", "found_terminal", "reactor", "resources", "terminal_modes")
 
     def __init__(
         self, reactor: Reactor, dispatcher: Dispatcher, resources: RunResources, events: EventEmitter
@@ -118,13 +118,14 @@ class RunServices:
         """Emits the events about the run itself."""
         self.terminal_modes: TerminalModes | None = None
         """The modes of the terminal when the first command was started, if the main thread did that."""
-        self._at_terminal: bool | None = None
+        self.found_terminal: bool | None = None
+        """The answer of `at_terminal`, once it was asked."""
 
     @property
     def at_terminal(self) -> bool:
         """Whether the process has a controlling terminal, as of the start of the run's first command."""
-        if self._at_terminal is None:
-            self._at_terminal = has_controlling_terminal()
-            if self._at_terminal and threading.current_thread() is threading.main_thread():
+        if self.found_terminal is None:
+            self.found_terminal = has_controlling_terminal()
+            if self.found_terminal and threading.current_thread() is threading.main_thread():
                 self.terminal_modes = TerminalModes.read()
-        return self._at_terminal
+        return self.found_terminal

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from penstock.runtime.events import EventEmitter
+    from penstock.runtime.events import EventEmitter, EventSource
     from penstock.runtime.reactor import Reactor
     from penstock.runtime.taps import Tap
     from penstock.runtime.tee import StderrRelay
@@ -117,7 +117,7 @@ class StderrTarget:
         return None if self._fd is None else self._fd.fileno()
 
     def connect(
-        self, stdout: int | None, reactor: Reactor, events: EventEmitter, stage: str
+        self, stdout: int | None, reactor: Reactor, events: EventEmitter, stage: EventSource
     ) -> tuple[int | None, Fd | None, Tap | None]:
         """Return the descriptor for one child (None for /dev/null), the Fd to close after the spawn, and the
         tap to start then.
@@ -138,7 +138,7 @@ class StderrTarget:
                 tap = ExcerptTap(reactor, read_end)
             else:
                 tap = self._callback_tap(self._call, reactor, read_end, events, stage)
-            if events.handler is not None:
+            if events.handlers:
                 message = "its stderr could not be read any further"
                 tap.on_lost = partial(events.emit, "failed", stage, message)
             return write_end.fileno(), write_end, tap
@@ -160,7 +160,7 @@ class StderrTarget:
         reactor: Reactor,
         read_end: Fd,
         events: EventEmitter,
-        stage: str,
+        stage: EventSource,
     ) -> Tap:
         """Return a tap that gives the bytes that it reads to the user's function."""
 
@@ -169,7 +169,7 @@ class StderrTarget:
                 call(data)
             except BaseException as error:
                 events.emit("failed", stage, "the stderr callback raised", error)
-                if events.handler is None:
+                if not events.handlers:
                     raise
 
         lines = self._kind == _LINES
