@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from functools import partial
 
+from penstock.core.env import check_layer
 from penstock.runtime.events import process_observers
 from penstock.runtime.log import report
 from penstock.stages.context import Scope
@@ -75,12 +76,12 @@ class _ObservedScope(Scope):
         if self._base is None:
             base = dict(self._inner.environ())
             for observation in self._observations:
-                added = _asked(observation, self._source)
-                base |= {
-                    name: value
-                    for name, value in added.items()
-                    if not any(name in layer for layer in self.env_layers)
-                }
+                for name, value in _variables_of(observation, self._source).items():
+                    if any(name in layer for layer in self.env_layers):
+                        continue
+                    base.pop(name, None)
+                    if value is not None:
+                        base[name] = value
             self._base = base
         return self._base
 
@@ -101,10 +102,11 @@ class _Source:
         self.pid = None
 
 
-def _asked(observation: Observation, source: EventSource) -> Mapping[str, str]:
+def _variables_of(observation: Observation, source: EventSource) -> Mapping[str, str | None]:
     try:
-        added = observation.environment(source)
-        return {name: value for name, value in added.items() if "\0" not in value}
+        found = observation.environment(source)
+        check_layer("env", found)
     except Exception:  # noqa: BLE001 - as above
         report("an observer raised")
         return {}
+    return found

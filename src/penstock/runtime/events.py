@@ -47,10 +47,12 @@ if TYPE_CHECKING:
     class Observation(Protocol):
         """The part of an observer that deals with one run; see `runtime.listeners`."""
 
-        def environment(self, stage: EventSource) -> Mapping[str, str]:
-            """Return variables for a stage that is about to be started. They hide inherited ones, while those
-            of an `env` hide them. In the thread that starts the stage.
+        def environment(self, stage: EventSource) -> Mapping[str, str | None]:
+            """Return variables for a stage that is about to be started; None removes an inherited one.
+
+            Variables that an `env` sets stay as they are. Called in the thread that starts the stage.
             """
+            ...
 
         def handle(self, event: Event) -> object:
             """Take an event of the run, as a handler of `on_event` does."""
