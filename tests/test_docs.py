@@ -1,8 +1,7 @@
 """The documents are true: their links resolve, and the code of some of them runs and prints what it says.
 
 A link to a Python file may name what it means as [`path::name`](path): then the file has to define that name.
-In the Python blocks of the README, of `docs/graphs.md` and of `docs/watching.md` a comment `#> text` stands
-for a line that is printed.
+In the Python blocks of the README and of three pages a comment `#> text` stands for a line that is printed.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 README = ROOT / "README.md"
 GRAPHS = ROOT / "docs" / "graphs.md"
 WATCHING = ROOT / "docs" / "watching.md"
+OBSERVABILITY = ROOT / "docs" / "observability.md"
 
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -177,6 +177,13 @@ def test_the_code_in_the_page_about_graphs_runs_and_prints_what_it_says(code: st
 
 @pytest.mark.parametrize("code", blocks(WATCHING, "python"))
 def test_the_code_in_the_page_about_watching_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
+    """As in the README."""
+    run_and_compare(code, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", blocks(OBSERVABILITY, "python"))
+def test_the_code_in_the_page_about_events_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
     """As in the README."""
     run_and_compare(code, tmp_path)
 

@@ -105,7 +105,7 @@ def test_a_function_that_is_abandoned_is_a_warning(
     assert record.penstock_event == "abandoned"  # type: ignore[attr-defined]
 
 
-def test_what_a_command_leaves_behind_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_processes_that_are_left_behind_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     sh("sleep 1000 >/dev/null 2>&1 & exit 0", name="sh").run(on_leftover="kill", grace=1)
     until(lambda: caplog.records)
     (record,) = caplog.records

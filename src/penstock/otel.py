@@ -260,7 +260,7 @@ def _variable(key: str) -> str:
 
 
 def _executable_name(argv: tuple[str, ...]) -> str:
-    return os.path.basename(argv[0]) or argv[0]  # noqa: PTH119 - a text, not a path of ours
+    return os.path.basename(argv[0]) or argv[0]  # noqa: PTH119 - a text for people
 
 
 def _nanoseconds(event: Event) -> int:

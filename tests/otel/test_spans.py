@@ -119,7 +119,7 @@ def test_text_of_stderr_is_in_no_span(telemetry: Telemetry) -> None:
 # Failures.
 
 
-def test_a_forgiven_pipe_error_is_no_error(telemetry: Telemetry) -> None:
+def test_a_forgiven_pipe_error_leaves_the_status_unset(telemetry: Telemetry) -> None:
     (command("yes") | command("head", "-1")).run(stdout=DEVNULL, name="run")
     span = telemetry.span("yes")
     assert span.status.status_code is StatusCode.UNSET
@@ -136,7 +136,7 @@ def test_a_deadline_is_the_error_of_command_and_run(telemetry: Telemetry) -> Non
     assert (run.attributes or {})["error.type"] == "penstock.PipelineTimeout"
 
 
-def test_a_stage_that_ends_for_another_one_is_no_error(telemetry: Telemetry) -> None:
+def test_a_stage_that_ends_for_another_one_has_no_status(telemetry: Telemetry) -> None:
     (command("sleep", "1000") | sh("exit 3")).run(fail_fast=True, check=False, name="run")
     assert telemetry.span("sleep").status.status_code is StatusCode.UNSET
     assert telemetry.span("sh").status.status_code is StatusCode.ERROR
