@@ -174,6 +174,11 @@ def test_failed_starts_and_cancellations_are_printed() -> None:
     assert lines[2:] == ["~ [2] $ sleep 1000", "~ [2] ✖ (cancelled: timed out after ~ s, after ~ s)"]
 
 
+def test_it_needs_no_import_beside_that_of_the_package(host: Host) -> None:
+    out = host.output("import penstock; penstock.logging.verbose(sys.stdout); command('true').run()")
+    assert _lines(out) == ["~ [1] $ true", "~ [1] ✔ (done in ~ s)"]
+
+
 def test_it_is_ended_by_a_call_too() -> None:
     stop = verbose(file := io.StringIO())
     command("true").run()

@@ -295,6 +295,10 @@ _HOME_OF = {name: home for homes in (_HOMES, _PICKLED) for home, names in homes.
 
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
+    if name == "logging":  # `penstock.logging.verbose()` needs no import of its own
+        with late_import:
+            __import__("penstock.logging")
+        return sys.modules["penstock.logging"]
     if home is None:
         from penstock.core.habits import function_hint  # noqa: PLC0415 - for those who look for subprocess
 

@@ -28,16 +28,19 @@ import signal
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry import context as otel_context
-from opentelemetry import metrics, propagate, trace
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.propagators.textmap import Getter, Setter
-from opentelemetry.trace import SpanKind, Status, StatusCode
-
 from penstock import ExitError, PipelineError, is_pipe_error
 from penstock.core.errors import text_of
 from penstock.runtime.listeners import observe
+
+try:
+    from opentelemetry import context as otel_context
+    from opentelemetry import metrics, propagate, trace
+    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+    from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+    from opentelemetry.propagators.textmap import Getter, Setter
+    from opentelemetry.trace import SpanKind, Status, StatusCode
+except ModuleNotFoundError as missing:
+    raise ImportError("penstock.otel needs OpenTelemetry: pip install 'penstock[otel]'") from missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -35,6 +35,14 @@ def _installed(folder: Path) -> Path:
     return folder
 
 
+def test_without_the_packages_the_error_says_what_to_install() -> None:
+    code = "import sys; sys.modules['opentelemetry'] = None; import penstock.otel"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stderr.endswith(
+        "ImportError: penstock.otel needs OpenTelemetry: pip install 'penstock[otel]'\n"
+    )
+
+
 def test_a_program_is_instrumented_without_a_change(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(APP, encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.isolation import stage_functions as fns
+from tests.support.interrupts import Interruption
 from tests.support.processes import sh
 from tests.support.waiting import DEADLINE, until
 
@@ -360,6 +361,29 @@ def test_a_forked_copy_keeps_the_handlers(host: Host) -> None:
         """
     )
     assert out.split() == ["run-start", "start", "exit", "run-end"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(3))
+def test_an_interrupt_at_any_moment_loses_and_doubles_no_end(first: int) -> None:
+    """A run that was told of has a first and a last event, each once."""
+    pipeline = command("true") | command("cat")
+    pipeline.run(stdout=DEVNULL, on_event=lambda _event: None)
+    turn = 1 + first
+    while True:
+        events: list[Event] = []
+        interruption = Interruption(turn)
+        with contextlib.suppress(KeyboardInterrupt), interruption:
+            pipeline.run(stdout=DEVNULL, on_event=events.append)
+        if events:
+            until(lambda events=events: events[-1].kind == "run-end")  # type: ignore[misc]
+            kinds = [event.kind for event in events]
+            assert (kinds[0], kinds.count("run-start"), kinds.count("run-end")) == ("run-start", 1, 1)
+            ends = [event.stage_id for event in events if event.kind in {"exit", "failed"} and event.elapsed]
+            assert len(ends) == len(set(ends)), (kinds, interruption.where)
+        if interruption.left > 0:
+            return
+        turn += 17
 
 
 # No cost where nobody listens.

@@ -27,10 +27,14 @@ __all__ = [
 ]
 
 
-def emit_run_start(events: EventEmitter, root: GroupRun, leaves: Sequence[StageRun]) -> None:
-    """Report that the run begins."""
+def emit_run_start(
+    events: EventEmitter, root: GroupRun, leaves: Sequence[StageRun], once: set[object]
+) -> None:
+    """Report that the run begins. The set belongs to the run, and notes that this was done."""
     name = _name(root, leaves)
-    events.emit("run-start", "", f"started: {name}", None, {"pipeline": name, "stages": len(leaves)})
+    context = {"pipeline": name, "stages": len(leaves)}
+    events.emit("run-start", "", f"started: {name}", None, context, once=once)
+    once.add(emit_run_start)
 
 
 def report_start(ctx: StageContext, running: Running) -> bool:
@@ -73,16 +77,23 @@ def emit_run_end(  # noqa: PLR0913 - all that is known of the end
     leaves: Sequence[StageRun],
     error: PipelineError | None,
     elapsed: float,
+    once: set[object],
     *,
     failed_to_start: bool = False,
 ) -> None:
-    """Report that the run has ended, and before that its failure, to listeners that know of none."""
+    """Report that the run has ended, and before that its failure, to listeners that know of none.
+
+    It may be done again with the same set, if an interrupt came in the middle of it.
+    """
+    if emit_run_start not in once:  # an interrupt came before
+        emit_run_start(events, root, leaves, once)
     name = _name(root, leaves)
     if error is not None and not failed_to_start:
         handlers = _uninformed(events, leaves, error)
-        events.emit("failed", error.stage or name, text_of(error.cause), error.cause, handlers=handlers)
+        stage, cause = error.stage or name, error.cause
+        events.emit("failed", stage, text_of(cause), cause, handlers=handlers, once=once)
     text = "ended" if error is None else f"ended: {text_of(error)}"
-    events.emit("run-end", "", text, error, {"pipeline": name}, elapsed=elapsed)
+    events.emit("run-end", "", text, error, {"pipeline": name}, elapsed=elapsed, once=once)
 
 
 def _uninformed(

@@ -134,14 +134,14 @@ class Execution(JudgedRun):
     def _launch_observed(self) -> None:
         with late_import:
             from penstock.engine.observing import observe_run  # noqa: PLC0415 - few programs have an observer
-        self._reports_end = True
+        self._end_report = set()
         observe_run(self.services.events, self.root, self.leaves, self._launch)
 
     def _launch(self, observe: Callable[[], None] = noop) -> None:
         groups, reactor, plan, held = self._state.groups, self.reactor, self.plan, self._resources
         if held.events.handlers:
-            self._reports_end = True
-            emit_run_start(held.events, self.root, self.leaves)
+            self._end_report = once = set[object]()
+            emit_run_start(held.events, self.root, self.leaves, once)
         startup.check_passed_descriptors(self.leaves)
         startup.share_files(plan, held)
         startup.prepare_stages(self.leaves, groups, self.services, self.began, self.barrier)
@@ -393,7 +393,7 @@ class Execution(JudgedRun):
                 emit_abandoned(self.services.events, self._closing.error)
             self.elapsed = time.monotonic() - self.began
             self._judge()
-            if self._reports_end:
+            if self._end_report is not None:
                 self._emit_end()
             self._defer_release()
             self.ended.set()

@@ -62,22 +62,20 @@ class JudgedRun(FaultBoundary):
         self._result: Result | None = None
         self._read_error: BaseException | None = None
         """Why the caller could not read what the last stage wrote, or not all of it."""
-        self._reports_end = False
-        """Whether its start was reported, and its end is still to be."""
+        self._end_report: set[object] | None = None
+        """The handlers that know of its end; None if its start was not reported, or its end was."""
 
     def _emit_end(self) -> None:
-        """Report the end of the run, if its start was reported; once, also if an interrupt comes."""
-        if not self._reports_end:
+        """Report the end of the run, if its start was reported; again, if an interrupt came."""
+        once = self._end_report
+        if once is None:
             return
-        self._reports_end = False
+        started = self.failure is None
+        events = self._resources.events
         emit_run_end(
-            self._resources.events,
-            self.root,
-            self.leaves,
-            self.error,
-            self.elapsed,
-            failed_to_start=self.failure is not None,
+            events, self.root, self.leaves, self.error, self.elapsed, once, failed_to_start=not started
         )
+        self._end_report = None
 
     @property
     def reason(self) -> CancelReason | None:

@@ -87,14 +87,14 @@ class Dispatcher:
 
     def _start(self) -> None:
         """Have a worker deliver, unless one does or there is nothing to deliver."""
-        with self._lock:
-            if self._delivering or not self._queue:
-                return
-            self._delivering = True
-            self._since = None
         try:
+            with self._lock:
+                if self._delivering or not self._queue:
+                    return
+                self._delivering = True
+                self._since = None
             thread_pool.submit(self._deliver, self._deliver_again)
-        except BaseException as error:  # no thread, or no memory: the next `submit` or `flush` tries again
+        except BaseException as error:  # no thread, an interrupt: the next `submit` or `flush` tries again
             with self._lock:
                 self._delivering = self._thread is not None
             if not isinstance(error, Exception):

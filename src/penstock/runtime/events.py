@@ -165,11 +165,15 @@ class EventEmitter:
         *,
         elapsed: float | None = None,
         handlers: tuple[Handler, ...] | None = None,
+        once: set[object] | None = None,
     ) -> None:
         """Queue an event. Do nothing if nobody listens, unless it is a warning.
 
         `source` is the stage, or the name of what it is about. A `context` that runs user code when it is
         built is given as a function, and built on delivery. `handlers` is who gets it, by default all.
+
+        An event that may be emitted again after an interrupt comes with a set `once`, the same each time. Of
+        each kind a handler gets only the first.
         """
         if handlers is None:
             handlers = self.handlers
@@ -183,12 +187,10 @@ class EventEmitter:
             event = _Late(partial(self._build, kind, source, message, error, moment, elapsed), context)
         else:
             event = self._build(kind, source, message, error, moment, elapsed, context)
-        self.deliver(event, handlers)
-
-    def deliver(self, event: Event | _Late, handlers: Sequence[Handler]) -> None:
-        """Queue an event for these handlers."""
         for handler in handlers:
             call = partial(handler, event) if not isinstance(event, _Late) else partial(event.give, handler)
+            if once is not None:
+                call = partial(_call_once, once, (kind, handler), call)
             self.dispatcher.submit(call if self._context is None else partial(self._context.run, call))
 
     def emit_leftover(self, source: str | EventSource, pids: Sequence[int]) -> None:
@@ -209,6 +211,13 @@ class EventEmitter:
         return new_event(
             kind, source, message, error, context, moment=moment, run_id=self.run_id, elapsed=elapsed
         )
+
+
+def _call_once(given: set[object], key: object, call: Callable[[], object]) -> None:
+    """In the worker that delivers: there is one at a time for each run."""
+    if key not in given:
+        given.add(key)
+        call()
 
 
 class _Late:
