@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.processes import sh
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 from penstock import DEVNULL, PipelineError, Secret, StartError, command, echo, function, map_lines
 from penstock.logging import verbose
@@ -98,7 +98,16 @@ def test_a_function_that_is_abandoned_is_a_warning(
     level: int, caplog: pytest.LogCaptureFixture, stubborn: Callable[..., Any]
 ) -> None:
     caplog.set_level(level, "penstock")
-    function(lambda _c, _i, _o: stubborn(), name="fn").run(timeout=0.05, grace=0.05, check=False)
+    entered = threading.Event()
+
+    def fn(_ctx: Any, _stdin: Any, _stdout: Any) -> None:
+        entered.set()
+        stubborn()
+
+    run = function(fn, name="fn").start(grace=0.05)
+    assert entered.wait(DEADLINE)
+    run.cancel()
+    run.wait(check=False)
     until(lambda: [record for record in caplog.records if record.levelname == "WARNING"])
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert record.getMessage() == "fn: did not end within 0.05 s of being cancelled"
@@ -167,7 +176,7 @@ def test_failed_starts_and_cancellations_are_printed() -> None:
         with pytest.raises(StartError):
             command("/no/such/program").run()
         with pytest.raises(PipelineError):
-            SLEEP.run(timeout=0.05)
+            SLEEP.run(timeout=0.5)
     lines = _lines(file.getvalue())
     assert lines[0] == "~ [1] $ /no/such/program"
     assert lines[1].startswith("~ [1] ✖ (could not be started: [Errno 2] ")

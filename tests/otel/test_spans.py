@@ -128,7 +128,7 @@ def test_a_forgiven_pipe_error_leaves_the_status_unset(telemetry: Telemetry) -> 
 
 
 def test_a_deadline_is_the_error_of_command_and_run(telemetry: Telemetry) -> None:
-    command("sleep", "1000").run(timeout=0.05, check=False, name="run")
+    command("sleep", "1000").run(timeout=0.5, check=False, name="run")
     span, run = telemetry.span("sleep"), telemetry.span("run")
     assert span.attributes is not None
     assert (span.attributes["process.exit.code"], span.attributes["error.type"]) == (-15, "TimeoutError")

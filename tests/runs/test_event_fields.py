@@ -167,7 +167,7 @@ def test_a_run_that_cannot_start_has_an_end(missing: dict[str, Any]) -> None:
 
 
 def test_a_timeout_is_the_error_of_the_run() -> None:
-    events = _run(SLEEP, timeout=0.05)
+    events = _run(SLEEP, timeout=0.5)
     assert [event.kind for event in events] == [
         "run-start", "start", "cancelled", "exit", "failed", "run-end",
     ]  # fmt: skip
