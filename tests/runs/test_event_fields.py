@@ -264,7 +264,7 @@ def test_nested_pipelines_with_a_handler_of_their_own_are_heard_once(heard: list
 
 def test_observers_of_memory_are_heard_too(heard: list[Event]) -> None:
     own: list[Event] = []
-    memory_observer(command("sleep", "0.1"), on_event=own.append).run()
+    memory_observer(command("sleep", "1"), on_event=own.append).run()
     (peak,) = own
     assert peak.kind == "memory-peak"
     assert peak in heard
