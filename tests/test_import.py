@@ -23,7 +23,7 @@ MATCHERS = {
 }  # fmt: skip
 RUNS = {
     "EdgeSnapshot", "Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "Snapshot",
-    "StageResult", "StageSnapshot", "cancel_all", "on_event",
+    "StageResult", "StageSnapshot", "cancel_all", "on_event", "print_above",
 }  # fmt: skip
 VALUES = {
     "CAPTURE", "DEVNULL", "INHERIT", "NEXT", "PIPE", "STDOUT", "TEE", "appending", "atomic", "closing",

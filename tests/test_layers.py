@@ -27,7 +27,7 @@ ORDER = (
     ("system",),
     ("streams",),
     ("runtime",),
-    ("limits",),
+    ("limits", "progress"),
     ("stages",),
     ("aio", "isolation"),
     ("engine",),

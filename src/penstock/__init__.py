@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from penstock.api.graphs import concat, merge, reading, route, shared, tee, writing
     from penstock.api.memory_limits import memory_limit, memory_observer
     from penstock.api.pipeline import Pipeline
+    from penstock.api.printing import print_above
     from penstock.api.run import Run
     from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, NEXT, PIPE, STDOUT, TEE, closing
     from penstock.core.errors import (
@@ -150,6 +151,7 @@ __all__ = [
     "memory_observer",
     "merge",
     "on_event",
+    "print_above",
     "reading",
     "route",
     "scan",
@@ -261,6 +263,7 @@ _HOMES = {
         "writing",
     ),
     "penstock.api.pipeline": ("Pipeline",),
+    "penstock.api.printing": ("print_above",),
     "penstock.api.run": ("Run",),
     "penstock.api.memory_limits": (
         "memory_limit",

@@ -22,6 +22,7 @@ OPTIONS: dict[str, Any] = {"timeout": 0.05, "grace": 0.2, "check": False}
 RUNS: dict[str, Callable[[], object]] = {
     "commands": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, **OPTIONS),
     "shown": lambda: (TALKS | SLEEP).run(stdout=DEVNULL, stderr=TEE, **OPTIONS),
+    "watched": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, progress=repr, **OPTIONS),
     "both": lambda: (SLEEP | function(lambda _c, i, _o: i.read()) | SLEEP).run(stdout=CAPTURE, **OPTIONS),
 }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from tests.support.hosts import PYTHON_OPTIONS
+from tests.support.screens import TerminalScreen
 from tests.support.waiting import DEADLINE, until
 
 if TYPE_CHECKING:
@@ -61,9 +62,12 @@ class Terminal:
     ) -> None:
         """`streams` are stdin, stdout and stderr of the program where they are not to be the terminal.
 
+        `size` among them is that of the window, in columns and rows.
         A program without a terminal as its stdin is started through a shell that opens one: see `Desk.shell`.
         """
         self.master, slave = pty.openpty()
+        columns, rows = streams.get("size", (0, 0))
+        termios.tcsetwinsize(slave, (rows, columns))
         self.seen = b""
         self.everything = b""
         try:
@@ -106,6 +110,10 @@ class Terminal:
         """Return the local modes of the terminal."""
         return int(termios.tcgetattr(self.master)[3])
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Make the window larger or smaller; its program gets SIGWINCH."""
+        termios.tcsetwinsize(self.master, (rows, columns))
+
     def foreground(self) -> int:
         """Return the foreground process group."""
         return os.tcgetpgrp(self.master)
@@ -114,18 +122,22 @@ class Terminal:
         """Wait for the end, reading what is still written; return the exit status."""
         end = time.monotonic() + timeout
         while self.process.poll() is None:
-            assert time.monotonic() < end, f"did not end: {self.everything!r}"
+            assert time.monotonic() < end, f"did not end: {self.everything[-2000:]!r}"
             if select.select([self.master], [], [], 0.05)[0]:
                 try:
                     self._read()
                 except OSError:
                     self.process.wait(DEADLINE)
+        self.read_ready()
+        return self.process.returncode
+
+    def read_ready(self) -> None:
+        """Read what was written by now."""
         while select.select([self.master], [], [], 0)[0]:
             try:
                 self._read()
-            except OSError:
+            except OSError:  # EIO, as above
                 break
-        return self.process.returncode
 
     def hang_up(self) -> None:
         """Close the terminal, as a closed window does."""
@@ -164,6 +176,12 @@ class Desk:
     def python(self, program: str, **options: Any) -> Terminal:
         """Start a Python program with the public names of Penstock; it leads the session."""
         return self.start(*self.python_words(program), **options)
+
+    def screen(self, program: str, columns: int = 80, rows: int = 24, **options: Any) -> TerminalScreen:
+        """Start such a program on a terminal with a screen, whose cursor can be moved."""
+        env = {"TERM": "xterm-256color", **options.pop("env", {})}
+        terminal = self.python(program, env=env, size=(columns, rows), **options)
+        return TerminalScreen(terminal, columns, rows)
 
     def python_words(self, program: str) -> list[str]:
         """Return the command line of such a program."""

@@ -41,6 +41,7 @@ def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout
     options = {
         **inherited,
         **own,
+        "progress": None,
         "inherit_env": False,
         "env": merge(scope.unobserved().environ(), own.get("env") or {}),
     }

@@ -93,6 +93,9 @@ class Pipeline(PipelineSpec):
       for another, see `tee`; the default is 10 GiB or half of the free space. With 0 such a wait is an error.
     - `keep`: a folder, for debugging: what crosses each edge behind a stage is kept there, in a file for each
       edge. They are for their owner only (0600), and the folder is made if it is missing.
+    - `progress`: True for a live view of the stages on the terminal, else a line on stderr every 10 seconds
+      (docs/watching.md says when); "plain" for such lines and "tty" for the view in any case; or a callable
+      that gets a `Snapshot` ten times a second, and a last one. That of a nested pipeline is ignored.
 
     An invalid option raises a TypeError or ValueError that names it, before anything starts. Objects you pass
     in are not closed, unless wrapped in `closing`. `str()` of a pipeline is a line as for bash, for people to

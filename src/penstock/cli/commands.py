@@ -134,13 +134,45 @@ class _Pipeline(click.Command):
     """A command with PIPELINE as its argument."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take an unknown option after the first word for one of a program: `penstock run ls -l`."""
+        """Take an unknown option after the first word for one of a program: `penstock run ls -l`.
+
+        `--progress` alone takes no word: click would take the next one, which may be PIPELINE.
+        """
+        args = self._with_modes(args)
         words = list(args)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption:
             ctx.allow_interspersed_args = False
             return super().parse_args(ctx, words)
+
+    def _with_modes(self, args: list[str]) -> list[str]:
+        """Return the arguments with a mode for each `--progress` that has none."""
+        options = [param for param in self.params if isinstance(param, click.Option)]
+        if not any("--progress" in option.opts for option in options):
+            return args
+        takes_word = {name for option in options if not option.is_flag for name in option.opts} - {
+            "--progress"
+        }
+        end = args.index("--") if "--" in args else len(args)
+        return [
+            "--progress=auto"
+            if word == "--progress" and place < end and (place == 0 or args[place - 1] not in takes_word)
+            else word
+            for place, word in enumerate(args)
+        ]
+
+
+def _progress(mode: str | None) -> Any:
+    """Return the option of the run for a mode."""
+    if mode == "tty":
+        if not os.isatty(2):
+            raise click.UsageError("--progress=tty: standard error is not a terminal")
+        if importlib.util.find_spec("rich") is None:
+            raise click.ClickException("--progress=tty needs rich: pip install 'penstock[cli]'")
+    if mode == "json":
+        return output.JsonProgress()
+    return {"auto": True, "none": None, None: None}.get(mode, mode)
 
 
 @group.command(cls=_Pipeline, epilog=_LANGUAGE + _STATUS, short_help="Run a pipeline.")
@@ -164,6 +196,14 @@ class _Pipeline(click.Command):
     help="Show the standard error of commands as it comes, and keep its first and last 32 KiB for --json. "
     "It is a pipe for them then, and no terminal.",
 )
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "tty", "plain", "json", "none"]),
+    metavar="[=MODE]",
+    help="Show the stages at work, on standard error: as a live view (tty), as a line every 10 s (plain), or "
+    "as a JSON object a second (json). Without MODE it is auto: a live view if standard error is a terminal "
+    "that PIPELINE does not write to, else plain.",
+)
 @click.option("--stats", is_flag=True, help="Print a table of the stages at the end, on standard error.")
 @click.option(
     "--json",
@@ -181,6 +221,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     cwd: str | None,
     env: tuple[tuple[str, str], ...],
     tee_stderr: bool,
+    progress: str | None,
     stats: bool,
     json_file: TextIO | None,
     verbose: bool,
@@ -197,6 +238,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
             idle_timeout=idle_timeout,
             stderr=TEE if tee_stderr else INHERIT,
             on_event=output.print_event if verbose else output.print_stop,
+            progress=_progress(progress),
         )
     except PipelineSyntaxError as mistake:
         output.print_err(f"penstock: {mistake.show(pipeline)}")

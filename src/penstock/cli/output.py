@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import select
 import signal
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock import (
@@ -22,17 +21,19 @@ from penstock import (
     StartError,
     is_epipe,
     is_sigpipe,
+    print_above,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from penstock import Event, Result, StageResult
+    from penstock import Event, Result, Snapshot, StageResult
     from penstock.cli.runner import RunOutcome
     from penstock.cli.syntax import PipelineSyntaxError
 
 __all__ = [
+    "JsonProgress",
     "exit_status",
     "mistake_fields",
     "outcome_fields",
@@ -49,6 +50,8 @@ _STAGE_FIELDS: Final = (
     *("user_time", "system_time", "max_rss", "elapsed"),
 )
 _EDGE_FIELDS: Final = ("source", "source_id", "target", "target_id", "kind", "bytes")
+_JSON_INTERVAL_S: Final = 0.95
+"""Seconds between two lines of --progress=json; snapshots come ten times a second."""
 
 
 def printable(text: str) -> str:
@@ -66,12 +69,9 @@ def print_err(text: str) -> None:
 
 
 def _write_err(text: str) -> None:
-    """Write a text and a line feed to stderr in one write, so that lines of several threads do not mix."""
-    if sys.stderr is None:
-        return
+    """Write a text and a line feed to stderr in one write, above a live view if there is one."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        print_above(text)
 
 
 def exit_status(outcome: RunOutcome) -> int:
@@ -201,6 +201,21 @@ def _stage_fields(stage: StageResult) -> dict[str, Any]:
         "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
         "stderr": stage.stderr.decode("utf-8", "backslashreplace"),
     }
+
+
+class JsonProgress:
+    """Prints snapshots to stderr, one JSON object a line: one a second, and the last one."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Print it, if one is due."""
+        import json  # noqa: PLC0415 - only --progress=json needs it
+
+        if snapshot.done or snapshot.elapsed >= self._due:
+            self._due = snapshot.elapsed + _JSON_INTERVAL_S
+            _write_err(json.dumps(snapshot.to_dict()))
 
 
 def show_table(result: Result) -> None:

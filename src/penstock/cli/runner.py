@@ -50,6 +50,7 @@ def execute(  # noqa: PLR0913 - what the command line can set
     idle_timeout: float | None = None,
     stderr: Any = INHERIT,
     on_event: Callable[[Event], object] | None = None,
+    progress: Any = None,
 ) -> RunOutcome:
     """Run a line on our own stdin, stdout and stderr, and wait for it.
 
@@ -63,6 +64,7 @@ def execute(  # noqa: PLR0913 - what the command line can set
         "idle_timeout": idle_timeout,
         "stderr": stderr,
         "on_event": on_event,
+        "progress": progress,
     }
     result: Result | None = None
     error: PipelineError | None = None

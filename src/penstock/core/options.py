@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from penstock.core.events import Event
     from penstock.core.limits import Limits
     from penstock.core.secret import Secret
+    from penstock.core.snapshot import Snapshot
 
     class Options(TypedDict, total=False):
         """The options that `Pipeline(...)`, `replace` and the methods that run it accept by name."""
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         max_output: int | str | None
         spool: int | str | None
         keep: str | bytes | os.PathLike[str] | None
+        progress: bool | Literal["tty", "plain"] | Callable[[Snapshot], object] | None
 
 
 __all__ = [
@@ -95,6 +97,7 @@ DEFAULTS: dict[str, Any] = {
     "max_output": None,
     "spool": None,
     "keep": None,
+    "progress": None,
 }
 
 
@@ -264,6 +267,14 @@ def _keep(option: str, value: object) -> str | None:
     return None if value is None else path(option, value)
 
 
+def _progress(option: str, value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value or None
+    if not callable(value) and value not in ("tty", "plain"):
+        raise TypeError(f"{option} must be True, False, 'tty', 'plain' or a callable, not {value!r}")
+    return plain(option, value)
+
+
 def _input(option: str, value: object) -> Any:
     if value is None or is_async_source(value):
         return value
@@ -304,4 +315,5 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "max_output": _bytes,
     "spool": _spool,
     "keep": _keep,
+    "progress": _progress,
 }

@@ -33,10 +33,12 @@ def is_plain(option: str, value: object) -> bool:
     """Return whether an option is no user's object, and needs no worker that nothing else reports.
 
     A worker may copy to or from a file descriptor that is given as a number. For stdin and stdout the ports
-    report such a worker (`uses_thread`). Nothing reports those that pass stderr on.
+    report such a worker (`uses_thread`). Nothing reports those that pass stderr on, or show the progress.
     """
     if isinstance(value, Special):
         return value is not TEE
+    if option == "progress":
+        return value is None
     return isinstance(value, _PLAIN) or (isinstance(value, int) and option != "stderr")
 
 

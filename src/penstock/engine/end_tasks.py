@@ -1,7 +1,7 @@
 """The tasks after the end of a run's stages and endpoints, in their order.
 
-The caller's objects are closed, then the files of the run take the place of their targets or are discarded,
-and stderr that is shown has been written.
+The caller's objects are closed, then the files of the run take the place of their targets or are discarded.
+The last snapshot is shown to whom it may concern, and all that goes to our stderr has been written.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from penstock.engine.closing import ClosingTask
     from penstock.engine.outputs import OutputTask
     from penstock.runtime.reactor import Reactor
-    from penstock.runtime.tee import StderrRelay
+    from penstock.stages.run_services import RunResources
 
 __all__ = ["finish_tasks"]
 
 
 def finish_tasks(  # noqa: PLR0913 - the tasks, and what each of them needs
-    tasks: tuple[ClosingTask, OutputTask, StderrRelay | None],
+    tasks: tuple[ClosingTask, OutputTask, RunResources],
     reactor: Reactor,
     has_succeeded: Callable[[], bool],
     error: BaseException | None,
@@ -30,11 +30,14 @@ def finish_tasks(  # noqa: PLR0913 - the tasks, and what each of them needs
 
     `error` is the reason if the whole run was cancelled; then the tasks have until `deadline`.
     """
-    closing, outputs, relay = tasks
+    closing, outputs, resources = tasks
+    relay = resources.relay
     if not closing.finished:
         closing.close(error, deadline, on_end)
     if closing.finished and not outputs.finished:
         outputs.finish(has_succeeded, error, deadline, on_end)
+    if closing.finished and outputs.finished and resources.progress is not None:
+        resources.progress.finish()
     if relay is not None and not relay.finished:
         relay.finish(reactor, on_end, None if error is None else deadline)
     return closing.finished and outputs.finished and (relay is None or relay.finished)

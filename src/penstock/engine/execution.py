@@ -67,8 +67,7 @@ class Execution(JudgedRun):
         self.began = time.monotonic()
         self.reactor = reactor = reactor.for_run(self.fault)
         self._state = RunState(plan)
-        self.root = self._state.root
-        self.leaves = self._state.leaves
+        self.root, self.leaves = self._state.root, self._state.leaves
         self.dispatcher = dispatcher = Dispatcher()
         events = EventEmitter(self.root.option("on_event"), dispatcher, listeners())
         self._resources = RunResources(plan.objects_to_close, events)
@@ -83,8 +82,7 @@ class Execution(JudgedRun):
         """Whether a thread is in the middle of the start."""
         self._start_slot = StartSlot()
         self._watches = make_memory_watches(self._state.groups, self.leaves, reactor, events)
-        self.barrier = StartBarrier(reactor, by_caller=by_caller)
-        self._by_caller = by_caller
+        self._by_caller, self.barrier = by_caller, StartBarrier(reactor, by_caller=by_caller)
         self._stops = StopWatch(reactor, self.leaves)
         self._closing = ClosingTask(reactor, self._resources.objects_to_close)
         self._outputs = OutputTask(reactor, self._resources.outputs)
@@ -367,7 +365,7 @@ class Execution(JudgedRun):
 
     def _finish(self, reason: CancelReason | None, deadline: float) -> None:
         """Do what follows the end of the stages and of the endpoints; conclude if that is done."""
-        tasks = self._closing, self._outputs, self._resources.relay
+        tasks = self._closing, self._outputs, self._resources
         error = None if reason is None else reason.error
         if finish_tasks(tasks, self.reactor, self._has_succeeded, error, deadline, self.advance):
             self._conclude()

@@ -87,6 +87,8 @@ class ManagedRun(CallerEnds):
         try:
             reactor = local_reactor() if inline else supervisor()
             super().__init__(Execution(plan, reactor, by_caller=by_caller))
+            if plan.options.get("progress") is not None:
+                self._show_progress(plan)
         except (OSError, RuntimeError, MemoryError) as error:
             raise StartError(plan.stages[0].name, error, index=0) from error
         self.started = False
@@ -137,6 +139,13 @@ class ManagedRun(CallerEnds):
             raise
         self.wait_done()
         self.execution.barrier.raise_exit()
+
+    def _show_progress(self, plan: RunPlan) -> None:
+        with late_import:
+            from penstock.engine.progress import make_progress  # noqa: PLC0415 - few runs show it
+
+        progress = make_progress(self, plan, plan.option("progress"))
+        self.execution.services.resources.progress = progress
 
     @property
     def pids(self) -> tuple[int, ...]:

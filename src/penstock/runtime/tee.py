@@ -10,6 +10,9 @@ is empty, or, while other commands are shown too, `timing.stderr_line_s` later: 
 blocks, which end in the middle of a line. So lines mix only if a command pauses in one for longer than that,
 or if a line has more than PIPE_BUF bytes.
 
+The lines of a live view, or of one that is plain, are written by the same worker (`show`). What goes to the
+terminal while some run of the process has a live view goes above it (`live_area`).
+
 Nothing waits for ever. While a MiB waits, the command is held up, as by INHERIT. The relay gives up when our
 stderr has a closed reader or an error. It also gives up when our stderr takes nothing for
 `timing.stderr_stall_s` while a command is held up, or for `timing.stderr_end_s` at the end of the run. From
@@ -31,6 +34,7 @@ from functools import partial
 from penstock.core.errors import Cancelled
 from penstock.core.excerpt import Excerpt
 from penstock.core.timing import timing
+from penstock.runtime import live_area
 from penstock.runtime.dispatcher import Dispatcher
 from penstock.runtime.taps import CallbackTap
 from penstock.streams.fd_streams import FdWriter
@@ -65,6 +69,8 @@ class StderrRelay:
         """Bytes that are written at once, at most: a pipe that polls as writable takes so many (pipe(7))."""
         self.taps = 0
         """Commands that are shown at this moment."""
+        self.in_line = False
+        """Whether the last byte of stderr that was written did not end its line."""
         self._events = events
         self._writer: FdWriter | None = None
         self._moved_at = 0.0
@@ -90,6 +96,19 @@ class StderrRelay:
         if not self.dispatcher.busy:
             self._moved_at = time.monotonic()
         self.dispatcher.submit(partial(self._write, pieces), sum(map(len, pieces)))
+
+    def write(self, data: bytes) -> None:
+        """Write to our stderr now, in the calling thread. It may raise what a stream raises."""
+        if self._writer is not None:
+            self._writer.write(data)
+
+    def show(self, draw: Callable[[Callable[[bytes], object]], object]) -> None:
+        """Queue `draw(write)`, which writes more than stderr of commands. What it raises ends all showing."""
+        if self.given_up:
+            return
+        if not self.dispatcher.busy:
+            self._moved_at = time.monotonic()
+        self.dispatcher.submit(partial(self._draw, draw))
 
     @property
     def finished(self) -> bool:
@@ -153,9 +172,22 @@ class StderrRelay:
         try:
             with not_stopped_by_output():
                 for piece in pieces:
-                    writer.write(piece)
+                    with live_area.lock:
+                        area = live_area.current()
+                        writer.write(piece if area is None else area.above(piece))
+                        self.in_line = not piece.endswith(b"\n")
                     self._moved_at = time.monotonic()
         except BaseException:  # noqa: BLE001 - showing is not worth a failure, whatever went wrong
+            self.give_up()
+
+    def _draw(self, draw: Callable[[Callable[[bytes], object]], object]) -> None:
+        if self.given_up:
+            return
+        try:
+            with not_stopped_by_output():
+                draw(self.write)
+            self._moved_at = time.monotonic()
+        except BaseException:  # noqa: BLE001 - as above
             self.give_up()
 
 

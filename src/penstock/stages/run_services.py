@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.limits.confinement import CgroupLease
+    from penstock.progress.ticker import Progress
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.events import EventEmitter
     from penstock.runtime.guarding import RunGuard
@@ -37,6 +38,7 @@ class RunResources:
         "objects_to_close",
         "outputs",
         "pages",
+        "progress",
         "relay",
         "shared_files",
         "stderrs",
@@ -59,6 +61,8 @@ class RunResources:
         self.timers: list[Timer] = []
         self.guard: RunGuard | None = None
         """Ends the commands if the host dies, if the run asks for it."""
+        self.progress: Progress | None = None
+        """Shows the progress of the run, if that was asked for."""
         self.shared_files: SharedFiles | None = None
         """The files that several outputs write to; None if no two outputs can be one file."""
         self.relay: StderrRelay | None = None
@@ -77,20 +81,20 @@ class RunResources:
         self.relay.open()
         return self.relay
 
+    @property
+    def shows_stderr(self) -> bool:
+        """Whether what commands write to our stderr goes through the relay, above a live view."""
+        return self.progress is not None and self.progress.shows_stderr
+
     def close(self) -> None:
         """Give everything back. It may be done again, if an interrupt came in the middle of it."""
         for timer in self.timers:
             timer.cancel()
         for target in self.stderrs:
             target.close()
-        if self.shared_files is not None:
-            self.shared_files.close()
-        if self.relay is not None:
-            self.relay.close()
-        if self.graph_pipes is not None:
-            self.graph_pipes.close()
-        if self.guard is not None:
-            self.guard.close()
+        for part in (self.progress, self.shared_files, self.relay, self.graph_pipes, self.guard):
+            if part is not None:
+                part.close()
         for file in self.outputs:
             file.discard()  # one that was not committed, because the run was ended by force
         for pages in self.pages:

@@ -68,6 +68,8 @@ class StderrTarget:
         if self.closing is not None:
             value = self.closing
         if isinstance(value, Special):
+            if value is Special.INHERIT and resources is not None and resources.shows_stderr:
+                value = Special.TEE
             self._kind = {
                 Special.CAPTURE: _CAPTURE,
                 Special.INHERIT: _INHERIT,

@@ -93,6 +93,11 @@ def _read(path: bytes, *, whole: bool = False) -> bytes:
     if procfs_ctypes is not None:
         found: bytes = procfs_ctypes.read(path, whole=whole)
         return found
+    return _read_slowly(path, whole=whole)
+
+
+def _read_slowly(path: bytes, *, whole: bool = False) -> bytes:
+    """Do as `_read` does, in the interpreter's own way."""
     opened: list[int] = []
     try:
         # In C, into a list, so that no interrupt can make the descriptor leak (see `fds`).
@@ -176,6 +181,18 @@ def environ(pid: int) -> bytes:
     try:
         return _read(b"/proc/%d/environ" % pid, whole=True)
     except OSError:  # gone, or another user's
+        return b""
+
+
+def system_call(pid: int) -> bytes:
+    """Return the number and the arguments of the system call in which a process sleeps (its main thread).
+
+    Empty if it is gone, or if this may not be seen; "running" if it does not sleep. During an exec of the
+    process the kernel answers later, so the GIL is released meanwhile.
+    """
+    try:
+        return _read_slowly(b"/proc/%d/syscall" % pid)
+    except OSError:
         return b""
 
 

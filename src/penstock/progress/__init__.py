@@ -1,0 +1,1 @@
+"""Show the progress of a run: a live view on a terminal, plain lines, or snapshots for a callable."""
