@@ -83,6 +83,19 @@ def named():
     last = command("cat", "-", reading(numbers), reading(numbers, via="fifo"))
     assert (numbers | second | last).output(grace=0.2) == b"1\\n2\\n3\\n" * 3
 
+def row():
+    assert (function(copy) | function(copy) | function(copy)).output(input=DATA) == DATA
+
+def chain():
+    stages = transform(lambda chunks: chunks) | map_lines(bytes) | transform(lambda chunks: chunks)
+    assert stages.output(input=DATA) == DATA
+
+def sleeping():
+    # More than the pipes between its stages hold, so that some of them sleep, and workers help.
+    total = sum(map(len, [DATA] * 100))
+    parts = source([DATA] * 100) | function(copy) | map_lines(bytes) | function(copy)
+    assert len(parts.output()) == total
+
 def held():
     found = {}
     for number in os.listdir("/proc/self/fd"):
@@ -145,7 +158,14 @@ say("clean", raised > TURNS / 10 and not other.is_alive())
 LINES = "output, captured, dialogue, waited, deadline, iterated, left_early, refused"
 
 
-@pytest.mark.parametrize(("seed", "actions"), [(0, LINES), (1, LINES), (2, "named"), (3, "named")])
+CALLERS = "row, chain, sleeping"
+"""The caller's thread works off their stages."""
+
+
+@pytest.mark.parametrize(
+    ("seed", "actions"),
+    [(0, LINES), (1, LINES), (2, "named"), (3, "named"), (4, CALLERS), (5, CALLERS), (6, CALLERS)],
+)
 def test_interrupts_at_random_moments(seed: int, actions: str, host: Host) -> None:
     """A hundred of them."""
     program = PROGRAM.replace("SEED", str(seed)).replace("TURNS", "104").replace("ACTIONS", actions)
