@@ -24,7 +24,6 @@ import heapq
 import itertools
 import threading
 import time
-from _queue import Empty, SimpleQueue  # `queue` only adds what we do not use
 from collections import deque
 from functools import partial
 
@@ -83,7 +82,7 @@ class Reactor:
         """`driver` is the ident of the thread that will call `run_once`, if that is known already.
 
         Then the waker is made when that thread is about to sleep for the first time with something to watch.
-        A thread that posts before that finds no waker and uses `_wakeups`, which costs no descriptor. The
+        A thread that posts before that finds no waker and opens `_wake_gate`, which costs no descriptor. The
         driver notices it if it sleeps with nothing to watch; and after it has made the waker, it looks once
         more at the posted calls. No waker is made if the reactor is `single_threaded`.
         """
@@ -96,7 +95,8 @@ class Reactor:
         self._collected: dict[Callable[[list[Any]], None], deque[tuple[Any, RunReactor | None]]] = {}
         self._look: ProcessLook | None = None
         self._waker: Waker | None = None
-        self._wakeups: SimpleQueue[None] = SimpleQueue()
+        self._wake_gate = threading.Lock()
+        self._wake_gate.acquire()
         self._driver = driver
         self.shared = driver is None
         """Whether it steers the runs of all threads, in a thread of its own."""
@@ -225,9 +225,12 @@ class Reactor:
         self._posted.clear()
 
     def _sleep_without_poll(self) -> None:
-        """Sleep with nothing to watch, as beside Python stages only. A lock costs a quarter of a poll."""
-        with contextlib.suppress(Empty):
-            self._wakeups.get(timeout=self._poll_timeout(timing.max_sleep_s))
+        """Sleep with nothing to watch, as beside Python stages only. A lock costs a quarter of a poll.
+
+        A SimpleQueue would do, but its `get` may sleep for ever. If its timeout is over before it sleeps,
+        because the machine is busy, it waits for a negative time (CPython 3.11 to 3.13).
+        """
+        self._wake_gate.acquire(timeout=self._poll_timeout(timing.max_sleep_s))
 
     def _poll(self) -> None:
         """Sleep until descriptors are ready, and call their callbacks."""
@@ -269,7 +272,8 @@ class Reactor:
         if waker is not None:
             waker.wake()
         else:
-            self._wakeups.put(None)
+            with contextlib.suppress(RuntimeError):  # it is open already
+                self._wake_gate.release()
 
     def _schedule(self, timer: Timer) -> None:
         if len(self._timers) >= self._crowded:
