@@ -109,7 +109,7 @@ def test_the_lines_leave_room_for_the_cursor_and_an_open_line(rows: int) -> None
         assert any(line.startswith("▶ stage7") for line in lines)
 
 
-def test_what_does_not_fit_is_the_least_interesting() -> None:
+def test_the_least_interesting_rows_are_left_out() -> None:
     ended = tuple(StageSnapshot(f"ended{n}", "ended") for n in range(5))
     stages = (
         *ended,
@@ -136,13 +136,13 @@ def test_the_last_frame_says_how_much_there_was() -> None:
     ]
 
 
-def test_names_cannot_move_the_cursor_and_are_no_markup() -> None:
+def test_names_cannot_move_the_cursor_and_are_plain_text() -> None:
     stage = StageSnapshot("\x1b[2J[red]a\nb[/red]:smile:\x9b", "running", branch="left")
     (_, row, _) = _lines(_snapshot((stage,)))
     assert row == r"  left: \x1b[2J[red]a\nb[/red]:smile:\x9b  running"
 
 
-def test_without_colours_where_nobody_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_colours_if_nobody_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = _snapshot(bottleneck="sort -n", bottleneck_index=1)
     assert any(b"33m" in line for line in LiveLines().frame(snapshot, 80, 24))
     monkeypatch.setenv("NO_COLOR", "1")

@@ -77,7 +77,7 @@ def test_no_text_moves_the_cursor() -> None:
     assert screen.rows == [r"\x1b[2J\x1b[Hhome \x07\x1b]0;title\x07", "foot"]
 
 
-def test_a_prompt_below_the_area_stays_where_it_is() -> None:
+def test_a_prompt_below_the_area_stays_in_its_place() -> None:
     """A program that writes to /dev/tty writes in the line of the cursor."""
     area, screen = _area()
     screen.feed(area.draw([b"foot 1"]))

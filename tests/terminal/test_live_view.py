@@ -292,7 +292,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("reason", PLAIN)
-def test_lines_where_it_cannot_be_drawn(desk: Desk, steps: Steps, reason: str) -> None:
+def test_lines_if_it_cannot_be_drawn(desk: Desk, steps: Steps, reason: str) -> None:
     show, env = PLAIN[reason]
     screen = desk.screen(PROGRAM + f"Pipeline({show}).run()", env=env)
     steps.go()

@@ -18,11 +18,10 @@ from penstock.api.iteration import Lines, LinesInHand, iterate, lines_of
 from penstock.api.run import Run, start_run
 from penstock.api.signature import OptionsSignature
 from penstock.core.constants import CAPTURE, DEVNULL
-from penstock.core.describe import describe
 from penstock.core.errors import StartError
 from penstock.core.matchers import check_matcher
 from penstock.core.noop import noop
-from penstock.core.options import check, check_capture, check_ends
+from penstock.core.options import check, check_capture, check_ends, check_flag
 from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
@@ -91,11 +90,11 @@ class Pipeline(PipelineSpec):
       in the very call that does not.
     - `spool`: the most bytes that a graph keeps, in memory and then in a file, while one of its stages waits
       for another, see `tee`; the default is 10 GiB or half of the free space. With 0 such a wait is an error.
-    - `keep`: a folder, for debugging: what crosses each edge behind a stage is kept there, in a file for each
-      edge. They are for their owner only (0600), and the folder is made if it is missing.
+    - `keep`: a folder, for debugging, made if it is missing: a file for each edge behind a stage keeps what
+      crosses it. The files are for their owner only (0600).
     - `progress`: True for a live view of the stages on the terminal, else a line on stderr every 10 seconds
-      (docs/watching.md says when); "plain" for such lines and "tty" for the view in any case; or a callable
-      that gets a `Snapshot` ten times a second, and a last one. That of a nested pipeline is ignored.
+      (docs/watching.md says when); "plain" for such lines, "tty" for the view in any case; or a callable that
+      gets a `Snapshot` ten times a second, and a last one. A nested pipeline has none of its own.
 
     An invalid option raises a TypeError or ValueError that names it, before anything starts. Objects you pass
     in are not closed, unless wrapped in `closing`. `str()` of a pipeline is a line as for bash, for people to
@@ -205,7 +204,7 @@ class Pipeline(PipelineSpec):
         """
         merged = self._for_call(options)
         check_ends(merged, "run")
-        _check_flag(check)
+        check_flag(check)
         return run_inline(plan_run(self, merged)).get_result(check=check)
 
     def output(self, **options: Unpack[Options]) -> bytes:
@@ -298,7 +297,7 @@ class Pipeline(PipelineSpec):
         """
         merged = self._for_call(options)
         check_ends(merged, "arun")
-        _check_flag(check)
+        check_flag(check)
         result: Result = await self._load(owned_run).run_to_end(self, merged, check=check)
         return result
 
@@ -391,11 +390,3 @@ def watched(stage: Stage | PipelineSpec, watch: MemoryWatch) -> Pipeline:
 @exported
 def _restore_pipeline(cls: type[Pipeline], stages: tuple[Joinable, ...], options: dict[str, Any]) -> Pipeline:
     return cls._of(stages, options)
-
-
-def _check_flag(check: object) -> None:
-    """Refuse data for stdin in the place of `check`, which would be ignored."""
-    if not isinstance(check, bool):
-        raise TypeError(
-            f"check must be True or False, not {describe(check)}; data for stdin is given as input=..."
-        )

@@ -14,10 +14,10 @@ __all__ = ["print_above"]
 def print_above(*values: object, sep: str = " ", end: str = "\n") -> None:
     r"""Print to our stderr, above the live view of a run if there is one (`progress=True`).
 
-    What anything else prints to the terminal, `print` for one, is overwritten by the next frame. So handlers
+    The next frame overwrites anything else that is printed to the terminal, by `print` for one. So handlers
     of events and Python stages print by this function. Without a live view it is
     `print(*values, file=sys.stderr)`. From any thread. Above a live view, a text without LF at its end is
-    shown, too; a control character that is no colour is shown with a backslash, and nothing is raised.
+    shown, too; control characters other than colours are shown with a backslash, and nothing is raised.
 
     >>> from contextlib import redirect_stderr
     >>> with redirect_stderr(sys.stdout):

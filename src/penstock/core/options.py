@@ -13,6 +13,7 @@ import math
 
 from penstock.core.async_detection import is_async_source, plain
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE
+from penstock.core.describe import describe
 from penstock.core.env import check_layer
 from penstock.core.habits import option_hint
 from penstock.core.paths import path
@@ -66,6 +67,7 @@ __all__ = [
     "check",
     "check_capture",
     "check_ends",
+    "check_flag",
     "check_handler",
     "check_leftover",
     "check_limits",
@@ -141,6 +143,14 @@ def check_capture(given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Refuse a `max_output` that is given in a call whose stdout is not captured: it would limit nothing."""
     if given.get("max_output") is not None and options.get("stdout") is not CAPTURE:
         raise ValueError("max_output limits what is captured: use it with output(), text() or stdout=CAPTURE")
+
+
+def check_flag(check: object) -> None:
+    """Refuse data for stdin in the place of the argument `check` of a run, which would be ignored."""
+    if not isinstance(check, bool):
+        raise TypeError(
+            f"check must be True or False, not {describe(check)}; data for stdin is given as input=..."
+        )
 
 
 def ends_stages(options: Mapping[str, Any]) -> bool:

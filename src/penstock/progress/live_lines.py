@@ -38,7 +38,7 @@ _LEFT = frozenset({"state"})
 _STYLES = {"ended": "dim", "stopped": "red"}
 _ASCII = str.maketrans({"▶": ">", "…": "~"})
 _WIDE = 10_000
-"""Columns that rich is told of, because it is not to wrap anything."""
+"""Columns of the terminal that rich lays the lines out for, because it is not to wrap anything."""
 
 
 class LiveLines:

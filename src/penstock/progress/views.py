@@ -2,7 +2,7 @@
 
 Each takes its snapshots itself, in the worker that shows them. So the thread that steers the run never reads
 /proc for them, calls no user code, and writes nothing. A view that is still busy with a snapshot gets no
-further one, so a slow terminal or callable sees fewer of them. What goes wrong is logged once, and the run
+further one, so a slow terminal or callable sees fewer of them. The first error is logged, and the run
 goes on.
 
 Out of scope: when the snapshots are taken (`ticker`), and what they hold.

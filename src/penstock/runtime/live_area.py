@@ -2,12 +2,12 @@ r"""The lines at the bottom of the terminal that a live view draws again and aga
 
 There is one area in a process, because there is one terminal. Each write to the terminal while there is an
 area belongs to the area: it holds `lock`, and writes what the methods here return. They only compute, so the
-bytes of a step reach the terminal in one piece. What goes above the area takes its place, and the area
+bytes of a step reach the terminal in one piece. Text that goes above the area takes its place, and the area
 follows below.
 
 The cursor rests in the column 0 of the line below the area, and is never hidden. So what somebody else
 writes, a prompt at /dev/tty for one, begins on a line of its own. A frame of the same height leaves that
-line alone. Nothing has to be repaired if this process is killed: the area stays where it is.
+line alone. Nothing has to be repaired if this process is killed: the area just stays.
 
 While a program uses the terminal, the area is *suspended*: nothing is drawn, and what goes above it is
 written as it is. The cursor may be anywhere afterwards. So the old frame stays, and a new one begins below.
@@ -57,7 +57,7 @@ class LiveArea:
         """The beginning of a line whose end is yet to come."""
         self.suspended = False
         self._in_line = False
-        """Whether what was written last, while it was suspended, was no whole line."""
+        """Whether the last text that was written while it was suspended ends in the middle of a line."""
 
     def draw(self, lines: Sequence[bytes]) -> bytes:
         """Draw the area with these lines: each has less than a row, no control characters but colours."""
@@ -66,7 +66,7 @@ class LiveArea:
         shown = self._all_lines()
         if before or not self._rows or len(shown) != self._rows:
             return before + self._erase() + self._put(shown)
-        # The same rows again: the cursor returns to where it was, which may be behind a prompt.
+        # The same rows again: the cursor returns to its old place, which may be behind a prompt.
         return b"\x1b7\x1b[%dA\r%s\x1b8" % (self._rows, b"\r\n".join([line + b"\x1b[K" for line in shown]))
 
     def above(self, data: bytes) -> bytes:

@@ -10,8 +10,8 @@ is empty, or, while other commands are shown too, `timing.stderr_line_s` later: 
 blocks, which end in the middle of a line. So lines mix only if a command pauses in one for longer than that,
 or if a line has more than PIPE_BUF bytes.
 
-The lines of a live view, or of one that is plain, are written by the same worker (`show`). What goes to the
-terminal while some run of the process has a live view goes above it (`live_area`).
+The lines of a live view, or of one that is plain, are written by the same worker (`show`). While some run of
+the process has a live view, everything else that goes to the terminal goes above it (`live_area`).
 
 Nothing waits for ever. While a MiB waits, the command is held up, as by INHERIT. The relay gives up when our
 stderr has a closed reader or an error. It also gives up when our stderr takes nothing for
@@ -103,7 +103,7 @@ class StderrRelay:
             self._writer.write(data)
 
     def show(self, draw: Callable[[Callable[[bytes], object]], object]) -> None:
-        """Queue `draw(write)`, which writes more than stderr of commands. What it raises ends all showing."""
+        """Queue `draw(write)`, which writes more than stderr of commands. If it raises, all showing ends."""
         if self.given_up:
             return
         if not self.dispatcher.busy:
