@@ -364,6 +364,7 @@ def test_a_forked_copy_keeps_the_handlers(host: Host) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("first", range(3))
 def test_an_interrupt_at_any_moment_loses_and_doubles_no_end(first: int) -> None:
     """A run that was told of has a first and a last event, each once."""

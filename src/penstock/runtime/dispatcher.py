@@ -5,11 +5,12 @@ A slow handler delays only itself, with one exception: the end of a run waits fo
 that everything a quick handler collects is complete when `run()` returns.
 
 `_lock` guards the queue and the flag that says whether a worker delivers. It is not held while a handler
-runs.
+runs, nor while `flush` sleeps. The garbage collector may flush in a thread that holds it, so it is an RLock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -35,14 +36,15 @@ class Dispatcher:
 
     def __init__(self, on_error: Callable[[BaseException], None] | None = None) -> None:
         self._on_error = on_error
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._queue: deque[tuple[Callable[[], object], int]] = deque()
         self._delivering = False
         self._since: float | None = None
         """When the call that is being delivered began; None if the worker has not begun."""
         self._thread: int | None = None
         """The worker that delivers."""
-        self._idle: threading.Condition | None = None
+        self._gates: list[threading.Lock] = []
+        """Opened when the queue has run empty; whoever flushes sleeps on one."""
         self.pending = 0
         """Bytes that wait for delivery; used for back-pressure."""
         self.on_drained: list[Callable[[], None]] = []
@@ -70,20 +72,16 @@ class Dispatcher:
         if not self._delivering:
             self._start()
         begin_by = time.monotonic() + _MAX_START_S
-        # The garbage collector may close an iterator, which flushes, in a thread that holds the lock.
-        if not self._lock.acquire(timeout=_SLOW_CALL_S):
-            return
-        try:
-            if self._idle is None:
-                self._idle = threading.Condition(self._lock)
-            while self._delivering:
-                since = self._since
-                patience = (begin_by if since is None else since + _SLOW_CALL_S) - time.monotonic()
-                if patience <= 0:
-                    return
-                self._idle.wait(patience)
-        finally:
-            self._lock.release()
+        gate = threading.Lock()
+        gate.acquire()
+        while self._delivering:
+            since = self._since
+            patience = (begin_by if since is None else since + _SLOW_CALL_S) - time.monotonic()
+            if patience <= 0:
+                return
+            self._gates.append(gate)
+            if self._delivering:  # else the worker may have opened the gates just before
+                gate.acquire(timeout=patience)
 
     def _start(self) -> None:
         """Have a worker deliver, unless one does or there is nothing to deliver."""
@@ -115,8 +113,7 @@ class Dispatcher:
                 if not self._queue:
                     self._delivering = False
                     self._thread = None
-                    if self._idle is not None:
-                        self._idle.notify_all()
+                    gates, self._gates = self._gates, []
                     listeners = tuple(self.on_drained)
                     break
                 call, size = self._queue.popleft()
@@ -131,5 +128,8 @@ class Dispatcher:
             call = noop  # drop the delivered event
             with self._lock:
                 self.pending -= size
+        for gate in gates:
+            with contextlib.suppress(RuntimeError):  # it is open already
+                gate.release()
         for listener in listeners:
             listener()
