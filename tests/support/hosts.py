@@ -92,7 +92,8 @@ class Host:
     def output(self, program: str, *, timeout: float = PROGRAM_DEADLINE) -> str:
         """Run a program that must succeed and be silent on stderr; return what it wrote to stdout."""
         ended = self.run(program, timeout=timeout)
-        assert (ended.returncode, ended.err) == (0, "")
+        said = f"it ended with {ended.returncode} and said {ended.err!r}"
+        assert (ended.returncode, ended.err) == (0, ""), said
         return ended.out
 
     def talk(self, program: str, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
