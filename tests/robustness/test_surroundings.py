@@ -136,6 +136,36 @@ def test_a_status_that_gevent_has_collected_is_an_error_that_says_so(host: Host)
     assert ended.out == "True\n" * 20, ended
 
 
+@pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+def test_idle_workers_do_not_stop_the_other_threads_of_gevent(host: Host) -> None:
+    """All of them are one thread of the system, which none may block."""
+    program = """
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import threading
+        from penstock import CAPTURE, command, function
+        from penstock.core.timing import timing
+
+        timing.thread_idle_s = 3600.0
+
+        def waits(_ctx, _stdin, stdout):
+            begun.wait()
+            stdout.write(b"hi")
+
+        def copies(_ctx, stdin, stdout):
+            begun.set()
+            stdout.write(stdin.read())
+
+        for _ in range(3):
+            begun = threading.Event()
+            print((command("true") | function(waits) | function(copies)).start(stdout=CAPTURE).wait().stdout)
+            begun.clear()
+            print((function(waits) | function(copies)).output())
+        """
+    ended = host.run(program, prelude="")
+    assert ended.out == "b'hi'\n" * 6, ended
+
+
 def _frames(error: BaseException) -> Iterator[tuple[str, Any]]:
     """Yield the local variables of all frames, as error reporters show them."""
     seen: set[int] = set()

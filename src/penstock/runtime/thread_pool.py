@@ -16,9 +16,10 @@ somebody may wait for the end of the task.
 
 from __future__ import annotations
 
+import _queue
 import itertools
+import sys
 import threading
-from _queue import Empty, SimpleQueue  # `queue` only adds what we do not use
 from functools import partial
 
 from penstock.core.timing import timing
@@ -30,8 +31,14 @@ from penstock.system.interpreters import allow_thread
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from queue import Empty, SimpleQueue
+else:
+    # `queue` adds nothing that we use, so it is not imported. But a program that replaces threads replaces
+    # that one's class alone (gevent). A wait in the other one would stop all of its threads.
+    SimpleQueue = getattr(sys.modules.get("queue"), "SimpleQueue", _queue.SimpleQueue)
+    Empty = _queue.Empty
 
-__all__ = ["has_busy_workers", "submit"]
+__all__ = ["SimpleQueue", "has_busy_workers", "submit"]
 
 
 _lock = threading.RLock()
