@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.screens import Screen
 
 from penstock.runtime.live_area import LiveArea
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
 
 
 def _area() -> tuple[LiveArea, Screen]:
@@ -95,6 +103,30 @@ def test_a_suspended_area_stays_and_a_new_one_begins_below() -> None:
     screen.feed(area.above(b"\x1b[1mraw\x1b[0m\n"))
     screen.feed(area.draw([b"foot 2"]))
     assert screen.rows == ["foot 1", "Password:", "raw", "foot 2"]
+
+
+def test_after_a_stop_the_old_frame_stays_if_text_or_a_frame_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A shell has written below it meanwhile (Ctrl-Z, `fg`)."""
+    now = 0.0
+    monkeypatch.setattr("penstock.runtime.live_area.time", SimpleNamespace(monotonic=lambda: now))
+    area, screen = _area()
+    steps: list[Callable[[], bytes]] = [
+        lambda: area.above(b"text\n"),
+        lambda: area.draw([b"foot"]),
+        lambda: area.finish([b"foot"]),
+    ]
+    for step in steps:
+        area.note_time()
+        screen.feed(area.draw([b"foot"]))
+        now += 0.5
+        area.note_time()
+        screen.feed(area.draw([b"foot"]))
+        now += 0.8
+        screen.feed(b"$ fg\r\n")
+        screen.feed(step())
+    assert screen.rows == ["foot", "$ fg", "text", "foot", "$ fg", "foot", "$ fg", "foot"]
 
 
 def test_a_line_without_an_end_is_given_out_when_the_area_is_suspended() -> None:

@@ -247,7 +247,7 @@ def test_ctrl_z_and_fg(desk: Desk, steps: Steps) -> None:
     shell.type(b"\x1a")
     shell.wait_for(PROMPT)
     until_stopped(pids)
-    time.sleep(1.5)  # what the user does meanwhile; by that time the frame that comes late is told
+    time.sleep(0.8)  # what the user does meanwhile; the view notices a stop of 0.7 s
     shell.type("fg\n")
     screen.wait_until(lambda: len(_feet(screen)) == 2)
     steps.go()

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress"]
 
-_LATE_S = 1.0
-"""Seconds by which a timer comes late if this process was stopped, perhaps by Ctrl-Z, and has gone on."""
-
 
 class Progress:
     """The progress of one run."""
@@ -94,11 +91,10 @@ class Progress:
         self._timer = self._reactor.call_at(time.monotonic() + view.ahead_s, self._tick)
 
     def _tick(self) -> None:
-        view, take, timer = self._view, self._take, self._timer
+        view, take = self._view, self._take
         if self._finished or view is None or take is None:
             return
-        if timer is not None and time.monotonic() - timer.when > _LATE_S:
-            view.lose_place()
+        view.note_time()
         if not (view.busy or self._is_starting()):
             view.show(take)
         self._schedule(view)

@@ -60,8 +60,8 @@ class View:
     def look_ahead(self, take: Take) -> None:
         """Have a worker call `take()`, because the bottleneck is judged by the looks before a snapshot."""
 
-    def lose_place(self) -> None:
-        """Note that somebody may have used the terminal unnoticed, such as a shell after Ctrl-Z."""
+    def note_time(self) -> None:
+        """Note that this process runs: it is called at each interval."""
 
     def close(self) -> None:
         """Give back what it holds. Idempotent."""
@@ -171,16 +171,15 @@ class LiveView(View):
         self._frame = frame
         self._area = area
         self._use = TerminalUse(_STDERR)
-        self._lost = False
 
     def show(self, take: Take) -> None:
         """Queue a frame."""
         self.busy = True
         self._relay.show(partial(self._draw, take))
 
-    def lose_place(self) -> None:
-        """Have the next frame begin below whatever stands on the terminal then."""
-        self._lost = True
+    def note_time(self) -> None:
+        """Let the area find out that this process was stopped, perhaps by Ctrl-Z."""
+        self._area.note_time()
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -198,9 +197,6 @@ class LiveView(View):
             self._report("the progress could not be shown", error)
             return
         with live_area.lock:
-            if self._lost:
-                self._lost = False
-                write(self._area.suspend())
             if snapshot.done:
                 write(self._area.finish(lines))
                 live_area.release(self._area)

@@ -11,6 +11,8 @@ line alone. Nothing has to be repaired if this process is killed: the area just 
 
 While a program uses the terminal, the area is *suspended*: nothing is drawn, and what goes above it is
 written as it is. The cursor may be anywhere afterwards. So the old frame stays, and a new one begins below.
+The same holds after a gap in the time that the view notes: a shell had the terminal, while this process was
+stopped. The text of a command may be the first to come then, so each step looks for such a gap.
 
 Text of commands is filtered, because a cursor that moves would take the area for the text: control
 characters are shown with backslashes, but for the colours (SGR), tabs, and CR.
@@ -23,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
 
 from penstock.core.noop import noop
 from penstock.system.fork_guard import reset_in_child
@@ -42,6 +45,8 @@ _COLOUR = rb"\x1b\[[0-9;:]*m"
 _TO_FILTER = re.compile(_COLOUR + rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MAX_HELD = 8192
 """Bytes of a line without an end that are held."""
+_GAP_S = 0.7
+"""Seconds without `note_time` after which this process counts as stopped meanwhile, perhaps by Ctrl-Z."""
 
 
 class LiveArea:
@@ -58,10 +63,19 @@ class LiveArea:
         self.suspended = False
         self._in_line = False
         """Whether the last text that was written while it was suspended ends in the middle of a line."""
+        self._noted: float | None = None
+        self._lost = False
+        """Whether somebody may have used the terminal unnoticed."""
+
+    def note_time(self) -> None:
+        """Note that this process runs; from any thread, several times in `_GAP_S`, without the lock."""
+        noted, self._noted = self._noted, time.monotonic()
+        if noted is not None and self._noted - noted > _GAP_S:
+            self._lost = True
 
     def draw(self, lines: Sequence[bytes]) -> bytes:
         """Draw the area with these lines: each has less than a row, no control characters but colours."""
-        before = self._resume()
+        before = self._leave_if_lost() + self._resume()
         self._lines = lines
         shown = self._all_lines()
         if before or not self._rows or len(shown) != self._rows:
@@ -71,9 +85,10 @@ class LiveArea:
 
     def above(self, data: bytes) -> bytes:
         """Show text of commands above the area. The last line is held until it is whole."""
+        left = self._leave_if_lost()
         if self.suspended:
             self._in_line = not data.endswith(b"\n")
-            return data
+            return left + data
         end = data.rfind(b"\n") + 1
         whole = self._held + data[:end] if end else b""
         rest = data[end:] if end else self._held + data
@@ -97,10 +112,16 @@ class LiveArea:
 
     def finish(self, lines: Sequence[bytes]) -> bytes:
         """Draw the last frame, which stays; a line without an end gets one."""
-        before = self._resume()
+        before = self._leave_if_lost() + self._resume()
         held, self._held = self._held, b""
         above = self._erase() + (_filtered(held) + b"\r\n" if held else b"")
         return before + above + self._put(lines)
+
+    def _leave_if_lost(self) -> bytes:
+        if self._noted is not None:
+            self.note_time()
+        lost, self._lost = self._lost, False
+        return self.suspend() if lost else b""
 
     def _resume(self) -> bytes:
         if not self.suspended:
