@@ -12,6 +12,7 @@ from tests.support.waiting import DEADLINE
 
 from penstock import DEVNULL, PIPE, PipelineCancelled, PipelineError, command, function, source, transform
 from penstock.runtime import thread_pool
+from penstock.runtime.stall_watch import watch_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,3 +144,29 @@ def test_stages_without_a_thread_fail_by_name(monkeypatch: pytest.MonkeyPatch, t
     assert result is not None
     assert [str(stage.error) for stage in result.stages[1:]] == ["can't start new thread"] * 2
     assert not begun.is_set()
+
+
+def test_a_row_that_raises_keeps_the_watch_for_stalls_going() -> None:
+    """Stages of other runs wait for their threads."""
+    raised = threading.Event()
+
+    class Row:
+        def is_waiting(self) -> bool:
+            return True
+
+        def add_threads(self) -> None:
+            raised.set()
+            raise MemoryError
+
+    def waits(_ctx: object, _stdin: Any, stdout: Any) -> None:
+        assert begun.wait(DEADLINE)
+        stdout.write(b"a")
+
+    def begins(_ctx: object, stdin: Any, stdout: Any) -> None:
+        begun.set()
+        _pass(_ctx, stdin, stdout)
+
+    watch_row(Row())
+    assert raised.wait(DEADLINE)
+    begun = threading.Event()
+    assert (function(waits) | function(begins)).output() == b"a"

@@ -78,7 +78,7 @@ class Run:
         Nothing of the run is disturbed: no byte is touched, and no end of a pipe is opened. The figures come
         from /proc, from the fill of pipes, and from Penstock's own counts. A figure that cannot be known is
         None. Rates are in bytes a second, over the last 3 seconds; so is the judgement on the bottleneck.
-        After a call, a thread goes on to look for 3 seconds, ten times a second. A run that is never asked
+        After a call, a thread goes on to look for 3 seconds, four times a second. A run that is never asked
         pays nothing.
 
         From any thread, also once the run has ended. Raises RuntimeError in a fork of the process that

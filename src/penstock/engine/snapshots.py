@@ -3,7 +3,7 @@
 A look at a run reads the counters of its streams, the fill of its pipes, and a few small files of /proc for
 each process. It touches no byte, opens no end of a pipe, and waits for no lock of a stage. It is taken by the
 thread that asks. Rates and the bottleneck are about the last 3 seconds, but somebody may ask more rarely. So
-while somebody does, a worker thread looks ten times a second in between. It stops 3 seconds after the last
+while somebody does, a worker thread looks four times a second in between. It stops 3 seconds after the last
 question, and at the end of the run.
 
 The timer that wakes the worker refers to nothing but a weak reference: the thread of the reactor must not be

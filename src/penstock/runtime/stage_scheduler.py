@@ -128,8 +128,11 @@ class _StageQueue:
 
     def add_threads(self) -> None:
         """Start further runners, because the ones that there are seem to be kept by user code."""
-        for _ in range(min(self._runners, len(self._waiting))):
-            self.add_thread()
+        try:
+            for _ in range(min(self._runners, len(self._waiting))):
+                self.add_thread()
+        except Exception as error:  # noqa: BLE001 - no memory: it ends this run, and no other
+            self._reactor.fault(error)
         self._runners *= 2
 
 

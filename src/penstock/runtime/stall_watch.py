@@ -51,7 +51,7 @@ def watch_row(row: Row) -> None:
     if not _at_work:
         _at_work = True
         try:
-            thread_pool.submit(_look)
+            thread_pool.submit(_look, _look_again)
         except BaseException:
             _at_work = False
             raise
@@ -78,6 +78,11 @@ def _look() -> None:
             if not _rows or _at_work:
                 return
             _at_work = True
+
+
+def _look_again(_error: BaseException) -> None:
+    """Go on after a step of `_look` has raised, for want of memory: other runs wait for it too."""
+    _look()
 
 
 def _after_fork_in_child() -> None:
