@@ -258,3 +258,9 @@ def test_a_program_may_have_no_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", None)
         assert command("true").run().ok
         monkeypatch.undo()
+
+
+def test_verbose_refuses_a_path_at_once() -> None:
+    """Each event would be an error in the log otherwise."""
+    with pytest.raises(TypeError, match=r"file must be a text file that is open, or None, not 'log\.txt'"):
+        verbose("log.txt")  # type: ignore[arg-type]

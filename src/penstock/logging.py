@@ -44,6 +44,8 @@ class Verbose:
     """The printing that `verbose()` has begun. Call it to end that, or use it as a context manager."""
 
     def __init__(self, file: TextIO | None) -> None:
+        if file is not None and not callable(getattr(file, "write", None)):
+            raise TypeError(f"file must be a text file that is open, or None, not {file!r}")
         self._file = file
         self._counter = itertools.count(1)
         self._numbers: dict[tuple[object, object], int] = {}
