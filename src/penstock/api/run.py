@@ -82,7 +82,7 @@ class Run:
         pays nothing.
 
         From any thread, also once the run has ended. Raises RuntimeError in a fork of the process that
-        started the run.
+        started the run, and OSError if the first call of the program has no descriptor to load modules with.
 
         >>> from penstock import PIPE, command
         >>> with (command("cat") | command("wc", "-c")).start(stdin=PIPE, stdout=PIPE) as run:
