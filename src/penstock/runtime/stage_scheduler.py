@@ -75,7 +75,10 @@ class _StageQueue:
         """Begin in the calling thread; return when no unit waits any more, or when `is_over()`."""
         first = self._take()  # now, because who looks for a stall takes the first one that waits
         if self._waiting:
-            watch_row(self)
+            try:
+                watch_row(self)
+            except RuntimeError:  # no thread is available: the reactor has one
+                self._check_later()
         try:
             self._work(first, is_over)
         finally:
