@@ -22,8 +22,8 @@ MATCHERS = {
     "is_sigpipe",
 }  # fmt: skip
 RUNS = {
-    "EdgeSnapshot", "Event", "Limits", "Pipeline", "Plan", "Result", "Run", "Secret", "Snapshot",
-    "StageResult", "StageSnapshot", "cancel_all", "on_event", "print_above",
+    "EdgeSnapshot", "Event", "Limits", "Pipeline", "Plan", "Profile", "Result", "Run", "Sample", "Secret",
+    "Snapshot", "StageResult", "StageSnapshot", "cancel_all", "on_event", "print_above",
 }  # fmt: skip
 VALUES = {
     "CAPTURE", "DEVNULL", "INHERIT", "NEXT", "PIPE", "STDOUT", "TEE", "appending", "atomic", "closing",

@@ -28,6 +28,7 @@ ORDER = (
     ("streams",),
     ("runtime",),
     ("limits", "progress"),
+    ("profiling",),
     ("stages",),
     ("aio", "isolation"),
     ("engine",),

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         is_sigpipe,
     )
     from penstock.core.plan import Plan
+    from penstock.core.profile import Profile, Sample
     from penstock.core.requirements import Requirements, Stream
     from penstock.core.result import Result, StageResult
     from penstock.core.secret import Secret
@@ -109,11 +110,13 @@ __all__ = [
     "PipelineError",
     "PipelineTimeout",
     "Plan",
+    "Profile",
     "RemoteError",
     "Requirements",
     "Result",
     "Run",
     "RunningStage",
+    "Sample",
     "Secret",
     "Snapshot",
     "SpoolLimitExceeded",
@@ -208,10 +211,12 @@ _HOMES = {
         "is_sigpipe",
     ),
     "penstock.core.plan": ("Plan",),
-    "penstock.core.result": (
-        "Result",
-        "StageResult",
+    "penstock.core.profile": (
+        "Profile",
+        "Sample",
     ),
+    "penstock.core.result": ("StageResult",),
+    "penstock.engine.results": ("Result",),
     "penstock.core.requirements": (
         "Requirements",
         "Stream",

@@ -146,6 +146,8 @@ RUNS: dict[str, Callable[[], object]] = {
     "next": lambda: (
         command("sh", "-c", "echo out; echo err >&2", stderr=NEXT, stdout=DEVNULL) | function(copy)
     ).output(grace=GRACE),
+    "profile": lambda: MIXED.output(input=DATA, profile=True, grace=GRACE),
+    "profile deadline": lambda: SLEEP.start(timeout=0.25, profile=True, grace=GRACE).wait(),
     "watched": lambda: MIXED.output(input=DATA, progress=repr, grace=GRACE),
     "watched deadline": lambda: SLEEP.start(timeout=0.25, progress="plain", grace=GRACE).wait(),
     "one file": one_file,

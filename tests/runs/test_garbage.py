@@ -69,6 +69,7 @@ async def in_a_loop() -> None:
 RUNS: dict[str, Callable[[], object]] = {
     "a command": lambda: command("true").run(stdout=DEVNULL),
     "a command that is watched": lambda: command("true").run(stdout=DEVNULL, progress=repr),
+    "a command with a profile": lambda: command("true").run(stdout=DEVNULL, profile=True),
     "a command with plain lines": lambda: command("true").start(stdout=DEVNULL, progress="plain").wait(),
     "commands": (command("echo", "x") | command("cat")).output,
     "transforms": lambda: (transform(same) | transform(same)).output(input=b"x"),

@@ -23,6 +23,7 @@ RUNS: dict[str, Callable[[], object]] = {
     "commands": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, **OPTIONS),
     "shown": lambda: (TALKS | SLEEP).run(stdout=DEVNULL, stderr=TEE, **OPTIONS),
     "watched": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, progress=repr, **OPTIONS),
+    "profile": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, profile=True, **{**OPTIONS, "timeout": 0.15}),
     "both": lambda: (SLEEP | function(lambda _c, i, _o: i.read()) | SLEEP).run(stdout=CAPTURE, **OPTIONS),
 }
 

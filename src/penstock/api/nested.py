@@ -42,6 +42,7 @@ def start_nested(pipeline: PipelineSpec, ctx: StageContext, stdin: Input, stdout
         **inherited,
         **own,
         "progress": None,
+        "profile": False,
         "inherit_env": False,
         "env": merge(scope.unobserved().environ(), own.get("env") or {}),
     }

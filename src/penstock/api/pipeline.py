@@ -92,6 +92,8 @@ class Pipeline(PipelineSpec):
       for another, see `tee`; the default is 10 GiB or half of the free space. With 0 such a wait is an error.
     - `keep`: a folder, for debugging, made if it is missing: a file for each edge behind a stage keeps what
       crosses it. The files are for their owner only (0600).
+    - `profile`: True to keep samples of the run in `Result.profile`, for the charts of `Result.write_report`.
+      It counts for the outermost pipeline.
     - `progress`: True for a live view of the stages on the terminal, else a line on stderr every 10 seconds
       (docs/watching.md says when); "plain" for such lines, "tty" for the view in any case; or a callable that
       gets a `Snapshot` ten times a second, and a last one. A nested pipeline has none of its own.

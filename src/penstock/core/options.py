@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         max_output: int | str | None
         spool: int | str | None
         keep: str | bytes | os.PathLike[str] | None
+        profile: bool
         progress: bool | Literal["tty", "plain"] | Callable[[Snapshot], object] | None
 
 
@@ -99,6 +100,7 @@ DEFAULTS: dict[str, Any] = {
     "max_output": None,
     "spool": None,
     "keep": None,
+    "profile": False,
     "progress": None,
 }
 
@@ -325,5 +327,6 @@ _CHECKERS: dict[str, Callable[[str, Any], Any]] = {
     "max_output": _bytes,
     "spool": _spool,
     "keep": _keep,
+    "profile": _flag,
     "progress": _progress,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.core.errors import text_of
+from penstock.core.paths import path as to_path
 from penstock.core.placeholders import masked
 from penstock.core.printable import printable
 from penstock.core.public import exported
@@ -11,11 +12,17 @@ from penstock.core.table import html, html_table, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
     from typing import Any
 
     from penstock.core.errors import PipelineError
+    from penstock.core.profile import Profile
 
-__all__ = ["EdgeResult", "Result", "StageResult"]
+__all__ = ["EdgeResult", "Result", "StageResult", "file_writers"]
+
+file_writers: dict[str, Callable[[Result, str], None]] = {}
+"""The functions that write files of a result. `engine.results` sets them, because core does no I/O."""
 
 _SHOWN_STDERR = 60
 """Bytes of stderr that a repr shows."""
@@ -103,6 +110,7 @@ class Result:
     the captured bytes, or None if stdout was not captured. `elapsed` is seconds from the start to the end.
     `stages` has one `StageResult` for each leaf stage, `edges` one `EdgeResult` for each edge, in order.
     `outputs` are pairs of the name of a branch and the bytes that it captured; `output(name)` finds one.
+    `profile` is the `Profile` of a run with `profile=True`, else None.
     `str()` is a small table, and a notebook shows the same in HTML.
 
     >>> from penstock import DEVNULL, command
@@ -117,6 +125,7 @@ class Result:
     edges: tuple[EdgeResult, ...]
     stdout: bytes | None = None
     outputs: tuple[tuple[str, bytes], ...] = ()
+    profile: Profile | None = None
 
     @property
     def ok(self) -> bool:
@@ -217,7 +226,29 @@ class Result:
             "edges": [
                 {field: getattr(edge, field) for field in type(edge).__match_args__} for edge in self.edges
             ],
+            "profile": None if self.profile is None else self.profile.to_dict(),
         }
+
+    def write_report(self, path: str | bytes | os.PathLike[str]) -> None:
+        """Write a page in HTML that shows the run, to look at in any browser.
+
+        It is one file, loads nothing from elsewhere, and needs no script. It has the verdict in words, the
+        graph, the figures of each stage and edge, and the end of each captured stderr. After a run with
+        `profile=True` it also has a timeline, and charts of processor time, memory and throughput. Secrets
+        are `***`, except in what a command has written to its stderr itself.
+
+        The file takes the place of one at `path` when it is complete. Raises OSError, naming the file, if
+        that fails; then the old file is as it was. A folder that is missing is not made.
+        """
+        file_writers["report"](self, to_path("path", path))
+
+    def write_trace(self, path: str | bytes | os.PathLike[str]) -> None:
+        """Write a trace in the JSON format of Chrome, for Perfetto (ui.perfetto.dev) and others that read it.
+
+        It has a slice for each stage, and counters of its processor time, memory and bytes. Times are in
+        microseconds. Raises ValueError unless the run had `profile=True`, and OSError as `write_report` does.
+        """
+        file_writers["trace"](self, to_path("path", path))
 
     def __repr__(self) -> str:
         names = _short(" | ".join(stage.name for stage in self.stages))

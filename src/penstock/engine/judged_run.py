@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.start_failure import StartFailure
     from penstock.engine.tree import CancelReason
+    from penstock.stages.run_services import RunServices
 
 __all__ = ["JudgedRun"]
 
@@ -38,6 +39,8 @@ __all__ = ["JudgedRun"]
 class JudgedRun(FaultBoundary):
     """The part of an `Execution` that judges it."""
 
+    began: float
+    services: RunServices
     _closing: ClosingTask
     _outputs: OutputTask
     _by_caller = False
@@ -172,7 +175,20 @@ class JudgedRun(FaultBoundary):
 
     def _build_result(self, error: PipelineError | None) -> Result:
         ports = self.source, self.sink
-        return build_result(self.leaves, self.plan, ports, self.branches, self.elapsed, error)
+        result = build_result(self.leaves, self.plan, ports, self.branches, self.elapsed, error)
+        profiler = self.services.resources.profiler
+        return result if profiler is None else profiler.add_to(result, self._spans())
+
+    def _spans(self) -> list[tuple[float, float] | None]:
+        """Return the seconds from the start of the run to the start and to the end of each stage."""
+        spans: list[tuple[float, float] | None] = []
+        for running in [leaf.running for leaf in self.leaves]:
+            if running is None or running.hand_over is not None:
+                spans.append(None)
+            else:  # one that was left behind counts to the end
+                end = running.ended - self.began if running.done else self.elapsed
+                spans.append((running.started - self.began, end))
+        return spans
 
 
 def _broken(error: BaseException | None) -> bool:

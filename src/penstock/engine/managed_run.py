@@ -89,6 +89,8 @@ class ManagedRun(CallerEnds):
             super().__init__(Execution(plan, reactor, by_caller=by_caller))
             if plan.options.get("progress") is not None:
                 self._show_progress(plan)
+            if plan.options.get("profile"):
+                self._take_samples()
         except (OSError, RuntimeError, MemoryError) as error:
             raise StartError(plan.stages[0].name, error, index=0) from error
         self.started = False
@@ -146,6 +148,16 @@ class ManagedRun(CallerEnds):
 
         progress = make_progress(self, plan, plan.option("progress"))
         self.execution.services.resources.progress = progress
+
+    def _take_samples(self) -> None:
+        with late_import:  # no stage is started yet, and no worker waits for the modules of its first sample
+            from penstock.engine import snapshots  # noqa: F401, PLC0415 - few runs have a profile
+            from penstock.profiling.profiler import Profiler  # noqa: PLC0415 - as above
+
+        execution = self.execution
+        execution.services.resources.profiler = Profiler(
+            lambda: self._run_looks().take_sample(), execution.reactor, lambda: execution.starting
+        )
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -229,12 +241,15 @@ class ManagedRun(CallerEnds):
         """Return what the run does now; see `penstock.Run.snapshot`."""
         if os.getpid() != self._owner:
             raise RuntimeError("this run belongs to the parent process, of which this one is a fork")
+        return self._run_looks().take()
+
+    def _run_looks(self) -> RunLooks:
         if self._looks is None:
             with late_import:
                 from penstock.engine.snapshots import RunLooks  # noqa: PLC0415 - few runs are asked
 
             self._looks = RunLooks(self.execution)
-        return self._looks.take()
+        return self._looks
 
     def send_signal(self, signum: int, stage: str | int | None = None) -> None:
         """Send a signal to commands; see `penstock.Run.send_signal`."""

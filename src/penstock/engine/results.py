@@ -1,10 +1,15 @@
-"""Build the result of a run from its leaves. Imported when the first result is needed."""
+"""Build the result of a run from its leaves. Imported when the first result is needed.
+
+`penstock` hands out the class `Result` from here, so that the functions that write files of a result are set
+in every process that has one, even if it came there as a pickle.
+"""
 
 from __future__ import annotations
 
-from penstock.core.result import EdgeResult, Result, StageResult
+from penstock.core.result import EdgeResult, Result, StageResult, file_writers
 from penstock.engine.graph_parts import STDIN, STDOUT
 from penstock.stages.base import traits_of
+from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.engine.run_plan import RunPlan
     from penstock.engine.tree import Counted, StageRun
 
-__all__ = ["hidden_ends", "make_result"]
+__all__ = ["Result", "hidden_ends", "make_result"]
 
 
 _ENDS_OF_A_LINE = {STDIN: STDIN, STDOUT: STDOUT}
@@ -107,3 +112,20 @@ def _stage_result(leaf: StageRun) -> StageResult:
         leaf.node.id,
         leaf.node.branch,
     )
+
+
+def _write_report(result: Result, path: str) -> None:
+    with late_import:
+        from penstock.profiling.files import write_report  # noqa: PLC0415 - few programs write one
+
+    write_report(result, path)
+
+
+def _write_trace(result: Result, path: str) -> None:
+    with late_import:
+        from penstock.profiling.files import write_trace  # noqa: PLC0415 - as above
+
+    write_trace(result, path)
+
+
+file_writers.update(report=_write_report, trace=_write_trace)

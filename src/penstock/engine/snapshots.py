@@ -23,6 +23,7 @@ from functools import partial
 
 from penstock.core.bottleneck import EdgeState, find_bottleneck
 from penstock.core.look_history import LookHistory
+from penstock.core.profile import Sample
 from penstock.core.progress_estimate import estimate
 from penstock.core.snapshot import EdgeSnapshot, Snapshot, StageSnapshot
 from penstock.core.timing import timing
@@ -87,6 +88,23 @@ class RunLooks:
         if not ended and clock.asked > clock.due + _LATE_S:
             self._call_later()
         return snapshot
+
+    def take_sample(self) -> Sample | None:
+        """Look now, and return what has been counted so far; None if the run has ended. From any thread."""
+        with self._lock:
+            if self._look():
+                return None
+            stages, edges = self._stages, self._edges
+            inputs = [[edges[edge.index].read for edge in stage.leaf.node.inputs] for stage in stages]
+            outputs = [[edges[edge.index].written for edge in stage.leaf.node.outputs] for stage in stages]
+            return Sample(
+                self._clock.looked - self._execution.began,
+                tuple([stage.state for stage in stages]),
+                tuple([stage.cpu for stage in stages]),
+                tuple([None if stage.activity is None else stage.activity.rss for stage in stages]),
+                tuple(map(_total, inputs)),
+                tuple(map(_total, outputs)),
+            )
 
     # Looking in between.
 

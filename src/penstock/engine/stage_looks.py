@@ -66,6 +66,17 @@ class StageLook:
         running = self.leaf.running
         return running is not None and running.is_on_stack
 
+    @property
+    def cpu(self) -> float | None:
+        """Seconds of processor time since its start; for a command also once it has ended."""
+        if self.activity is not None:
+            return self.activity.cpu
+        running = self.leaf.running
+        if self.kind != "command" or running is None or not running.done:
+            return None
+        usage = running.usage or running.status
+        return None if usage is None else usage.user_time + usage.system_time
+
     def refresh(self, processes: ProcessLook) -> None:
         """Look at its processes."""
         running = self.leaf.running

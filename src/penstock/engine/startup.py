@@ -87,7 +87,7 @@ def prepare_stages(
 
 
 def _make_scopes(groups: Sequence[GroupRun], services: RunServices, began: float) -> dict[int, Scope]:
-    """Make one scope for each pipeline, by its id: options, environment, stderr. The progress begins.
+    """Make one scope for each pipeline, by its id: options, environment, stderr. The watching begins.
 
     Everything that is opened for them goes to the resources of the run. An environment with values of the
     pipeline's own is evaluated here, in the starter's thread and context.
@@ -99,6 +99,8 @@ def _make_scopes(groups: Sequence[GroupRun], services: RunServices, began: float
             progress.begin(services.resources.stderr_relay)
         except OSError as error:
             raise StartFailure(error, stage="progress") from error
+    if services.resources.profiler is not None:
+        services.resources.profiler.begin(began)
     for group in groups:
         outer = scopes.get(id(group.ancestors()[-2])) if group.parent is not None else None
         scope = scopes[id(group)] = _scope(group, outer, services, began)

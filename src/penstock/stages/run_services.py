@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from penstock.limits.confinement import CgroupLease
+    from penstock.profiling.profiler import Profiler
     from penstock.progress.ticker import Progress
     from penstock.runtime.dispatcher import Dispatcher
     from penstock.runtime.events import EventEmitter
@@ -38,6 +39,7 @@ class RunResources:
         "objects_to_close",
         "outputs",
         "pages",
+        "profiler",
         "progress",
         "relay",
         "shared_files",
@@ -61,6 +63,8 @@ class RunResources:
         self.timers: list[Timer] = []
         self.guard: RunGuard | None = None
         """Ends the commands if the host dies, if the run asks for it."""
+        self.profiler: Profiler | None = None
+        """Takes the samples of the run, if it is to have a profile."""
         self.progress: Progress | None = None
         """Shows the progress of the run, if that was asked for."""
         self.shared_files: SharedFiles | None = None
@@ -92,7 +96,8 @@ class RunResources:
             timer.cancel()
         for target in self.stderrs:
             target.close()
-        for part in (self.progress, self.shared_files, self.relay, self.graph_pipes, self.guard):
+        parts = self.profiler, self.progress, self.shared_files, self.relay, self.graph_pipes, self.guard
+        for part in parts:
             if part is not None:
                 part.close()
         for file in self.outputs:
