@@ -58,10 +58,10 @@ def test_the_top_of_a_scale_is_a_round_number(most: float, top: float) -> None:
 
 
 def test_paths_stay_within_the_chart() -> None:
-    assert steps_of([(0, 1, 2), (1, 2, 1)], 2, 2) == "M64 8H189V50H314"
-    assert steps_of([(0, 1, 2), (1.5, 2, 9)], 2, 2) == "M64 8H189M251.5 8H314"
-    assert area_of([(0, 1, 2), (1, 2, 0)], 2, 2) == "M64 92V8H189V92Z"
-    assert curve_of([[(0, 1), (1, 2)], [(2, 0)]], 2, 2) == "M64 50L189 8M314 92h2"
+    assert steps_of([(0, 1, 2), (1, 2, 1)], 2, 2) == "M76 8H185V50H294"
+    assert steps_of([(0, 1, 2), (1.5, 2, 9)], 2, 2) == "M76 8H185M239.5 8H294"
+    assert area_of([(0, 1, 2), (1, 2, 0)], 2, 2) == "M76 92V8H185V92Z"
+    assert curve_of([[(0, 1), (1, 2)], [(2, 0)]], 2, 2) == "M76 50L185 8M294 92h2"
 
 
 def test_a_bar_of_a_moment_can_be_seen() -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["area_of", "bar", "chart", "curve_of", "nice_top", "steps_of"]
 
-_WIDTH, _HEIGHT = 320, 112
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 6, 8, 20
+_WIDTH, _HEIGHT = 300, 112
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 6, 8, 20
 _PLOT_X, _PLOT_Y = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _BAR_X, _BAR_Y = 1000, 16
 

@@ -8,7 +8,7 @@ from penstock.core.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["block", "cut", "length", "number", "scrolling", "seconds", "size", "table", "text"]
 
@@ -96,20 +96,23 @@ def size(count: float) -> str:
 
 
 def table(
-    caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()
+    caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()
 ) -> str:
-    """Return a table of plain texts. The first cell of a row is its heading; columns in `right` are flush."""
+    """Return a table of plain texts. The first cell of a row is its heading.
+
+    The columns that are named in `right` are flush right. A column without any text is left out.
+    """
+    columns = [column for column in range(len(header)) if not column or any(row[column] for row in rows)]
 
     def cell(tag: str, column: int, value: str) -> str:
-        flush = ' class="n"' if column in right else ""
+        flush = ' class="n"' if header[column] in right else ""
         return f"<{tag}{flush}>{text(value)}</{tag.split(maxsplit=1)[0]}>"
 
-    head = "".join(cell('th scope="col"', column, value) for column, value in enumerate(header))
+    head = "".join(cell('th scope="col"', column, header[column]) for column in columns)
     lines = []
     for row in rows:
-        first, *others = row
-        cells = "".join(cell("td", column, value) for column, value in enumerate(others, 1))
-        lines.append(f'<tr><th scope="row">{text(first)}</th>{cells}</tr>')
+        cells = "".join(cell("td", column, row[column]) for column in columns[1:])
+        lines.append(f'<tr><th scope="row">{text(row[0])}</th>{cells}</tr>')
     body = "\n".join(lines)
     made = f"<caption>{text(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
     return scrolling(caption, f"<table>{made}</table>")

@@ -110,10 +110,7 @@ def _profile_sections(result: Result) -> list[str]:
 def _stage_table(result: Result) -> str:
     header = ["stage", "kind", "branch", "outcome", "exit", "wall", "user", "system", "peak memory", "error"]
     rows = [_stage_row(result, index, stage) for index, stage in enumerate(result.stages)]
-    if not any(stage.branch for stage in result.stages):
-        for row in (header, *rows):
-            del row[2]
-    right = frozenset(header.index(name) for name in ("exit", "wall", "user", "system", "peak memory"))
+    right = frozenset({"exit", "wall", "user", "system", "peak memory"})
     caption = "Peak memory is at least what this program had when it started the command."
     return table(caption, header, rows, right)
 
@@ -144,7 +141,12 @@ def _edge_table(result: Result) -> str:
         for edge in result.edges
     ]
     caption = "Bytes are unknown where the kernel carried them past Penstock."
-    return table(caption, ("edge", "carrier", "bytes", "held for a join"), rows, frozenset({2, 3}))
+    return table(
+        caption,
+        ("edge", "carrier", "bytes", "held for a join"),
+        rows,
+        frozenset({"bytes", "held for a join"}),
+    )
 
 
 def _stderr(result: Result) -> str:

@@ -73,7 +73,7 @@ svg{display:block;fill:var(--fore)}
 svg text{font:12px ui-monospace,monospace}
 .graph{margin:0 auto}
 .graph text{text-anchor:middle}
-.graph .label{fill:var(--soft);font-size:11px;paint-order:stroke;stroke:var(--card);stroke-width:6px}
+.graph .label{fill:var(--soft);font-size:11px;paint-order:stroke;stroke:var(--card);stroke-width:4px}
 .graph .small{font-size:11px}
 .edge{fill:none;stroke:var(--soft);stroke-width:1.5}
 .node rect{fill:var(--back);stroke:var(--soft);stroke-width:1.5}
@@ -99,7 +99,7 @@ figure{margin:0;min-width:0;border:1px solid var(--rule);border-radius:.4rem;bac
 figcaption{font-size:.9rem}
 figcaption b{overflow-wrap:anywhere}
 .chart{width:100%;height:auto}
-.chart text{font-size:10px;fill:var(--soft)}
+.chart text{font-size:11px;fill:var(--soft)}
 .grid{fill:none;stroke:var(--rule)}
 .area{fill:var(--run);fill-opacity:.2;stroke:none}
 .line{fill:none;stroke:var(--run);stroke-width:1.6}
