@@ -1,5 +1,6 @@
 """Choose how the progress of a run is shown: by a callable, a live view, or plain lines.
 
+In the kernel of a notebook, `progress=True` is a live view in the cell.
 A live view is drawn if our stderr is a terminal that can move its cursor, and if the run neither writes its
 output to that terminal nor reads its input there in this process. Both would go to the line of the cursor,
 and the view would write over it. A command that reads the terminal is noticed, and the view pauses.
@@ -12,6 +13,7 @@ from functools import partial
 
 from penstock.core.constants import INHERIT
 from penstock.core.file_targets import FileTarget
+from penstock.core.loaded import loaded
 from penstock.engine.run_outputs import given_descriptor
 from penstock.progress.ticker import Progress
 from penstock.stages.base import traits_of
@@ -52,6 +54,13 @@ def _make_view(run: ManagedRun, plan: RunPlan, option: Any, open_relay: Callable
 
     if callable(option):
         return views.CallableView(option, run.execution.dispatcher)
+    if option is True and loaded("IPython.core.getipython", "get_ipython") is not None:
+        with late_import:  # as above
+            from penstock.progress.notebook import notebook_view  # noqa: PLC0415 - few runs are in a notebook
+
+        in_cell = notebook_view(run.execution.dispatcher)
+        if in_cell is not None:
+            return in_cell
     relay = open_relay()
     if os.isatty(_STDERR) and (option == "tty" or (option is True and _has_terminal_for_itself(plan))):
         return views.live_view(relay, lambda: run.pids)
