@@ -37,7 +37,7 @@ class NotebookView(CallableView):
 
 
 def notebook_view(dispatcher: Dispatcher) -> NotebookView | None:
-    """Return a view in the cell that is being run; None if this is no kernel, or if it shows nothing.
+    """Return a view in the cell that is being run; None if this is not a kernel, or if that shows nothing.
 
     In the thread that starts the run.
     """
