@@ -69,6 +69,14 @@ def test_samples_are_taken_from_the_start_to_the_end() -> None:
     assert (middle.rss[0] or 0) > 0
 
 
+def test_a_stage_in_a_worker_process_has_its_processor_time_and_memory() -> None:
+    """It may be a kept process, which has worked before: only the growth of its time is the stage's."""
+    _, profile = watched(map_lines(bytes.upper, isolate="process") | CAT)
+    assert any(sample.cpu[0] is not None for sample in profile.samples)
+    assert any(sample.rss[0] for sample in profile.samples)
+    assert profile.samples[0].cpu[0] is None
+
+
 def test_each_stage_has_a_start_and_an_end() -> None:
     result, profile = watched(CAT | map_lines(bytes.upper))
     for stage, span in zip(result.stages, profile.spans, strict=True):

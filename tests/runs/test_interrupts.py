@@ -19,11 +19,13 @@ pytestmark = pytest.mark.slow
 SLEEP = command("sleep", "1000")
 TALKS = command("sh", "-c", "echo a >&2; exec sleep 1000")
 OPTIONS: dict[str, Any] = {"timeout": 0.05, "grace": 0.2, "check": False}
+PROFILED: dict[str, Any] = {**OPTIONS, "profile": True, "timeout": 0.15}
+"""Long enough for a sample."""
 RUNS: dict[str, Callable[[], object]] = {
     "commands": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, **OPTIONS),
     "shown": lambda: (TALKS | SLEEP).run(stdout=DEVNULL, stderr=TEE, **OPTIONS),
     "watched": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, progress=repr, **OPTIONS),
-    "profile": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, profile=True, **{**OPTIONS, "timeout": 0.15}),
+    "profile": lambda: (SLEEP | SLEEP).run(stdout=DEVNULL, **PROFILED),
     "both": lambda: (SLEEP | function(lambda _c, i, _o: i.read()) | SLEEP).run(stdout=CAPTURE, **OPTIONS),
 }
 
