@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
         def is_waiting(self) -> bool:
             """Whether a stage waits."""
+            raise NotImplementedError
 
         def add_threads(self) -> None:
             """Give threads to some of them, because none has begun for a while."""
