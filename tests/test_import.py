@@ -25,6 +25,7 @@ RUNS = {
     "EdgeSnapshot", "Event", "Limits", "Pipeline", "Plan", "Profile", "Result", "Run", "Sample", "Secret",
     "Snapshot", "StageResult", "StageSnapshot", "cancel_all", "on_event", "print_above",
 }  # fmt: skip
+MAPS = {"Job", "MapError", "item", "map_runs"}
 VALUES = {
     "CAPTURE", "DEVNULL", "INHERIT", "NEXT", "PIPE", "STDOUT", "TEE", "appending", "atomic", "closing",
 }  # fmt: skip
@@ -35,7 +36,7 @@ ERRORS = {
 }  # fmt: skip
 CUSTOM_STAGES = {"Input", "Output", "Requirements", "RunningStage", "Stage", "StageContext", "Stream"}
 DATA = {"BufferPool", "buffer_pool"}
-PUBLIC = STAGES | GRAPHS | MATCHERS | RUNS | VALUES | ERRORS | CUSTOM_STAGES | DATA
+PUBLIC = STAGES | GRAPHS | MATCHERS | RUNS | MAPS | VALUES | ERRORS | CUSTOM_STAGES | DATA
 
 # What only some users need is imported when they use it: each of these costs as much as part of the package.
 NOT_AT_IMPORT = {
@@ -55,7 +56,8 @@ NOT_IN_A_FIRST_RUN = (NOT_AT_IMPORT - {"ctypes"}) | {
     "penstock.api.owned_run", "penstock.core.events", "penstock.core.limits", "penstock.core.sizes",
     "penstock.core.stage", "penstock.engine.copied_stdin", "penstock.engine.copied_stdout",
     "penstock.engine.loop_binding", "penstock.engine.memory_watches", "penstock.engine.port_streams",
-    "penstock.isolation", "penstock.limits", "penstock.runtime.copy_tasks",
+    "penstock.core.item", "penstock.isolation", "penstock.jobs", "penstock.limits",
+    "penstock.runtime.copy_tasks",
     "penstock.runtime.stage_scheduler", "penstock.stages.chain", "penstock.stages.coalescing_writer",
     "penstock.stages.function", "penstock.stages.line_map", "penstock.stages.lines",
     "penstock.stages.pipe_adapter", "penstock.streams.base", "penstock.streams.buffer_pool",

@@ -32,6 +32,7 @@ ORDER = (
     ("stages",),
     ("aio", "isolation"),
     ("engine",),
+    ("jobs",),
     ("api",),
     ("",),  # `penstock` itself, which only re-exports
     ("testing", "logging", "otel"),  # modules of their own names, which users import

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     )
     from penstock.core.events import Event
     from penstock.core.file_targets import appending, atomic
+    from penstock.core.item import item
     from penstock.core.limits import Limits
     from penstock.core.matchers import (
         any_error,
@@ -79,6 +80,9 @@ if TYPE_CHECKING:
     from penstock.core.secret import Secret
     from penstock.core.snapshot import EdgeSnapshot, Snapshot, StageSnapshot
     from penstock.core.stage import RunningStage, Stage
+    from penstock.jobs.errors import MapError
+    from penstock.jobs.job import Job
+    from penstock.jobs.mapping import map_runs
     from penstock.stages.context import StageContext
     from penstock.stages.substitution import Arg
     from penstock.streams.buffer_pool import BufferPool, buffer_pool
@@ -100,8 +104,10 @@ __all__ = [
     "ExitError",
     "FinishEarly",
     "Input",
+    "Job",
     "Limits",
     "LineTooLong",
+    "MapError",
     "MemoryLimitExceeded",
     "Output",
     "PenstockError",
@@ -148,8 +154,10 @@ __all__ = [
     "is_pipe_error",
     "is_signal",
     "is_sigpipe",
+    "item",
     "map_line_batches",
     "map_lines",
+    "map_runs",
     "memory_limit",
     "memory_observer",
     "merge",
@@ -200,6 +208,7 @@ _HOMES = {
         "appending",
         "atomic",
     ),
+    "penstock.core.item": ("item",),
     "penstock.core.limits": ("Limits",),
     "penstock.core.matchers": (
         "any_error",
@@ -270,6 +279,9 @@ _HOMES = {
     "penstock.api.pipeline": ("Pipeline",),
     "penstock.api.printing": ("print_above",),
     "penstock.api.run": ("Run",),
+    "penstock.jobs.errors": ("MapError",),
+    "penstock.jobs.job": ("Job",),
+    "penstock.jobs.mapping": ("map_runs",),
     "penstock.api.memory_limits": (
         "memory_limit",
         "memory_observer",
@@ -277,6 +289,7 @@ _HOMES = {
 }
 # Not public, but pickles of public things name them, as they do the public ones: by `penstock`.
 _PICKLED = {
+    "penstock.core.item": ("Placeholder", "_Item"),
     "penstock.aio.stages": ("AsyncFunction", "AsyncLineStage", "AsyncSource", "AsyncTransform"),
     "penstock.api.pipeline": ("_restore_pipeline",),
     "penstock.core.constants": ("Special",),

@@ -14,6 +14,7 @@ from penstock.core.async_detection import plain
 from penstock.core.constants import CAPTURE, PIPE
 from penstock.core.describe import describe
 from penstock.core.habits import stage_hint
+from penstock.core.loaded import is_template
 from penstock.core.options import check
 from penstock.core.placeholders import masked
 from penstock.core.public import exported
@@ -158,6 +159,8 @@ def reading(source: Any, *, via: Literal["fd", "fifo", "file"] = "fd", suffix: s
 
     if isinstance(source, str) or (hasattr(source, "__fspath__") and not isinstance(source, PipelineSpec)):
         return str(source)
+    if is_template(source):
+        return source  # type: ignore[no-any-return] # the placeholder of a path
     return Reading(_source("reading", source), *_means(("fd", "fifo", "file"), via, suffix))
 
 

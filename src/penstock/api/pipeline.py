@@ -20,7 +20,7 @@ from penstock.api.signature import OptionsSignature
 from penstock.core.constants import CAPTURE, DEVNULL
 from penstock.core.matchers import check_matcher
 from penstock.core.noop import noop
-from penstock.core.options import check, check_capture, check_ends, check_flag
+from penstock.core.options import TEMPLATE, check, check_capture, check_ends, check_flag
 from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements
@@ -31,15 +31,19 @@ from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
+    from datetime import timedelta
     from typing import Any, Self, TypeAlias, Unpack, overload
 
+    from penstock.core.limits import Limits
     from penstock.core.matchers import Matcher
     from penstock.core.options import Options
     from penstock.core.plan import Plan
     from penstock.core.result import Result
     from penstock.core.stage import RunningStage, Stage
     from penstock.engine.graph import PipelineSpec
+    from penstock.jobs.jobs import Jobs
+    from penstock.jobs.settings import Collect, Halt
     from penstock.limits.memory_watch import MemoryWatch
     from penstock.stages.context import StageContext
     from penstock.streams.stage_ends import Input, Output
@@ -129,6 +133,7 @@ class Pipeline(AsyncMethods):
     def __repr__(self) -> str:
         options = dict(self._options)
         watch = options.pop("watch", None)
+        options.pop(TEMPLATE, None)
         if not options and len(self._stages) == 1:
             shown = repr(self._stages[0])
         else:
@@ -284,6 +289,62 @@ class Pipeline(AsyncMethods):
 
             return start_nested(self, ctx, stdin, stdout)
         return start_run(plan_run(self, self._for_call(options)))
+
+    # Many runs.
+
+    def map(  # noqa: PLR0913 - the parameters of a map
+        self,
+        inputs: Iterable[Any],
+        *,
+        output: Any = None,
+        workers: int | None = None,
+        ordered: bool = False,
+        retries: int = 0,
+        retry_if: Matcher | None = None,
+        backoff: float | timedelta = 1.0,
+        timeout: float | timedelta | None = None,
+        halt: Halt = "soon",
+        max_failures: float = 1,
+        collect: Collect | None = None,
+        limits: Limits | None = None,
+        check: bool = True,
+    ) -> Jobs:
+        """Run the pipeline once for each input, some at once, and iterate over the `Job`s as they end.
+
+        The pipeline says by `item` where the input goes. Without it a PathLike input is the stdin, and bytes
+        are the `input`; any other one is a ValueError. `docs/many.md` describes all parameters.
+
+        Nothing starts before the first `next()`; then up to `workers` runs go on in the background (by
+        default as many as there are processors for this process). `inputs` may be endless: at most
+        `2 * workers` jobs are begun and not taken. A job that fails is yielded as any other, with `error`. At
+        the end `MapError` is raised if any failed, unless `check=False`.
+
+        - `output`: the path of each job's output, such as `"out/{stem}.gz"`, or a placeholder. Written as by
+          `atomic`. ValueError if two inputs have the same.
+        - `collect`: "bytes" or "text" keeps stdout in `job.stdout`. With neither, stdout is that of the
+          pipeline; what goes to our own stdout is written when the job has ended, in one piece.
+        - `ordered`: yield, and write, the jobs in the order of the inputs.
+        - `retries`: further attempts for a job that fails, if `retry_if(error)`, a matcher, is true. The
+          first one comes `backoff` seconds later, each further one after twice the time, at most 300 s. Up
+          to half of that is taken away at random.
+        - `timeout` and `limits` are for each attempt, as the pipeline's options of these names.
+        - `halt`: "soon" begins no further job after `max_failures` have failed, a number or a fraction of the
+          inputs; "now" also cancels those that run; "never" goes on. Waiting retries are given up.
+        - `orphans` is "kill", unless the pipeline has that option.
+
+        Raises TypeError or ValueError for a mistake that can be seen now: in the parameters, and in the
+        inputs if they are a list or another collection. The iteration raises that of an iterator.
+
+        >>> from penstock import command, item
+        >>> jobs = command("expr", item, "*", item).map([2, 3], collect="text", ordered=True)
+        >>> [(job.input, job.stdout.strip()) for job in jobs]
+        [(2, '4'), (3, '9')]
+        """
+        parameters = {name: value for name, value in locals().items() if name not in ("self", "inputs")}
+        with late_import:
+            from penstock.jobs.mapping import map_pipeline  # noqa: PLC0415 - few programs map
+
+        return map_pipeline(self, inputs, parameters)
 
     def explain(self, **options: Unpack[Options]) -> Plan:
         """Return the `Plan`: what would carry the bytes of each edge. Opens and starts nothing.

@@ -16,6 +16,7 @@ import os
 
 from penstock.core.constants import DEVNULL, NEXT, STDOUT, Special
 from penstock.core.file_targets import FileTarget, appending
+from penstock.core.loaded import is_template
 from penstock.core.placeholders import HIDDEN, masked
 from penstock.core.printable import printable
 from penstock.core.texts import shell_word
@@ -58,7 +59,7 @@ def _line(stages: Sequence[object], options: Mapping[str, Any]) -> str:
     if errors is not None:
         line = f"{line if len(parts) == 1 else f'({line})'} 2> {errors}"
     cwd = options.get("cwd")
-    return line if cwd is None else f"(cd {shell_word(masked(cwd, _HIDDEN))} && {line})"
+    return line if cwd is None else f"(cd {_folder(cwd)} && {line})"
 
 
 def _part(stage: object, options: Mapping[str, Any], *, alone: bool) -> str:
@@ -136,7 +137,16 @@ def _command(stage: Command, options: Mapping[str, Any]) -> str:
     if stage.stdout is not None:
         words.append(_aside(stage.stdout))
     line = " ".join(words)
-    return line if stage.cwd is None else f"(cd {shell_word(masked(stage.cwd, _HIDDEN))} && {line})"
+    return line if stage.cwd is None else f"(cd {_folder(stage.cwd)} && {line})"
+
+
+def _folder(cwd: str) -> str:
+    return _placeholder(cwd) if is_template(cwd) else shell_word(masked(cwd, _HIDDEN))
+
+
+def _placeholder(value: object) -> str:
+    """Return the word for a placeholder of an input that is not known yet."""
+    return shell_word(f"{{{value!r}}}")
 
 
 def _joined(parts: Sequence[Any], options: Mapping[str, Any]) -> str:
@@ -165,7 +175,7 @@ def _word(arg: str | bytes, *, program: bool) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return shell_word(masked(value, _HIDDEN)) if value else ""
-    return shell_word(f"<{name_of(value)}()>")
+    return _placeholder(value) if is_template(value) else shell_word(f"<{name_of(value)}()>")
 
 
 def _aside(end: object) -> str:
@@ -178,7 +188,7 @@ def _aside(end: object) -> str:
 def _target(end: object) -> str | None:
     """Return the redirection to a file, if the end is one or DEVNULL."""
     if isinstance(end, FileTarget):
-        return f"{'>>' if isinstance(end, appending) else '>'} {shell_word(os.fsdecode(end.path))}"
+        return f"{'>>' if isinstance(end, appending) else '>'} {_path(end.path)}"
     path = _path(end)
     return None if path is None else f"> {path}"
 
@@ -187,4 +197,6 @@ def _path(end: object) -> str | None:
     """Return the word of a redirection, if the end is a path or DEVNULL."""
     if isinstance(end, str | os.PathLike):
         return shell_word(os.fsdecode(end))
+    if is_template(end):
+        return _placeholder(end)
     return "/dev/null" if end is DEVNULL else None

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from penstock.core.loaded import is_template
 from penstock.core.placeholders import masked
 from penstock.core.secret import Secret, carried, has_secret, mistake_in, restored
 
@@ -67,7 +68,7 @@ def check_layer(option: str, layer: object, stage: str | None = None) -> dict[st
         if isinstance(value, str):
             checked[name] = _checked(f"{option}[{name!r}]", value, stage)
             continue
-        if value is not None and not callable(value):
+        if value is not None and not callable(value) and not is_template(value):
             raise TypeError(
                 f"{option}[{name!r}] must be a str, Secret, None or a callable, not {type(value).__name__}"
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from penstock.core.loaded import is_template
 from penstock.core.public import exported
 from penstock.core.secret import has_secret
 
@@ -23,9 +24,13 @@ class FileTarget:
     """A file by its path; immutable."""
 
     __slots__ = ("path",)
+    path: str
 
     def __init__(self, path: Path) -> None:
         name = type(self).__name__
+        if is_template(path):
+            self.path = path  # type: ignore[assignment] # a str once it is bound, before anything runs
+            return
         if not isinstance(path, str | bytes | os.PathLike):
             raise TypeError(f"{name}() takes a path (str, bytes or PathLike), not {path!r}")
         text = os.fsdecode(path)

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["is_exactly", "loaded"]
+__all__ = ["is_exactly", "is_template", "loaded"]
 
 
 def loaded(module: str, name: str) -> Any:
@@ -24,3 +24,9 @@ def is_exactly(value: object, module: str, name: str) -> bool:
     """Return whether a class of that module is the type of `value`."""
     found = loaded(module, name)
     return found is not None and type(value) is found
+
+
+def is_template(value: object) -> bool:
+    """Whether a value is `penstock.item`, or has it in it; see `core.item`."""
+    find = loaded("penstock.core.item", "is_template")
+    return find is not None and find(value)

@@ -16,6 +16,7 @@ from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, PIPE
 from penstock.core.describe import describe
 from penstock.core.env import check_layer
 from penstock.core.habits import option_hint
+from penstock.core.loaded import is_template
 from penstock.core.paths import path
 from penstock.core.placeholders import masked
 from penstock.core.secret import checked_data, has_secret
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULTS",
+    "TEMPLATE",
     "Options",
     "check",
     "check_capture",
@@ -76,6 +78,8 @@ __all__ = [
     "ends_stages",
 ]
 
+TEMPLATE = "template"
+"""A note among the checked options that one of them was given a placeholder, so that runs need not look."""
 
 DEFAULTS: dict[str, Any] = {
     "name": None,
@@ -122,6 +126,8 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
             if has_secret(str(error)):
                 error.args = (masked(str(error)),)
             raise
+    if any(map(is_template, checked.values())):
+        checked[TEMPLATE] = True
     if checked.get("input") is not None and checked.get("stdin", DEVNULL) is not DEVNULL:
         raise ValueError("input and stdin cannot be given together: both set what the first stage reads")
     return checked

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from penstock.core.loaded import is_template
 from penstock.core.placeholders import masked
 from penstock.core.secret import carried, has_secret, mistake_in, restored
 
@@ -19,6 +20,8 @@ def path(option: str, value: object) -> str:
     Only the path of a `cwd` may have secrets in it, because errors and results show the others.
     """
     if not isinstance(value, str | bytes | os.PathLike):
+        if is_template(value):
+            return value  # type: ignore[return-value] # a path once it is bound, before anything runs
         raise TypeError(f"{option} must be a path (str, bytes or PathLike), not {value!r}")
     try:
         text = os.fsdecode(value)

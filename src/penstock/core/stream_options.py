@@ -12,6 +12,7 @@ from penstock.core.async_detection import is_async_sink, plain
 from penstock.core.constants import CAPTURE, DEVNULL, INHERIT, NEXT, PIPE, STDOUT, TEE, Special, closing
 from penstock.core.file_targets import FileTarget
 from penstock.core.habits import wrapped_hint
+from penstock.core.loaded import is_template
 from penstock.core.paths import path
 
 TYPE_CHECKING = False
@@ -65,6 +66,8 @@ def check_stdin(option: str, value: object) -> object:
     """Check the option `stdin` of a pipeline, and return it."""
     value = _end(option, value, (PIPE, DEVNULL, INHERIT))
     thing = value.thing if isinstance(value, closing) else value
+    if is_template(thing):
+        return value
     if _is_buffer(thing):
         raise TypeError(
             f"{option} cannot be {type(thing).__name__}: give data as input=, a path as str or PathLike"
@@ -111,7 +114,7 @@ def _is_buffer(thing: object) -> bool:
 def check_stdout(option: str, value: object) -> object:
     """Check the option `stdout` of a pipeline, and return it."""
     value = _end(option, value, (PIPE, DEVNULL, INHERIT, CAPTURE))
-    if isinstance(value, FileTarget):
+    if isinstance(value, FileTarget) or is_template(value):
         return value
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, str | os.PathLike):
@@ -131,7 +134,7 @@ def check_stdout(option: str, value: object) -> object:
 def check_stderr(option: str, value: object) -> object:
     """Check the option `stderr` of a pipeline or of a single command, and return it."""
     value = _end(option, value, (DEVNULL, INHERIT, CAPTURE, TEE, STDOUT, NEXT))
-    if isinstance(value, FileTarget):
+    if isinstance(value, FileTarget) or is_template(value):
         return value
     thing = value.thing if isinstance(value, closing) else value
     if isinstance(thing, str | os.PathLike):

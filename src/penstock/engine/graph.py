@@ -17,7 +17,8 @@ run (see `tree`).
 from __future__ import annotations
 
 from penstock.core.habits import method_hint
-from penstock.core.options import ends_stages
+from penstock.core.loaded import is_template
+from penstock.core.options import TEMPLATE, ends_stages
 from penstock.core.stream_options import all_plain
 from penstock.engine.graph_builder import Builder
 from penstock.engine.graph_parts import (
@@ -36,7 +37,7 @@ from penstock.system.fork_guard import late_import
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from penstock.core.stage import Stage
     from penstock.stages.branch import Branch
@@ -68,6 +69,11 @@ class PipelineSpec(PipelineBase):
         def __getattr__(self, name: str) -> Any:
             text = f"{type(self).__name__!r} object has no attribute {name!r}{method_hint(name)}"
             raise AttributeError(text, name=name, obj=self)
+
+    @classmethod
+    def _of(cls, stages: tuple[Stage | PipelineSpec, ...], options: Mapping[str, Any]) -> Self:
+        """Make a pipeline of parts that were checked before."""
+        raise NotImplementedError
 
     @property
     def stages(self) -> tuple[Stage | PipelineSpec, ...]:
@@ -123,6 +129,7 @@ class Graph:
         "has_own_outputs",
         "has_user_objects",
         "is_line",
+        "is_template",
         "last",
         "nodes",
         "parents",
@@ -188,6 +195,14 @@ class Graph:
             and (self.is_line or all(all_plain(end.options) for end in (*self.sources, *self.sinks)))
         )
         """Whether there may be user code in it, a finalizer for one: an object, a function."""
+        self.is_template = (
+            any(traits_of(node.stage).has_placeholders for node in self.nodes)
+            or any(TEMPLATE in group.options for group in groups)
+            or any(
+                is_template(value) for end in (*self.sources, *self.sinks) for value in end.options.values()
+            )
+        )
+        """Whether a placeholder is in it, so that it can only be mapped."""
         self.has_own_outputs = (
             not self.is_line
             or any(

@@ -10,7 +10,8 @@ from __future__ import annotations
 from penstock.core.constants import NEXT
 from penstock.core.constants import STDOUT as MERGED
 from penstock.core.errors import StartError
-from penstock.core.options import DEFAULTS
+from penstock.core.loaded import is_template
+from penstock.core.options import DEFAULTS, TEMPLATE
 from penstock.core.plan import Edge, Node, Plan, carriers
 from penstock.core.requirements import Stream
 from penstock.core.stream_options import all_plain
@@ -174,6 +175,8 @@ def plan_run(
     holds the pipeline. Raises TypeError or ValueError, naming the option or the stage, if the pipeline cannot
     be run like that, and StartError if no descriptor or memory is left to load what it needs.
     """
+    if TEMPLATE in options or pipeline.graph.is_template:
+        _refuse_template(pipeline, options)
     try:
         keep = options.get("keep")
         graph = pipeline.graph if keep is None else make_graph(pipeline.stages, keep)
@@ -183,6 +186,12 @@ def plan_run(
             raise
         first = pipeline.graph.nodes[0].stage.name
         raise StartError(first, error, index=0) from error
+
+
+def _refuse_template(pipeline: PipelineSpec, options: Mapping[str, Any]) -> None:
+    """Raise ValueError if there is a placeholder; an option that had one may have been overridden."""
+    if pipeline.graph.is_template or any(map(is_template, options.values())):
+        raise ValueError(f"{pipeline!r} has placeholders (item), so it can only be mapped: use .map(inputs)")
 
 
 def _plan(

@@ -60,6 +60,8 @@ class StageTraits:
     """Whether the end of its stdout's reader ends it, whatever its outlets do."""
     reads_any_input: bool = False
     """Whether it reads whichever input has bytes, so that it never waits for one of several."""
+    has_placeholders: bool = False
+    """Whether an argument or an option of it is a placeholder, so that it can only be mapped."""
     works_in_thread: bool = False
     """Whether all its work is one call in a thread of this process, which the caller's own may be."""
     has_no_user_objects: bool = False

@@ -8,16 +8,19 @@ import signal
 from functools import partial
 
 from penstock.core.env import check_layer, merge, show
-from penstock.core.habits import argument_hint, program_hint
+from penstock.core.habits import program_hint
+from penstock.core.loaded import is_template
 from penstock.core.options import check_leftover, check_limits
 from penstock.core.paths import path
 from penstock.core.placeholders import masked
 from penstock.core.public import exported
 from penstock.core.requirements import Requirements, Stream
-from penstock.core.secret import carried, has_secret, mistake_in, restored, without_secret
+from penstock.core.secret import has_secret, restored, without_secret
 from penstock.core.stream_options import check_stderr, is_plain
 from penstock.stages.base import BuiltinStage
 from penstock.stages.process_options import (
+    check_argument,
+    check_codes,
     check_descriptors,
     check_identity,
     check_own_stdout,
@@ -68,6 +71,8 @@ class Command(BuiltinStage):
     env: dict[str, Any] | None = None
     substitutions: SubstitutedArguments | None = None
     """Its arguments that are names of pipes; `argv` has texts for people in their places."""
+    placeholders: Mapping[int, Any] | None = None
+    """Its arguments that are placeholders; `argv` has texts for people in their places."""
     shown_argv: tuple[str | bytes, ...] = ()
     """The arguments that an error shows, if they are not `argv`."""
     stdout: object = None
@@ -97,10 +102,10 @@ class Command(BuiltinStage):
         self.name = masked(name) if isinstance(name, str) and name else show(program)
         given = (program, *args)
         try:
-            self.argv = tuple([_argument(self.name, place, arg) for place, arg in enumerate(given)])
-        except TypeError:  # a name of a pipe, maybe
-            given = self._take_substitutions(given)
-            self.argv = tuple([_argument(self.name, place, arg) for place, arg in enumerate(given)])
+            self.argv = tuple([check_argument(self.name, place, arg) for place, arg in enumerate(given)])
+        except TypeError:  # a placeholder, or a name of a pipe, maybe
+            given = self._take_substitutions(self._take_placeholders(given))
+            self.argv = tuple([check_argument(self.name, place, arg) for place, arg in enumerate(given)])
         if not restored(self.argv[0]):
             raise ValueError("the program must not be empty")
         if name is not None and (not isinstance(name, str) or not name):
@@ -109,8 +114,8 @@ class Command(BuiltinStage):
         self.env = None if env is None else check_layer("env", env, self.name)
         self.stderr = None if stderr is None else check_stderr("stderr", stderr)
         self.stdout = check_own_stdout(stdout, self.stderr)
-        self.ok_codes = _codes("ok_codes", ok_codes)
-        self.pipe_codes = _codes("pipe_codes", pipe_codes)
+        self.ok_codes = check_codes("ok_codes", ok_codes)
+        self.pipe_codes = check_codes("pipe_codes", pipe_codes)
         if process_group is not None and not isinstance(process_group, bool):
             raise TypeError(f"process_group must be True, False or None, not {process_group!r}")
         self.process_group = process_group
@@ -119,8 +124,19 @@ class Command(BuiltinStage):
         self.stop_signal = check_stop_signal(stop_signal)
         self.identity = check_identity(user, group, umask)
         self.pass_fds = check_descriptors(pass_fds)
+        self.has_placeholders = self.placeholders is not None or any(
+            map(is_template, (self.env, self.cwd, self.stderr, self.stdout))
+        )
         ends_plain = is_plain("stderr", self.stderr) and is_plain("stdout", self.stdout)
         self.has_no_user_objects = self.env is None and ends_plain
+
+    def _take_placeholders(self, given: tuple[object, ...]) -> tuple[object, ...]:
+        """Note the arguments that are placeholders; return the arguments with texts in their places."""
+        found = {place: arg for place, arg in enumerate(given) if is_template(arg)}
+        if not found:
+            return given
+        self.placeholders = found
+        return tuple([f"{{{arg!r}}}" if place in found else arg for place, arg in enumerate(given)])
 
     def _take_substitutions(self, given: tuple[object, ...]) -> tuple[object, ...]:
         """Note the arguments that are names of pipes; return the arguments with texts in their places."""
@@ -149,6 +165,8 @@ class Command(BuiltinStage):
 
     def __repr__(self) -> str:
         parts = [repr(arg) for arg in self.argv]
+        for place, placeholder in (self.placeholders or {}).items():
+            parts[place] = repr(placeholder)
         for place, arg in self.substitutions.shown() if self.substitutions is not None else ():
             parts[place] = arg
         if self.cwd is not None:
@@ -369,29 +387,3 @@ def _explained(error: OSError, program: str, environ: Mapping[str, str], cwd: st
     except OSError as found:
         return found
     return explain_failure(error, program=program, executable=executable, cwd=cwd)
-
-
-def _argument(stage: str, place: int, arg: object) -> str | bytes:
-    """Check an argument, or the program, which is at place 0; return it as str or bytes."""
-    what = "argument" if place else "program"
-    if isinstance(arg, os.PathLike):
-        arg = os.fspath(arg)
-    if not isinstance(arg, str | bytes):
-        hint = argument_hint(arg, program=place == 0)
-        raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}{hint}")
-    if has_secret(arg):
-        arg = carried(f"stage {stage!r}: {f'argument {place}' if place else 'the program'}", arg)
-    mistake = mistake_in(arg)
-    if mistake is not None:
-        raise ValueError(f"{what} {mistake}: {masked(repr(arg))}")
-    return arg
-
-
-def _codes(option: str, codes: Iterable[int]) -> frozenset[int]:
-    if isinstance(codes, int | str | bytes) or not hasattr(codes, "__iter__"):
-        raise TypeError(f"{option} must be an iterable of exit statuses, not {codes!r}")
-    kept = frozenset(codes)
-    for code in kept:
-        if isinstance(code, bool) or not isinstance(code, int):
-            raise TypeError(f"{option} must contain exit statuses, not {code!r}")
-    return kept

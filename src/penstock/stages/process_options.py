@@ -1,24 +1,37 @@
-"""Options of a command that are about its process: user, group, umask, descriptors, and the signal to end it.
+"""Checks of what a command is given: its arguments and statuses, and the options that are about its process.
 
-They mean what they mean in `subprocess`. Names of users and groups are looked up when the command is started,
-on the machine that starts it.
+User, group, umask and descriptors mean the same as in `subprocess`. Names of users and groups are looked up
+when the command is started, on the machine that starts it.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import signal
 
 from penstock.core.constants import CAPTURE, NEXT, PIPE, closing
+from penstock.core.habits import argument_hint
+from penstock.core.placeholders import masked
+from penstock.core.secret import carried, has_secret, mistake_in
 from penstock.core.stream_options import check_stdout
 from penstock.system.executables import SetupError
 from penstock.system.fork_guard import late_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["Identity", "check_descriptors", "check_identity", "check_own_stdout", "check_stop_signal"]
+__all__ = [
+    "Identity",
+    "check_argument",
+    "check_codes",
+    "check_descriptors",
+    "check_identity",
+    "check_own_stdout",
+    "check_stop_signal",
+]
 
 _MAX_ID = (1 << 32) - 2
 """The kernel takes 2**32 - 1 for "do not change"."""
@@ -40,6 +53,33 @@ class Identity:
         Raises OSError if there is no user or group of that name.
         """
         return self.umask, _number("group", self.group), _number("user", self.user)
+
+
+def check_argument(stage: str, place: int, arg: object) -> str | bytes:
+    """Check an argument, or the program, which is at place 0; return it as str or bytes."""
+    what = "argument" if place else "program"
+    if isinstance(arg, os.PathLike):
+        arg = os.fspath(arg)
+    if not isinstance(arg, str | bytes):
+        hint = argument_hint(arg, program=place == 0)
+        raise TypeError(f"{what} must be str, bytes, PathLike or Secret, not {arg!r}{hint}")
+    if has_secret(arg):
+        arg = carried(f"stage {stage!r}: {f'argument {place}' if place else 'the program'}", arg)
+    mistake = mistake_in(arg)
+    if mistake is not None:
+        raise ValueError(f"{what} {mistake}: {masked(repr(arg))}")
+    return arg
+
+
+def check_codes(option: str, codes: Iterable[int]) -> frozenset[int]:
+    """Check exit statuses."""
+    if isinstance(codes, int | str | bytes) or not hasattr(codes, "__iter__"):
+        raise TypeError(f"{option} must be an iterable of exit statuses, not {codes!r}")
+    kept = frozenset(codes)
+    for code in kept:
+        if isinstance(code, bool) or not isinstance(code, int):
+            raise TypeError(f"{option} must contain exit statuses, not {code!r}")
+    return kept
 
 
 def check_identity(user: Any, group: Any, umask: Any) -> Identity | None:
