@@ -119,7 +119,7 @@ class MapRun:
         if self._settings.check:
             error = self._failures.as_error(self._ended, halted=self._halted)
         if self.fatal is not None and error is not None:
-            self.fatal.add_note(str(error))
+            self.fatal.add_note(error.message)
         return error if self.fatal is None else self.fatal
 
     def repeat_end(self) -> None:

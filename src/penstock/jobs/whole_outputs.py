@@ -1,4 +1,4 @@
-"""The output of jobs that goes to the stdout of this process: each job's bytes in one piece, whatever runs beside it.
+"""The output of jobs that goes to the stdout of this process: each job's bytes in one piece.
 
 A job writes to a file without a name, on disk if TMPDIR is in memory, so its size does not matter. When the
 job has ended, the file is copied to our descriptor 1. The copy reads by offset: processes that the job left
