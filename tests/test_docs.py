@@ -1,7 +1,7 @@
 """The documents are true: their links resolve, and the code of some of them runs and prints what it says.
 
 A link to a Python file may name what it means as [`path::name`](path): then the file has to define that name.
-In the Python blocks of the README and of three pages a comment `#> text` stands for a line that is printed.
+In the Python blocks of the README and of four pages a comment `#> text` stands for a line that is printed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 README = ROOT / "README.md"
 GRAPHS = ROOT / "docs" / "graphs.md"
+MANY = ROOT / "docs" / "many.md"
 WATCHING = ROOT / "docs" / "watching.md"
 OBSERVABILITY = ROOT / "docs" / "observability.md"
 
@@ -161,7 +162,18 @@ def test_the_check_finds_what_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "code",
     blocks(README, "python"),
-    ids=["lines", "function", "errors", "cancelling", "silence", "graphs", "secrets", "limits", "loop"],
+    ids=[
+        "lines",
+        "function",
+        "errors",
+        "cancelling",
+        "silence",
+        "graphs",
+        "many",
+        "secrets",
+        "limits",
+        "loop",
+    ],
 )
 def test_the_code_in_the_readme_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
     """Each block is a program of its own; its lines marked `#>` are printed, in this order."""
@@ -171,6 +183,14 @@ def test_the_code_in_the_readme_runs_and_prints_what_it_says(code: str, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("code", blocks(GRAPHS, "python"))
 def test_the_code_in_the_page_about_graphs_runs_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
+    """As in the README."""
+    run_and_compare(code, tmp_path)
+
+
+@pytest.mark.parametrize("code", blocks(MANY, "python"))
+def test_the_code_in_the_page_about_many_inputs_runs_and_prints_what_it_says(
+    code: str, tmp_path: Path
+) -> None:
     """As in the README."""
     run_and_compare(code, tmp_path)
 

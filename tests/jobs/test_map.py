@@ -59,19 +59,20 @@ def test_each_input_gives_a_job() -> None:
     assert [job.stdout for job in jobs] == [b"a\n", b"b\n", b"c\n", b"4\n"]
     assert [job.input for job in jobs] == ["a", b"b", Path("c"), 4]
     assert [job.index for job in jobs] == [0, 1, 2, 3]
-    assert all(job.ok and job.attempt == 1 and job.error is None and job.result.ok for job in jobs)
+    assert all(job.ok and job.attempt == 1 and job.error is None and job.result for job in jobs)
 
 
 def test_no_input_gives_no_job() -> None:
     assert list(echo.map([])) == list(echo.map(iter(()))) == []
 
 
-def test_text_is_decoded_and_bytes_that_are_no_text_fail_the_job() -> None:
+def test_text_is_decoded_and_other_bytes_fail_the_job() -> None:
     (good, bad) = command("printf", item).map(
         ["\\303\\251", "\\377"], collect="text", ordered=True, check=False
     )
     assert good.stdout == "é"
     assert bad.stdout == b"\xff"
+    assert bad.error is not None
     assert bad.error.stage == "stdout"
     assert isinstance(bad.error.cause, UnicodeDecodeError)
 
@@ -195,7 +196,7 @@ def test_a_job_that_cannot_be_started_has_failed() -> None:
 def test_the_error_at_the_end_is_a_group_of_the_failures_in_order() -> None:
     jobs = status.map([0, 3, 0, 4], halt="never", workers=4)
     assert sorted(job.index for job in jobs_until_error(jobs)) == [0, 1, 2, 3]
-    (error,) = jobs_until_error.errors
+    (error,) = jobs_until_error.errors  # type: ignore[attr-defined]
     assert [each.cause.returncode for each in error.exceptions] == [3, 4]
     assert error.exceptions[0].__notes__[-1] == "the job's input 1, 3"
     assert error.failures == 2
@@ -422,6 +423,7 @@ def test_outputs_are_whole_or_not_there(tmp_path: Path) -> None:
 def test_an_output_may_be_a_placeholder(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"b\na\n")
     (job,) = command("sort").map([tmp_path / "a.txt"], output=item.with_suffix(".sorted"))
+    assert job.output is not None
     assert Path(job.output).read_bytes() == b"a\nb\n"
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Literal, ParamSpec
 
+    from penstock.core.item import Placeholder
     from penstock.core.limits import Limits
     from penstock.core.secret import Secret
     from penstock.stages.substitution import Arg, Substitution
@@ -55,11 +56,11 @@ def _with_hints(make: Callable[P, Pipeline]) -> Callable[P, Pipeline]:
 @exported
 @_with_hints
 def command(  # noqa: PLR0913 - the options of a command
-    program: str | bytes | os.PathLike[str] | Secret,
-    *args: str | bytes | os.PathLike[str] | Secret | Arg | Substitution,
+    program: str | bytes | os.PathLike[str] | Secret | Placeholder,
+    *args: str | bytes | os.PathLike[str] | Secret | Arg | Substitution | Placeholder,
     name: str | None = None,
-    cwd: str | bytes | os.PathLike[str] | None = None,
-    env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None = None,
+    cwd: str | bytes | os.PathLike[str] | Placeholder | None = None,
+    env: Mapping[str, str | Secret | Placeholder | Callable[[], str | None] | None] | None = None,
     stderr: Any = None,
     stdout: Any = None,
     ok_codes: Iterable[int] = (0,),
@@ -76,7 +77,8 @@ def command(  # noqa: PLR0913 - the options of a command
     r"""Make a stage of an external command; no shell is involved.
 
     `program` and `args` are str, bytes, PathLike or `Secret`; `args` may also be `reading(...)`,
-    `writing(...)` or `Arg(...)`. A `program` with a slash is relative to the caller's working directory,
+    `writing(...)` or `Arg(...)`. In a pipeline that is mapped, each of them may be
+    `item`, or a part of it. A `program` with a slash is relative to the caller's working directory,
     whatever `cwd` is. A bare name is searched on the child's PATH, whose empty and relative entries are
     skipped. `cwd`, `env` and `stderr` override the pipeline's options. `name` is
     how errors and results call the stage; the default is `program` as given.

@@ -15,7 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    from penstock.core.item import Placeholder
+
+    Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Placeholder
 
 __all__ = ["FileTarget", "appending", "atomic"]
 

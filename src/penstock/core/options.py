@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypedDict
 
     from penstock.core.events import Event
+    from penstock.core.item import Placeholder
     from penstock.core.limits import Limits
     from penstock.core.secret import Secret
     from penstock.core.snapshot import Snapshot
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
         """The options that `Pipeline(...)`, `replace` and the methods that run it accept by name."""
 
         name: str | None
-        cwd: str | bytes | os.PathLike[str] | None
-        env: Mapping[str, str | Secret | Callable[[], str | None] | None] | None
+        cwd: str | bytes | os.PathLike[str] | Placeholder | None
+        env: Mapping[str, str | Secret | Placeholder | Callable[[], str | None] | None] | None
         inherit_env: bool
         stdin: Any
         stdout: Any

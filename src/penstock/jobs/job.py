@@ -35,7 +35,7 @@ class Job:
     """
     error: PipelineError | None
     """The error of the last attempt; None if it succeeded."""
-    stdout: bytes | str | None
+    stdout: Any
     """Its output, with `collect`: bytes, or str decoded as UTF-8. None without."""
 
     def __init__(  # noqa: PLR0913 - its attributes

@@ -71,9 +71,16 @@ class Jobs:
         A job that was running is cancelled, and its output is not there. Functions that ignore that, and user
         code in the iterator of inputs, are left behind after the grace time.
         """
-        closed, self._closed = self._closed, True
-        if self._begun and not closed and os.getpid() == self._owner:
-            self._map.end(Cancelled("the map was closed"))
+        self._closed = True
+        if not self._begun or os.getpid() != self._owner:
+            return
+        try:
+            interrupt = self._map.end(Cancelled("the map was closed"))
+        except BaseException as error:
+            self._map.end(error)
+            raise
+        if interrupt is not None:
+            raise interrupt
 
     def __enter__(self) -> Self:
         return self
@@ -82,11 +89,10 @@ class Jobs:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_begun", False) or self._closed or os.getpid() != self._owner:
+        if not getattr(self, "_begun", False) or os.getpid() != self._owner:
             return
         if self._map.done.is_set() or sys.is_finalizing():
             return
-        self._closed = True
         reason = Cancelled("the map was dropped")
         # The garbage collector may come in any thread: in one that the end of the map needs, for one.
         ours = threading.current_thread().name.startswith("penstock-")
@@ -124,8 +130,8 @@ class Jobs:
         with late_import:
             from penstock.jobs.loop_waits import wait_for_done  # noqa: PLC0415 - as above
 
-        closed, self._closed = self._closed, True
-        if self._begun and not closed and os.getpid() == self._owner:
+        self._closed = True
+        if self._begun and os.getpid() == self._owner:
             self._map.cancel(Cancelled("the map was closed"))
             await wait_for_done(self._map)
 

@@ -142,30 +142,30 @@ class MapRun:
             self._conclude()
         self._messages.put(self._wake)
 
-    def end(self, reason: BaseException) -> None:
-        """End all that runs, and wait for it, whatever interrupts that.
+    def end(self, reason: BaseException) -> BaseException | None:
+        """End all that runs, and wait for it, whatever interrupts that; return what has.
 
         A further interrupt skips the grace time. User code that does not return is left behind when the grace
         time is over.
         """
-        forced = False
+        interrupt: BaseException | None = None
         end = float("inf")
         while True:
             try:
                 try:
                     self.cancel(reason)
                     end = min(end, time.monotonic() + self.patience)
-                    if forced:
+                    if interrupt is not None:
                         kill_trees(pair for run in self._runs() for pair in run.execution.to_be_killed())
                     while not self.done.wait(min(timing.max_sleep_s, end - time.monotonic())):
                         if time.monotonic() >= end:
-                            return
-                except BaseException:  # noqa: BLE001 - whatever a signal handler raises meanwhile
-                    forced = True
+                            break
+                except BaseException as error:  # noqa: BLE001 - whatever a signal handler raises meanwhile
+                    interrupt = error
                 else:
-                    return
-            except BaseException:  # noqa: BLE001 - as above
-                forced = True
+                    return interrupt
+            except BaseException as error:  # noqa: BLE001 - as above
+                interrupt = error
 
     @property
     def patience(self) -> float:
