@@ -181,7 +181,7 @@ class MapRun:
         try:
             inputs = iter(self._tasks.inputs)
             for index in itertools.count():
-                if self._permits.get() is None:
+                if self._permits.get() is None or self._shut:
                     return
                 value = next(inputs, _END)
                 if value is _END:
