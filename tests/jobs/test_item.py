@@ -189,7 +189,7 @@ def test_every_place_is_filled_in(tmp_path: Path) -> None:
     assert text_of(Pipeline(command("echo", "x"), stderr=appending(item.with_suffix(".log"))), path) == "x\n"
 
 
-def test_what_is_filled_in_is_checked() -> None:
+def test_a_value_that_is_filled_in_is_checked() -> None:
     for value in ("a\0b", ""):
         (job,) = command(item, "x").map([value], check=False)
         assert isinstance(job.error.cause if job.error else None, ValueError)
