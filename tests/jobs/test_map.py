@@ -399,19 +399,6 @@ def test_memory_stays_flat_over_many_jobs() -> None:
     assert peak - before < 1 << 20, (before, after, peak)
 
 
-def test_orphans_are_killed_unless_the_pipeline_says_otherwise() -> None:
-    seen: list[str] = []
-
-    def mode(pipeline: Pipeline) -> None:
-        (job,) = pipeline.map([1], collect="text")
-        assert job.ok
-        seen.append(job.stdout)
-
-    mode(echo)
-    mode(echo.replace(orphans="leave"))
-    assert seen == ["1\n", "1\n"]
-
-
 def test_outputs_are_whole_or_not_there(tmp_path: Path) -> None:
     half = command("sh", "-c", 'echo half; exit "$1"', "sh", item)
     jobs = list(half.map([0, 1], output=f"{tmp_path}/{{}}.txt", check=False, workers=1))
