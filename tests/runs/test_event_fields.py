@@ -382,6 +382,8 @@ def test_an_interrupt_at_any_moment_loses_and_doubles_no_end(first: int) -> None
             assert (kinds[0], kinds.count("run-start"), kinds.count("run-end")) == ("run-start", 1, 1)
             ends = [event.stage_id for event in events if event.kind in {"exit", "failed"} and event.elapsed]
             assert len(ends) == len(set(ends)), (kinds, interruption.where)
+            starts = [event.stage_id for event in events if event.kind == "start"]
+            assert sorted(starts) == sorted(ends), (kinds, interruption.where)  # type: ignore[type-var]
         if interruption.left > 0:
             return
         turn += 17

@@ -40,8 +40,7 @@ def emit_run_start(
 def report_start(ctx: StageContext, running: Running) -> bool:
     """Report that a stage was started. Return whether it is to be reported if something stops it."""
     if ctx.scope.events.handlers:
-        ctx.pid = running.pid
-        ctx.emit_event("start", "started", None, {} if running.pid is None else {"pid": running.pid})
+        _emit_start(ctx, running, _told(running))
         return True
     return bool(ctx.scope.services.found_terminal) and is_logged()
 
@@ -53,9 +52,24 @@ def emit_start_failure(events: EventEmitter, failure: StartFailure) -> None:
     emitter.emit("start-failed", ctx or failure.stage, "could not be started", failure.cause)
 
 
+def _emit_start(ctx: StageContext, running: Running, told: set[object]) -> None:
+    ctx.pid = running.pid
+    context = {} if running.pid is None else {"pid": running.pid}
+    ctx.scope.events.emit("start", ctx, "started", None, context, once=told)
+    told.add(_emit_start)
+
+
+def _told(running: Running) -> set[object]:
+    if running.told is None:
+        running.told = set()
+    return running.told
+
+
 def emit_exit(running: Running, end: NodeOutcome) -> None:
-    """Report that a stage has ended, and how."""
-    ctx = running.ctx
+    """Report that a stage has ended, and how. It may be done again, if an interrupt came in the middle."""
+    ctx, told = running.ctx, _told(running)
+    if _emit_start not in told and running.hand_over is None:  # an interrupt came before
+        _emit_start(ctx, running, told)
     context: dict[str, Any] = {}
     if running.pid is not None:
         context["pid"] = running.pid
@@ -65,10 +79,11 @@ def emit_exit(running: Running, end: NodeOutcome) -> None:
     elapsed = running.ended - running.started
     if end.reason is not None:
         facts = {**context, "collateral": end.ignored}
-        ctx.emit_event("cancelled", f"cancelled: {text_of(error)}", error, facts, elapsed)
+        text = f"cancelled: {text_of(error)}"
+        ctx.scope.events.emit("cancelled", ctx, text, error, facts, elapsed=elapsed, once=told)
     kind = "exit" if error is None or end.reason is not None else "failed"
     text = "ended" if error is None else f"ended: {text_of(error)}"
-    ctx.emit_event(kind, text, error, context, elapsed)
+    ctx.scope.events.emit(kind, ctx, text, error, context, elapsed=elapsed, once=told)
 
 
 def emit_run_end(  # noqa: PLR0913 - all that is known of the end

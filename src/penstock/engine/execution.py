@@ -185,8 +185,7 @@ class Execution(JudgedRun):
         reason = self._state.record_start(leaf, running)
         if self._resources.shared_files is not None:
             self._resources.shared_files.started = True
-        ctx = leaf.ctx
-        if ctx is not None:
+        if (ctx := leaf.ctx) is not None:
             ctx.unregister()  # it is known now
             if running.hand_over is None and report_start(ctx, running):  # else its process is still to start
                 self._stops.begin()
@@ -223,8 +222,9 @@ class Execution(JudgedRun):
     def _leaf_ended(self, leaf: StageRun) -> None:
         running = leaf.running
         end = leaf_outcome(leaf, self.failure, self._state.asked)
-        if running is not None and running.ctx.listened_to and self._state.claim_exit_event(leaf):
-            emit_exit(running, end)  # before the end is recorded, with which the run may be over
+        if running is not None and running.ctx.listened_to and not leaf.exit_event_sent:
+            emit_exit(running, end)  # before the end is recorded, with which the run may be over; then
+            leaf.note_exit_event()  # this, because an interrupt may come in between
         if self._state.record_end(leaf, end):
             self._propagate(leaf)
 

@@ -65,12 +65,6 @@ class RunState:
             leaf.set_running(running)
             return leaf.reason
 
-    def claim_exit_event(self, leaf: StageRun) -> bool:
-        """Return True for the first call only."""
-        with self._lock:
-            claimed = leaf.claim_exit_event()
-        return claimed  # noqa: RET504 - from inside, a tracer could raise before the lock is released
-
     def record_end(self, leaf: StageRun, end: NodeOutcome) -> bool:
         """Record how a stage ended; the first time counts. Return whether that matters above it."""
         with self._lock:

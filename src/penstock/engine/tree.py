@@ -195,10 +195,9 @@ class StageRun(Node):
         """Record why it is to end."""
         self.reason = reason
 
-    def claim_exit_event(self) -> bool:
-        """Return True for the first call only: the caller then sends the event about its exit."""
-        first, self.exit_event_sent = not self.exit_event_sent, True
-        return first
+    def note_exit_event(self) -> None:
+        """Note that the event about its exit was sent."""
+        self.exit_event_sent = True
 
     def end_as_seen_from(self, other: StageRun) -> NodeOutcome | None:
         """Return how it ended, or the outermost filter or pipeline around it that is not around `other` too.

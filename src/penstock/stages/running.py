@@ -57,6 +57,8 @@ class Running:
     """Whether it is a command, whose process the caller may send signals to."""
     is_on_stack = False
     """Whether it is a part of a chain, and the thread of that is in this part or in an earlier one."""
+    told: set[object] | None = None
+    """Notes which events about it were given to whom, so that none comes twice; None without listeners."""
     stopped: FinishEarly | None = None
     """Set once the caller has asked it to end, which is not a failure: raised in it, or its outcome."""
     _reason: BaseException | None = None
