@@ -125,6 +125,8 @@ class Tap:
 
     def _take(self) -> int | None:
         """Read once. Return the number of bytes, or None if there is nothing now or nothing any more."""
+        if self._fd.closed:  # an interrupt came in the middle of `close`, which is taken again
+            return None
         try:
             data = system_calls.read(self._fd.fileno(), self._size)
         except BlockingIOError:
