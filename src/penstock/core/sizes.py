@@ -6,9 +6,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["parse_size", "show_size"]
+__all__ = ["binary_size", "parse_size", "show_size"]
 
 _TEXT: Final = r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*"
+_UNITS: Final = "KMGTPE"
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -52,3 +53,17 @@ def show_size(size: int) -> str:
         if size >= 1000**power:
             return f"{size / 1000**power:.1f} {unit}"
     return f"{size} bytes"
+
+
+def binary_size(count: float) -> str:
+    """Return a number of bytes in powers of 1024, short enough for a column of figures.
+
+    >>> binary_size(0), binary_size(1023), binary_size(1024), binary_size(1_288_490_189)
+    ('0 B', '1023 B', '1.0 KiB', '1.2 GiB')
+    """
+    if count < 1023.5:
+        return f"{count:.0f} B"
+    value, place = count / 1024, 0
+    while value >= 1023.5 and place < len(_UNITS) - 1:
+        value, place = value / 1024, place + 1
+    return f"{value:.{1 if value < 99.95 else 0}f} {_UNITS[place]}iB"

@@ -136,7 +136,7 @@ class ManagedRun(CallerEnds):
             self.execution.barrier.work()
             self.execution.barrier.raise_exit()
         except BaseException as interrupt:
-            if not is_fault(interrupt):
+            if not is_fault(interrupt):  # KeyboardInterrupt, or anything else that a signal handler raises
                 self._reap(interrupt)
             raise
         self.wait_done()

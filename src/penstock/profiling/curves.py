@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from penstock.core.sizes import binary_size
 from penstock.profiling.charts import area_of, bar, chart, curve_of, nice_top, steps_of
-from penstock.profiling.markup import seconds, size, text
+from penstock.profiling.markup import seconds, text
 from penstock.profiling.series import levels, phases, rates
 
 TYPE_CHECKING = False
@@ -74,9 +75,9 @@ def memory_charts(result: Result, profile: Profile) -> str:
     top = nice_top(most, 2)
     figures = []
     for index, pieces in found.items():
-        told = f"at most {size(max(value for piece in pieces for _, value in piece))}"
+        told = f"at most {binary_size(max(value for piece in pieces for _, value in piece))}"
         paths = [("line", curve_of(pieces, top, result.elapsed))]
-        figures.append(_figure(result, index, told, paths, top, size))
+        figures.append(_figure(result, index, told, paths, top, binary_size))
     why = "Nobody looked while these ran, or they run in this program"
     return _all(result, "Resident memory, with the processes that a stage has started.", figures, found, why)
 
@@ -98,8 +99,8 @@ def throughput_charts(result: Result, profile: Profile) -> str:
             ("line out", steps_of(written, top, result.elapsed)),
         ]
         counts = (("in", last.bytes_in[index]), ("out", last.bytes_out[index]))
-        told = ", ".join(f"{size(count)} {way}" for way, count in counts if count is not None)
-        figures.append(_figure(result, index, told, paths, top, lambda value: f"{size(value)}/s"))
+        told = ", ".join(f"{binary_size(count)} {way}" for way, count in counts if count is not None)
+        figures.append(_figure(result, index, told, paths, top, lambda value: f"{binary_size(value)}/s"))
     why = "The kernel carries the bytes of these past Penstock"
     intro = "Bytes a second: a full line for the input, a dashed one for the output."
     return _all(result, intro, figures, found, why)

@@ -5,8 +5,9 @@ Out of scope: where the boxes stand (`layout`).
 
 from __future__ import annotations
 
+from penstock.core.sizes import binary_size
 from penstock.profiling.layout import lay_out
-from penstock.profiling.markup import cut, number, size, text
+from penstock.profiling.markup import cut, number, text
 from penstock.profiling.words import outcome_of
 
 TYPE_CHECKING = False
@@ -92,7 +93,7 @@ def _label(
     """Return the carriers of the edges between two nodes, and their bytes below."""
     ports = ["" if edge.port == "main" else f"{edge.port}: " for edge in edges]
     lines = ["; ".join(f"{port}{edge.kind}" for port, edge in zip(ports, edges, strict=True))]
-    counts = [size(edge.bytes) for edge in edges if edge.bytes is not None]
+    counts = [binary_size(edge.bytes) for edge in edges if edge.bytes is not None]
     if counts:
         lines.append("; ".join(counts))
     along = share * share * (3 - 2 * share)  # the curve leaves and arrives upright

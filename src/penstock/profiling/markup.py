@@ -10,9 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["block", "cut", "length", "number", "scrolling", "seconds", "size", "table", "text"]
-
-_UNITS = "KMGTPE"
+__all__ = ["block", "cut", "length", "number", "scrolling", "seconds", "table", "text"]
 
 
 def text(value: str) -> str:
@@ -79,20 +77,6 @@ def seconds(value: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes, in powers of 1024.
-
-    >>> size(0), size(999), size(1536), size(1 << 30)
-    ('0 B', '999 B', '1.5 KiB', '1.0 GiB')
-    """
-    if count < 1023.5:
-        return f"{count:.0f} B"
-    value, place = count / 1024, 0
-    while value >= 1023.5 and place < len(_UNITS) - 1:
-        value, place = value / 1024, place + 1
-    return f"{value:.{1 if value < 99.95 else 0}f} {_UNITS[place]}iB"
 
 
 def table(

@@ -13,9 +13,10 @@ import time
 
 from penstock.core.errors import text_of
 from penstock.core.excerpt import Excerpt
+from penstock.core.sizes import binary_size
 from penstock.profiling.curves import cpu_charts, memory_charts, throughput_charts, timeline
 from penstock.profiling.graph_drawing import draw_graph
-from penstock.profiling.markup import block, cut, scrolling, seconds, size, table, text
+from penstock.profiling.markup import block, cut, scrolling, seconds, table, text
 from penstock.profiling.style import STYLE
 from penstock.profiling.words import outcome_of, sentences_of
 
@@ -125,7 +126,7 @@ def _stage_row(result: Result, index: int, stage: StageResult) -> list[str]:
         _known(stage.elapsed, seconds),
         _known(stage.user_time, seconds),
         _known(stage.system_time, seconds),
-        _known(stage.peak_memory or stage.max_rss, size),
+        _known(stage.peak_memory or stage.max_rss, binary_size),
         "" if stage.error is None else text_of(stage.error) or type(stage.error).__name__,
     ]
 
@@ -135,8 +136,8 @@ def _edge_table(result: Result) -> str:
         [
             f"{edge.source} to {edge.target}",
             edge.kind if edge.port == "main" else f"{edge.port}: {edge.kind}",
-            _known(edge.bytes, size),
-            size(edge.spooled) if edge.spooled else "",
+            _known(edge.bytes, binary_size),
+            binary_size(edge.spooled) if edge.spooled else "",
         ]
         for edge in result.edges
     ]

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from penstock.core.printable import printable
+from penstock.core.sizes import binary_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from penstock.core.snapshot import EdgeSnapshot, Snapshot, StageSnapshot
 
-__all__ = ["MAX_NAME", "duration", "input_fill", "name_of", "percent", "rate", "size", "slowest"]
+__all__ = ["MAX_NAME", "duration", "input_fill", "name_of", "outlook", "percent", "rate", "slowest"]
 
 MAX_NAME = 40
 """Characters of a name in a line with others."""
-
-_UNITS = "KMGTPE"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes with at most three digits before the point, in powers of 1024.
-
-    >>> size(0), size(1023), size(1024), size(1_288_490_189), size(1_048_575)
-    ('0 B', '1023 B', '1.0 KiB', '1.2 GiB', '1.0 MiB')
-    """
-    if count < 1024:
-        return f"{count:.0f} B"
-    value, place = count / 1024, 0
-    while value >= 1023.5 and place < len(_UNITS) - 1:
-        value, place = value / 1024, place + 1
-    return f"{value:.{1 if value < 99.95 else 0}f} {_UNITS[place]}iB"
 
 
 def rate(bytes_a_second: float) -> str:
@@ -36,7 +21,7 @@ def rate(bytes_a_second: float) -> str:
     >>> rate(110_000_000.0)
     '105 MiB/s'
     """
-    return f"{size(bytes_a_second)}/s"
+    return f"{binary_size(bytes_a_second)}/s"
 
 
 def percent(fraction: float) -> str:
@@ -86,6 +71,18 @@ def slowest(snapshot: Snapshot) -> str | None:
         name = f"{name[: MAX_NAME - 3]}..."
     end = snapshot.bottleneck_end
     return name if end is None else f"{name}, waiting for {printable(end, keep='')}"
+
+
+def outlook(snapshot: Snapshot) -> list[str]:
+    """Return how much of the input was read, the time to its end, and the slowest stage, as far as known."""
+    told = []
+    if snapshot.fraction is not None:
+        told.append(percent(snapshot.fraction))
+    if snapshot.eta is not None:
+        told.append(f"{duration(snapshot.eta)} left")
+    if (name := slowest(snapshot)) is not None:
+        told.append(f"slowest: {name}")
+    return told
 
 
 def _fill(edge: EdgeSnapshot) -> float | None:

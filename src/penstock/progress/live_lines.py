@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.text import Text
 
 from penstock.core.printable import printable
-from penstock.progress.figures import duration, input_fill, name_of, percent, rate, size, slowest
+from penstock.core.sizes import binary_size
+from penstock.progress.figures import duration, input_fill, name_of, outlook, percent, rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,12 +129,7 @@ class LiveLines:
         if left_out:
             parts.insert(0, f"... {left_out} more")
         if not snapshot.done:
-            if snapshot.fraction is not None:
-                parts.append(percent(snapshot.fraction))
-            if snapshot.eta is not None:
-                parts.append(f"{duration(snapshot.eta)} left")
-            if (name := slowest(snapshot)) is not None:
-                parts.append(f"slowest: {name}")
+            parts += outlook(snapshot)
         return Text(_GAP.join(parts), style="bold")
 
     def _encoded(self, lines: Sequence[Text]) -> list[bytes]:
@@ -165,14 +161,14 @@ def _content(title: str, snapshot: Snapshot, stage: StageSnapshot) -> str:
         return stage.state
     by_output = stage.bytes_out is not None
     if title == "bytes":
-        return _shown(size, stage.bytes_out if by_output else stage.bytes_in)
+        return _shown(binary_size, stage.bytes_out if by_output else stage.bytes_in)
     if stage.state == "ended":
         return ""
     if title == "rate":
         return _shown(rate, stage.rate_out if by_output else stage.rate_in)
     if title == "input":
         return _shown(percent, input_fill(snapshot, stage))
-    return _shown(percent, stage.cpu) if title == "cpu" else _shown(size, stage.rss)
+    return _shown(percent, stage.cpu) if title == "cpu" else _shown(binary_size, stage.rss)
 
 
 def _shown(show: Callable[[float], str], figure: float | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from penstock.progress.figures import MAX_NAME, duration, name_of, percent, rate, size, slowest
+from penstock.core.sizes import binary_size
+from penstock.progress.figures import MAX_NAME, duration, name_of, outlook, percent, rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,16 +24,7 @@ def plain_line(snapshot: Snapshot) -> str:
     '12.3s cat 1.0 GiB 1.0 MiB/s 10% cpu | sort 98% cpu (50%, 12.3s left, slowest: sort)'
     """
     text = f"{duration(snapshot.elapsed)} {' | '.join(map(_stage, snapshot.stages))}"
-    whole = []
-    if snapshot.done:
-        whole.append("ended")
-    else:
-        if snapshot.fraction is not None:
-            whole.append(percent(snapshot.fraction))
-        if snapshot.eta is not None:
-            whole.append(f"{duration(snapshot.eta)} left")
-        if (name := slowest(snapshot)) is not None:
-            whole.append(f"slowest: {name}")
+    whole = ["ended"] if snapshot.done else outlook(snapshot)
     return f"{text} ({', '.join(whole)})" if whole else text
 
 
@@ -42,7 +34,7 @@ def _stage(stage: StageSnapshot) -> str:
     if moved is None:
         moved, pace = stage.bytes_in, stage.rate_in
     if moved is not None:
-        parts.append(size(moved))
+        parts.append(binary_size(moved))
     if stage.state == "ended":
         return " ".join([*parts, "ended"])
     if pace is not None:
