@@ -35,7 +35,7 @@ from penstock.runtime.listeners import observe
 try:
     from opentelemetry import context as otel_context
     from opentelemetry import metrics, propagate, trace
-    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # untyped
     from opentelemetry.instrumentation.utils import is_instrumentation_enabled
     from opentelemetry.propagators.textmap import Getter, Setter
     from opentelemetry.trace import SpanKind, Status, StatusCode

@@ -241,7 +241,7 @@ def _value_of(placeholder: Placeholder, given: MapInput) -> str | bytes | os.Pat
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str | bytes | os.PathLike):
-            raise TypeError(f"it is {describe(value)}, and not a text, a path or a number")  # noqa: TRY301
+            raise TypeError(f"it is {describe(value)}, and not a text, a path or a number")  # noqa: TRY301 - to be named below
     except Exception as error:
         raise ValueError(f"{placeholder!r} of {given!r}: {_said(error)}") from error
     return value

@@ -83,7 +83,7 @@ class RunLooks:
         with self._lock:
             clock.asked = time.monotonic()
             ended = self._look()
-            snapshot = self._snapshot(ended)
+            snapshot = self._snapshot(ended=ended)
         # If no thread was available for a look, or it has raised, this begins anew.
         if not ended and clock.asked > clock.due + _LATE_S:
             self._call_later()
@@ -153,7 +153,7 @@ class RunLooks:
 
     # The snapshot.
 
-    def _snapshot(self, ended: bool) -> Snapshot:  # noqa: FBT001
+    def _snapshot(self, *, ended: bool) -> Snapshot:
         execution, history = self._execution, self._history
         elapsed = execution.elapsed if ended else time.monotonic() - execution.began
         slowest = None if ended else self._bottleneck()
@@ -166,10 +166,10 @@ class RunLooks:
             end = self._names[edge.source if edge.tail is None else edge.target]
         return Snapshot(
             elapsed,
-            tuple([self._stage(index, ended) for index in range(len(self._stages))]),
+            tuple([self._stage(index, ended=ended) for index in range(len(self._stages))]),
             tuple(
                 [
-                    self._edge(index, ended)
+                    self._edge(index, ended=ended)
                     for index, each in enumerate(self._edges)
                     if each.edge.source not in self._hidden
                 ]
@@ -189,7 +189,7 @@ class RunLooks:
         ]
         return find_bottleneck([stage.going for stage in self._stages], edges)
 
-    def _stage(self, index: int, ended: bool) -> StageSnapshot:  # noqa: FBT001
+    def _stage(self, index: int, *, ended: bool) -> StageSnapshot:
         stage, history = self._stages[index], self._history
         activity, leaf = stage.activity, stage.leaf
         inputs = [edge.index for edge in leaf.node.inputs]
@@ -212,7 +212,7 @@ class RunLooks:
             stage.pid,
         )
 
-    def _edge(self, index: int, ended: bool) -> EdgeSnapshot:  # noqa: FBT001
+    def _edge(self, index: int, *, ended: bool) -> EdgeSnapshot:
         each, history, first = self._edges[index], self._history, len(self._stages)
         edge = each.edge
         rate = None

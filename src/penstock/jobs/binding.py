@@ -81,7 +81,7 @@ class _Binder:
             return stage
         changes: dict[str, Any] = {}
         if stage.kind == "shared":
-            changes = {"pipeline": self.pipeline(stage.pipeline)}  # type: ignore[attr-defined]
+            changes = {"pipeline": self.pipeline(stage.pipeline)}  # type: ignore[attr-defined] # only a shared one has it
         elif stage.inlets or stage.outlets:
             changes = {
                 "inlets": _mapped(stage.inlets, self.pipeline),

@@ -61,7 +61,7 @@ class Profiler:
         """Return the result with the profile; `spans` are those of its stages."""
         elapsed, stages, edges = result.elapsed, result.stages, result.edges
         profile = make_profile(self.began, elapsed, spans, self.samples, stages, edges)
-        made: Result = result.__replace__(profile=profile)  # type: ignore[attr-defined]
+        made: Result = result.__replace__(profile=profile)  # type: ignore[attr-defined] # of a record
         return made
 
     def close(self) -> None:

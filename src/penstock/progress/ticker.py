@@ -104,4 +104,4 @@ def _last(take: Callable[[], Snapshot]) -> Snapshot:
     """Take a snapshot of a run that has nothing left to do but to be judged."""
     snapshot: Snapshot = take()
     ended = dict.fromkeys(("eta", "bottleneck", "bottleneck_index", "bottleneck_end"))
-    return snapshot.__replace__(**ended, done=True)  # type: ignore[attr-defined,no-any-return]
+    return snapshot.__replace__(**ended, done=True)  # type: ignore[attr-defined,no-any-return] # of a record
