@@ -61,7 +61,8 @@ class Browser:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "HOME": str(folder)},
+                # It makes a socket among the temporary files, late on a busy machine, when a test looks for these.
+                env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
             )
         self._data = bytearray()
         self._number = 0
