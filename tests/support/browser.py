@@ -61,7 +61,7 @@ class Browser:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                # It makes a socket among the temporary files, late on a busy machine, when a test looks for these.
+                # It makes a socket in TMPDIR, on a busy machine after a test has looked what is there.
                 env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
             )
         self._data = bytearray()
